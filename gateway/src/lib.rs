@@ -1,0 +1,19 @@
+//! Everything that touches a socket. A request flows down this list:
+//!
+//! - [`config`]: what the operator wrote → what runs.
+//! - [`stack`]: the tower layers and routes, put together in one function.
+//! - [`layers`]: one layer, one file.
+//! - [`api`]: the only place that knows dialects: decode a body, encode an answer.
+//! - [`route`]: runs a plan: attempt → fallback, before the first content only.
+//! - [`backends`]: who can answer; the built-in engines are two of them, with no special path.
+//! - [`metrics`]: what is counted, through guards.
+//! - [`cli`]: the commands of the `weir` binary.
+
+pub mod api;
+pub mod backends;
+pub mod cli;
+pub mod config;
+pub mod layers;
+pub mod metrics;
+pub mod route;
+pub mod stack;

@@ -1,0 +1,36 @@
+//! Runs a plan: attempts in order, fallback only before the first content, each under its first-content budget.
+//! Must never choose (that is `router-policies`) nor know a dialect (that is `api`).
+
+use weir_protocol::EngineError;
+
+use crate::backends::EventStream;
+
+/// What became of a request, for headers, logs and metrics: the same data everywhere.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RouteReport {
+    /// `auto`, `diffusion`, `ar` or a backend's name: what the plan aims at.
+    pub route: String,
+    /// Why, one line, never with prompt text.
+    pub reason: String,
+    /// The backend that answers (or was tried last).
+    pub backend: String,
+    /// Attempts that failed before this one, as (backend, error kind).
+    pub failed: Vec<(String, &'static str)>,
+}
+
+/// An answer under way: its first event is known, so the report is true.
+pub struct Answer {
+    /// How it was routed.
+    pub report: RouteReport,
+    /// The events, `Started` first. Dropping them cancels the work.
+    pub events: EventStream,
+}
+
+/// No attempt could answer.
+#[derive(Debug)]
+pub struct Refusal {
+    /// How it was routed, when it came that far.
+    pub report: Option<RouteReport>,
+    /// The error to show.
+    pub error: EngineError,
+}

@@ -1,0 +1,1 @@
+//! The maths the engine runs on: pure functions over slices.

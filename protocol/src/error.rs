@@ -1,0 +1,164 @@
+//! How an attempt fails. A small closed set: each kind says at birth whether another attempt may help, and `route`
+//! keeps no second table. Messages must never carry prompt text or secrets.
+
+use std::time::Duration;
+
+/// Which wait ran out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum TimeoutPhase {
+    /// Opening the connection.
+    Connect,
+    /// Until the response headers.
+    Headers,
+    /// Until the first content.
+    FirstContent,
+    /// Between two pieces of the answer.
+    Idle,
+    /// The whole answer.
+    Total,
+}
+
+impl TimeoutPhase {
+    /// Stable word for metrics and messages.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            TimeoutPhase::Connect => "connect",
+            TimeoutPhase::Headers => "headers",
+            TimeoutPhase::FirstContent => "first_content",
+            TimeoutPhase::Idle => "idle",
+            TimeoutPhase::Total => "total",
+        }
+    }
+}
+
+/// Why a backend could not answer, or could not finish.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum EngineError {
+    /// The request itself is wrong; no backend can help.
+    #[error("{message}")]
+    InvalidRequest {
+        /// Path of the field in the caller's body, e.g. `messages[2].role`.
+        field: String,
+        /// What is wrong and how to mend it.
+        message: String,
+    },
+    /// This backend cannot do what is asked (an image, `n` > 1); another may.
+    #[error("this backend cannot take `{field}`: {message}")]
+    Unsupported {
+        /// Field or feature.
+        field: String,
+        /// Why.
+        message: String,
+    },
+    /// The model id is not known here.
+    #[error("unknown model `{model}`{hint}")]
+    UnknownModel {
+        /// What the caller asked for.
+        model: String,
+        /// ` (did you mean …?)`, or empty.
+        hint: String,
+    },
+    /// Prompt and answer do not fit.
+    #[error("the request needs {got} tokens, this backend takes at most {limit}")]
+    ContextTooLong {
+        /// The backend's window in tokens.
+        limit: u64,
+        /// Tokens needed.
+        got: u64,
+    },
+    /// The backend refused our credentials.
+    #[error("the backend refused its credentials (HTTP {status})")]
+    Unauthorized {
+        /// Upstream status.
+        status: u16,
+    },
+    /// Too many requests for the backend's taste.
+    #[error("the backend is rate limited")]
+    RateLimited {
+        /// When it asks us to come back.
+        retry_after: Option<Duration>,
+    },
+    /// The queue is full.
+    #[error("the queue is full ({limit} waiting)")]
+    Overloaded {
+        /// How many may wait.
+        limit: u64,
+    },
+    /// A wait ran out.
+    #[error("timed out after {waited_ms} ms waiting for {}", .phase.as_str())]
+    Timeout {
+        /// Which wait.
+        phase: TimeoutPhase,
+        /// How long it was.
+        waited_ms: u64,
+    },
+    /// The upstream answered with an error status, or could not be reached (status 0).
+    #[error("upstream error{}: {message}", if *.status == 0 { String::new() } else { format!(" (HTTP {})", .status) })]
+    Upstream {
+        /// HTTP status, 0 when there was none.
+        status: u16,
+        /// Cleaned reason without body text of the user.
+        message: String,
+    },
+    /// The answer stopped before its end.
+    #[error("the answer was cut before its end: {message}")]
+    StreamCut {
+        /// What was seen.
+        message: String,
+    },
+    /// The caller left.
+    #[error("cancelled by the caller")]
+    Cancelled,
+    /// A fault of ours.
+    #[error("internal error: {message}")]
+    Internal {
+        /// What broke, for the log.
+        message: String,
+    },
+}
+
+impl EngineError {
+    /// Shorthand for [`EngineError::InvalidRequest`].
+    pub fn invalid(field: impl Into<String>, message: impl Into<String>) -> Self {
+        EngineError::InvalidRequest { field: field.into(), message: message.into() }
+    }
+
+    /// Shorthand for [`EngineError::Internal`].
+    pub fn internal(message: impl Into<String>) -> Self {
+        EngineError::Internal { message: message.into() }
+    }
+
+    /// Whether another backend may succeed where this one failed.
+    pub fn may_try_another(&self) -> bool {
+        match self {
+            EngineError::InvalidRequest { .. } | EngineError::UnknownModel { .. } | EngineError::Cancelled => false,
+            EngineError::Unsupported { .. }
+            | EngineError::ContextTooLong { .. }
+            | EngineError::Unauthorized { .. }
+            | EngineError::RateLimited { .. }
+            | EngineError::Overloaded { .. }
+            | EngineError::Timeout { .. }
+            | EngineError::Upstream { .. }
+            | EngineError::StreamCut { .. }
+            | EngineError::Internal { .. } => true,
+        }
+    }
+
+    /// Stable word for metrics labels (a bounded set) and error codes.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            EngineError::InvalidRequest { .. } => "invalid_request",
+            EngineError::Unsupported { .. } => "unsupported",
+            EngineError::UnknownModel { .. } => "unknown_model",
+            EngineError::ContextTooLong { .. } => "context_too_long",
+            EngineError::Unauthorized { .. } => "unauthorized",
+            EngineError::RateLimited { .. } => "rate_limited",
+            EngineError::Overloaded { .. } => "overloaded",
+            EngineError::Timeout { .. } => "timeout",
+            EngineError::Upstream { .. } => "upstream",
+            EngineError::StreamCut { .. } => "stream_cut",
+            EngineError::Cancelled => "cancelled",
+            EngineError::Internal { .. } => "internal",
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! What a backend answers with: a stream of events that ends in [`Event::Finished`] exactly once, or in an
+//! [`crate::EngineError`]. A stream that just stops is a fault of the backend and must be reported as
+//! [`crate::EngineError::StreamCut`], never as complete.
+
+use crate::usage::Usage;
+
+/// One step of an answer.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Event {
+    /// The backend took the request. First, exactly once.
+    Started {
+        /// Model that really answers.
+        model: String,
+    },
+    /// More answer text.
+    TextDelta(String),
+    /// More reasoning text.
+    ReasoningDelta(String),
+    /// A tool call begins.
+    ToolCallStarted {
+        /// Position among this answer's calls, from 0.
+        index: u32,
+        /// Id the result will refer to.
+        id: String,
+        /// Function name.
+        name: String,
+    },
+    /// More argument text of a call.
+    ToolCallDelta {
+        /// The call's position.
+        index: u32,
+        /// Next piece of the JSON text.
+        arguments: String,
+    },
+    /// A look at an unfinished block (diffusion only, only if asked for). Replaces the draft before; the text is
+    /// not part of the answer until it comes as a delta.
+    Draft {
+        /// The active block as text, masks shown as `░`.
+        snapshot: String,
+        /// Denoise step within the answer, from 1.
+        step: u32,
+        /// Positions still masked.
+        masked: u32,
+    },
+    /// What was used. At most once, before `Finished`.
+    Usage(Usage),
+    /// The answer is complete. Last, exactly once.
+    Finished {
+        /// Why it ended.
+        reason: FinishReason,
+    },
+}
+
+impl Event {
+    /// Whether the caller would see this as part of the answer: after the first one no other backend may take over.
+    pub fn is_content(&self) -> bool {
+        match self {
+            Event::TextDelta(text) | Event::ReasoningDelta(text) => !text.is_empty(),
+            Event::ToolCallStarted { .. } | Event::ToolCallDelta { .. } => true,
+            Event::Started { .. } | Event::Draft { .. } | Event::Usage(_) | Event::Finished { .. } => false,
+        }
+    }
+}
+
+/// Why an answer ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum FinishReason {
+    /// The model ended its turn, or a stop text was met.
+    Stop,
+    /// `max_tokens` or the context was reached.
+    Length,
+    /// The model called tools.
+    ToolCalls,
+    /// The backend withheld content.
+    ContentFilter,
+}
+
+impl FinishReason {
+    /// The OpenAI word, also used as a metrics label.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            FinishReason::Stop => "stop",
+            FinishReason::Length => "length",
+            FinishReason::ToolCalls => "tool_calls",
+            FinishReason::ContentFilter => "content_filter",
+        }
+    }
+}

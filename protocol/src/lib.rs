@@ -1,0 +1,17 @@
+//! The conversation protocol: what every dialect is decoded into, what every backend answers with, and how
+//! things fail. Data only: nothing here may do IO, read a clock, or know a dialect's wire shape.
+//!
+//! Reading order: [`request`] → [`event`] → [`usage`] → [`error`].
+
+pub mod error;
+pub mod event;
+pub mod request;
+pub mod usage;
+
+pub use error::{EngineError, TimeoutPhase};
+pub use event::{Event, FinishReason};
+pub use request::{
+    ChatRequest, DecodeMode, DiffusionOptions, Message, Part, ResponseFormat, Role, Sampling, Tool, ToolCall,
+    ToolChoice,
+};
+pub use usage::{DiffusionStats, Usage};

@@ -1,0 +1,34 @@
+//! What an answer cost. Counts only; must never estimate.
+
+/// Tokens of one answer, as the backend's own tokenizer counts them.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Usage {
+    /// Tokens of the rendered prompt.
+    pub prompt_tokens: u64,
+    /// Tokens generated, the end token included.
+    pub completion_tokens: u64,
+    /// Prompt tokens whose K/V came from a cache.
+    pub cached_tokens: u64,
+    /// Present when a diffusion engine answered.
+    pub diffusion: Option<DiffusionStats>,
+}
+
+/// How a diffusion answer was made.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct DiffusionStats {
+    /// Denoise steps: forwards of the active block, confirming ones included.
+    pub steps: u32,
+    /// Blocks generated, the one shared with the prompt's tail included.
+    pub blocks: u32,
+    /// Written tokens that were replaced (T2T).
+    pub edits: u32,
+    /// Tokens generated, the end token included (TPF = tokens / steps).
+    pub tokens: u32,
+}
+
+impl DiffusionStats {
+    /// Tokens per forward; 0 when nothing ran.
+    pub fn tokens_per_forward(&self) -> f64 {
+        if self.steps == 0 { 0.0 } else { f64::from(self.tokens) / f64::from(self.steps) }
+    }
+}

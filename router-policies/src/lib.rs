@@ -1,0 +1,1 @@
+//! What a request is and where it should go. No network, no clock.
