@@ -22,3 +22,15 @@ pub struct Attempt {
 
 /// How `route` calls a backend.
 pub type BackendService = tower::util::BoxCloneSyncService<Attempt, EventStream, EngineError>;
+
+/// One id a caller may put into `model`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ModelEntry {
+    /// The id: `auto`, `diffusion`, `ar`, a backend's name or one of its models.
+    pub id: String,
+    /// The backend that answers, `None` where the policy decides.
+    pub backend: Option<String>,
+    /// Window to plan with, where known. `auto` shows the largest one behind it: a small one would make agents cut
+    /// their answers to nothing.
+    pub context_tokens: Option<u64>,
+}

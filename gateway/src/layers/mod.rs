@@ -1,1 +1,1 @@
-//! TODO
+//! One layer, one file. Nothing here may know a dialect beyond asking `api` to render an error.

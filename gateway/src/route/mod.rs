@@ -34,3 +34,14 @@ pub struct Refusal {
     /// The error to show.
     pub error: EngineError,
 }
+
+/// Plans requests and runs the plans.
+pub struct Router {}
+
+impl Router {
+    /// Answers a request: resolves when the first content is known (or the end, or a draft the caller asked for),
+    /// so that [`Answer::report`] is true. Dropping the future, or later the events, cancels the work.
+    pub async fn answer(&self, request: std::sync::Arc<weir_protocol::ChatRequest>) -> Result<Answer, Refusal> {
+        Err(Refusal { report: None, error: EngineError::internal(format!("no route for {} messages", request.messages.len())) })
+    }
+}

@@ -1,0 +1,174 @@
+//! What runs: the config after its checks, with addresses parsed, files read and secrets fetched. Everything past
+//! `weir check` uses these types and never looks at a file or the environment again.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use http::{HeaderName, HeaderValue};
+use weir_protocol::DecodeMode;
+
+/// The whole config, checked.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The listening side.
+    pub server: ServerSettings,
+    /// The built-in engines that are switched on: at most one of each role.
+    pub engines: Vec<EngineSettings>,
+    /// Upstreams, in the order written.
+    pub backends: Vec<BackendSettings>,
+    /// The routing rules.
+    pub policy: PolicySource,
+    /// Where values came from, in layer order, for people: `embedded default`, `weir.toml`, …
+    pub origins: Vec<String>,
+}
+
+/// `[server]`, checked.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ServerSettings {
+    /// Where to listen; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// Largest request body in bytes; beyond it the answer is 413.
+    pub max_body_bytes: usize,
+    /// Pause between `: keep-alive` comments while nothing is ready.
+    pub keep_alive: Duration,
+    /// How long a streamed answer's headers wait for the first content, so that an early error keeps its status.
+    pub hold_headers: Duration,
+    /// How long running answers may take to end after a stop was asked for.
+    pub shutdown_grace: Duration,
+    /// Requests in work at once; beyond it the answer is 503.
+    pub max_in_flight: usize,
+}
+
+/// Which of the two built-in engines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum EngineRole {
+    /// The block-diffusion engine.
+    Diffusion,
+    /// Its AR twin.
+    Ar,
+}
+
+impl EngineRole {
+    /// The model id that always means this engine.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            EngineRole::Diffusion => "diffusion",
+            EngineRole::Ar => "ar",
+        }
+    }
+}
+
+/// `[engine.diffusion]` or `[engine.ar]`, checked.
+#[derive(Debug, Clone, PartialEq)]
+pub struct EngineSettings {
+    /// Which engine; its [`EngineRole::as_str`] is the backend's name.
+    pub role: EngineRole,
+    /// The model's public name, in the `model` field of answers.
+    pub name: String,
+    /// Where its files are.
+    pub model: ModelSource,
+    /// Decoding where the caller says nothing.
+    pub decoding: Decoding,
+    /// Requests that share a forward.
+    pub max_running: usize,
+    /// Requests that may wait; beyond it the engine answers "overloaded".
+    pub queue_limit: usize,
+    /// Tokens generated when the caller gives no limit.
+    pub max_tokens: u32,
+}
+
+/// Where a built-in engine's files are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ModelSource {
+    /// Compiled into the binary.
+    Nano,
+    /// A directory in the Hugging Face layout.
+    Dir(PathBuf),
+}
+
+/// Decoder settings of a diffusion engine; `None` leaves it to the preset.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Decoding {
+    /// The algorithm.
+    pub decoder: Decoder,
+    /// Preset behind the three below.
+    pub mode: Option<DecodeMode>,
+    /// Confidence above which a mask becomes a token.
+    pub threshold: Option<f32>,
+    /// Confidence above which a written token is replaced.
+    pub editing_threshold: Option<f32>,
+    /// Most extra editing steps after a block is full.
+    pub max_post_steps: Option<u32>,
+}
+
+/// Which decoder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Decoder {
+    /// Unmask above a threshold, never edit (LLaDA 2.0).
+    Threshold,
+    /// Unmask and edit (LLaDA 2.1).
+    Joint,
+}
+
+/// `[[backend]]`, checked: an OpenAI-compatible upstream.
+#[derive(Debug, Clone)]
+pub struct BackendSettings {
+    /// Its name in policies, metrics and headers.
+    pub name: String,
+    /// Base URL without a trailing slash, such as `http://127.0.0.1:8000/v1`.
+    pub base_url: String,
+    /// The bearer key, fetched from the environment.
+    pub api_key: Option<Secret>,
+    /// The model to ask for when the caller names the backend or `auto`.
+    pub model: String,
+    /// Further model ids callers may name; forwarded as they are.
+    pub models: Vec<String>,
+    /// Window of the model in tokens.
+    pub context_tokens: u64,
+    /// Whether it takes images.
+    pub takes_images: bool,
+    /// Headers sent with each request.
+    pub headers: Vec<(HeaderName, HeaderValue)>,
+    /// Most time to open a connection.
+    pub connect_timeout: Duration,
+    /// Most time until its first content; a plan's own budget is kept beside it.
+    pub first_content_timeout: Duration,
+    /// Most time between two pieces of an answer.
+    pub idle_timeout: Duration,
+    /// Most time for a whole answer.
+    pub total_timeout: Duration,
+}
+
+/// The policy's text and where it came from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PolicySource {
+    /// The rules.
+    pub text: String,
+    /// A path, or `embedded default policy`, for diagnostics.
+    pub origin: String,
+}
+
+/// A value that must never be printed.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Wraps a secret.
+    pub fn new(value: impl Into<String>) -> Self {
+        Secret(value.into())
+    }
+
+    /// The value, for the one place that sends it.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(…)")
+    }
+}
