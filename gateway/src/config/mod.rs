@@ -1,6 +1,26 @@
-//! What the operator wrote → what runs. Two types on purpose: [`written`] is what was typed, [`settings`] is what it
-//! means after files, addresses and secrets were looked up. Nothing here may start anything.
+//! What the operator wrote → what runs: [`layers`] are put together, [`keys`] fits them into [`written`] (what may be
+//! typed), [`resolve`] turns that into [`settings`] (what it means). Nothing here may start anything.
 
+mod diagnostic;
+mod keys;
+mod layers;
+mod resolve;
 pub mod settings;
+pub mod written;
 
+pub use diagnostic::{ConfigErrors, Diagnostic, nearest};
+pub use layers::Inputs;
 pub use settings::{BackendSettings, EngineRole, EngineSettings, ServerSettings, Settings};
+
+use crate::embedded;
+
+/// Reads and checks a config.
+pub fn load(inputs: &Inputs) -> Result<Settings, ConfigErrors> {
+    let layered = layers::Layered::read(inputs, embedded::CONFIG).map_err(ConfigErrors)?;
+    let written = keys::fit(&layered).map_err(ConfigErrors)?;
+    let origins = layered.origins();
+    resolve::resolve(&written, &layered, &inputs.env, embedded::POLICY, origins).map_err(ConfigErrors)
+}
+
+#[cfg(test)]
+mod tests;

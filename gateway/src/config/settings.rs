@@ -7,7 +7,6 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue};
-use weir_protocol::DecodeMode;
 
 /// The whole config, checked.
 #[derive(Debug, Clone)]
@@ -69,8 +68,8 @@ pub struct EngineSettings {
     pub name: String,
     /// Where its files are.
     pub model: ModelSource,
-    /// Decoding where the caller says nothing.
-    pub decoding: Decoding,
+    /// How a diffusion engine decodes; `None` for the AR engine, which has no choice.
+    pub decoding: Option<Decoding>,
     /// Requests that share a forward.
     pub max_running: usize,
     /// Requests that may wait; beyond it the engine answers "overloaded".
@@ -88,19 +87,17 @@ pub enum ModelSource {
     Dir(PathBuf),
 }
 
-/// Decoder settings of a diffusion engine; `None` leaves it to the preset.
+/// Decoder settings of a diffusion engine, where the caller says nothing.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Decoding {
     /// The algorithm.
     pub decoder: Decoder,
-    /// Preset behind the three below.
-    pub mode: Option<DecodeMode>,
     /// Confidence above which a mask becomes a token.
-    pub threshold: Option<f32>,
+    pub threshold: f32,
     /// Confidence above which a written token is replaced.
-    pub editing_threshold: Option<f32>,
+    pub editing_threshold: f32,
     /// Most extra editing steps after a block is full.
-    pub max_post_steps: Option<u32>,
+    pub max_post_steps: u32,
 }
 
 /// Which decoder.

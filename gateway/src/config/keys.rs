@@ -1,0 +1,139 @@
+//! Finds what the schema does not know or cannot read: unknown keys with the nearest known one, wrong types with the
+//! way to write them. The known keys are those of [`super::written`] itself, so there is no second list to keep.
+
+use figment::error::Kind;
+use figment::value::{Dict, Value};
+use serde_json::Value as Json;
+
+use super::diagnostic::{Diagnostic, nearest};
+use super::layers::Layered;
+use super::written::{BackendWritten, Written};
+
+/// The schema by example: a config with every key at its default and one `[[backend]]`.
+struct Schema(Json);
+
+impl Schema {
+    fn new() -> Result<Self, serde_json::Error> {
+        let example = Written { backend: vec![BackendWritten::default()], ..Written::default() };
+        serde_json::to_value(example).map(Schema)
+    }
+
+    /// The default at a path; any `[[backend]]` is the one example.
+    fn default_at(&self, path: &[String]) -> Option<&Json> {
+        path.iter().try_fold(&self.0, |at, key| match at {
+            Json::Array(items) => items.first(),
+            other => other.get(key),
+        })
+    }
+
+    /// All keys, dotted, `[[backend]]` as `backend`.
+    fn all_keys(&self) -> Vec<Vec<String>> {
+        let mut out = Vec::new();
+        collect_keys(&self.0, &mut Vec::new(), &mut out);
+        out
+    }
+}
+
+fn collect_keys(at: &Json, path: &mut Vec<String>, out: &mut Vec<Vec<String>>) {
+    match at {
+        Json::Object(object) => {
+            for (key, inner) in object {
+                path.push(key.clone());
+                out.push(path.clone());
+                collect_keys(inner, path, out);
+                path.pop();
+            }
+        }
+        Json::Array(items) => items.iter().for_each(|item| collect_keys(item, path, out)),
+        _ => {}
+    }
+}
+
+/// Reads the layers into the schema, or says everything that does not fit.
+pub(super) fn fit(layered: &Layered) -> Result<Written, Vec<Diagnostic>> {
+    let schema = Schema::new().map_err(|error| vec![layered.diagnostic(&[], error.to_string(), "")])?;
+    let mut unknown = Vec::new();
+    find_unknown(layered, &schema, layered.merged(), &schema.0, &mut Vec::new(), &mut unknown);
+    if !unknown.is_empty() {
+        return Err(unknown);
+    }
+    layered.extract::<Written>().map_err(|errors| errors.into_iter().map(|e| misfit(layered, &schema, &e)).collect())
+}
+
+fn find_unknown(
+    layered: &Layered,
+    schema: &Schema,
+    value: &Value,
+    known: &Json,
+    path: &mut Vec<String>,
+    out: &mut Vec<Diagnostic>,
+) {
+    match (value, known) {
+        // An empty table in the schema is open: its keys are the operator's own (`headers`).
+        (Value::Dict(_, dict), Json::Object(object)) if !object.is_empty() => {
+            for (key, inner) in dict {
+                path.push(key.clone());
+                match object.get(key) {
+                    Some(known) => find_unknown(layered, schema, inner, known, path, out),
+                    None => out.push(layered.diagnostic(path, "unknown key", suggestion(schema, path, object, dict))),
+                }
+                path.pop();
+            }
+        }
+        (Value::Array(_, items), Json::Array(examples)) => {
+            let Some(example) = examples.first() else { return };
+            for (index, inner) in items.iter().enumerate() {
+                path.push(index.to_string());
+                find_unknown(layered, schema, inner, example, path, out);
+                path.pop();
+            }
+        }
+        _ => {}
+    }
+}
+
+/// The nearest key beside it that is not in use yet, else a key of that name elsewhere, else what may stand here.
+fn suggestion(schema: &Schema, path: &[String], siblings: &serde_json::Map<String, Json>, used: &Dict) -> String {
+    let typed = path.last().map_or("", String::as_str);
+    if let Some(near) = nearest(typed, siblings.keys().filter(|key| !used.contains_key(*key)).map(String::as_str)) {
+        return format!("did you mean `{near}`?");
+    }
+    let everywhere: Vec<String> = schema.all_keys().iter().map(|keys| keys.join(".")).collect();
+    let flat = typed.replace('.', "_");
+    let elsewhere = everywhere.iter().find(|dotted| {
+        dotted.rsplit('.').next() == Some(typed) || dotted.replace('.', "_") == flat
+    });
+    match elsewhere {
+        Some(dotted) => format!("did you mean `{dotted}` (environment: `WEIR_{}`)?", dotted.replace('.', "__").to_uppercase()),
+        None => format!("known here: {}", siblings.keys().cloned().collect::<Vec<_>>().join(", ")),
+    }
+}
+
+fn misfit(layered: &Layered, schema: &Schema, error: &figment::Error) -> Diagnostic {
+    let path: Vec<String> = error.path.clone();
+    let message = match &error.kind {
+        Kind::InvalidType(got, wanted) => format!("wrong type: {} where {wanted} belongs", kind_of(got)),
+        Kind::InvalidValue(got, wanted) => format!("{} where {wanted} belongs", kind_of(got)),
+        Kind::UnknownVariant(_, known) => format!("not one of {}", known.join(", ")),
+        other => other.to_string(),
+    };
+    let help = match (path.last(), schema.default_at(&path)) {
+        (Some(key), Some(default)) => format!("write it like `{key} = {default}`"),
+        _ => String::new(),
+    };
+    layered.diagnostic(&path, message, help)
+}
+
+/// The kind of a value without the value: it may be a secret typed in the wrong place.
+fn kind_of(actual: &figment::error::Actual) -> &'static str {
+    use figment::error::Actual;
+    match actual {
+        Actual::Bool(_) => "a boolean",
+        Actual::Unsigned(_) | Actual::Signed(_) => "a whole number",
+        Actual::Float(_) => "a number with a fraction",
+        Actual::Char(_) | Actual::Str(_) => "a text",
+        Actual::Seq => "a list",
+        Actual::Map => "a table",
+        _ => "a value of another kind",
+    }
+}

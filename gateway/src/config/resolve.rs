@@ -1,0 +1,284 @@
+//! As typed → as it runs: looks up addresses, files and secrets, and checks that the values make sense together.
+//! Collects every mistake instead of stopping at the first.
+
+use std::collections::HashSet;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::Path;
+use std::time::Duration;
+
+use http::{HeaderName, HeaderValue};
+
+use super::diagnostic::Diagnostic;
+use super::layers::{EMBEDDED, Layered};
+use super::settings::{
+    BackendSettings, Decoding, EngineRole, EngineSettings, ModelSource, PolicySource, Secret, ServerSettings, Settings,
+};
+use super::written::{BackendWritten, ServerWritten, Written};
+
+/// Ids that always mean what Weir says.
+const RESERVED: [&str; 3] = ["auto", "diffusion", "ar"];
+const NANO: &str = "builtin:nano";
+/// Longest name of a backend: names become metric labels.
+const NAME_MAX: usize = 64;
+
+/// Checks `written`; `env` is where keys are fetched from, `default_policy` the embedded rules.
+pub(super) fn resolve(
+    written: &Written,
+    layered: &Layered,
+    env: &[(String, String)],
+    default_policy: &str,
+    origins: Vec<String>,
+) -> Result<Settings, Vec<Diagnostic>> {
+    let mut checks = Checks { layered, env, found: Vec::new() };
+    let server = checks.server(&written.server);
+    let engines = checks.engines(written);
+    let backends = checks.backends(&written.backend);
+    let policy = checks.policy(&written.policy.file, default_policy);
+    if engines.is_empty() && backends.is_empty() && checks.found.is_empty() {
+        checks.say(&["engine"], "nobody could answer: both engines are off and there is no backend", "add a `[[backend]]`");
+    }
+    match (server, policy) {
+        (Some(server), Some(policy)) if checks.found.is_empty() => {
+            Ok(Settings { server, engines, backends, policy, origins })
+        }
+        _ => Err(checks.found),
+    }
+}
+
+struct Checks<'a> {
+    layered: &'a Layered,
+    env: &'a [(String, String)],
+    found: Vec<Diagnostic>,
+}
+
+impl Checks<'_> {
+    fn say(&mut self, path: &[&str], message: impl Into<String>, help: impl Into<String>) {
+        let path: Vec<String> = path.iter().map(|part| (*part).to_owned()).collect();
+        self.found.push(self.layered.diagnostic(&path, message, help));
+    }
+
+    fn at_least_one(&mut self, path: &[&str], value: u64) {
+        if value == 0 {
+            self.say(path, "must not be 0", "");
+        }
+    }
+
+    fn within(&mut self, path: &[&str], value: f32) {
+        if !(0.0..=1.0).contains(&value) {
+            self.say(path, "must lie between 0 and 1", "");
+        }
+    }
+
+    fn server(&mut self, typed: &ServerWritten) -> Option<ServerSettings> {
+        self.at_least_one(&["server", "max_body_bytes"], typed.max_body_bytes as u64);
+        self.at_least_one(&["server", "keep_alive_ms"], typed.keep_alive_ms);
+        self.at_least_one(&["server", "max_in_flight"], typed.max_in_flight as u64);
+        let Some(listen) = address(&typed.listen) else {
+            self.say(&["server", "listen"], "not an address and port", "write it like `127.0.0.1:8787`");
+            return None;
+        };
+        Some(ServerSettings {
+            listen,
+            max_body_bytes: typed.max_body_bytes,
+            keep_alive: Duration::from_millis(typed.keep_alive_ms),
+            hold_headers: Duration::from_millis(typed.hold_headers_ms),
+            shutdown_grace: Duration::from_millis(typed.shutdown_grace_ms),
+            max_in_flight: typed.max_in_flight,
+        })
+    }
+
+    fn engines(&mut self, written: &Written) -> Vec<EngineSettings> {
+        let mut out = Vec::new();
+        let diffusion = &written.engine.diffusion;
+        if diffusion.enabled {
+            let at = "diffusion";
+            self.within(&["engine", at, "threshold"], diffusion.threshold);
+            self.within(&["engine", at, "editing_threshold"], diffusion.editing_threshold);
+            if diffusion.max_post_steps > 64 {
+                self.say(&["engine", at, "max_post_steps"], "must lie between 0 and 64", "");
+            }
+            let decoding = Decoding {
+                decoder: diffusion.decoder,
+                threshold: diffusion.threshold,
+                editing_threshold: diffusion.editing_threshold,
+                max_post_steps: diffusion.max_post_steps,
+            };
+            let sizes = (diffusion.max_running, diffusion.queue_limit, diffusion.max_tokens);
+            let (model, name) = (&diffusion.model, &diffusion.name);
+            out.extend(self.engine(EngineRole::Diffusion, model, name, Some(decoding), sizes));
+        }
+        let ar = &written.engine.ar;
+        if ar.enabled {
+            let sizes = (ar.max_running, ar.queue_limit, ar.max_tokens);
+            out.extend(self.engine(EngineRole::Ar, &ar.model, &ar.name, None, sizes));
+        }
+        out
+    }
+
+    fn engine(
+        &mut self,
+        role: EngineRole,
+        model: &str,
+        name: &str,
+        decoding: Option<Decoding>,
+        (max_running, queue_limit, max_tokens): (usize, usize, u32),
+    ) -> Option<EngineSettings> {
+        let at = role.as_str();
+        self.at_least_one(&["engine", at, "max_running"], max_running as u64);
+        self.at_least_one(&["engine", at, "max_tokens"], u64::from(max_tokens));
+        let (source, given_name) = if model == NANO {
+            let twin = if role == EngineRole::Diffusion { "diffusion" } else { "ar" };
+            (ModelSource::Nano, format!("weir-nano-{twin}"))
+        } else {
+            let path = ["engine", at, "model"].map(str::to_owned);
+            let dir = self.layered.base_dir(&path).join(model);
+            if model.is_empty() || !dir.join("config.json").is_file() {
+                let help = format!("name a directory in the Hugging Face layout, or `{NANO}`");
+                self.say(&["engine", at, "model"], "no directory with a `config.json`", help);
+                return None;
+            }
+            let own_name = dir.file_name().map(|last| last.to_string_lossy().into_owned());
+            (ModelSource::Dir(dir), own_name.unwrap_or_else(|| at.to_owned()))
+        };
+        let name = if name.is_empty() { given_name } else { name.to_owned() };
+        Some(EngineSettings { role, name, model: source, decoding, max_running, queue_limit, max_tokens })
+    }
+
+    fn backends(&mut self, typed: &[BackendWritten]) -> Vec<BackendSettings> {
+        let mut names: HashSet<&str> = RESERVED.into();
+        let mut out = Vec::new();
+        for (index, one) in typed.iter().enumerate() {
+            let index = index.to_string();
+            if RESERVED.contains(&one.name.as_str()) {
+                self.say(&["backend", &index, "name"], "this name is Weir's own", "take another");
+            } else if !names.insert(&one.name) {
+                self.say(&["backend", &index, "name"], "two backends have this name", "names must differ");
+            }
+            out.extend(self.backend(&index, one));
+        }
+        for (index, one) in typed.iter().enumerate() {
+            let taken = one.models.iter().chain([&one.model]).any(|id| *id != one.name && names.contains(id.as_str()));
+            if taken {
+                let index = index.to_string();
+                self.say(&["backend", &index, "model"], "a model has the name of a backend or of Weir's own ids", "");
+            }
+        }
+        out
+    }
+
+    fn backend(&mut self, index: &str, typed: &BackendWritten) -> Option<BackendSettings> {
+        let before = self.found.len();
+        let name_is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+        if typed.name.is_empty() || typed.name.len() > NAME_MAX || !typed.name.bytes().all(name_is_plain) {
+            let help = "1 to 64 letters, digits, `-`, `_`, `.`: it becomes a header and a metric label";
+            self.say(&["backend", index, "name"], "a backend needs a plain name", help);
+        }
+        if typed.kind != "openai-chat" {
+            self.say(&["backend", index, "kind"], "unknown kind", "the one known kind is `openai-chat`");
+        }
+        if typed.model.is_empty() {
+            self.say(&["backend", index, "model"], "missing", "name the model to ask the backend for");
+        }
+        let base_url = self.base_url(index, &typed.base_url);
+        let api_key = self.api_key(index, &typed.api_key_env);
+        let headers = self.headers(index, typed);
+        self.at_least_one(&["backend", index, "context_tokens"], typed.context_tokens);
+        let waits = [
+            ("connect_timeout_ms", typed.connect_timeout_ms),
+            ("first_content_timeout_ms", typed.first_content_timeout_ms),
+            ("idle_timeout_ms", typed.idle_timeout_ms),
+            ("total_timeout_ms", typed.total_timeout_ms),
+        ];
+        for (key, value) in waits {
+            self.at_least_one(&["backend", index, key], value);
+        }
+        if self.found.len() > before {
+            return None;
+        }
+        Some(BackendSettings {
+            name: typed.name.clone(),
+            base_url: base_url?,
+            api_key,
+            model: typed.model.clone(),
+            models: typed.models.clone(),
+            context_tokens: typed.context_tokens,
+            takes_images: typed.takes_images,
+            headers,
+            connect_timeout: Duration::from_millis(typed.connect_timeout_ms),
+            first_content_timeout: Duration::from_millis(typed.first_content_timeout_ms),
+            idle_timeout: Duration::from_millis(typed.idle_timeout_ms),
+            total_timeout: Duration::from_millis(typed.total_timeout_ms),
+        })
+    }
+
+    fn base_url(&mut self, index: &str, typed: &str) -> Option<String> {
+        let path = ["backend", index, "base_url"];
+        let Ok(url) = reqwest::Url::parse(typed) else {
+            self.say(&path, "not a URL", "write it like `http://127.0.0.1:8000/v1`");
+            return None;
+        };
+        if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none() {
+            self.say(&path, "not an http or https address", "write it like `http://127.0.0.1:8000/v1`");
+            return None;
+        }
+        if !url.username().is_empty() || url.password().is_some() || url.query().is_some() {
+            self.say(&path, "must not carry credentials or a query", "put the key into a variable: `api_key_env`");
+            return None;
+        }
+        Some(url.as_str().trim_end_matches('/').to_owned())
+    }
+
+    fn api_key(&mut self, index: &str, variable: &str) -> Option<Secret> {
+        if variable.is_empty() {
+            return None;
+        }
+        let value = self.env.iter().find(|(name, _)| name == variable).map(|(_, value)| value.trim());
+        match value {
+            Some(value) if HeaderValue::from_str(value).is_ok_and(|header| !header.is_empty()) => Some(Secret::new(value)),
+            Some(_) => {
+                self.say(&["backend", index, "api_key_env"], "the variable holds nothing a header can carry", "");
+                None
+            }
+            // Not echoed: people put the key itself here by mistake.
+            None => {
+                let help = "this key names the variable; the secret itself never stands in a file";
+                self.say(&["backend", index, "api_key_env"], "no such environment variable", help);
+                None
+            }
+        }
+    }
+
+    fn headers(&mut self, index: &str, typed: &BackendWritten) -> Vec<(HeaderName, HeaderValue)> {
+        let mut out = Vec::new();
+        for (name, value) in &typed.headers {
+            let path = ["backend", index, "headers", name.as_str()];
+            match (HeaderName::try_from(name.as_str()), HeaderValue::try_from(value.as_str())) {
+                (Ok(name), _) if name == http::header::AUTHORIZATION => {
+                    self.say(&path, "a key does not stand in a file", "use `api_key_env`");
+                }
+                (Ok(name), Ok(value)) => out.push((name, value)),
+                (Err(_), _) => self.say(&path, "not a header name", ""),
+                (_, Err(_)) => self.say(&path, "not a header value", ""),
+            }
+        }
+        out
+    }
+
+    fn policy(&mut self, file: &str, default_policy: &str) -> Option<PolicySource> {
+        if file.is_empty() {
+            return Some(PolicySource { text: default_policy.to_owned(), origin: format!("{EMBEDDED} policy") });
+        }
+        let path = self.layered.base_dir(&["policy".to_owned(), "file".to_owned()]).join(Path::new(file));
+        match std::fs::read_to_string(&path) {
+            Ok(text) => Some(PolicySource { text, origin: path.display().to_string() }),
+            Err(error) => {
+                self.say(&["policy", "file"], format!("`{}` cannot be read: {error}", path.display()), "");
+                None
+            }
+        }
+    }
+}
+
+fn address(typed: &str) -> Option<SocketAddr> {
+    typed.parse().ok().or_else(|| typed.to_socket_addrs().ok()?.next())
+}

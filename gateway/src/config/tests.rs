@@ -1,0 +1,146 @@
+//! Each mistake an operator may make, and what Weir says to it; and that no text makes it panic.
+
+use std::io::Write;
+
+use proptest::prelude::*;
+
+use super::written::Written;
+use super::*;
+
+fn load_text(text: &str) -> Result<Settings, String> {
+    load_with(text, &[], None)
+}
+
+fn load_with(text: &str, env: &[(&str, &str)], listen: Option<&str>) -> Result<Settings, String> {
+    let mut file = tempfile::Builder::new().prefix("weir").suffix(".toml").tempfile().unwrap();
+    file.write_all(text.as_bytes()).unwrap();
+    let inputs = Inputs {
+        file: Some(file.path().to_owned()),
+        env: env.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect(),
+        listen: listen.map(str::to_owned),
+    };
+    let name = file.path().display().to_string();
+    load(&inputs).map_err(|errors| errors.to_string().replace(&name, "FILE"))
+}
+
+#[track_caller]
+fn check_error(text: &str, expect: &str) {
+    assert_eq!(load_text(text).unwrap_err(), expect);
+}
+
+#[test]
+fn the_embedded_file_says_the_same_as_the_types() {
+    let from_file: Written = figment::Figment::from(<figment::providers::Toml as figment::providers::Format>::string(embedded::CONFIG))
+        .extract()
+        .unwrap();
+    assert_eq!(from_file, Written::default());
+}
+
+#[test]
+fn later_layers_win() {
+    let file = "[server]\nlisten = \"127.0.0.1:1\"\nmax_in_flight = 7\nkeep_alive_ms = 5";
+    let env = [("WEIR_SERVER__LISTEN", "127.0.0.1:2"), ("WEIR_SERVER__MAX_IN_FLIGHT", "8"), ("WEIR_BIN", "ignored")];
+    let settings = load_with(file, &env, Some("127.0.0.1:3")).unwrap();
+    assert_eq!(settings.server.listen.port(), 3);
+    assert_eq!(settings.server.max_in_flight, 8);
+    assert_eq!(settings.server.keep_alive.as_millis(), 5);
+    assert_eq!(settings.server.hold_headers.as_millis(), 1000);
+    assert_eq!(settings.origins.len(), 4);
+}
+
+#[test]
+fn unknown_keys_name_the_nearest() {
+    check_error("[server]\nlisen = \"x\"", "FILE: `server.lisen`: unknown key\n  help: did you mean `listen`?");
+    check_error(
+        "listen = \"127.0.0.1:1\"",
+        "FILE: `listen`: unknown key\n  help: did you mean `server.listen` (environment: `WEIR_SERVER__LISTEN`)?",
+    );
+    check_error(
+        "[[backend]]\nbase_ur = 1",
+        "FILE: `backend[0].base_ur`: unknown key\n  help: did you mean `base_url`?",
+    );
+    check_error("[zzz]", "FILE: `zzz`: unknown key\n  help: known here: server, engine, backend, policy");
+}
+
+#[test]
+fn environment_mistakes_are_shown_as_variables() {
+    assert_eq!(
+        load_with("", &[("WEIR_SERVER__LISEN", "x"), ("WEIR_SERVER_LISTEN", "x")], None).unwrap_err(),
+        "environment: `WEIR_SERVER__LISEN`: unknown key\n  help: did you mean `listen`?\n\
+         environment: `WEIR_SERVER_LISTEN`: unknown key\n  \
+         help: did you mean `server.listen` (environment: `WEIR_SERVER__LISTEN`)?"
+    );
+    assert_eq!(
+        load_with("", &[("WEIR_ENGINE__DIFFUSION__THRESHOLD", "2")], None).unwrap_err(),
+        "environment: `WEIR_ENGINE__DIFFUSION__THRESHOLD`: must lie between 0 and 1"
+    );
+    assert_eq!(
+        load_with("", &[], Some("nonsense")).unwrap_err(),
+        "flag: `--listen`: not an address and port\n  help: write it like `127.0.0.1:8787`"
+    );
+}
+
+#[test]
+fn wrong_types_name_field_and_fix() {
+    check_error(
+        "[server]\nmax_in_flight = \"many\"",
+        "FILE: `server.max_in_flight`: wrong type: a text where usize belongs\n  help: write it like `max_in_flight = 1024`",
+    );
+    check_error("server = 3", "FILE: `server`: wrong type: a whole number where struct ServerWritten belongs");
+    check_error(
+        "[engine.diffusion]\ndecoder = \"jont\"",
+        "FILE: `engine.diffusion.decoder`: not one of threshold, joint\n  help: write it like `decoder = \"joint\"`",
+    );
+}
+
+#[test]
+fn a_backend_is_checked_whole() {
+    let good = "[[backend]]\nname = \"gpu\"\nbase_url = \"http://127.0.0.1:8000/v1/\"\nmodel = \"m\"\napi_key_env = \"K\"";
+    let settings = load_with(good, &[("K", "sk-secret")], None).unwrap();
+    assert_eq!(settings.backends[0].base_url, "http://127.0.0.1:8000/v1");
+    assert!(!format!("{settings:?}").contains("sk-secret"));
+    check_error(
+        good,
+        "FILE: `backend[0].api_key_env`: no such environment variable\n  \
+         help: this key names the variable; the secret itself never stands in a file",
+    );
+    check_error(
+        "[[backend]]\nname = \"auto\"\nbase_url = \"ftp://x\"\nmodel = \"m\"\nidle_timeout_ms = 0",
+        "FILE: `backend[0].name`: this name is Weir's own\n  help: take another\n\
+         FILE: `backend[0].base_url`: not an http or https address\n  help: write it like `http://127.0.0.1:8000/v1`\n\
+         FILE: `backend[0].idle_timeout_ms`: must not be 0",
+    );
+}
+
+#[test]
+fn paths_are_relative_to_the_file_that_names_them() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("rules.toml"), "# rules").unwrap();
+    std::fs::write(dir.path().join("weir.toml"), "[policy]\nfile = \"rules.toml\"").unwrap();
+    let inputs = Inputs { file: Some(dir.path().join("weir.toml")), ..Inputs::default() };
+    assert_eq!(load(&inputs).unwrap().policy.text, "# rules");
+}
+
+#[test]
+fn somebody_must_be_able_to_answer() {
+    let error = load_text("[engine.diffusion]\nenabled = false\n[engine.ar]\nenabled = false").unwrap_err();
+    assert!(error.contains("nobody could answer"), "{error}");
+}
+
+proptest! {
+    #[test]
+    fn no_text_panics(text in "\\PC{0,200}") {
+        let _ = load_text(&text);
+    }
+
+    #[test]
+    fn no_toml_panics(
+        key in "(server|engine|backend|policy|engine.diffusion|engine.ar|backend.headers|[a-z.]{1,8})",
+        inner in "(listen|model|name|headers|base_url|keep_alive_ms|threshold|[a-z_]{1,8})",
+        value in "(true|-1|0|1.5e300|nan|\"\"|\"x\"|\\[\\]|\\[1, \"a\"\\]|\\{ a = 1 \\}|1979-05-27|99999999999999999)",
+        list in any::<bool>(),
+    ) {
+        let text = if list { format!("[[{key}]]\n{inner} = {value}") } else { format!("[{key}]\n{inner} = {value}") };
+        let _ = load_text(&text);
+    }
+}

@@ -1,0 +1,197 @@
+//! What the operator may type: every key, its meaning and its default. Filling these types needs nothing but the text
+//! typed; whether a file exists or a name resolves is [`super::resolve`]'s business.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::settings::Decoder;
+
+/// A whole `weir.toml`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Written {
+    /// The listening side.
+    pub server: ServerWritten,
+    /// The built-in engines.
+    pub engine: EnginesWritten,
+    /// OpenAI-compatible upstreams. Default: none.
+    pub backend: Vec<BackendWritten>,
+    /// Routing rules.
+    pub policy: PolicyWritten,
+}
+
+/// `[server]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ServerWritten {
+    /// Address and port; port 0 takes a free one. Default `127.0.0.1:8787`: this machine only.
+    pub listen: String,
+    /// Largest request body in bytes. Default 16 MiB.
+    pub max_body_bytes: usize,
+    /// Pause between keep-alive comments in a stream. Default 10 s: below the idle limits of common proxies.
+    pub keep_alive_ms: u64,
+    /// How long a stream's headers wait for the first content. Default 1 s.
+    pub hold_headers_ms: u64,
+    /// How long running answers may take to end at shutdown. Default 30 s.
+    pub shutdown_grace_ms: u64,
+    /// Requests in work at once. Default 1024.
+    pub max_in_flight: usize,
+}
+
+impl Default for ServerWritten {
+    fn default() -> Self {
+        ServerWritten {
+            listen: "127.0.0.1:8787".into(),
+            max_body_bytes: 16 * 1024 * 1024,
+            keep_alive_ms: 10_000,
+            hold_headers_ms: 1_000,
+            shutdown_grace_ms: 30_000,
+            max_in_flight: 1024,
+        }
+    }
+}
+
+/// `[engine]`
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct EnginesWritten {
+    /// The block-diffusion engine.
+    pub diffusion: DiffusionWritten,
+    /// Its AR twin.
+    pub ar: ArWritten,
+}
+
+/// `[engine.diffusion]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct DiffusionWritten {
+    /// Whether the engine is loaded. Default true.
+    pub enabled: bool,
+    /// `builtin:nano` or a directory in the Hugging Face layout. Default `builtin:nano`.
+    pub model: String,
+    /// Public name of the model. Default empty: made from `model`.
+    pub name: String,
+    /// `joint` (unmask and edit) or `threshold` (unmask only). Default `joint`.
+    pub decoder: Decoder,
+    /// Confidence above which a mask becomes a token, 0 to 1. Default 0.7 (preset `quality`).
+    pub threshold: f32,
+    /// Confidence above which a written token is replaced, 0 to 1. Default 0.5 (preset `quality`).
+    pub editing_threshold: f32,
+    /// Most editing steps after a block is full, 0 to 64. Default 16.
+    pub max_post_steps: u32,
+    /// Requests that share a forward. Default 8.
+    pub max_running: usize,
+    /// Requests that may wait. Default 64.
+    pub queue_limit: usize,
+    /// Tokens generated when the caller gives no limit. Default 512.
+    pub max_tokens: u32,
+}
+
+impl Default for DiffusionWritten {
+    fn default() -> Self {
+        DiffusionWritten {
+            enabled: true,
+            model: "builtin:nano".into(),
+            name: String::new(),
+            decoder: Decoder::Joint,
+            threshold: 0.7,
+            editing_threshold: 0.5,
+            max_post_steps: 16,
+            max_running: 8,
+            queue_limit: 64,
+            max_tokens: 512,
+        }
+    }
+}
+
+/// `[engine.ar]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ArWritten {
+    /// Whether the engine is loaded. Default true.
+    pub enabled: bool,
+    /// `builtin:nano` or a directory in the Hugging Face layout. Default `builtin:nano`.
+    pub model: String,
+    /// Public name of the model. Default empty: made from `model`.
+    pub name: String,
+    /// Requests that share a forward. Default 8.
+    pub max_running: usize,
+    /// Requests that may wait. Default 64.
+    pub queue_limit: usize,
+    /// Tokens generated when the caller gives no limit. Default 512.
+    pub max_tokens: u32,
+}
+
+impl Default for ArWritten {
+    fn default() -> Self {
+        ArWritten {
+            enabled: true,
+            model: "builtin:nano".into(),
+            name: String::new(),
+            max_running: 8,
+            queue_limit: 64,
+            max_tokens: 512,
+        }
+    }
+}
+
+/// `[[backend]]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct BackendWritten {
+    /// Name in policies, metrics and headers. Required.
+    pub name: String,
+    /// How to talk to it. Default and only value so far: `openai-chat`.
+    pub kind: String,
+    /// Where it is, up to and with `/v1`. Required.
+    pub base_url: String,
+    /// Environment variable that holds the key. Default empty: no key is sent.
+    pub api_key_env: String,
+    /// Model to ask for. Required.
+    pub model: String,
+    /// Further model ids callers may name. Default: none.
+    pub models: Vec<String>,
+    /// The model's window in tokens. Default 32768.
+    pub context_tokens: u64,
+    /// Whether it takes images. Default false.
+    pub takes_images: bool,
+    /// Headers sent with each request. Default: none.
+    pub headers: BTreeMap<String, String>,
+    /// Most time to open a connection. Default 5 s.
+    pub connect_timeout_ms: u64,
+    /// Most time until the first content. Default 60 s.
+    pub first_content_timeout_ms: u64,
+    /// Most time between two pieces of an answer. Default 60 s.
+    pub idle_timeout_ms: u64,
+    /// Most time for a whole answer. Default 10 min.
+    pub total_timeout_ms: u64,
+}
+
+impl Default for BackendWritten {
+    fn default() -> Self {
+        BackendWritten {
+            name: String::new(),
+            kind: "openai-chat".into(),
+            base_url: String::new(),
+            api_key_env: String::new(),
+            model: String::new(),
+            models: Vec::new(),
+            context_tokens: 32_768,
+            takes_images: false,
+            headers: BTreeMap::new(),
+            connect_timeout_ms: 5_000,
+            first_content_timeout_ms: 60_000,
+            idle_timeout_ms: 60_000,
+            total_timeout_ms: 600_000,
+        }
+    }
+}
+
+/// `[policy]`
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct PolicyWritten {
+    /// File with the rules. Default empty: the embedded ones.
+    pub file: String,
+}
