@@ -2,7 +2,7 @@
 //! way to write them. The known keys are those of [`super::written`] itself, so there is no second list to keep.
 
 use figment::error::Kind;
-use figment::value::{Dict, Value};
+use figment::value::Value;
 use serde_json::Value as Json;
 
 use super::diagnostic::{Diagnostic, nearest};
@@ -75,7 +75,7 @@ fn find_unknown(
                 path.push(key.clone());
                 match object.get(key) {
                     Some(known) => find_unknown(layered, schema, inner, known, path, out),
-                    None => out.push(layered.diagnostic(path, "unknown key", suggestion(schema, path, object, dict))),
+                    None => out.push(layered.diagnostic(path, "unknown key", suggestion(schema, path, object))),
                 }
                 path.pop();
             }
@@ -92,10 +92,10 @@ fn find_unknown(
     }
 }
 
-/// The nearest key beside it that is not in use yet, else a key of that name elsewhere, else what may stand here.
-fn suggestion(schema: &Schema, path: &[String], siblings: &serde_json::Map<String, Json>, used: &Dict) -> String {
+/// The nearest key beside it, else a key of that name elsewhere, else what may stand here.
+fn suggestion(schema: &Schema, path: &[String], siblings: &serde_json::Map<String, Json>) -> String {
     let typed = path.last().map_or("", String::as_str);
-    if let Some(near) = nearest(typed, siblings.keys().filter(|key| !used.contains_key(*key)).map(String::as_str)) {
+    if let Some(near) = nearest(typed, siblings.keys().map(String::as_str)) {
         return format!("did you mean `{near}`?");
     }
     let everywhere: Vec<String> = schema.all_keys().iter().map(|keys| keys.join(".")).collect();
@@ -111,17 +111,32 @@ fn suggestion(schema: &Schema, path: &[String], siblings: &serde_json::Map<Strin
 
 fn misfit(layered: &Layered, schema: &Schema, error: &figment::Error) -> Diagnostic {
     let path: Vec<String> = error.path.clone();
+    let default = schema.default_at(&path);
+    let wanted = default.map_or("another value", kind_wanted);
     let message = match &error.kind {
-        Kind::InvalidType(got, wanted) => format!("wrong type: {} where {wanted} belongs", kind_of(got)),
-        Kind::InvalidValue(got, wanted) => format!("{} where {wanted} belongs", kind_of(got)),
+        Kind::InvalidType(got, _) | Kind::InvalidValue(got, _) => format!("{} where {wanted} belongs", kind_of(got)),
         Kind::UnknownVariant(_, known) => format!("not one of {}", known.join(", ")),
+        Kind::Message(_) => format!("cannot be read as {wanted}"),
         other => other.to_string(),
     };
-    let help = match (path.last(), schema.default_at(&path)) {
-        (Some(key), Some(default)) => format!("write it like `{key} = {default}`"),
+    let help = match (path.last(), default) {
+        (Some(_), Some(Json::Object(_))) => format!("write it as a section: `[{}]`", path.join(".")),
+        (Some(key), Some(default)) if !default.is_array() => format!("write it like `{key} = {default}`"),
         _ => String::new(),
     };
     layered.diagnostic(&path, message, help)
+}
+
+fn kind_wanted(default: &Json) -> &'static str {
+    match default {
+        Json::Bool(_) => "`true` or `false`",
+        Json::Number(number) if number.is_f64() => "a number",
+        Json::Number(_) => "a whole number from 0 up",
+        Json::String(_) => "a text",
+        Json::Array(_) => "a list",
+        Json::Object(_) => "a table",
+        Json::Null => "another value",
+    }
 }
 
 /// The kind of a value without the value: it may be a secret typed in the wrong place.
@@ -129,7 +144,8 @@ fn kind_of(actual: &figment::error::Actual) -> &'static str {
     use figment::error::Actual;
     match actual {
         Actual::Bool(_) => "a boolean",
-        Actual::Unsigned(_) | Actual::Signed(_) => "a whole number",
+        Actual::Unsigned(_) => "a whole number",
+        Actual::Signed(_) => "a signed number",
         Actual::Float(_) => "a number with a fraction",
         Actual::Char(_) | Actual::Str(_) => "a text",
         Actual::Seq => "a list",

@@ -1,5 +1,100 @@
-//! What is counted, through guards only: nothing here may be raised or lowered by hand.
+//! What is counted, through guards only ([`flight`]): nothing outside may raise or lower a figure by hand. Labels are
+//! names from the config and words of the protocol, never anything a caller wrote.
 
-/// The registry and its families.
-#[derive(Default)]
-pub struct Metrics {}
+mod flight;
+
+pub use flight::{AttemptGuard, Flight};
+
+use prometheus::{
+    HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, Registry, TextEncoder, core::Collector,
+};
+
+/// Label value where no backend or route was reached.
+pub const NONE: &str = "none";
+
+/// Seconds: from a nano model's millisecond to a long answer of a slow upstream.
+const SECONDS: [f64; 16] =
+    [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0];
+/// Tokens per forward: 1 is an AR model, 32 a whole block at once.
+const PER_FORWARD: [f64; 10] = [1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0, 32.0];
+
+/// The registry and its families. No globals: each gateway has its own.
+pub struct Metrics {
+    registry: Registry,
+    requests: IntCounterVec,
+    first_token: HistogramVec,
+    duration: HistogramVec,
+    tokens: IntCounterVec,
+    per_forward: HistogramVec,
+    steps: IntCounterVec,
+    edits: IntCounterVec,
+    fallbacks: IntCounterVec,
+    queue_depth: IntGaugeVec,
+    in_flight: IntGaugeVec,
+}
+
+impl Metrics {
+    /// All families, registered.
+    pub fn new() -> Result<Self, prometheus::Error> {
+        let registry = Registry::new();
+        let backend = &["backend"];
+        Ok(Metrics {
+            requests: add(
+                &registry,
+                counter("weir_requests_total", "Requests, each once, by how they ended.", &["route", "backend", "outcome"])?,
+            )?,
+            first_token: add(
+                &registry,
+                histogram("gen_ai_server_time_to_first_token_seconds", "Until the first content.", &SECONDS)?,
+            )?,
+            duration: add(
+                &registry,
+                histogram("gen_ai_server_request_duration_seconds", "Until the end, however it ended.", &SECONDS)?,
+            )?,
+            tokens: add(&registry, counter("weir_tokens_total", "Tokens in and out.", &["backend", "direction"])?)?,
+            per_forward: add(
+                &registry,
+                histogram("weir_tokens_per_forward", "Tokens of a diffusion answer per denoise step.", &PER_FORWARD)?,
+            )?,
+            steps: add(&registry, counter("weir_denoise_steps_total", "Denoise steps.", backend)?)?,
+            edits: add(&registry, counter("weir_edits_total", "Tokens replaced after being written.", backend)?)?,
+            fallbacks: add(
+                &registry,
+                counter("weir_fallbacks_total", "Attempts replaced before the first content.", &["from", "to", "cause"])?,
+            )?,
+            queue_depth: add(&registry, gauge("weir_queue_depth", "Requests waiting in a built-in engine.")?)?,
+            in_flight: add(&registry, gauge("weir_in_flight", "Attempts under way.")?)?,
+            registry,
+        })
+    }
+
+    /// Counts a request that never came to a backend, by its error kind.
+    pub fn rejected(&self, kind: &'static str) {
+        self.requests.with_label_values(&[NONE, NONE, kind]).inc();
+    }
+
+    /// The text `GET /metrics` answers with. Queue depths are read at that moment: `(backend, waiting)`.
+    pub fn render(&self, queues: &[(&str, usize)]) -> Result<String, prometheus::Error> {
+        for (backend, waiting) in queues {
+            self.queue_depth.with_label_values(&[backend]).set(i64::try_from(*waiting).unwrap_or(i64::MAX));
+        }
+        TextEncoder::new().encode_to_string(&self.registry.gather())
+    }
+}
+
+fn add<C: Collector + Clone + 'static>(registry: &Registry, family: C) -> Result<C, prometheus::Error> {
+    registry.register(Box::new(family.clone()))?;
+    Ok(family)
+}
+
+fn counter(name: &str, help: &str, labels: &[&str]) -> Result<IntCounterVec, prometheus::Error> {
+    IntCounterVec::new(Opts::new(name, help), labels)
+}
+
+fn gauge(name: &str, help: &str) -> Result<IntGaugeVec, prometheus::Error> {
+    IntGaugeVec::new(Opts::new(name, help), &["backend"])
+}
+
+fn histogram(name: &str, help: &str, buckets: &[f64]) -> Result<HistogramVec, prometheus::Error> {
+    HistogramVec::new(HistogramOpts::new(name, help).buckets(buckets.to_vec()), &["backend"])
+}

@@ -1,7 +1,15 @@
 //! Runs a plan: attempts in order, fallback only before the first content, each under its first-content budget.
 //! Must never choose (that is `router-policies`) nor know a dialect (that is `api`).
 
-use weir_protocol::EngineError;
+mod answering;
+mod run;
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use weir_protocol::{ChatRequest, EngineError};
 
 use crate::backends::EventStream;
 
@@ -41,7 +49,7 @@ pub struct Router {}
 impl Router {
     /// Answers a request: resolves when the first content is known (or the end, or a draft the caller asked for),
     /// so that [`Answer::report`] is true. Dropping the future, or later the events, cancels the work.
-    pub async fn answer(&self, request: std::sync::Arc<weir_protocol::ChatRequest>) -> Result<Answer, Refusal> {
+    pub async fn answer(&self, request: Arc<ChatRequest>) -> Result<Answer, Refusal> {
         Err(Refusal { report: None, error: EngineError::internal(format!("no route for {} messages", request.messages.len())) })
     }
 }

@@ -1,0 +1,93 @@
+//! The guards. A [`Flight`] lives as long as a request: first in the future that looks for an answer, then in the
+//! event stream, and whoever drops it, a client that leaves included, makes it count exactly once.
+
+use std::sync::Arc;
+
+use prometheus::IntGauge;
+use tokio::time::Instant;
+use weir_protocol::{EngineError, Event};
+
+use super::{Metrics, NONE};
+
+/// One request, from its plan to its end.
+pub struct Flight {
+    metrics: Arc<Metrics>,
+    started: Instant,
+    route: String,
+    backend: Option<String>,
+    saw_content: bool,
+    outcome: &'static str,
+}
+
+impl Flight {
+    /// A request sets out. Until told otherwise it will count as cancelled.
+    pub fn start(metrics: &Arc<Metrics>, route: &str) -> Self {
+        Flight {
+            metrics: Arc::clone(metrics),
+            started: Instant::now(),
+            route: route.to_owned(),
+            backend: None,
+            saw_content: false,
+            outcome: "cancelled",
+        }
+    }
+
+    /// An attempt at `backend` begins; the guard lives as long as the attempt.
+    pub fn attempt(&mut self, backend: &str) -> AttemptGuard {
+        self.backend = Some(backend.to_owned());
+        let gauge = self.metrics.in_flight.with_label_values(&[backend]);
+        gauge.inc();
+        AttemptGuard { gauge }
+    }
+
+    /// The attempt at `from` failed before its first content and `to` is next.
+    pub fn fell_back(&self, from: &str, to: &str, cause: &EngineError) {
+        self.metrics.fallbacks.with_label_values(&[from, to, cause.kind()]).inc();
+    }
+
+    /// An event goes to the caller.
+    pub fn saw(&mut self, event: &Event) {
+        let backend = self.backend.as_deref().unwrap_or(NONE);
+        if event.is_content() && !self.saw_content {
+            self.saw_content = true;
+            self.metrics.first_token.with_label_values(&[backend]).observe(self.started.elapsed().as_secs_f64());
+        }
+        match event {
+            Event::Usage(usage) => {
+                self.metrics.tokens.with_label_values(&[backend, "input"]).inc_by(usage.prompt_tokens);
+                self.metrics.tokens.with_label_values(&[backend, "output"]).inc_by(usage.completion_tokens);
+                if let Some(stats) = &usage.diffusion {
+                    self.metrics.per_forward.with_label_values(&[backend]).observe(stats.tokens_per_forward());
+                    self.metrics.steps.with_label_values(&[backend]).inc_by(u64::from(stats.steps));
+                    self.metrics.edits.with_label_values(&[backend]).inc_by(u64::from(stats.edits));
+                }
+            }
+            Event::Finished { .. } => self.outcome = "finished",
+            _ => {}
+        }
+    }
+
+    /// The request ends in an error.
+    pub fn failed(&mut self, error: &EngineError) {
+        self.outcome = error.kind();
+    }
+}
+
+impl Drop for Flight {
+    fn drop(&mut self) {
+        let backend = self.backend.as_deref().unwrap_or(NONE);
+        self.metrics.requests.with_label_values(&[&self.route, backend, self.outcome]).inc();
+        self.metrics.duration.with_label_values(&[backend]).observe(self.started.elapsed().as_secs_f64());
+    }
+}
+
+/// One attempt under way; the gauge is the number of these.
+pub struct AttemptGuard {
+    gauge: IntGauge,
+}
+
+impl Drop for AttemptGuard {
+    fn drop(&mut self) {
+        self.gauge.dec();
+    }
+}
