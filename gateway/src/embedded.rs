@@ -1,8 +1,30 @@
 //! What is compiled into the binary: the default config, the default policy and the nano models, so that Weir runs
 //! without a download. Bytes only; nothing here may interpret them.
 
+use weir_diffusion_engine::ModelFiles;
+
+use crate::config::EngineRole;
+
 /// The lowest config layer.
 pub const CONFIG: &str = include_str!("../../config/weir.toml");
 
 /// The routing rules used when `policy.file` is empty.
 pub const POLICY: &str = include_str!("../../config/policies/default.toml");
+
+/// The files of a nano model.
+pub fn nano(role: EngineRole) -> ModelFiles {
+    match role {
+        EngineRole::Diffusion => ModelFiles::Embedded {
+            config: include_bytes!("../../models/nano/diffusion/config.json"),
+            tokenizer: include_bytes!("../../models/nano/diffusion/tokenizer.json"),
+            tokenizer_config: include_bytes!("../../models/nano/diffusion/tokenizer_config.json"),
+            weights: include_bytes!("../../models/nano/diffusion/model.safetensors"),
+        },
+        EngineRole::Ar => ModelFiles::Embedded {
+            config: include_bytes!("../../models/nano/ar/config.json"),
+            tokenizer: include_bytes!("../../models/nano/ar/tokenizer.json"),
+            tokenizer_config: include_bytes!("../../models/nano/ar/tokenizer_config.json"),
+            weights: include_bytes!("../../models/nano/ar/model.safetensors"),
+        },
+    }
+}

@@ -2,9 +2,19 @@
 //! logic of a layer or a handler.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
+use axum::extract::State;
+use axum::middleware::{from_fn, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use http::{StatusCode, header};
+use tower::ServiceBuilder;
+
+use crate::layers::pending::{self as openai_chat, error};
 use crate::backends::ModelEntry;
 use crate::config::ServerSettings;
+use crate::layers::{body, in_flight, panics, request_id, trace};
 use crate::metrics::Metrics;
 use crate::route;
 
@@ -18,4 +28,51 @@ pub struct Gateway {
     pub models: Vec<ModelEntry>,
     /// What is counted.
     pub metrics: Arc<Metrics>,
+    /// Set once a stop was asked for: no new traffic should come.
+    pub draining: AtomicBool,
+}
+
+/// Layers and routes. Layers are listed as a request meets them.
+pub fn stack(gateway: Arc<Gateway>) -> axum::Router {
+    let places = in_flight::InFlight::new(gateway.settings.max_in_flight);
+    let work = ServiceBuilder::new()
+        .layer(from_fn_with_state(places, in_flight::layer))
+        // Inside the limit: a body being read is held in memory.
+        .layer(from_fn_with_state(gateway.settings.max_body_bytes, body::layer));
+    let every = ServiceBuilder::new()
+        .layer(from_fn(request_id::layer))
+        .layer(from_fn(trace::layer))
+        .layer(panics::layer());
+
+    axum::Router::new()
+        .route("/v1/chat/completions", post(openai_chat::chat))
+        .layer(work)
+        // Never refused for load: whoever watches must be able to look.
+        .route("/v1/models", get(openai_chat::models))
+        .route("/v1/models/{*id}", get(openai_chat::model))
+        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/readyz", get(readyz))
+        .route("/metrics", get(metrics))
+        .method_not_allowed_fallback(|| async {
+            error::refusal(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "this path does not take this method")
+        })
+        .fallback(|| async { error::refusal(StatusCode::NOT_FOUND, "not_found", "no such path") })
+        .layer(every)
+        .with_state(gateway)
+}
+
+/// Whether traffic may come. Engines are loaded before the socket opens, so only draining says no.
+async fn readyz(State(gateway): State<Arc<Gateway>>) -> (StatusCode, &'static str) {
+    if gateway.draining.load(Ordering::Relaxed) {
+        (StatusCode::SERVICE_UNAVAILABLE, "draining\n")
+    } else {
+        (StatusCode::OK, "ready\n")
+    }
+}
+
+async fn metrics(State(gateway): State<Arc<Gateway>>) -> Response {
+    match gateway.metrics.render(&gateway.router.backends().queues()) {
+        Ok(page) => ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], page).into_response(),
+        Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+    }
 }

@@ -1,6 +1,11 @@
 //! Who can answer. Every backend, the built-in engines included, is a `tower::Service<Attempt>` that gives a stream
 //! of protocol events; nothing here may know which dialect the caller speaks or what other backends exist.
 
+pub mod builtin;
+mod registry;
+
+pub use registry::{Backend, Registry, StartError};
+
 use std::pin::Pin;
 use std::sync::Arc;
 

@@ -1,1 +1,84 @@
 //! The commands of the `weir` binary. Nothing here may be needed by a request.
+
+mod check;
+pub mod serve;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::config::{ConfigErrors, Inputs, Settings};
+
+/// A gateway with a built-in diffusion engine beside the AR backends you have.
+#[derive(Debug, Parser)]
+#[command(name = "weir", version, propagate_version = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    /// How log lines look; they go to stderr, filtered by RUST_LOG.
+    #[arg(long, global = true, value_enum, default_value_t = LogFormat::Text)]
+    log_format: LogFormat,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Answer requests until SIGTERM or Ctrl-C.
+    Serve(ConfigArgs),
+    /// Explain a config: what would run, or what is wrong.
+    Check(ConfigArgs),
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Where the config comes from.
+#[derive(Debug, Args)]
+struct ConfigArgs {
+    /// Config file; without it `weir.toml` in the working directory, if there is one.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Address and port to listen on, over what the config says.
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    listen: Option<String>,
+}
+
+impl ConfigArgs {
+    fn load(self) -> Result<Settings, ConfigErrors> {
+        crate::config::load(&Inputs::from_process(self.config, self.listen))
+    }
+}
+
+/// Runs the command the process was started with. The only place that turns an error into words and an exit code:
+/// 0 done, 1 could not, 2 not understood (clap's).
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    start_log(cli.log_format);
+    let done = match cli.command {
+        Command::Serve(args) => args.load().map_err(anyhow::Error::from).and_then(serve::command),
+        Command::Check(args) => args.load().map_err(anyhow::Error::from).and_then(|settings| check::command(&settings)),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("weir: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn start_log(format: LogFormat) {
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // A second start in one process keeps the first log.
+    let _ = match format {
+        LogFormat::Text => log.try_init(),
+        LogFormat::Json => log.json().try_init(),
+    };
+}

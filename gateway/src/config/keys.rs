@@ -144,8 +144,7 @@ fn kind_of(actual: &figment::error::Actual) -> &'static str {
     use figment::error::Actual;
     match actual {
         Actual::Bool(_) => "a boolean",
-        Actual::Unsigned(_) => "a whole number",
-        Actual::Signed(_) => "a signed number",
+        Actual::Unsigned(_) | Actual::Signed(_) => "a number",
         Actual::Float(_) => "a number with a fraction",
         Actual::Char(_) | Actual::Str(_) => "a text",
         Actual::Seq => "a list",

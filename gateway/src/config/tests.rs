@@ -86,7 +86,7 @@ fn wrong_types_name_field_and_fix() {
         "[server]\nmax_in_flight = \"many\"",
         "FILE: `server.max_in_flight`: a text where a whole number from 0 up belongs\n  help: write it like `max_in_flight = 1024`",
     );
-    check_error("server = 3", "FILE: `server`: a whole number where a table belongs\n  help: write it as a section: `[server]`");
+    check_error("server = 3", "FILE: `server`: a number where a table belongs\n  help: write it as a section: `[server]`");
     check_error(
         "[engine.diffusion]\ndecoder = \"jont\"",
         "FILE: `engine.diffusion.decoder`: not one of threshold, joint\n  help: write it like `decoder = \"joint\"`",

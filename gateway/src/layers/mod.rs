@@ -1,1 +1,8 @@
 //! One layer, one file. Nothing here may know a dialect beyond asking `api` to render an error.
+
+pub mod body;
+pub mod in_flight;
+pub mod panics;
+pub mod pending;
+pub mod request_id;
+pub mod trace;

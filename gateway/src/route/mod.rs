@@ -2,6 +2,7 @@
 //! Must never choose (that is `router-policies`) nor know a dialect (that is `api`).
 
 mod answering;
+mod plan;
 mod run;
 
 #[cfg(test)]
@@ -11,7 +12,8 @@ use std::sync::Arc;
 
 use weir_protocol::{ChatRequest, EngineError};
 
-use crate::backends::EventStream;
+use crate::backends::{EventStream, Registry};
+use crate::metrics::{Flight, Metrics};
 
 /// What became of a request, for headers, logs and metrics: the same data everywhere.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,12 +46,33 @@ pub struct Refusal {
 }
 
 /// Plans requests and runs the plans.
-pub struct Router {}
+pub struct Router {
+    backends: Registry,
+    metrics: Arc<Metrics>,
+}
 
 impl Router {
+    /// A router over these backends.
+    pub fn new(backends: Registry, metrics: Arc<Metrics>) -> Self {
+        Router { backends, metrics }
+    }
+
+    /// The backends behind it.
+    pub fn backends(&self) -> &Registry {
+        &self.backends
+    }
+
     /// Answers a request: resolves when the first content is known (or the end, or a draft the caller asked for),
     /// so that [`Answer::report`] is true. Dropping the future, or later the events, cancels the work.
+    ///
+    /// # Errors
+    /// The model is unknown, or no attempt could answer.
     pub async fn answer(&self, request: Arc<ChatRequest>) -> Result<Answer, Refusal> {
-        Err(Refusal { report: None, error: EngineError::internal(format!("no route for {} messages", request.messages.len())) })
+        let plan = plan::plan(&self.backends, &request).map_err(|error| {
+            self.metrics.rejected(error.kind());
+            Refusal { report: None, error }
+        })?;
+        let flight = Flight::start(&self.metrics, &plan.report.route);
+        run::run(plan.steps, &request, plan.report, flight).await
     }
 }

@@ -1,0 +1,25 @@
+//! `weir check`: what would run. Loads everything `weir serve` would load, opens no socket and calls no upstream.
+
+use anyhow::Result;
+
+use crate::backends::Registry;
+use crate::config::Settings;
+
+/// Prints the summary; mistakes come as errors.
+pub(super) fn command(settings: &Settings) -> Result<()> {
+    let backends = Registry::start(settings)?;
+    println!("config   {}", settings.origins.join(" ← "));
+    println!("policy   {}", settings.policy.origin);
+    println!("listen   {}", settings.server.listen);
+    for backend in backends.iter() {
+        let kind = if backend.engine.is_some() { "built in" } else { "openai-chat" };
+        println!(
+            "backend  {} ({kind}): {}, window {} tokens",
+            backend.name,
+            backend.models.join(", "),
+            backend.context_tokens
+        );
+    }
+    println!("ok");
+    Ok(())
+}

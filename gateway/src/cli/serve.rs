@@ -1,0 +1,133 @@
+//! `weir serve`, and the same start for whoever wants a gateway in its own process: loads, then listens, and stops
+//! without cutting answers short as long as the grace lasts.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use axum::serve::ListenerExt;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use crate::backends::{ModelEntry, Registry};
+use crate::config::Settings;
+use crate::metrics::Metrics;
+use crate::route::Router;
+use crate::stack::{Gateway, stack};
+
+/// Serves until a signal comes.
+pub(super) fn command(settings: Settings) -> Result<()> {
+    let origins = settings.origins.join(" ← ");
+    let policy = settings.policy.origin.clone();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("no runtime")?;
+    runtime.block_on(async {
+        let running = start(settings).await?;
+        let ids: Vec<&str> = running.models().iter().map(|entry| entry.id.as_str()).collect();
+        eprintln!("weir {} listens on http://{}", env!("CARGO_PKG_VERSION"), running.addr());
+        eprintln!("  models  {}", ids.join(", "));
+        eprintln!("  config  {origins}");
+        eprintln!("  policy  {policy}");
+        running.until_stopped().await
+    })
+}
+
+/// A gateway that answers. Dropping it asks it to stop without waiting.
+pub struct Running {
+    addr: SocketAddr,
+    gateway: Arc<Gateway>,
+    stop: watch::Sender<bool>,
+    task: JoinHandle<std::io::Result<()>>,
+}
+
+/// Loads the engines, opens the socket and answers in the background.
+///
+/// # Errors
+/// An engine's file is wrong, or the address cannot be listened on.
+pub async fn start(settings: Settings) -> Result<Running> {
+    let server = settings.server.clone();
+    let backends = tokio::task::spawn_blocking(move || Registry::start(&settings)).await.context("loading failed")??;
+    let metrics = Arc::new(Metrics::new().context("metrics")?);
+    let models = backends.models();
+    let router = Router::new(backends, Arc::clone(&metrics));
+    let draining = AtomicBool::new(false);
+    let gateway = Arc::new(Gateway { router, settings: server, models, metrics, draining });
+
+    let wanted = gateway.settings.listen;
+    let listener = TcpListener::bind(wanted).await.with_context(|| match wanted.port() {
+        0 => format!("cannot listen on {wanted}"),
+        port => format!("cannot listen on {wanted}: is port {port} in use? (`--listen` or `server.listen` takes another)"),
+    })?;
+    let addr = listener.local_addr().context("no local address")?;
+    // Small events must not wait for a full packet.
+    let listener = listener.tap_io(|socket| {
+        if let Err(error) = socket.set_nodelay(true) {
+            tracing::debug!(%error, "no TCP_NODELAY");
+        }
+    });
+    let (stop, mut stopped) = watch::channel(false);
+    let app = stack(Arc::clone(&gateway));
+    let task = tokio::spawn(async move {
+        let until = async move {
+            // An error means the handle is gone: that is a stop, too.
+            let _ = stopped.wait_for(|stop| *stop).await;
+        };
+        axum::serve(listener, app).with_graceful_shutdown(until).await
+    });
+    Ok(Running { addr, gateway, stop, task })
+}
+
+impl Running {
+    /// Where it listens.
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// What it serves.
+    pub fn models(&self) -> &[ModelEntry] {
+        &self.gateway.models
+    }
+
+    /// Goes on until SIGTERM or Ctrl-C, then [`Running::stop`]s.
+    ///
+    /// # Errors
+    /// Signals cannot be waited for, or serving broke.
+    pub async fn until_stopped(self) -> Result<()> {
+        signal().await?;
+        eprintln!("weir: stopping; running answers have up to {} s", self.gateway.settings.shutdown_grace.as_secs());
+        self.stop().await
+    }
+
+    /// Takes no new connections, lets running answers end, and gives up on those that outlast the grace.
+    ///
+    /// # Errors
+    /// Serving broke.
+    pub async fn stop(self) -> Result<()> {
+        self.gateway.draining.store(true, Ordering::Relaxed);
+        let _ = self.stop.send(true);
+        let grace = self.gateway.settings.shutdown_grace.max(Duration::from_millis(1));
+        match tokio::time::timeout(grace, self.task).await {
+            Ok(served) => served.context("the server failed")?.context("the server failed"),
+            Err(_) => {
+                tracing::warn!("answers outlasted the grace and were cut");
+                Ok(())
+            }
+        }
+    }
+}
+
+/// Waits for SIGTERM or Ctrl-C.
+async fn signal() -> Result<()> {
+    #[cfg(unix)]
+    {
+        let mut term = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()).context("SIGTERM")?;
+        tokio::select! {
+            _ = term.recv() => Ok(()),
+            pressed = tokio::signal::ctrl_c() => pressed.context("Ctrl-C"),
+        }
+    }
+    #[cfg(not(unix))]
+    tokio::signal::ctrl_c().await.context("Ctrl-C")
+}

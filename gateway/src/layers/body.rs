@@ -1,0 +1,61 @@
+//! Reads the request's body, whole, up to the limit; beyond it the answer is 413. Handlers behind it never wait for
+//! the caller's bytes and never see more than the limit.
+
+use axum::body::{Body, Bytes};
+use axum::extract::{Request, State};
+use axum::middleware::Next;
+use axum::response::Response;
+use http::StatusCode;
+use http_body_util::BodyExt;
+
+use crate::layers::pending::error;
+
+/// The layer; its state is the limit in bytes.
+pub async fn layer(State(limit): State<usize>, request: Request, next: Next) -> Response {
+    let (parts, body) = request.into_parts();
+    match read(body, limit).await {
+        Ok(bytes) => next.run(Request::from_parts(parts, Body::from(bytes))).await,
+        Err(Unread::TooLarge) => {
+            let message = format!("the body is larger than {limit} bytes");
+            error::refusal(StatusCode::PAYLOAD_TOO_LARGE, "request_too_large", &message)
+        }
+        Err(Unread::Broken) => error::refusal(StatusCode::BAD_REQUEST, "invalid_request", "the body broke off"),
+    }
+}
+
+enum Unread {
+    TooLarge,
+    Broken,
+}
+
+async fn read(mut body: Body, limit: usize) -> Result<Bytes, Unread> {
+    let mut seen = 0usize;
+    let mut pieces: Vec<Bytes> = Vec::new();
+    while let Some(frame) = body.frame().await {
+        let Ok(piece) = frame.map_err(|_| Unread::Broken)?.into_data() else { continue };
+        seen = seen.saturating_add(piece.len());
+        // What is over the limit is read and thrown away for a while: an answer sent while the caller still writes
+        // would be lost with the connection's reset.
+        if seen > limit.saturating_mul(2) {
+            return Err(Unread::TooLarge);
+        }
+        if seen <= limit {
+            pieces.push(piece);
+        } else {
+            pieces.clear();
+        }
+    }
+    if seen > limit { Err(Unread::TooLarge) } else { Ok(Bytes::from(pieces.concat())) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_limit_is_the_last_size_taken() {
+        assert!(matches!(read(Body::from(vec![0; 8]), 8).await, Ok(bytes) if bytes.len() == 8));
+        assert!(matches!(read(Body::from(vec![0; 9]), 8).await, Err(Unread::TooLarge)));
+        assert!(matches!(read(Body::from(vec![0; 900]), 8).await, Err(Unread::TooLarge)));
+    }
+}
