@@ -76,3 +76,6 @@ async fn metrics(State(gateway): State<Arc<Gateway>>) -> Response {
         Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
     }
 }
+
+#[cfg(test)]
+mod tests;
