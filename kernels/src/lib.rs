@@ -1,1 +1,17 @@
-//! The maths the engine runs on: pure functions over slices.
+//! The maths the engine runs on: pure functions over slices. Must never know a model, a file or a request.
+//!
+//! Reading order: [`panel`] (how weights and cached keys lie in memory) → [`registry`] (which kernels this CPU has)
+//! → [`kernels`] (the checked functions callers use) → `ops` (the loops) → `simd` (the vectors they run on) →
+//! [`route`] (choice of experts, plain code).
+
+mod error;
+pub mod kernels;
+mod ops;
+pub mod panel;
+pub mod registry;
+pub mod route;
+mod simd;
+
+pub use error::KernelError;
+pub use kernels::{AttentionShape, Kernels, KvPanel, Top1};
+pub use panel::{PANEL, PackedMatrix};

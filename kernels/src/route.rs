@@ -1,0 +1,72 @@
+//! Which experts a token goes to: grouped top-k over sigmoid scores (LLaDA2.0 report, after DeepSeek-V3). Plain code:
+//! at most a few hundred numbers a token. Must never know what an expert is.
+
+/// How a layer routes.
+#[derive(Debug, Clone, Copy)]
+pub struct Routing {
+    /// Groups the experts are divided into; divides the number of experts.
+    pub groups: usize,
+    /// Groups kept for a token.
+    pub groups_kept: usize,
+    /// Experts kept for a token.
+    pub experts_kept: usize,
+    /// Whether the kept weights are divided by their sum.
+    pub normalize: bool,
+    /// Factor on the weights.
+    pub scale: f32,
+}
+
+/// One chosen expert.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Choice {
+    /// Which expert.
+    pub expert: usize,
+    /// Factor on its output.
+    pub weight: f32,
+}
+
+/// `1 / (1 + e^-x)`.
+pub fn sigmoid(x: f32) -> f32 {
+    1.0 / (1.0 + (-x).exp())
+}
+
+/// Chooses experts for one token from the router's `logits[experts]`, ascending by expert. `bias` steers the choice
+/// only, never the weight. A group's score is the sum of its two largest biased scores; of equals the lower index
+/// wins. The result is empty only if `logits` is.
+pub fn choose(logits: &[f32], bias: Option<&[f32]>, routing: Routing) -> Vec<Choice> {
+    let scores: Vec<f32> = logits.iter().map(|logit| sigmoid(*logit)).collect();
+    let biased: Vec<f32> = match bias {
+        Some(bias) => scores.iter().zip(bias).map(|(score, bias)| score + bias).collect(),
+        None => scores.clone(),
+    };
+    let group_size = (biased.len() / routing.groups.max(1)).max(1);
+    let group_scores: Vec<f32> = biased.chunks(group_size).map(two_largest).collect();
+    let mut groups = descending(&group_scores);
+    groups.truncate(routing.groups_kept.max(1));
+    let candidates: Vec<usize> = (0..biased.len()).filter(|expert| groups.contains(&(expert / group_size))).collect();
+    let candidate_scores: Vec<f32> = candidates.iter().filter_map(|expert| biased.get(*expert).copied()).collect();
+    let mut chosen: Vec<Choice> = descending(&candidate_scores)
+        .into_iter()
+        .take(routing.experts_kept)
+        .filter_map(|at| candidates.get(at).copied())
+        .filter_map(|expert| scores.get(expert).map(|score| Choice { expert, weight: *score }))
+        .collect();
+    let sum: f32 = chosen.iter().map(|choice| choice.weight).sum();
+    let divisor = if routing.normalize { sum + 1e-20 } else { 1.0 };
+    for choice in &mut chosen {
+        choice.weight = choice.weight / divisor * routing.scale;
+    }
+    chosen.sort_by_key(|choice| choice.expert);
+    chosen
+}
+
+fn two_largest(scores: &[f32]) -> f32 {
+    descending(scores).into_iter().take(2).filter_map(|at| scores.get(at)).sum()
+}
+
+/// Indices from the largest value to the smallest; stable, so the lower index of equals comes first.
+fn descending(values: &[f32]) -> Vec<usize> {
+    let mut order: Vec<(usize, f32)> = values.iter().copied().enumerate().collect();
+    order.sort_by(|a, b| b.1.total_cmp(&a.1));
+    order.into_iter().map(|(index, _)| index).collect()
+}

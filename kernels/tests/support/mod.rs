@@ -1,0 +1,63 @@
+//! The one comparer of the numeric tests, a reproducible source of numbers, and tests of the comparer itself.
+
+/// An element's reference value in f64 and the sum of magnitudes its rounding error scales with.
+#[derive(Clone, Copy)]
+pub(crate) struct Expected {
+    pub(crate) value: f64,
+    pub(crate) magnitude: f64,
+}
+
+/// Fails unless every element is within `steps` f32 rounding steps of its magnitude.
+pub(crate) fn compare(what: &str, got: &[f32], expected: &[Expected], steps: f64) -> Result<(), String> {
+    if got.len() != expected.len() {
+        return Err(format!("{what}: {} elements, expected {}", got.len(), expected.len()));
+    }
+    let mut worst: Option<(usize, f64)> = None;
+    for (index, (got, expected)) in got.iter().zip(expected).enumerate() {
+        let error = (f64::from(*got) - expected.value).abs();
+        let bound = steps * f64::from(f32::EPSILON) * expected.magnitude.max(f64::from(f32::MIN_POSITIVE));
+        // Asked this way round, a NaN does not fit.
+        let fits = error <= bound;
+        if !fits && worst.is_none_or(|(_, before)| error / bound > before) {
+            worst = Some((index, error / bound));
+        }
+    }
+    match worst {
+        None => Ok(()),
+        Some((index, ratio)) => Err(format!(
+            "{what}: element {index} is {} where {} is due, {ratio:.2} times the bound",
+            got[index], expected[index].value
+        )),
+    }
+}
+
+/// Numbers in [-1, 1) from a seed (SplitMix64).
+pub(crate) struct Numbers(pub(crate) u64);
+
+impl Numbers {
+    pub(crate) fn next_u64(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    pub(crate) fn next(&mut self) -> f32 {
+        (self.next_u64() >> 40) as f32 / (1u64 << 23) as f32 - 1.0
+    }
+
+    pub(crate) fn take(&mut self, count: usize) -> Vec<f32> {
+        (0..count).map(|_| self.next()).collect()
+    }
+}
+
+#[test]
+fn the_comparer_can_fail() {
+    let expected = [Expected { value: 1.0, magnitude: 1.0 }, Expected { value: -2.0, magnitude: 2.0 }];
+    assert!(compare("equal", &[1.0, -2.0], &expected, 1.0).is_ok());
+    for wrong in [[f32::NAN, -2.0], [0.0, -2.0], [1.0, 2.0], [1.0, f32::INFINITY], [1.0, -2.001]] {
+        assert!(compare("wrong", &wrong, &expected, 4.0).is_err(), "{wrong:?} passed");
+    }
+    assert!(compare("short", &[1.0], &expected, 4.0).is_err());
+}
