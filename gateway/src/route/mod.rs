@@ -46,37 +46,66 @@ pub struct Refusal {
 }
 
 /// Plans requests and runs the plans.
-pub struct Router {}
-
-/// A request with its route, nothing tried yet: lets `api` send headers that name the route before the answer.
-pub struct Planned {
-    request: Arc<ChatRequest>,
-    report: RouteReport,
+pub struct Router {
+    backends: Registry,
+    metrics: Arc<Metrics>,
 }
 
 impl Router {
-    /// Decides who may answer, without asking anybody. The report's `backend` is the first one that will be tried.
+    /// A router over these backends.
+    pub fn new(backends: Registry, metrics: Arc<Metrics>) -> Self {
+        Router { backends, metrics }
+    }
+
+    /// The backends behind it.
+    pub fn backends(&self) -> &Registry {
+        &self.backends
+    }
+
+    /// Decides who may answer, without asking anybody. From here on the request counts, whatever becomes of it.
+    ///
+    /// # Errors
+    /// The model is unknown.
     pub fn plan(&self, request: Arc<ChatRequest>) -> Result<Planned, Refusal> {
-        let report = RouteReport { route: String::new(), reason: String::new(), backend: String::new(), failed: Vec::new() };
-        Ok(Planned { request, report })
+        let mut plan = plan::plan(&self.backends, &request).map_err(|error| {
+            self.metrics.rejected(error.kind());
+            Refusal { report: None, error }
+        })?;
+        if let Some(first) = plan.steps.first() {
+            plan.report.backend.clone_from(&first.backend);
+        }
+        let flight = Flight::start(&self.metrics, &plan.report.route);
+        Ok(Planned { request, plan, flight })
     }
 
     /// Plans and runs in one go.
+    ///
+    /// # Errors
+    /// The model is unknown, or no attempt could answer.
     pub async fn answer(&self, request: Arc<ChatRequest>) -> Result<Answer, Refusal> {
         self.plan(request)?.run().await
     }
 }
 
+/// A request with its route, nothing tried yet: lets `api` send headers that name the route before the answer.
+pub struct Planned {
+    request: Arc<ChatRequest>,
+    plan: plan::Plan,
+    flight: Flight,
+}
+
 impl Planned {
-    /// The route and the first backend to try.
+    /// The route and why; its backend is the first one that will be tried.
     pub fn report(&self) -> &RouteReport {
-        &self.report
+        &self.plan.report
     }
 
-    /// Answers: resolves when the first content is known (or the end, or a draft the caller asked for), so that
+    /// Resolves when the first content is known (or the end, or a draft the caller asked for), so that
     /// [`Answer::report`] is true. Dropping the future, or later the events, cancels the work.
+    ///
+    /// # Errors
+    /// No attempt could answer.
     pub async fn run(self) -> Result<Answer, Refusal> {
-        let error = EngineError::internal(format!("no route for {} messages", self.request.messages.len()));
-        Err(Refusal { report: Some(self.report), error })
+        run::run(self.plan.steps, &self.request, self.plan.report, self.flight).await
     }
 }
