@@ -1,1 +1,22 @@
-//! What a request is and where it should go. No network, no clock.
+//! What a request is and where it should go. No network, no clock, no randomness: the same request and facts always
+//! give the same plan. Nothing here may run a backend or know which dialect a caller spoke.
+//!
+//! A request flows down this list:
+//!
+//! - [`unwrap`]: the text a person or a trigger really asked, without what agents wrap around it.
+//! - [`features`]: a handful of named facts about the request, computed once; the words of the policy language.
+//! - [`facts`]: what the gateway knows about each backend, and which requests a backend can never take.
+//! - [`policy`]: the operator's rules, checked when they are read.
+//! - [`plan`]: the decision with its reasons, as data.
+
+pub mod facts;
+pub mod features;
+pub mod plan;
+pub mod policy;
+pub mod unwrap;
+
+pub use facts::{BackendFacts, BackendRole, Obstacle};
+pub use features::Features;
+pub use plan::{PassedOver, PlannedAttempt, RoutePlan};
+pub use policy::{Diagnostic, Policy, PolicyError};
+pub use unwrap::{Asked, Trigger};

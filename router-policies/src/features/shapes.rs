@@ -1,0 +1,130 @@
+//! Shapes of the asked text that a diffusion model is good at: constraint puzzles, short transforms, text to JSON.
+//! Each looks for the material (a grid, edges, a list), not for the word alone: "what is a sudoku" is a question.
+
+use super::words::Word;
+
+/// A puzzle or a list beyond this many bytes is no small task any more.
+const MOST_BYTES: usize = 4000;
+
+/// A sudoku grid, edges with a start and a goal, or something to plan under constraints.
+pub(super) fn is_planning(text: &str) -> bool {
+    text.len() <= MOST_BYTES && (has_grid(text) || has_path_question(text) || has_constrained_plan(text))
+}
+
+/// At least four lines in a row of one puzzle width, of digits and blanks.
+fn has_grid(text: &str) -> bool {
+    let mut rows = 0;
+    let mut width = 0;
+    let mut blanks = 0;
+    for line in text.lines() {
+        let cells: Vec<char> = line.chars().filter(|c| !" |,+-\t".contains(*c)).collect();
+        let is_cell = |c: &char| c.is_ascii_digit() || is_blank_cell(*c);
+        let is_rule = cells.is_empty() && line.contains('-');
+        if is_rule {
+            continue;
+        }
+        if ![4, 6, 9, 16].contains(&cells.len()) || !cells.iter().all(is_cell) || (rows > 0 && cells.len() != width) {
+            rows = 0;
+            blanks = 0;
+            continue;
+        }
+        width = cells.len();
+        rows += 1;
+        blanks += cells.iter().filter(|c| is_blank_cell(**c)).count();
+        if rows >= 4 && blanks > 0 {
+            return true;
+        }
+    }
+    false
+}
+
+fn is_blank_cell(c: char) -> bool {
+    matches!(c, '.' | '_' | '?' | '*')
+}
+
+/// Two edges or more (`A>B`, `A->B`, `A-B`, `A→B`), and words that ask for the way.
+fn has_path_question(text: &str) -> bool {
+    let edges = text.split_whitespace().filter(|token| is_edge(token)).count();
+    if edges < 2 {
+        return false;
+    }
+    let lower = text.to_lowercase();
+    let mut words = lower.split(|c: char| !c.is_alphanumeric());
+    let asks = ["path", "route", "way", "reach", "shortest", "get"];
+    words.any(|word| asks.contains(&word)) || (lower.contains("from ") && lower.contains(" to "))
+}
+
+fn is_edge(token: &str) -> bool {
+    let token = token.trim_matches(|c: char| ",;:.()[]".contains(c));
+    ["->", "→", ">", "-"].iter().any(|arrow| {
+        token.split_once(arrow).is_some_and(|(from, to)| {
+            let node = |name: &str| (1..=3).contains(&name.chars().count()) && name.chars().all(char::is_alphanumeric);
+            // Plain numbers around a dash are a range or a date.
+            node(from) && node(to) && (*arrow != "-" || !from.chars().any(|c| c.is_ascii_digit()))
+        })
+    })
+}
+
+/// "schedule …" or "plan …" with two constraints or more.
+fn has_constrained_plan(text: &str) -> bool {
+    let lower = text.to_lowercase();
+    let words: Vec<&str> = lower.split(|c: char| !c.is_alphanumeric() && c != '\'').filter(|word| !word.is_empty()).collect();
+    let plans = ["schedule", "plan", "timetable", "assign", "arrange", "allocate", "seat"];
+    let limits =
+        ["before", "after", "cannot", "can't", "must", "mustn't", "constraint", "constraints", "conflict", "exactly", "unless", "overlap", "most", "least"];
+    words.iter().take(12).any(|word| plans.contains(word)) && words.iter().filter(|word| limits.contains(word)).count() >= 2
+}
+
+/// A short list to be sorted, reversed or deduplicated.
+pub(super) fn is_transform(text: &str) -> bool {
+    if text.len() > MOST_BYTES {
+        return false;
+    }
+    let (head, payload) = match text.split_once(':') {
+        Some((head, payload)) if !payload.trim().is_empty() => (head, payload),
+        _ => (text, text),
+    };
+    names_transform(head) && is_list(payload)
+}
+
+fn names_transform(head: &str) -> bool {
+    let lower = head.to_lowercase();
+    let words: Vec<&str> = lower.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty()).take(12).collect();
+    let alone = |word: &&str| {
+        ["sort", "sorted", "alphabetical", "alphabetically", "reverse", "reversed", "backwards", "deduplicate", "dedupe", "duplicates", "unique", "repeated"]
+            .contains(word)
+    };
+    let pairs = [("order", "these"), ("turn", "around"), ("last", "first"), ("word", "once"), ("item", "once"), ("order", "the")];
+    let has_pair = pairs.iter().any(|(first, second)| {
+        words.iter().position(|word| word == first).is_some_and(|at| words[at + 1..].iter().take(2).any(|word| word == second))
+    });
+    words.iter().any(|word| alone(word)) || has_pair
+}
+
+/// Three short items or more between commas, semicolons or line ends.
+fn is_list(payload: &str) -> bool {
+    let items: Vec<usize> =
+        payload.split([',', ';', '\n']).map(|item| item.split_whitespace().count()).filter(|words| *words > 0).collect();
+    // The first item may carry the order before it ("sort pear, fig, plum").
+    items.len() >= 3 && items[1..].iter().all(|words| *words <= 4)
+}
+
+/// The text asks for JSON as the form of the answer.
+pub(super) fn wants_json(words: &[Word]) -> bool {
+    let asks = ["what", "why", "how", "is", "are", "explain", "does", "who"];
+    if words.first().is_none_or(|word| asks.contains(&word.plain.as_str())) {
+        return false;
+    }
+    let before = ["as", "to", "in", "into", "valid", "return", "output", "give", "produce", "only", "a", "with"];
+    let after = ["with", "object", "only", "containing", "of", "array"];
+    // "from csv to json in python" is about a program, not about the answer.
+    let program = ["python", "javascript", "rust", "java", "function", "code", "script", "parse", "library"];
+    if words.iter().any(|word| program.contains(&word.plain.as_str())) {
+        return false;
+    }
+    words.iter().enumerate().filter(|(_, word)| word.plain == "json").any(|(at, _)| {
+        let preceded = at.checked_sub(1).is_some_and(|before_at| before.contains(&words[before_at].plain.as_str()));
+        let followed = words.get(at + 1).is_some_and(|next| after.contains(&next.plain.as_str()));
+        preceded || followed
+    })
+}

@@ -1,0 +1,47 @@
+//! The decision about one request, with its reasons as data: headers, logs, metrics and explanations all print this
+//! one struct. Must never hold prompt text.
+
+use serde::Serialize;
+use weir_protocol::DecodeMode;
+
+use crate::facts::Obstacle;
+use crate::features::Features;
+
+/// Which backends to try, in order, and why.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct RoutePlan {
+    /// The label of the deciding rule, or the pinned model id: what the plan aims at. From a bounded set.
+    pub route: String,
+    /// The deciding rule's name, or `pin`.
+    pub rule: String,
+    /// One line for people: the rule's reason, and why its first choice was passed over if it was.
+    pub reason: String,
+    /// What to try, in order. Empty only when no backend of the plan exists.
+    pub attempts: Vec<PlannedAttempt>,
+    /// Backends the rule wanted that cannot take the request.
+    pub passed_over: Vec<PassedOver>,
+    /// Trouble met on the way, such as a condition that could not be evaluated.
+    pub notes: Vec<String>,
+    /// What the decision was made from.
+    pub features: Features,
+}
+
+/// One backend to try.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct PlannedAttempt {
+    /// Its name.
+    pub backend: String,
+    /// How a diffusion engine should decode: the caller's wish if there is one, else the rule's. `None` elsewhere.
+    pub mode: Option<DecodeMode>,
+    /// How long to wait for the first content before the next attempt takes over; `None`: the backend's own limit.
+    pub first_content_ms: Option<u64>,
+}
+
+/// One backend that was wanted but cannot take the request.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct PassedOver {
+    /// Its name, or `role:…` when no backend has the role.
+    pub backend: String,
+    /// Why.
+    pub why: Obstacle,
+}

@@ -1,0 +1,83 @@
+//! What is wrong with a policy, said so that it can be mended: where, what, and what to do. Rendered here and nowhere
+//! else.
+
+use std::fmt;
+
+/// One mistake.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Diagnostic {
+    /// The file, or whatever name the policy text was given.
+    pub origin: String,
+    /// Line and column from 1, where known. The column counts characters.
+    pub position: Option<(usize, usize)>,
+    /// The rule it is in, empty outside of rules.
+    pub rule: String,
+    /// What is wrong: lower case, no full stop, what was written in backticks.
+    pub message: String,
+    /// How to mend it, empty when the message says it already.
+    pub help: String,
+}
+
+impl fmt::Display for Diagnostic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.origin)?;
+        if let Some((line, column)) = self.position {
+            write!(f, ":{line}:{column}")?;
+        }
+        f.write_str(": ")?;
+        if !self.rule.is_empty() {
+            write!(f, "rule `{}`: ", self.rule)?;
+        }
+        f.write_str(&self.message)?;
+        if !self.help.is_empty() {
+            write!(f, "\n  help: {}", self.help)?;
+        }
+        Ok(())
+    }
+}
+
+/// Every mistake found in a policy; never empty.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PolicyError {
+    /// In the order of the file.
+    pub diagnostics: Vec<Diagnostic>,
+}
+
+impl fmt::Display for PolicyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, diagnostic) in self.diagnostics.iter().enumerate() {
+            if index > 0 {
+                f.write_str("\n")?;
+            }
+            write!(f, "{diagnostic}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for PolicyError {}
+
+/// Help for a word that is not among `known`: the nearest of them, or all.
+pub(super) fn nearest_help<'a>(word: &str, known: impl IntoIterator<Item = &'a str> + Clone) -> String {
+    match nearest(word, known.clone()) {
+        Some(near) => format!("did you mean `{near}`?"),
+        None => format!("known: {}", known.into_iter().collect::<Vec<_>>().join(", ")),
+    }
+}
+
+/// The known word nearest to `word`, when one is near enough to be meant.
+pub(super) fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    known
+        .into_iter()
+        .map(|candidate| (strsim::normalized_damerau_levenshtein(word, candidate), candidate))
+        .filter(|(likeness, _)| *likeness >= 0.5)
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .map(|(_, candidate)| candidate)
+}
+
+/// Line and column, from 1, of a byte offset.
+pub(super) fn position(text: &str, offset: usize) -> (usize, usize) {
+    let before = text.get(..offset).unwrap_or(text);
+    let line_start = before.rfind('\n').map_or(0, |at| at + 1);
+    (before.matches('\n').count() + 1, before[line_start..].chars().count() + 1)
+}
