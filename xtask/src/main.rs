@@ -1,1 +1,51 @@
-fn main(){}
+//! `cargo xtask`: the developer's commands. Every stage of CI is one of them, so that what fails there can be run here.
+//! Must never hold a rule of the product: only how it is built, checked and measured.
+
+mod bench;
+mod ci;
+mod clients;
+mod counts;
+mod metadata;
+mod stage;
+mod test;
+mod tidy;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Weir's developer commands.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// The house rules: file length, purpose comments, names, crate arrows, licences.
+    Tidy,
+    /// Tidy, all Rust tests, and the real clients (Node 20).
+    Test,
+    /// Prints figures; JSON goes to target/bench/.
+    Bench(bench::Args),
+    /// Everything CI runs: fmt, clippy, deny, test, bench --smoke.
+    Ci,
+}
+
+fn main() -> ExitCode {
+    let done = match Cli::parse().command {
+        Command::Tidy => tidy::run(),
+        Command::Test => test::command(),
+        Command::Bench(args) => bench::command(&args),
+        Command::Ci => ci::run(),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

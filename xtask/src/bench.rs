@@ -1,0 +1,63 @@
+//! `cargo xtask bench`: builds and runs `weir-bench`, which does the measuring; figures are printed and never judged.
+
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::Result;
+use clap::ValueEnum;
+
+use crate::stage::{self, Stages};
+use crate::{metadata, test};
+
+/// What to measure.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// All of them when none is named.
+    #[arg(value_enum)]
+    what: Vec<What>,
+    /// A few prompts only: shows that it runs, the figures mean little.
+    #[arg(long)]
+    smoke: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum What {
+    /// Time of a forward of the embedded models.
+    Engine,
+    /// Time the gateway adds to the engine in process and to an upstream.
+    Gateway,
+    /// Right answers, tokens per forward and tokens a second on the held-out prompts.
+    Accuracy,
+}
+
+/// The command.
+pub(crate) fn command(args: &Args) -> Result<()> {
+    let root = metadata::root()?;
+    test::build(&root)?;
+    let mut stages = Stages::default();
+    for what in What::value_variants() {
+        if args.what.is_empty() || args.what.contains(what) {
+            one(&root, &mut stages, *what, args.smoke)?;
+        }
+    }
+    stages.print();
+    Ok(())
+}
+
+/// All of them, briefly; everything is built.
+pub(crate) fn smoke(root: &Path, stages: &mut Stages) -> Result<()> {
+    What::value_variants().iter().try_for_each(|what| one(root, stages, *what, true))
+}
+
+fn one(root: &Path, stages: &mut Stages, what: What, smoke: bool) -> Result<()> {
+    let name = match what {
+        What::Engine => "engine",
+        What::Gateway => "gateway",
+        What::Accuracy => "accuracy",
+    };
+    let release = metadata::release_dir()?;
+    let mut command = Command::new(release.join("weir-bench"));
+    command.arg(name).args(smoke.then_some("--smoke")).current_dir(root).env("WEIR_BIN", release.join("weir"));
+    command.env("WEIR_BENCH_OUT", release.join("../bench"));
+    stages.run(&format!("bench {name}"), || stage::run(&mut command))
+}

@@ -1,0 +1,46 @@
+//! `cargo xtask ci`: what CI runs, stage by stage, cheapest first. The test counts are its last line.
+
+use anyhow::{Context, Result};
+
+use crate::stage::{self, Stages};
+use crate::{bench, metadata, test};
+
+/// Runs everything.
+pub(crate) fn run() -> Result<()> {
+    let mut stages = Stages::default();
+    let result = all(&mut stages);
+    stages.print();
+    let counts = result?;
+    println!("{counts}");
+    test::verdict(counts)
+}
+
+fn all(stages: &mut Stages) -> Result<crate::counts::Counts> {
+    let root = metadata::root()?;
+    stages.run("fmt", || stage::run(stage::cargo(&root).args(["fmt", "--all", "--check"])))?;
+    stages.run("clippy", || {
+        let lint = ["clippy", "--release", "--workspace", "--all-targets", "--", "-D", "warnings"];
+        stage::run(stage::cargo(&root).args(lint))
+    })?;
+    stages.run("deny", || deny(&root))?;
+    let counts = test::run(stages)?;
+    bench::smoke(&root, stages)?;
+    Ok(counts)
+}
+
+/// Compiling cargo-deny takes longer than all our own tests, so it runs where somebody installed it. `tidy` holds the
+/// licence and ban lists of `deny.toml` everywhere. Advisories need their database from the network: by hand.
+fn deny(root: &std::path::Path) -> Result<()> {
+    let there = stage::cargo(root)
+        .args(["deny", "--version"])
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::null())
+        .status()
+        .context("cargo")?
+        .success();
+    if !there {
+        println!("cargo-deny is not installed; `cargo xtask tidy` checks bans and licences of deny.toml");
+        return Ok(());
+    }
+    stage::run(stage::cargo(root).args(["deny", "--all-features", "check", "bans", "licenses", "sources"]))
+}

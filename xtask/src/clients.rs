@@ -1,0 +1,91 @@
+//! The Node tests of `tests/clients`: real SDKs against the real binary. Their packages lie in the user's cache, one
+//! folder for each lock file, so that a fresh clone does not install them again. Must never write into the lock file.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+
+use crate::counts::{self, Counts};
+use crate::{metadata, stage};
+
+const FILES: [&str; 3] = ["package.json", "package-lock.json", ".npmrc"];
+
+/// Installs what is missing and runs the tests.
+pub(crate) fn run(root: &Path) -> Result<Counts> {
+    let folder = root.join("tests/clients");
+    link(&folder, &installed(&folder)?)?;
+    let release = metadata::release_dir()?;
+    let mut tests: Vec<PathBuf> = std::fs::read_dir(&folder)
+        .context("tests/clients")?
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|path| path.to_string_lossy().ends_with(".test.mjs"))
+        .collect();
+    tests.sort();
+    let ran = stage::run_reading(
+        Command::new("node")
+            .args(["--test", "--test-reporter=tap"])
+            .args(&tests)
+            .current_dir(&folder)
+            .env("WEIR_BIN", release.join("weir"))
+            .env("WEIR_FAULT_UPSTREAM_BIN", release.join("weir-fault-upstream")),
+    )
+    .context("Node 20 is needed for the client tests")?;
+    let mut counts = counts::of_node(&ran.text);
+    if counts == Counts::default() {
+        bail!("node ran no test");
+    }
+    if !ran.success && counts.failed == 0 {
+        counts.failed = 1;
+    }
+    Ok(counts)
+}
+
+/// The folder that holds `node_modules` for this lock file.
+fn installed(folder: &Path) -> Result<PathBuf> {
+    let place = cache()?.join("clients").join(key(folder)?);
+    let complete = place.join("complete");
+    if complete.exists() {
+        return Ok(place);
+    }
+    std::fs::create_dir_all(&place).with_context(|| format!("{}", place.display()))?;
+    for file in FILES {
+        std::fs::copy(folder.join(file), place.join(file)).with_context(|| format!("tests/clients/{file}"))?;
+    }
+    // No package of ours needs its install script, and none gets to run one.
+    let npm = ["ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"];
+    stage::run(Command::new("npm").args(npm).current_dir(&place)).context("npm comes with Node 20")?;
+    std::fs::write(&complete, "").context("marking the install as complete")?;
+    Ok(place)
+}
+
+/// Node resolves a link to where it leads, so the packages find each other there.
+fn link(folder: &Path, place: &Path) -> Result<()> {
+    let (from, to) = (folder.join("node_modules"), place.join("node_modules"));
+    if std::fs::read_link(&from).is_ok_and(|target| target == to) {
+        return Ok(());
+    }
+    match std::fs::symlink_metadata(&from) {
+        Ok(found) if found.is_dir() => return Ok(()), // somebody's own `npm install`: leave it
+        Ok(_) => std::fs::remove_file(&from).context("an old link")?,
+        Err(_) => {}
+    }
+    std::os::unix::fs::symlink(&to, &from).with_context(|| format!("linking {}", from.display()))
+}
+
+fn key(folder: &Path) -> Result<String> {
+    let mut hasher = DefaultHasher::new();
+    for file in FILES {
+        std::fs::read(folder.join(file)).with_context(|| format!("tests/clients/{file}"))?.hash(&mut hasher);
+    }
+    Ok(format!("{:016x}", hasher.finish()))
+}
+
+fn cache() -> Result<PathBuf> {
+    let base = std::env::var_os("XDG_CACHE_HOME")
+        .filter(|path| !path.is_empty())
+        .map(PathBuf::from)
+        .or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache")));
+    Ok(base.context("neither XDG_CACHE_HOME nor HOME is set")?.join("weir"))
+}
