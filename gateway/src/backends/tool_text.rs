@@ -235,10 +235,7 @@ mod tests {
 
     #[test]
     fn a_broken_block_does_not_hide_the_next() {
-        check(
-            "<tool_call>{bad <tool_call>{\"name\":\"light\"}</tool_call>",
-            "<tool_call>{bad[0 light {}]",
-        );
+        check("<tool_call>{bad <tool_call>{\"name\":\"light\"}</tool_call>", "<tool_call>{bad[0 light {}]");
     }
 
     #[test]

@@ -1,0 +1,98 @@
+//! `GET /v1/models`: what a caller may put into `model`. Must never ask a backend: agents probe this before each job
+//! and take a slow answer for a dead gateway.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{Path, State};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use weir_protocol::EngineError;
+
+use crate::api::openai_chat::error::ErrorReply;
+use crate::backends::ModelEntry;
+use crate::config::nearest;
+use crate::stack::Gateway;
+
+/// The dialect demands a date. When a model was made is not known here, so all show the same one: 1 January 2026.
+const CREATED: u64 = 1_767_225_600;
+
+#[derive(Serialize)]
+struct ModelObject<'a> {
+    id: &'a str,
+    object: &'static str,
+    created: u64,
+    owned_by: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    context_window: Option<u64>,
+}
+
+impl<'a> From<&'a ModelEntry> for ModelObject<'a> {
+    fn from(entry: &'a ModelEntry) -> Self {
+        ModelObject {
+            id: &entry.id,
+            object: "model",
+            created: CREATED,
+            owned_by: entry.backend.as_deref().unwrap_or("weir"),
+            context_window: entry.context_tokens,
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct ModelList<'a> {
+    object: &'static str,
+    data: Vec<ModelObject<'a>>,
+}
+
+/// All of them.
+pub async fn list(State(gateway): State<Arc<Gateway>>) -> Response {
+    let data = gateway.models.iter().map(ModelObject::from).collect();
+    Json(ModelList { object: "list", data }).into_response()
+}
+
+/// One, by its id; ids may contain slashes.
+pub async fn one(State(gateway): State<Arc<Gateway>>, Path(id): Path<String>) -> Response {
+    match find(&gateway.models, &id) {
+        Ok(entry) => Json(ModelObject::from(entry)).into_response(),
+        Err(error) => ErrorReply::from(&error).into_response(),
+    }
+}
+
+fn find<'a>(models: &'a [ModelEntry], id: &str) -> Result<&'a ModelEntry, EngineError> {
+    models.iter().find(|entry| entry.id == id).ok_or_else(|| {
+        let near = nearest(id, models.iter().map(|entry| entry.id.as_str()));
+        let hint = near.map(|near| format!(" (did you mean `{near}`?)")).unwrap_or_default();
+        EngineError::UnknownModel { model: id.chars().take(64).collect(), hint }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(id: &str, backend: Option<&str>, context_tokens: Option<u64>) -> ModelEntry {
+        ModelEntry { id: id.into(), backend: backend.map(Into::into), context_tokens }
+    }
+
+    #[test]
+    fn a_model_has_the_shape_clients_parse() {
+        let shown = |entry: &ModelEntry| serde_json::to_string(&ModelObject::from(entry)).expect("plain data");
+        assert_eq!(
+            shown(&entry("org/m", Some("up"), Some(4096))),
+            r#"{"id":"org/m","object":"model","created":1767225600,"owned_by":"up","context_window":4096}"#
+        );
+        assert_eq!(
+            shown(&entry("auto", None, None)),
+            r#"{"id":"auto","object":"model","created":1767225600,"owned_by":"weir"}"#
+        );
+    }
+
+    #[test]
+    fn ids_are_found_exactly_or_with_a_hint() {
+        let models = [entry("auto", None, None), entry("diffusion", Some("diffusion"), None)];
+        assert_eq!(find(&models, "auto").map(|entry| entry.id.as_str()), Ok("auto"));
+        let error = find(&models, "difusion").map(|_| ()).expect_err("unknown");
+        assert_eq!(error.to_string(), "unknown model `difusion` (did you mean `diffusion`?)");
+    }
+}

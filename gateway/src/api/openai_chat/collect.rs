@@ -1,0 +1,132 @@
+//! A whole answer as one JSON document. Must never give a part of an answer as if it were all of it.
+
+use std::collections::BTreeMap;
+
+use futures::StreamExt;
+use weir_protocol::{EngineError, Event, FinishReason, Usage};
+
+use super::encode::{AssistantMessage, CallBody, Completion, CompletionChoice, FunctionBody, UsageBody};
+use super::stream::Identity;
+use crate::backends::EventStream;
+
+/// Waits for the end of the answer.
+///
+/// # Errors
+/// The answer did not complete.
+pub(super) async fn collect(identity: Identity, mut events: EventStream) -> Result<Completion, EngineError> {
+    let mut answer = Collected::default();
+    while let Some(event) = events.next().await {
+        if let Some(reason) = answer.take(event?)? {
+            return Ok(answer.completion(identity, reason));
+        }
+    }
+    Err(EngineError::StreamCut { message: "the backend's stream ended without a finish".into() })
+}
+
+#[derive(Default)]
+struct Collected {
+    model: String,
+    text: String,
+    reasoning: String,
+    calls: BTreeMap<u32, CallBody>,
+    usage: Option<Usage>,
+}
+
+impl Collected {
+    /// The reason, once the answer is complete.
+    fn take(&mut self, event: Event) -> Result<Option<FinishReason>, EngineError> {
+        match event {
+            Event::Started { model } => self.model = model,
+            Event::TextDelta(text) => self.text.push_str(&text),
+            Event::ReasoningDelta(text) => self.reasoning.push_str(&text),
+            Event::ToolCallStarted { index, id, name } => {
+                let function = FunctionBody { name, arguments: String::new() };
+                self.calls.insert(index, CallBody { id, kind: "function", function });
+            }
+            Event::ToolCallDelta { index, arguments } => {
+                let call = self.calls.get_mut(&index);
+                let call = call.ok_or_else(|| EngineError::internal("arguments of a call that was not begun"))?;
+                call.function.arguments.push_str(&arguments);
+            }
+            Event::Draft { .. } => {}
+            Event::Usage(usage) => self.usage = Some(usage),
+            Event::Finished { reason } => return Ok(Some(reason)),
+        }
+        Ok(None)
+    }
+
+    fn completion(self, identity: Identity, reason: FinishReason) -> Completion {
+        let only_calls = self.text.is_empty() && !self.calls.is_empty();
+        let message = AssistantMessage {
+            role: "assistant",
+            content: (!only_calls).then_some(self.text),
+            refusal: (),
+            reasoning_content: Some(self.reasoning).filter(|text| !text.is_empty()),
+            tool_calls: self.calls.into_values().collect(),
+        };
+        Completion {
+            id: identity.id,
+            object: "chat.completion",
+            created: identity.created,
+            model: self.model,
+            choices: [CompletionChoice { index: 0, message, logprobs: (), finish_reason: reason.as_str() }],
+            usage: self.usage.as_ref().map(UsageBody::from),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(events: Vec<Result<Event, EngineError>>, expect: Result<&str, &str>) {
+        let identity = Identity { id: "c".into(), created: 9 };
+        let got = futures::executor::block_on(collect(identity, Box::pin(futures::stream::iter(events))));
+        let got = got.map(|whole| serde_json::to_string(&whole).expect("plain data")).map_err(|error| error.kind());
+        assert_eq!(got.as_deref(), expect.as_ref().copied().map_err(|kind| kind));
+    }
+
+    fn started() -> Result<Event, EngineError> {
+        Ok(Event::Started { model: "m".into() })
+    }
+
+    #[test]
+    fn text_becomes_content() {
+        check(
+            vec![
+                started(),
+                Ok(Event::ReasoningDelta("hm".into())),
+                Ok(Event::TextDelta("a".into())),
+                Ok(Event::TextDelta("b".into())),
+                Ok(Event::Usage(Usage { prompt_tokens: 1, completion_tokens: 2, ..Usage::default() })),
+                Ok(Event::Finished { reason: FinishReason::Length }),
+            ],
+            Ok(
+                r#"{"id":"c","object":"chat.completion","created":9,"model":"m","choices":[{"index":0,"message":{"role":"assistant","content":"ab","refusal":null,"reasoning_content":"hm"},"logprobs":null,"finish_reason":"length"}],"usage":{"prompt_tokens":1,"completion_tokens":2,"total_tokens":3,"prompt_tokens_details":{"cached_tokens":0}}}"#,
+            ),
+        );
+    }
+
+    #[test]
+    fn an_answer_of_calls_has_null_content() {
+        check(
+            vec![
+                started(),
+                Ok(Event::ToolCallStarted { index: 0, id: "i".into(), name: "f".into() }),
+                Ok(Event::ToolCallDelta { index: 0, arguments: "{\"a\":".into() }),
+                Ok(Event::ToolCallDelta { index: 0, arguments: "1}".into() }),
+                Ok(Event::Finished { reason: FinishReason::ToolCalls }),
+            ],
+            Ok(
+                r#"{"id":"c","object":"chat.completion","created":9,"model":"m","choices":[{"index":0,"message":{"role":"assistant","content":null,"refusal":null,"tool_calls":[{"id":"i","type":"function","function":{"name":"f","arguments":"{\"a\":1}"}}]},"logprobs":null,"finish_reason":"tool_calls"}]}"#,
+            ),
+        );
+    }
+
+    #[test]
+    fn half_an_answer_is_an_error() {
+        check(vec![started(), Ok(Event::TextDelta("a".into()))], Err("stream_cut"));
+        check(vec![started(), Err(EngineError::Overloaded { limit: 1 })], Err("overloaded"));
+    }
+}

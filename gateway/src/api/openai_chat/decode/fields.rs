@@ -1,0 +1,165 @@
+//! Reads single JSON values and says precisely what is wrong with them and where. Knows no field of the dialect.
+//! Messages may name a value's type or a short word of the caller's, never longer text.
+
+use std::fmt;
+
+use serde_json::{Map, Value};
+use weir_protocol::EngineError;
+
+use crate::config::nearest;
+
+/// Where a value stands in the body, built on the way down and written out only for an error.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Path<'a> {
+    Body,
+    Key(&'a Path<'a>, &'static str),
+    Index(&'a Path<'a>, usize),
+}
+
+impl Path<'_> {
+    pub(super) fn key(&self, key: &'static str) -> Path<'_> {
+        Path::Key(self, key)
+    }
+
+    pub(super) fn index(&self, index: usize) -> Path<'_> {
+        Path::Index(self, index)
+    }
+
+    /// An error at this place.
+    pub(super) fn wrong(&self, message: impl Into<String>) -> EngineError {
+        EngineError::invalid(self.to_string(), message)
+    }
+
+    fn mistyped(&self, expected: &str, value: &Value) -> EngineError {
+        self.wrong(format!("must be {expected}, not {}", type_name(value)))
+    }
+}
+
+impl fmt::Display for Path<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Path::Body => Ok(()),
+            Path::Key(Path::Body, key) => f.write_str(key),
+            Path::Key(parent, key) => write!(f, "{parent}.{key}"),
+            Path::Index(parent, index) => write!(f, "{parent}[{index}]"),
+        }
+    }
+}
+
+fn type_name(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "a boolean",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a string",
+        Value::Array(_) => "an array",
+        Value::Object(_) => "an object",
+    }
+}
+
+/// A caller's word, short enough to show.
+pub(super) fn shown(word: &str) -> String {
+    const MOST: usize = 40;
+    let mut short: String = word.chars().take(MOST).map(|c| if c.is_control() { ' ' } else { c }).collect();
+    if word.chars().nth(MOST).is_some() {
+        short.push('…');
+    }
+    short
+}
+
+/// One of `known`, by its word.
+pub(super) fn word<T: Copy>(path: &Path<'_>, value: &Value, known: &[(&'static str, T)]) -> Result<T, EngineError> {
+    let given = string(path, value)?;
+    known
+        .iter()
+        .find(|(word, _)| *word == given)
+        .map(|(_, meaning)| *meaning)
+        .ok_or_else(|| unknown(path, given, known))
+}
+
+/// The error for a word that is none of `known`.
+pub(super) fn unknown<T>(path: &Path<'_>, given: &str, known: &[(&'static str, T)]) -> EngineError {
+    let words: Vec<&str> = known.iter().map(|(word, _)| *word).collect();
+    path.wrong(format!("unknown value `{}`; known are {}", shown(given), words.join(", ")))
+}
+
+pub(super) fn string<'v>(path: &Path<'_>, value: &'v Value) -> Result<&'v str, EngineError> {
+    value.as_str().ok_or_else(|| path.mistyped("a string", value))
+}
+
+pub(super) fn boolean(path: &Path<'_>, value: &Value) -> Result<bool, EngineError> {
+    value.as_bool().ok_or_else(|| path.mistyped("a boolean", value))
+}
+
+pub(super) fn object<'v>(path: &Path<'_>, value: &'v Value) -> Result<&'v Map<String, Value>, EngineError> {
+    value.as_object().ok_or_else(|| path.mistyped("an object", value))
+}
+
+pub(super) fn array<'v>(path: &Path<'_>, value: &'v Value) -> Result<&'v [Value], EngineError> {
+    value.as_array().map(Vec::as_slice).ok_or_else(|| path.mistyped("an array", value))
+}
+
+/// A number within both bounds.
+pub(super) fn number(path: &Path<'_>, value: &Value, least: f64, most: f64) -> Result<f32, EngineError> {
+    let number = value.as_f64().ok_or_else(|| path.mistyped("a number", value))?;
+    if !(least..=most).contains(&number) {
+        return Err(path.wrong(format!("must be from {least} to {most}")));
+    }
+    Ok(number as f32)
+}
+
+/// A whole number within both bounds.
+pub(super) fn whole(path: &Path<'_>, value: &Value, least: u32, most: u32) -> Result<u32, EngineError> {
+    if !value.is_number() {
+        return Err(path.mistyped("a whole number", value));
+    }
+    let fits = value.as_u64().and_then(|number| u32::try_from(number).ok()).filter(|n| (least..=most).contains(n));
+    fits.ok_or_else(|| path.wrong(format!("must be a whole number from {least} to {most}")))
+}
+
+/// An object's members, where null means the same as absent.
+#[derive(Clone, Copy)]
+pub(super) struct Members<'v, 'p> {
+    map: &'v Map<String, Value>,
+    path: &'p Path<'p>,
+}
+
+impl<'v, 'p> Members<'v, 'p> {
+    pub(super) fn of(path: &'p Path<'p>, value: &'v Value) -> Result<Self, EngineError> {
+        Ok(Members { map: object(path, value)?, path })
+    }
+
+    pub(super) fn from_map(path: &'p Path<'p>, map: &'v Map<String, Value>) -> Self {
+        Members { map, path }
+    }
+
+    pub(super) fn get(&self, key: &str) -> Option<&'v Value> {
+        self.map.get(key).filter(|value| !value.is_null())
+    }
+
+    /// Reads a member if it is there.
+    pub(super) fn read<T>(
+        &self,
+        key: &'static str,
+        read: impl FnOnce(&Path<'_>, &'v Value) -> Result<T, EngineError>,
+    ) -> Result<Option<T>, EngineError> {
+        self.get(key).map(|value| read(&self.path.key(key), value)).transpose()
+    }
+
+    /// Reads a member that must be there.
+    pub(super) fn need<T>(
+        &self,
+        key: &'static str,
+        read: impl FnOnce(&Path<'_>, &'v Value) -> Result<T, EngineError>,
+    ) -> Result<T, EngineError> {
+        self.read(key, read)?.ok_or_else(|| self.path.key(key).wrong("is required"))
+    }
+
+    /// Refuses members not in `known`, with the nearest one that is.
+    pub(super) fn only(&self, known: &[&'static str]) -> Result<(), EngineError> {
+        let Some(stranger) = self.map.keys().find(|key| !known.contains(&key.as_str())) else { return Ok(()) };
+        let near = nearest(stranger, known.iter().copied());
+        let hint = near.map(|near| format!(" (did you mean `{near}`?)")).unwrap_or_default();
+        Err(self.path.wrong(format!("unknown key `{}`{hint}; known are {}", shown(stranger), known.join(", "))))
+    }
+}

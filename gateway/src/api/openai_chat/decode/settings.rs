@@ -1,0 +1,130 @@
+//! Everything but the conversation: limits, sampling, structure, diffusion settings, and demands only some backends
+//! can honour.
+
+use serde_json::Value;
+use weir_protocol::{DecodeMode, DiffusionOptions, EngineError, ResponseFormat, Sampling};
+
+use super::fields::{self, Members, Path};
+use super::messages::note;
+
+/// Beyond any model's window; such a number is a mistake, and a queue should not plan with it.
+const MAX_TOKENS: u32 = 1_000_000;
+const MAX_N: u32 = 128;
+const MAX_STOPS: usize = 16;
+const MAX_STOP_BYTES: usize = 1024;
+
+/// `max_completion_tokens` is the newer name and wins.
+pub(super) fn max_tokens(body: &Members<'_, '_>) -> Result<Option<u32>, EngineError> {
+    let limit = |path: &Path<'_>, value: &Value| fields::whole(path, value, 1, MAX_TOKENS);
+    let older = body.read("max_tokens", limit)?;
+    Ok(body.read("max_completion_tokens", limit)?.or(older))
+}
+
+pub(super) fn include_usage(path: &Path<'_>, value: &Value) -> Result<bool, EngineError> {
+    Ok(Members::of(path, value)?.read("include_usage", fields::boolean)?.unwrap_or(false))
+}
+
+pub(super) fn sampling(body: &Members<'_, '_>) -> Result<Sampling, EngineError> {
+    Ok(Sampling {
+        temperature: body.read("temperature", |path, value| fields::number(path, value, 0.0, 2.0))?,
+        top_p: body.read("top_p", top_p)?,
+        seed: body.read("seed", seed)?,
+        stop: body.read("stop", stop)?.unwrap_or_default(),
+    })
+}
+
+fn top_p(path: &Path<'_>, value: &Value) -> Result<f32, EngineError> {
+    let mass = fields::number(path, value, 0.0, 1.0)?;
+    if mass > 0.0 { Ok(mass) } else { Err(path.wrong("must be above 0 and at most 1")) }
+}
+
+fn seed(path: &Path<'_>, value: &Value) -> Result<u64, EngineError> {
+    // Negative seeds are allowed by the dialect; only that equal seeds stay equal matters.
+    let seed = value.as_u64().or_else(|| value.as_i64().map(i64::cast_unsigned));
+    seed.ok_or_else(|| path.wrong("must be a whole number of 64 bits"))
+}
+
+fn stop(path: &Path<'_>, value: &Value) -> Result<Vec<String>, EngineError> {
+    let Value::Array(texts) = value else { return Ok(vec![stop_text(path, value)?]) };
+    if texts.len() > MAX_STOPS {
+        return Err(path.wrong(format!("must hold at most {MAX_STOPS} texts")));
+    }
+    texts.iter().enumerate().map(|(at, text)| stop_text(&path.index(at), text)).collect()
+}
+
+fn stop_text(path: &Path<'_>, value: &Value) -> Result<String, EngineError> {
+    let text = fields::string(path, value)?;
+    if text.is_empty() || text.len() > MAX_STOP_BYTES {
+        return Err(path.wrong(format!("must be 1 to {MAX_STOP_BYTES} bytes long")));
+    }
+    Ok(text.to_owned())
+}
+
+pub(super) fn response_format(path: &Path<'_>, value: &Value) -> Result<ResponseFormat, EngineError> {
+    #[derive(Clone, Copy)]
+    enum Kind {
+        Text,
+        Object,
+        Schema,
+    }
+    const KINDS: &[(&str, Kind)] =
+        &[("text", Kind::Text), ("json_object", Kind::Object), ("json_schema", Kind::Schema)];
+    let members = Members::of(path, value)?;
+    match members.need("type", |path, value| fields::word(path, value, KINDS))? {
+        Kind::Text => Ok(ResponseFormat::Text),
+        Kind::Object => Ok(ResponseFormat::JsonObject),
+        Kind::Schema => {
+            let schema = members.need("json_schema", |path, value| {
+                Members::of(path, value)?
+                    .read("schema", |path, value| fields::object(path, value).map(|_| value.clone()))
+            })?;
+            // Without a schema the demand is only "some JSON object".
+            Ok(schema.map_or(ResponseFormat::JsonObject, ResponseFormat::JsonSchema))
+        }
+    }
+}
+
+pub(super) fn diffusion(path: &Path<'_>, value: &Value) -> Result<DiffusionOptions, EngineError> {
+    const MODES: &[(&str, DecodeMode)] = &[("speed", DecodeMode::Speed), ("quality", DecodeMode::Quality)];
+    let members = Members::of(path, value)?;
+    members.only(&["mode", "threshold", "editing_threshold", "max_post_steps", "drafts"])?;
+    let share = |path: &Path<'_>, value: &Value| fields::number(path, value, 0.0, 1.0);
+    Ok(DiffusionOptions {
+        mode: members.read("mode", |path, value| fields::word(path, value, MODES))?,
+        threshold: members.read("threshold", share)?,
+        editing_threshold: members.read("editing_threshold", share)?,
+        max_post_steps: members.read("max_post_steps", |path, value| fields::whole(path, value, 0, 64))?,
+        drafts: members.read("drafts", fields::boolean)?.unwrap_or(false),
+    })
+}
+
+/// Notes demands the built-in engines cannot honour. Hints they may ignore without harm are not among them.
+pub(super) fn note_unsupported(body: &Members<'_, '_>, unsupported: &mut Vec<&'static str>) -> Result<(), EngineError> {
+    if body.read("n", |path, value| fields::whole(path, value, 1, MAX_N))?.is_some_and(|n| n > 1) {
+        note(unsupported, "n");
+    }
+    if body.read("logprobs", fields::boolean)?.unwrap_or(false) {
+        note(unsupported, "logprobs");
+    }
+    if body.read("top_logprobs", |path, value| fields::whole(path, value, 0, 128))?.is_some_and(|top| top > 0) {
+        note(unsupported, "top_logprobs");
+    }
+    if body.read("logit_bias", fields::object)?.is_some_and(|bias| !bias.is_empty()) {
+        note(unsupported, "logit_bias");
+    }
+    for penalty in ["frequency_penalty", "presence_penalty"] {
+        if body.read(penalty, |path, value| fields::number(path, value, -2.0, 2.0))?.is_some_and(|p| p != 0.0) {
+            note(unsupported, penalty);
+        }
+    }
+    let modalities = body.read("modalities", fields::array)?.unwrap_or_default();
+    if modalities.iter().any(|kind| kind != "text") {
+        note(unsupported, "modalities");
+    }
+    for demand in ["audio", "web_search_options"] {
+        if body.get(demand).is_some() {
+            note(unsupported, demand);
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,255 @@
+//! What is taken, what is refused, and with which words.
+
+use proptest::prelude::*;
+use serde_json::json;
+use weir_protocol::{Part, ResponseFormat, Role, ToolChoice};
+
+use super::*;
+
+#[track_caller]
+fn refused(body: impl AsRef<[u8]>, field: &str, says: &str) {
+    match decode(body.as_ref()) {
+        Err(EngineError::InvalidRequest { field: at, message }) => {
+            assert_eq!(at, field, "{message}");
+            assert!(message.contains(says), "`{message}` should say `{says}`");
+        }
+        other => panic!("taken or another error: {:?}", other.map(|_| ())),
+    }
+}
+
+fn taken(body: Value) -> ChatRequest {
+    decode(body.to_string().as_bytes()).expect("a good request")
+}
+
+/// A good request with more fields.
+fn with(more: Value) -> Value {
+    let mut body = json!({"model": "auto", "messages": [{"role": "user", "content": "hi"}]});
+    let (Some(body_map), Some(more)) = (body.as_object_mut(), more.as_object()) else { unreachable!() };
+    body_map.extend(more.clone());
+    body
+}
+
+#[track_caller]
+fn refused_with(more: Value, field: &str, says: &str) {
+    refused(with(more).to_string(), field, says);
+}
+
+#[test]
+fn broken_bodies_say_where_and_never_what() {
+    refused("{\"messages\": [\n  secret]}", "", "not valid JSON (line 2, column 3)");
+    refused("{\"model\": \"sec", "", "ends too early");
+    refused("", "", "ends too early");
+    refused(b"{\"model\": \"\xff\"}", "", "not UTF-8 (at byte 11)");
+    refused("[]", "", "must be a JSON object");
+    refused("[".repeat(100_000), "", "nested too deeply");
+    refused(format!("{{\"a\":{}", "{\"a\":".repeat(100_000)), "", "nested too deeply");
+}
+
+#[test]
+fn messages_are_checked_one_by_one() {
+    let messages = |messages: Value| json!({"messages": messages}).to_string();
+    let user = json!({"role": "user", "content": "hi"});
+    refused("{}", "messages", "is required");
+    refused(messages(json!([])), "messages", "at least one");
+    refused(messages(json!("hi")), "messages", "must be an array, not a string");
+    refused(messages(json!([user, 7])), "messages[1]", "must be an object, not a number");
+    refused(messages(json!([user, {"content": "x"}])), "messages[1].role", "is required");
+    refused(
+        messages(json!([user, user, {"role": "bot", "content": "x"}])),
+        "messages[2].role",
+        "unknown value `bot`; known are system, developer, user, assistant, tool, function",
+    );
+    refused(messages(json!([{"role": "user"}])), "messages[0].content", "is required");
+    refused(messages(json!([{"role": "user", "content": null}])), "messages[0].content", "is required");
+    refused(messages(json!([{"role": "user", "content": 7}])), "messages[0].content", "a string or an array");
+    refused(messages(json!([{"role": "tool", "content": "x"}])), "messages[0].tool_call_id", "is required");
+    let parts = |parts: Value| messages(json!([{"role": "user", "content": parts}]));
+    refused(parts(json!(["x"])), "messages[0].content[0]", "must be an object");
+    refused(parts(json!([{"type": "text"}])), "messages[0].content[0].text", "is required");
+    refused(
+        parts(json!([{"type": "image_url", "image_url": {}}])),
+        "messages[0].content[0].image_url.url",
+        "is required",
+    );
+    let calls = |calls: Value| messages(json!([{"role": "assistant", "tool_calls": calls}]));
+    refused(calls(json!([{"id": "a", "function": {}}])), "messages[0].tool_calls[0].function.name", "is required");
+    refused(
+        calls(json!([{"id": "a", "function": {"name": "f", "arguments": {}}}])),
+        "messages[0].tool_calls[0].function.arguments",
+        "must be a string, not an object",
+    );
+}
+
+#[test]
+fn settings_are_checked_for_type_and_range() {
+    for (field, value, says) in [
+        ("max_tokens", json!(0), "a whole number from 1 to 1000000"),
+        ("max_tokens", json!(-1), "a whole number from 1 to 1000000"),
+        ("max_tokens", json!(1_000_001), "a whole number from 1 to 1000000"),
+        ("max_tokens", json!(1e300), "a whole number"),
+        ("max_completion_tokens", json!("9"), "not a string"),
+        ("temperature", json!(2.5), "from 0 to 2"),
+        ("temperature", json!("hot"), "must be a number, not a string"),
+        ("top_p", json!(0), "above 0"),
+        ("n", json!(0), "from 1 to 128"),
+        ("seed", json!(1.5), "whole number"),
+        ("stop", json!(""), "1 to 1024"),
+        ("stream", json!("yes"), "must be a boolean"),
+        ("stream_options", json!(true), "must be an object"),
+        ("response_format", json!("json"), "must be an object"),
+        ("tools", json!({}), "must be an array"),
+        ("tool_choice", json!("maybe"), "unknown value `maybe`; known are none, auto, required"),
+        ("tool_choice", json!("required"), "needs at least one tool"),
+        ("model", json!(""), "1 to 256"),
+        ("model", json!(5), "must be a string"),
+        ("functions", json!([]), "send `tools`"),
+    ] {
+        refused_with(json!({field: value}), field, says);
+    }
+    refused_with(json!({"stop": ["a", 1]}), "stop[1]", "must be a string");
+    refused_with(json!({"stream_options": {"include_usage": 1}}), "stream_options.include_usage", "a boolean");
+    refused_with(json!({"response_format": {"type": "xml"}}), "response_format.type", "json_schema");
+    refused_with(json!({"response_format": {"type": "json_schema"}}), "response_format.json_schema", "is required");
+    refused_with(json!({"tools": [{"type": "function", "function": {}}]}), "tools[0].function.name", "is required");
+    refused_with(
+        json!({"tool_choice": {"type": "function", "function": {"name": "f"}}}),
+        "tool_choice.function.name",
+        "not among `tools`",
+    );
+}
+
+#[test]
+fn diffusion_settings_have_names_and_ranges() {
+    let refused_diffusion = |value, field, says| refused_with(json!({"diffusion": value}), field, says);
+    refused_diffusion(
+        json!({"treshold": 0.5}),
+        "diffusion",
+        "unknown key `treshold` (did you mean `threshold`?); known are mode",
+    );
+    refused_diffusion(json!({"threshold": 1.5}), "diffusion.threshold", "from 0 to 1");
+    refused_diffusion(json!({"max_post_steps": 65}), "diffusion.max_post_steps", "from 0 to 64");
+    refused_diffusion(json!({"mode": "warp"}), "diffusion.mode", "known are speed, quality");
+    refused_diffusion(json!(true), "diffusion", "must be an object");
+    let asked = taken(with(json!({"diffusion": {"mode": "speed", "threshold": 0.25, "drafts": true}}))).diffusion;
+    assert_eq!((asked.mode, asked.threshold, asked.drafts), (Some(weir_protocol::DecodeMode::Speed), Some(0.25), true));
+}
+
+#[test]
+fn an_agents_turn_keeps_its_meaning() {
+    let request = taken(json!({
+        "messages": [
+            {"role": "developer", "content": "be brief"},
+            {"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "image_url", "image_url": {"url": "u"}}]},
+            {"role": "assistant", "content": null,
+             "tool_calls": [{"id": "c1", "type": "function", "function": {"name": "f", "arguments": "{}"}}]},
+            {"role": "tool", "tool_call_id": "c1", "content": "done"},
+            {"role": "assistant", "content": null, "function_call": {"name": "g", "arguments": "{}"}},
+            {"role": "function", "name": "g", "content": "old"},
+            {"role": "user", "content": [{"type": "input_audio", "input_audio": {}}]},
+        ],
+        "tools": [{"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}],
+        "tool_choice": {"type": "function", "function": {"name": "f"}},
+        "max_tokens": 5, "max_completion_tokens": 7,
+        "stream": true, "stream_options": {"include_usage": true},
+        "response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "object"}}},
+        "stop": "END", "seed": -1, "temperature": null, "x_own": {"kept": 1},
+    }));
+    let roles: Vec<Role> = request.messages.iter().map(|message| message.role).collect();
+    assert_eq!(roles, [Role::System, Role::User, Role::Assistant, Role::Tool, Role::Assistant, Role::Tool, Role::User]);
+    assert_eq!(request.model, "auto");
+    assert_eq!(request.messages[1].content[1], Part::Image { url: "u".into() });
+    assert_eq!(request.messages[2].tool_calls[0].id, "c1");
+    assert_eq!(request.messages[3].tool_call_id.as_deref(), Some("c1"));
+    assert_eq!(request.messages[5].tool_call_id.as_deref(), Some("g"));
+    assert_eq!(request.messages[6].content[0], Part::Other { kind: "input_audio".into() });
+    assert_eq!(request.tool_choice, ToolChoice::Function("f".into()));
+    assert_eq!(request.response_format, ResponseFormat::JsonSchema(json!({"type": "object"})));
+    assert_eq!((request.max_tokens, request.stream, request.include_usage), (Some(7), true, true));
+    assert_eq!(request.sampling.stop, ["END"]);
+    assert_eq!((request.sampling.seed, request.sampling.temperature), (Some(u64::MAX), None));
+    assert_eq!(request.raw["x_own"], json!({"kept": 1}));
+    assert!(request.unsupported.is_empty(), "{:?}", request.unsupported);
+}
+
+#[test]
+fn demands_only_some_backends_can_honour_are_noted() {
+    let noted = |more| taken(with(more)).unsupported;
+    assert_eq!(noted(json!({"n": 2, "logprobs": true, "top_logprobs": 3})), ["n", "logprobs", "top_logprobs"]);
+    assert_eq!(noted(json!({"logit_bias": {"5": 1}, "presence_penalty": 1})), ["logit_bias", "presence_penalty"]);
+    assert_eq!(noted(json!({"modalities": ["text", "audio"], "audio": {}})), ["modalities", "audio"]);
+    assert_eq!(noted(json!({"tools": [{"type": "web_search"}], "tool_choice": "required"})), ["tools"]);
+    let harmless = json!({
+        "n": 1, "logprobs": false, "top_logprobs": 0, "logit_bias": {}, "frequency_penalty": 0, "modalities": ["text"],
+        "audio": null, "tools": [], "tool_choice": "auto", "user": "u", "store": false,
+    });
+    assert_eq!(noted(harmless), Vec::<&str>::new());
+}
+
+fn any_json() -> impl Strategy<Value = Value> {
+    let word = prop_oneof![
+        Just("role".to_owned()),
+        Just("content".to_owned()),
+        Just("type".to_owned()),
+        Just("function".to_owned()),
+        Just("name".to_owned()),
+        Just("user".to_owned()),
+        Just("assistant".to_owned()),
+        Just("tool_calls".to_owned()),
+        Just("text".to_owned()),
+        ".{0,6}",
+    ];
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        any::<f64>().prop_map(Value::from),
+        word.clone().prop_map(Value::from),
+    ];
+    leaf.prop_recursive(4, 48, 6, move |inner| {
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..5).prop_map(Value::from),
+            prop::collection::vec((word.clone(), inner), 0..5)
+                .prop_map(|members| Value::Object(members.into_iter().collect())),
+        ]
+    })
+}
+
+const FIELDS: &[&str] = &[
+    "messages",
+    "tools",
+    "tool_choice",
+    "max_tokens",
+    "temperature",
+    "stop",
+    "seed",
+    "response_format",
+    "diffusion",
+    "stream",
+    "stream_options",
+    "n",
+    "logit_bias",
+    "modalities",
+    "model",
+];
+
+proptest! {
+    #[test]
+    fn arbitrary_bytes_never_panic(body in prop::collection::vec(any::<u8>(), 0..200)) {
+        let _ = decode(&body);
+    }
+
+    #[test]
+    fn arbitrary_json_never_panics_and_errors_name_a_field(
+        fields in prop::collection::vec((prop::sample::select(FIELDS), any_json()), 0..4),
+        turns in prop::collection::vec(any_json(), 0..3),
+    ) {
+        let mut body = json!({"messages": turns});
+        for (field, value) in fields {
+            body[field] = value;
+        }
+        if let Err(error) = decode(body.to_string().as_bytes()) {
+            let named = matches!(&error, EngineError::InvalidRequest { field, .. } if !field.is_empty());
+            prop_assert!(named, "{:?}", error);
+        }
+    }
+}

@@ -1,0 +1,314 @@
+//! A streamed answer as a state machine: told events, it gives the frames to send. A stream that was not told its end
+//! never looks complete: no finish reason and no `[DONE]` is ever made up. Knows no sockets and no clock.
+
+use bytes::Bytes;
+use weir_protocol::{EngineError, Event, FinishReason, Usage};
+
+use super::encode::{CallDelta, Chunk, ChunkChoice, DONE, Delta, DraftBody, Extra, FunctionDelta, UsageBody, frame};
+use super::error::ErrorReply;
+
+/// What all chunks of one answer share.
+#[derive(Debug, Clone)]
+pub(super) struct Identity {
+    /// Id of the answer.
+    pub(super) id: String,
+    /// When it began, in seconds since 1970.
+    pub(super) created: u64,
+}
+
+/// Writes one streamed answer.
+#[derive(Debug)]
+pub(super) struct StreamWriter {
+    identity: Identity,
+    model: String,
+    include_usage: bool,
+    drafts: bool,
+    usage: Option<Usage>,
+    /// Calls begun so far: a delta of any other is a fault.
+    calls: Vec<u32>,
+    state: State,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// Nothing said yet.
+    Silent,
+    /// The role was sent.
+    Speaking,
+    /// Complete or broken off: nothing may follow.
+    Ended,
+}
+
+impl StreamWriter {
+    /// A writer for one answer.
+    pub(super) fn new(identity: Identity, include_usage: bool, drafts: bool) -> Self {
+        StreamWriter {
+            identity,
+            model: String::new(),
+            include_usage,
+            drafts,
+            usage: None,
+            calls: Vec::new(),
+            state: State::Silent,
+        }
+    }
+
+    /// Whether the last frame was given.
+    pub(super) fn has_ended(&self) -> bool {
+        self.state == State::Ended
+    }
+
+    /// The next event happened. Nothing after the end is taken.
+    pub(super) fn event(&mut self, event: Event) -> Vec<Bytes> {
+        if self.has_ended() {
+            return Vec::new();
+        }
+        match event {
+            Event::Started { model } => {
+                self.model = model;
+                self.speak()
+            }
+            Event::TextDelta(text) if text.is_empty() => Vec::new(),
+            Event::ReasoningDelta(text) if text.is_empty() => Vec::new(),
+            Event::TextDelta(text) => self.delta(Delta { content: Some(text), ..Delta::default() }),
+            Event::ReasoningDelta(text) => self.delta(Delta { reasoning_content: Some(text), ..Delta::default() }),
+            Event::ToolCallStarted { index, id, name } => {
+                self.calls.push(index);
+                let function = FunctionDelta { name: Some(name), arguments: String::new() };
+                self.call(CallDelta { index, id: Some(id), kind: Some("function"), function })
+            }
+            Event::ToolCallDelta { index, arguments } => {
+                if !self.calls.contains(&index) {
+                    return self.error(&EngineError::internal("arguments of a call that was not begun"));
+                }
+                let function = FunctionDelta { name: None, arguments };
+                self.call(CallDelta { index, id: None, kind: None, function })
+            }
+            Event::Draft { snapshot, step, masked } => {
+                if self.drafts {
+                    self.draft(DraftBody { snapshot, step, masked })
+                } else {
+                    Vec::new()
+                }
+            }
+            Event::Usage(usage) => {
+                self.usage = Some(usage);
+                Vec::new()
+            }
+            Event::Finished { reason } => self.finish(reason),
+        }
+    }
+
+    /// The answer broke off. The stream ends with this and without `[DONE]`.
+    pub(super) fn error(&mut self, error: &EngineError) -> Vec<Bytes> {
+        if self.has_ended() {
+            return Vec::new();
+        }
+        self.state = State::Ended;
+        vec![frame(&ErrorReply::from(error).body)]
+    }
+
+    /// There are no more events. If the end was not among them, that is an error.
+    pub(super) fn no_more(&mut self) -> Vec<Bytes> {
+        self.error(&EngineError::StreamCut { message: "the backend's stream ended without a finish".into() })
+    }
+
+    /// The first chunk names the role and the model that answers.
+    fn speak(&mut self) -> Vec<Bytes> {
+        if self.state != State::Silent {
+            return Vec::new();
+        }
+        self.state = State::Speaking;
+        let delta = Delta { role: Some("assistant"), content: Some(String::new()), ..Delta::default() };
+        vec![self.chunk(delta, None, None)]
+    }
+
+    fn delta(&mut self, delta: Delta) -> Vec<Bytes> {
+        let mut frames = self.speak();
+        frames.push(self.chunk(delta, None, None));
+        frames
+    }
+
+    fn call(&mut self, call: CallDelta) -> Vec<Bytes> {
+        self.delta(Delta { tool_calls: Some([call]), ..Delta::default() })
+    }
+
+    fn draft(&mut self, draft: DraftBody) -> Vec<Bytes> {
+        let mut frames = self.speak();
+        frames.push(self.chunk(Delta::default(), None, Some(Extra { draft })));
+        frames
+    }
+
+    fn finish(&mut self, reason: FinishReason) -> Vec<Bytes> {
+        let mut frames = self.speak();
+        frames.push(self.chunk(Delta::default(), Some(reason.as_str()), None));
+        // Counts are never made up: a backend that did not say leaves the chunk out.
+        if let Some(usage) = self.usage.as_ref().filter(|_| self.include_usage) {
+            frames.push(self.write(&[], Some(Some(UsageBody::from(usage))), None));
+        }
+        frames.push(Bytes::from_static(DONE));
+        self.state = State::Ended;
+        frames
+    }
+
+    fn chunk(&self, delta: Delta, finish_reason: Option<&'static str>, weir: Option<Extra>) -> Bytes {
+        let choice = ChunkChoice { index: 0, delta, finish_reason };
+        self.write(&[choice], self.include_usage.then_some(None), weir)
+    }
+
+    fn write(&self, choices: &[ChunkChoice], usage: Option<Option<UsageBody>>, weir: Option<Extra>) -> Bytes {
+        frame(&Chunk {
+            id: &self.identity.id,
+            object: "chat.completion.chunk",
+            created: self.identity.created,
+            model: &self.model,
+            choices,
+            usage,
+            weir,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use serde_json::Value;
+    use weir_protocol::DiffusionStats;
+
+    fn started() -> Event {
+        Event::Started { model: "m".into() }
+    }
+
+    fn text(text: &str) -> Event {
+        Event::TextDelta(text.into())
+    }
+
+    fn stop() -> Event {
+        Event::Finished { reason: FinishReason::Stop }
+    }
+
+    fn write(events: Vec<Event>, usage: bool, drafts: bool) -> Vec<String> {
+        let mut writer = StreamWriter::new(Identity { id: "c".into(), created: 9 }, usage, drafts);
+        let mut frames: Vec<Bytes> = events.into_iter().flat_map(|event| writer.event(event)).collect();
+        frames.extend(writer.no_more());
+        frames.iter().map(|frame| String::from_utf8(frame.to_vec()).expect("text")).collect()
+    }
+
+    /// Frames without what every chunk repeats.
+    #[track_caller]
+    fn check(events: Vec<Event>, usage: bool, drafts: bool, expect: &[&str]) {
+        let same = r#""id":"c","object":"chat.completion.chunk","created":9,"model":"m","#;
+        let frames: Vec<String> = write(events, usage, drafts)
+            .iter()
+            .map(|frame| {
+                let data =
+                    frame.strip_prefix("data: ").and_then(|frame| frame.strip_suffix("\n\n")).expect("one event");
+                data.replace(same, "").replace(r#","finish_reason":null}]}"#, "}]}")
+            })
+            .collect();
+        assert_eq!(frames, expect);
+    }
+
+    const ROLE: &str = r#"{"choices":[{"index":0,"delta":{"role":"assistant","content":""}}]}"#;
+    const STOP: &str = r#"{"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}"#;
+
+    #[test]
+    fn text_streams_and_ends() {
+        let says = r#"{"choices":[{"index":0,"delta":{"content":"a\nb"}}]}"#;
+        check(vec![started(), text("a\nb"), text(""), stop()], false, false, &[ROLE, says, STOP, "[DONE]"]);
+    }
+
+    #[test]
+    fn calls_carry_id_and_name_once() {
+        let events = vec![
+            started(),
+            Event::ToolCallStarted { index: 0, id: "c1".into(), name: "f".into() },
+            Event::ToolCallDelta { index: 0, arguments: "{}".into() },
+            Event::Finished { reason: FinishReason::ToolCalls },
+        ];
+        check(
+            events,
+            false,
+            false,
+            &[
+                ROLE,
+                r#"{"choices":[{"index":0,"delta":{"tool_calls":[{"index":0,"id":"c1","type":"function","function":{"name":"f","arguments":""}}]}}]}"#,
+                r#"{"choices":[{"index":0,"delta":{"tool_calls":[{"index":0,"function":{"arguments":"{}"}}]}}]}"#,
+                r#"{"choices":[{"index":0,"delta":{},"finish_reason":"tool_calls"}]}"#,
+                "[DONE]",
+            ],
+        );
+    }
+
+    #[test]
+    fn usage_comes_last_and_only_if_asked_for() {
+        let diffusion = Some(DiffusionStats { steps: 3, blocks: 1, edits: 2, tokens: 10 });
+        let usage = Event::Usage(Usage { prompt_tokens: 5, completion_tokens: 10, cached_tokens: 4, diffusion });
+        check(vec![started(), usage.clone(), stop()], false, false, &[ROLE, STOP, "[DONE]"]);
+        let frames = write(vec![started(), usage, stop()], true, false);
+        assert_eq!(frames.len(), 4);
+        assert!(frames[0].contains(r#""usage":null"#) && frames[1].contains(r#""usage":null"#));
+        let chunk: Value = serde_json::from_str(&frames[2]["data: ".len()..]).expect("JSON");
+        assert_eq!(chunk["choices"], serde_json::json!([]));
+        assert_eq!(
+            chunk["usage"].to_string(),
+            r#"{"prompt_tokens":5,"completion_tokens":10,"total_tokens":15,"prompt_tokens_details":{"cached_tokens":4},"diffusion":{"steps":3,"blocks":1,"edits":2,"tokens_per_forward":3.33}}"#
+        );
+    }
+
+    #[test]
+    fn drafts_come_only_if_asked_for_and_touch_no_text() {
+        let draft = || Event::Draft { snapshot: "a░".into(), step: 1, masked: 1 };
+        check(vec![started(), draft(), stop()], false, false, &[ROLE, STOP, "[DONE]"]);
+        let shown = r#"{"choices":[{"index":0,"delta":{},"finish_reason":null}],"weir":{"draft":{"snapshot":"a░","step":1,"masked":1}}}"#;
+        check(vec![started(), draft(), stop()], false, true, &[ROLE, shown, STOP, "[DONE]"]);
+    }
+
+    #[test]
+    fn a_stream_that_just_stops_is_an_error() {
+        let cut = r#"{"error":{"message":"the answer was cut before its end: the backend's stream ended without a finish","type":"upstream_error","param":null,"code":"stream_cut"}}"#;
+        check(vec![started()], true, true, &[&ROLE.replace("}]}", r#","finish_reason":null}],"usage":null}"#), cut]);
+        check(vec![], false, false, &[cut]);
+    }
+
+    #[test]
+    fn arguments_without_a_call_end_the_stream_as_an_error() {
+        let frames =
+            write(vec![started(), Event::ToolCallDelta { index: 1, arguments: "{}".into() }, stop()], false, false);
+        assert!(frames.len() == 2 && frames[1].contains("\"code\":\"internal\""), "{frames:?}");
+    }
+
+    fn any_event() -> impl Strategy<Value = Event> {
+        prop_oneof![
+            Just(started()),
+            ".{0,4}".prop_map(Event::TextDelta),
+            ".{0,4}".prop_map(Event::ReasoningDelta),
+            (0u32..3).prop_map(|index| Event::ToolCallStarted { index, id: "i".into(), name: "n".into() }),
+            (0u32..3).prop_map(|index| Event::ToolCallDelta { index, arguments: "{}".into() }),
+            Just(Event::Draft { snapshot: "░".into(), step: 1, masked: 1 }),
+            Just(Event::Usage(Usage::default())),
+            Just(stop()),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn any_stream_ends_once_and_truthfully(
+            events in prop::collection::vec(any_event(), 0..12),
+            usage in any::<bool>(),
+            drafts in any::<bool>(),
+        ) {
+            let frames = write(events, usage, drafts);
+            let whole = frames.concat();
+            let done = whole.matches("data: [DONE]").count();
+            let errors = frames.iter().filter(|frame| frame.starts_with("data: {\"error\"")).count();
+            let finishes = whole.matches("\"finish_reason\":\"").count();
+            prop_assert_eq!(done + errors, 1);
+            prop_assert_eq!(finishes, done);
+            let last = frames.last().expect("at least the end");
+            prop_assert!(last.starts_with("data: [DONE]") || last.starts_with("data: {\"error\""));
+            prop_assert!(frames.iter().all(|frame| frame.starts_with("data: ") && frame.matches('\n').count() == 2));
+        }
+    }
+}
