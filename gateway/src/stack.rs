@@ -11,7 +11,8 @@ use axum::routing::{get, post};
 use http::{StatusCode, header};
 use tower::ServiceBuilder;
 
-use crate::layers::pending::{self as openai_chat, error};
+use crate::layers::pending as openai_chat;
+use crate::api::{models, openai_chat::error};
 use crate::backends::ModelEntry;
 use crate::config::ServerSettings;
 use crate::layers::{body, in_flight, panics, request_id, trace};
@@ -48,8 +49,8 @@ pub fn stack(gateway: Arc<Gateway>) -> axum::Router {
         .route("/v1/chat/completions", post(openai_chat::chat))
         .layer(work)
         // Never refused for load: whoever watches must be able to look.
-        .route("/v1/models", get(openai_chat::models))
-        .route("/v1/models/{*id}", get(openai_chat::model))
+        .route("/v1/models", get(models::list))
+        .route("/v1/models/{*id}", get(models::one))
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))

@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use async_stream::stream;
 use weir_diffusion_engine::{Engine, Generation, GenerationEvent};
-use weir_protocol::{ChatRequest, EngineError, Event, Part};
+use weir_protocol::{ChatRequest, EngineError, Event, FinishReason, Part, ToolChoice};
 
+use super::tool_text::ToolText;
 use super::{Attempt, BackendService, EventStream};
 
 /// The engine as a service; `model` is the public name its answers carry.
@@ -42,16 +43,36 @@ fn honours(request: &ChatRequest) -> Result<(), EngineError> {
     Ok(())
 }
 
+/// The functions an answer may call.
+fn offered(request: &ChatRequest) -> Vec<String> {
+    let names = request.tools.iter().map(|tool| tool.name.clone());
+    match &request.tool_choice {
+        ToolChoice::None => Vec::new(),
+        ToolChoice::Auto | ToolChoice::Required => names.collect(),
+        ToolChoice::Function(only) => names.filter(|name| name == only).collect(),
+    }
+}
+
 fn events(mut generation: Generation, model: String, request: &ChatRequest) -> EventStream {
-    let _ = request;
+    let mut reader = ToolText::new(offered(request));
     Box::pin(stream! {
         yield Ok(Event::Started { model });
         while let Some(event) = generation.next().await {
             match event {
                 GenerationEvent::Draft { snapshot, step, masked } => yield Ok(Event::Draft { snapshot, step, masked }),
-                GenerationEvent::Text(text) => yield Ok(Event::TextDelta(text)),
+                GenerationEvent::Text(text) => {
+                    for event in reader.push(&text) {
+                        yield Ok(event);
+                    }
+                }
                 GenerationEvent::Done { reason, usage } => {
+                    let (rest, called) = reader.finish();
+                    for event in rest {
+                        yield Ok(event);
+                    }
                     yield Ok(Event::Usage(usage));
+                    // A limit that cut the answer stays the reason: the calls before it may not be all of them.
+                    let reason = if called && reason == FinishReason::Stop { FinishReason::ToolCalls } else { reason };
                     yield Ok(Event::Finished { reason });
                     return;
                 }

@@ -2,11 +2,15 @@
 //! can choose; must never choose itself.
 
 use weir_diffusion_engine::{DecodeDefaults, DecoderKind, Engine, EngineOptions, LoadError, ModelFiles};
+use weir_router_policies::{BackendFacts, BackendRole};
 
 use super::{BackendService, ModelEntry, builtin};
 use crate::config::settings::{Decoder, ModelSource};
 use crate::config::{EngineRole, EngineSettings, Settings};
 use crate::embedded;
+
+/// What policies estimate prompts with. A backend counts exactly and refuses what does not fit.
+const BYTES_PER_TOKEN: f32 = 4.0;
 
 /// Why the backends could not be set up.
 #[derive(Debug, thiserror::Error)]
@@ -29,12 +33,10 @@ pub struct Backend {
     pub service: BackendService,
     /// Model ids that mean it, besides its name; the first is its own default.
     pub models: Vec<String>,
-    /// Its window in tokens.
-    pub context_tokens: u64,
-    /// Whether it takes images.
-    pub takes_images: bool,
+    /// What it can take, for policies.
+    pub facts: BackendFacts,
     /// The engine behind it, if it runs in this process.
-    pub engine: Option<(EngineRole, Engine)>,
+    pub engine: Option<Engine>,
 }
 
 /// All backends, in the order they were configured, built-in engines first.
@@ -73,14 +75,30 @@ impl Registry {
         self.backends.iter().find(|backend| backend.models.iter().any(|own| own == model))
     }
 
-    /// What callers may put into `model`: `auto`, then each backend's name and models, each id once.
+    /// What policies know about all of them.
+    pub fn facts(&self) -> Vec<BackendFacts> {
+        self.backends.iter().map(|backend| backend.facts.clone()).collect()
+    }
+
+    /// What callers may put into `model`, each id once: `auto`, the roles somebody has, then each backend's name and
+    /// models.
     pub fn models(&self) -> Vec<ModelEntry> {
-        let largest = self.backends.iter().map(|backend| backend.context_tokens).max();
-        let mut out = vec![ModelEntry { id: "auto".into(), backend: None, context_tokens: largest }];
+        let mut out: Vec<ModelEntry> = Vec::new();
+        let largest = |role: Option<BackendRole>| {
+            let facts = self.backends.iter().map(|backend| &backend.facts);
+            facts.filter(|facts| role.is_none_or(|role| facts.role == role)).map(|facts| facts.context_tokens).max()
+        };
+        out.push(ModelEntry { id: "auto".into(), backend: None, context_tokens: largest(None) });
+        for role in BackendRole::ALL {
+            let name = role.as_str();
+            let window = self.by_name(name).map(|built_in| built_in.facts.context_tokens).or_else(|| largest(Some(role)));
+            let backend = self.by_name(name).map(|built_in| built_in.name.clone());
+            out.extend(window.map(|_| ModelEntry { id: name.into(), backend, context_tokens: window }));
+        }
         for backend in &self.backends {
             for id in std::iter::once(&backend.name).chain(&backend.models) {
                 if out.iter().all(|entry| entry.id != *id) {
-                    let context_tokens = Some(backend.context_tokens);
+                    let context_tokens = Some(backend.facts.context_tokens);
                     out.push(ModelEntry { id: id.clone(), backend: Some(backend.name.clone()), context_tokens });
                 }
             }
@@ -90,7 +108,7 @@ impl Registry {
 
     /// Requests waiting in each built-in engine.
     pub fn queues(&self) -> Vec<(&str, usize)> {
-        let engines = self.backends.iter().filter_map(|backend| Some((backend, &backend.engine.as_ref()?.1)));
+        let engines = self.backends.iter().filter_map(|backend| Some((backend, backend.engine.as_ref()?)));
         engines.map(|(backend, engine)| (backend.name.as_str(), engine.load_now().queued)).collect()
     }
 }
@@ -108,10 +126,25 @@ fn start_engine(settings: &EngineSettings) -> Result<Backend, StartError> {
         name: name.to_owned(),
         service: builtin::service(engine.clone(), settings.name.clone()),
         models: vec![settings.name.clone()],
-        context_tokens: u64::from(info.context),
-        takes_images: false,
-        engine: Some((settings.role, engine)),
+        facts: BackendFacts {
+            name: name.to_owned(),
+            role: policy_role(settings.role),
+            context_tokens: u64::from(info.context),
+            takes_images: false,
+            takes_tools: true,
+            honours_unsupported: false,
+            local: true,
+            bytes_per_token: BYTES_PER_TOKEN,
+        },
+        engine: Some(engine),
     })
+}
+
+fn policy_role(role: EngineRole) -> BackendRole {
+    match role {
+        EngineRole::Diffusion => BackendRole::Diffusion,
+        EngineRole::Ar => BackendRole::Ar,
+    }
 }
 
 fn options(settings: &EngineSettings) -> EngineOptions {

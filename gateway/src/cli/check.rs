@@ -2,12 +2,12 @@
 
 use anyhow::Result;
 
-use crate::backends::Registry;
+use super::prepare::prepare;
 use crate::config::Settings;
 
 /// Prints the summary; mistakes come as errors.
 pub(super) fn command(settings: &Settings) -> Result<()> {
-    let backends = Registry::start(settings)?;
+    let (_, backends) = prepare(settings)?;
     println!("config   {}", settings.origins.join(" ← "));
     println!("policy   {}", settings.policy.origin);
     println!("listen   {}", settings.server.listen);
@@ -17,7 +17,7 @@ pub(super) fn command(settings: &Settings) -> Result<()> {
             "backend  {} ({kind}): {}, window {} tokens",
             backend.name,
             backend.models.join(", "),
-            backend.context_tokens
+            backend.facts.context_tokens
         );
     }
     println!("ok");

@@ -12,7 +12,8 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use crate::backends::{ModelEntry, Registry};
+use super::prepare::prepare;
+use crate::backends::ModelEntry;
 use crate::config::Settings;
 use crate::metrics::Metrics;
 use crate::route::Router;
@@ -45,13 +46,13 @@ pub struct Running {
 /// Loads the engines, opens the socket and answers in the background.
 ///
 /// # Errors
-/// An engine's file is wrong, or the address cannot be listened on.
+/// The policy or an engine's file is wrong, or the address cannot be listened on.
 pub async fn start(settings: Settings) -> Result<Running> {
     let server = settings.server.clone();
-    let backends = tokio::task::spawn_blocking(move || Registry::start(&settings)).await.context("loading failed")??;
+    let (policy, backends) = tokio::task::spawn_blocking(move || prepare(&settings)).await.context("loading failed")??;
     let metrics = Arc::new(Metrics::new().context("metrics")?);
     let models = backends.models();
-    let router = Router::new(backends, Arc::clone(&metrics));
+    let router = Router::new(backends, policy, Arc::clone(&metrics));
     let draining = AtomicBool::new(false);
     let gateway = Arc::new(Gateway { router, settings: server, models, metrics, draining });
 

@@ -57,7 +57,8 @@ pub(super) fn fit(layered: &Layered) -> Result<Written, Vec<Diagnostic>> {
     if !unknown.is_empty() {
         return Err(unknown);
     }
-    layered.extract::<Written>().map_err(|errors| errors.into_iter().map(|e| misfit(layered, &schema, &e)).collect())
+    let misfits = |errors: Box<figment::Error>| errors.into_iter().map(|error| misfit(layered, &schema, &error)).collect();
+    layered.extract::<Written>().map_err(misfits)
 }
 
 fn find_unknown(

@@ -99,8 +99,8 @@ impl Layered {
     }
 
     /// Reads the merged layers into a type.
-    pub(super) fn extract<T: serde::de::DeserializeOwned>(&self) -> Result<T, figment::Error> {
-        self.figment.extract()
+    pub(super) fn extract<T: serde::de::DeserializeOwned>(&self) -> Result<T, Box<figment::Error>> {
+        self.figment.extract().map_err(Box::new)
     }
 
     /// A diagnostic about the value at `path`, named the way its layer names it.

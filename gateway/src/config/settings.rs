@@ -40,12 +40,13 @@ pub struct ServerSettings {
     pub max_in_flight: usize,
 }
 
-/// Which of the two built-in engines.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+/// One of the two ways to generate. Each has at most one built-in engine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum EngineRole {
-    /// The block-diffusion engine.
+    /// Whole blocks, by denoising.
     Diffusion,
-    /// Its AR twin.
+    /// Token by token.
     Ar,
 }
 
@@ -125,8 +126,12 @@ pub struct BackendSettings {
     pub models: Vec<String>,
     /// Window of the model in tokens.
     pub context_tokens: u64,
+    /// How it makes its answers.
+    pub role: EngineRole,
     /// Whether it takes images.
     pub takes_images: bool,
+    /// Whether it calls tools.
+    pub takes_tools: bool,
     /// Headers sent with each request.
     pub headers: Vec<(HeaderName, HeaderValue)>,
     /// Most time to open a connection.

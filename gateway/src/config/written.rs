@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::settings::Decoder;
+use super::settings::{Decoder, EngineRole};
 
 /// A whole `weir.toml`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -154,8 +154,12 @@ pub struct BackendWritten {
     pub models: Vec<String>,
     /// The model's window in tokens. Default 32768.
     pub context_tokens: u64,
+    /// How it makes its answers, for `role:…` in policies: `ar` or `diffusion`. Default `ar`.
+    pub role: EngineRole,
     /// Whether it takes images. Default false.
     pub takes_images: bool,
+    /// Whether it calls tools. Default true.
+    pub takes_tools: bool,
     /// Headers sent with each request. Default: none.
     pub headers: BTreeMap<String, String>,
     /// Most time to open a connection. Default 5 s.
@@ -178,7 +182,9 @@ impl Default for BackendWritten {
             model: String::new(),
             models: Vec::new(),
             context_tokens: 32_768,
+            role: EngineRole::Ar,
             takes_images: false,
+            takes_tools: true,
             headers: BTreeMap::new(),
             connect_timeout_ms: 5_000,
             first_content_timeout_ms: 60_000,

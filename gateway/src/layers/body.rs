@@ -8,7 +8,7 @@ use axum::response::Response;
 use http::StatusCode;
 use http_body_util::BodyExt;
 
-use crate::layers::pending::error;
+use crate::api::openai_chat::error;
 
 /// The layer; its state is the limit in bytes.
 pub async fn layer(State(limit): State<usize>, request: Request, next: Next) -> Response {

@@ -12,7 +12,7 @@ use axum::response::Response;
 use http::{HeaderValue, StatusCode, header};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::layers::pending::error;
+use crate::api::openai_chat::error;
 
 /// The places there are.
 #[derive(Clone)]

@@ -7,7 +7,7 @@ use axum::response::Response;
 use http::StatusCode;
 use tower_http::catch_panic::CatchPanicLayer;
 
-use crate::layers::pending::error;
+use crate::api::openai_chat::error;
 
 /// The layer.
 pub fn layer() -> CatchPanicLayer<fn(Box<dyn Any + Send>) -> Response> {

@@ -11,6 +11,7 @@ mod tests;
 use std::sync::Arc;
 
 use weir_protocol::{ChatRequest, EngineError};
+use weir_router_policies::{BackendFacts, Policy};
 
 use crate::backends::{EventStream, Registry};
 use crate::metrics::{Flight, Metrics};
@@ -48,13 +49,16 @@ pub struct Refusal {
 /// Plans requests and runs the plans.
 pub struct Router {
     backends: Registry,
+    facts: Vec<BackendFacts>,
+    policy: Policy,
     metrics: Arc<Metrics>,
 }
 
 impl Router {
-    /// A router over these backends.
-    pub fn new(backends: Registry, metrics: Arc<Metrics>) -> Self {
-        Router { backends, metrics }
+    /// A router over these backends, choosing by this policy.
+    pub fn new(backends: Registry, policy: Policy, metrics: Arc<Metrics>) -> Self {
+        let facts = backends.facts();
+        Router { backends, facts, policy, metrics }
     }
 
     /// The backends behind it.
@@ -67,7 +71,7 @@ impl Router {
     /// # Errors
     /// The model is unknown.
     pub fn plan(&self, request: Arc<ChatRequest>) -> Result<Planned, Refusal> {
-        let mut plan = plan::plan(&self.backends, &request).map_err(|error| {
+        let mut plan = plan::plan(&self.backends, &self.facts, &self.policy, &request).map_err(|error| {
             self.metrics.rejected(error.kind());
             Refusal { report: None, error }
         })?;

@@ -1,11 +1,19 @@
-//! From the model id to steps: an id that names a backend means that backend and no other; `auto` asks the policy.
+//! From a request to steps: the policy's plan with each name replaced by its service, or the reason there is none.
+
+use std::time::Duration;
 
 use weir_protocol::{ChatRequest, EngineError};
+use weir_router_policies::{BackendFacts, BackendRole, Policy, RoutePlan};
 
 use super::RouteReport;
 use super::run::Step;
-use crate::backends::{Backend, Registry};
+use crate::backends::Registry;
 use crate::config::nearest;
+
+/// The id that leaves the choice to the policy.
+const AUTO: &str = "auto";
+/// Most characters of an unknown model id that are said back.
+const ECHO_MAX: usize = 64;
 
 /// What to do, and what to say about it.
 pub(super) struct Plan {
@@ -14,29 +22,46 @@ pub(super) struct Plan {
 }
 
 /// Plans `request`.
-pub(super) fn plan(backends: &Registry, request: &ChatRequest) -> Result<Plan, EngineError> {
-    if request.model == "auto" {
-        let steps = backends.iter().map(|backend| pinned(backend, None)).collect();
-        return Ok(Plan { steps, report: report("auto", "policy not in place".into()) });
+pub(super) fn plan(
+    backends: &Registry,
+    facts: &[BackendFacts],
+    policy: &Policy,
+    request: &ChatRequest,
+) -> Result<Plan, EngineError> {
+    let model = request.model.as_str();
+    let means_backend = model == AUTO
+        || backends.by_name(model).is_some()
+        || BackendRole::ALL.into_iter().any(|role| role.as_str() == model && facts.iter().any(|one| one.role == role));
+    let (plan, owner) = if means_backend {
+        (policy.plan(request, facts), None)
+    } else {
+        let owner = backends.by_model(model).ok_or_else(|| unknown(backends, model))?;
+        (policy.plan_pinned(request, &owner.name, facts), Some(owner.name.as_str()))
+    };
+    // The id is the owner's word: whoever stands in for it gets asked for its own default.
+    let model_for = |backend: &str| (owner == Some(backend)).then(|| model.to_owned());
+    let steps = plan.attempts.iter().filter_map(|attempt| {
+        let backend = backends.by_name(&attempt.backend)?;
+        Some(Step {
+            backend: backend.name.clone(),
+            service: backend.service.clone(),
+            model: model_for(&backend.name),
+            mode: attempt.mode,
+            first_content: attempt.first_content_ms.map(Duration::from_millis),
+        })
+    });
+    let steps: Vec<Step> = steps.collect();
+    if steps.is_empty() {
+        return Err(EngineError::internal(format!("rule `{}` of the policy finds no backend", plan.rule)));
     }
-    if let Some(backend) = backends.by_name(&request.model) {
-        let reason = format!("the request names `{}`", backend.name);
-        return Ok(Plan { steps: vec![pinned(backend, None)], report: report(&backend.name, reason) });
+    for note in &plan.notes {
+        tracing::warn!(rule = %plan.rule, note = %note, "routing");
     }
-    if let Some(backend) = backends.by_model(&request.model) {
-        let reason = format!("the request names a model of `{}`", backend.name);
-        let steps = vec![pinned(backend, Some(request.model.clone()))];
-        return Ok(Plan { steps, report: report(&backend.name, reason) });
-    }
-    Err(unknown(backends, &request.model))
+    Ok(Plan { steps, report: report(plan) })
 }
 
-fn pinned(backend: &Backend, model: Option<String>) -> Step {
-    Step { backend: backend.name.clone(), service: backend.service.clone(), model, mode: None, first_content: None }
-}
-
-fn report(route: &str, reason: String) -> RouteReport {
-    RouteReport { route: route.to_owned(), reason, backend: String::new(), failed: Vec::new() }
+fn report(plan: RoutePlan) -> RouteReport {
+    RouteReport { route: plan.route, reason: plan.reason, backend: String::new(), failed: Vec::new() }
 }
 
 fn unknown(backends: &Registry, model: &str) -> EngineError {
@@ -46,6 +71,5 @@ fn unknown(backends: &Registry, model: &str) -> EngineError {
         Some(near) => format!(" (did you mean `{near}`?)"),
         None => " (`GET /v1/models` lists the known ones)".to_owned(),
     };
-    // Echoed only as far as an id can reasonably reach: it is the caller's text.
-    EngineError::UnknownModel { model: model.chars().take(64).collect(), hint }
+    EngineError::UnknownModel { model: model.chars().take(ECHO_MAX).collect(), hint }
 }

@@ -79,7 +79,7 @@ async fn go(steps: Vec<Step>, request: Arc<ChatRequest>) -> Ran {
 impl Ran {
     /// The answer's events to the end, as text.
     async fn all(self) -> (Arc<Metrics>, String) {
-        let mut answer = self.result.ok().expect("an answer");
+        let Ok(mut answer) = self.result else { panic!("no answer") };
         let mut out = answer.report.failed.iter().map(|(who, why)| format!("{who}:{why} ")).collect::<String>();
         while let Some(event) = answer.events.next().await {
             out.push_str(&match event {

@@ -8,6 +8,7 @@ use http::{Method, Request, StatusCode};
 use http_body_util::BodyExt;
 use tower::ServiceExt;
 use weir_protocol::{EngineError, Event, FinishReason};
+use weir_router_policies::{BackendFacts, BackendRole, Policy};
 
 use super::*;
 use crate::backends::{Attempt, Backend, BackendService, EventStream, Registry};
@@ -29,8 +30,16 @@ fn gateway(change: impl FnOnce(&mut ServerSettings)) -> Arc<Gateway> {
         name: "test".into(),
         service,
         models: vec!["m".into(), "endless".into()],
-        context_tokens: 1000,
-        takes_images: false,
+        facts: BackendFacts {
+            name: "test".into(),
+            role: BackendRole::Ar,
+            context_tokens: 1000,
+            takes_images: false,
+            takes_tools: true,
+            honours_unsupported: true,
+            local: true,
+            bytes_per_token: 4.0,
+        },
         engine: None,
     };
     let metrics = Arc::new(Metrics::new().unwrap());
@@ -38,7 +47,8 @@ fn gateway(change: impl FnOnce(&mut ServerSettings)) -> Arc<Gateway> {
     let models = backends.models();
     let mut settings = crate::config::load(&Inputs::default()).unwrap().server;
     change(&mut settings);
-    let router = route::Router::new(backends, Arc::clone(&metrics));
+    let policy = Policy::parse(crate::embedded::POLICY, "the embedded default").unwrap();
+    let router = route::Router::new(backends, policy, Arc::clone(&metrics));
     Arc::new(Gateway { router, settings, models, metrics, draining: AtomicBool::new(false) })
 }
 
