@@ -1,6 +1,9 @@
 //! The commands of the `weir` binary. Nothing here may be needed by a request.
 
 mod check;
+mod prepare;
+mod demo;
+mod model;
 pub mod serve;
 
 use std::path::PathBuf;
@@ -27,6 +30,15 @@ enum Command {
     Serve(ConfigArgs),
     /// Explain a config: what would run, or what is wrong.
     Check(ConfigArgs),
+    /// Show the main job on the embedded models: real requests over HTTP, who answered, why, and how fast.
+    Demo {
+        /// Keep serving afterwards, until Ctrl-C.
+        #[arg(long)]
+        serve: bool,
+    },
+    /// Look at checkpoints.
+    #[command(subcommand)]
+    Model(model::ModelCommand),
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -62,6 +74,8 @@ pub fn main() -> ExitCode {
     let done = match cli.command {
         Command::Serve(args) => args.load().map_err(anyhow::Error::from).and_then(serve::command),
         Command::Check(args) => args.load().map_err(anyhow::Error::from).and_then(|settings| check::command(&settings)),
+        Command::Demo { serve } => demo::command(serve),
+        Command::Model(command) => model::command(command),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

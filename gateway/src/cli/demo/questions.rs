@@ -1,0 +1,63 @@
+//! What the demo asks: one tool call, one transform, one sudoku, one path. Must never hold an answer that the rules of
+//! the task can judge.
+
+use serde_json::{Value, json};
+
+use super::check::Check;
+
+/// One question and how to judge the answer.
+pub(super) struct Question {
+    pub(super) title: &'static str,
+    pub(super) prompt: &'static str,
+    pub(super) tools: Option<Value>,
+    pub(super) check: Check,
+}
+
+/// The questions, in the order asked.
+pub(super) fn questions() -> Vec<Question> {
+    vec![
+        Question {
+            title: "tool call",
+            prompt: "remind me to call mum tomorrow at 6pm",
+            tools: Some(household_tools()),
+            check: Check::ToolCall {
+                name: "create_reminder",
+                arguments: json!({"text": "call mum", "when": "tomorrow at 6pm"}),
+            },
+        },
+        Question {
+            title: "transform",
+            prompt: "Sort these words: lemon, apple, mirror, chair, honey",
+            tools: None,
+            check: Check::Text("apple, chair, honey, lemon, mirror"),
+        },
+        Question {
+            title: "sudoku",
+            prompt: "Solve this sudoku: 1.3./3.../.14./..21",
+            tools: None,
+            check: Check::Sudoku { clues: "1.3./3.../.14./..21" },
+        },
+        Question {
+            title: "path",
+            prompt: "Find the path from A to E: C>E A>B B>D A>C",
+            tools: None,
+            check: Check::Path { edges: &[('C', 'E'), ('A', 'B'), ('B', 'D'), ('A', 'C')], start: 'A', goal: 'E' },
+        },
+    ]
+}
+
+/// What a home assistant would offer; the model must pick.
+fn household_tools() -> Value {
+    let tool = |name: &str, about: &str, fields: Value| {
+        let required: Vec<&String> = fields.as_object().map(|fields| fields.keys().collect()).unwrap_or_default();
+        json!({"type": "function", "function": {"name": name, "description": about, "parameters":
+            {"type": "object", "properties": fields, "required": required}}})
+    };
+    let text = || json!({"type": "string"});
+    json!([
+        tool("set_light", "Switch the lights of a room on or off.", json!({"room": text(), "on": {"type": "boolean"}})),
+        tool("set_timer", "Start a countdown.", json!({"minutes": {"type": "integer"}})),
+        tool("create_reminder", "Remind the user of something.", json!({"text": text(), "when": text()})),
+        tool("send_message", "Send a text message.", json!({"to": text(), "text": text()})),
+    ])
+}
