@@ -4,15 +4,15 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use axum::extract::State;
+use axum::extract::{DefaultBodyLimit, State};
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use http::{StatusCode, header};
 use tower::ServiceBuilder;
 
-use crate::layers::pending as openai_chat;
-use crate::api::{models, openai_chat::error};
+use crate::api::models;
+use crate::api::openai_chat::{self, error};
 use crate::backends::ModelEntry;
 use crate::config::ServerSettings;
 use crate::layers::{body, in_flight, panics, request_id, trace};
@@ -39,7 +39,9 @@ pub fn stack(gateway: Arc<Gateway>) -> axum::Router {
     let work = ServiceBuilder::new()
         .layer(from_fn_with_state(places, in_flight::layer))
         // Inside the limit: a body being read is held in memory.
-        .layer(from_fn_with_state(gateway.settings.max_body_bytes, body::layer));
+        .layer(from_fn_with_state(gateway.settings.max_body_bytes, body::layer))
+        // axum's own, smaller limit would cut in with a text answer.
+        .layer(DefaultBodyLimit::disable());
     let every = ServiceBuilder::new()
         .layer(from_fn(request_id::layer))
         .layer(from_fn(trace::layer))

@@ -3,6 +3,5 @@
 pub mod body;
 pub mod in_flight;
 pub mod panics;
-pub mod pending;
 pub mod request_id;
 pub mod trace;

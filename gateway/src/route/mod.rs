@@ -71,23 +71,12 @@ impl Router {
     /// # Errors
     /// The model is unknown.
     pub fn plan(&self, request: Arc<ChatRequest>) -> Result<Planned, Refusal> {
-        let mut plan = plan::plan(&self.backends, &self.facts, &self.policy, &request).map_err(|error| {
+        let plan = plan::plan(&self.backends, &self.facts, &self.policy, &request).map_err(|error| {
             self.metrics.rejected(error.kind());
             Refusal { report: None, error }
         })?;
-        if let Some(first) = plan.steps.first() {
-            plan.report.backend.clone_from(&first.backend);
-        }
         let flight = Flight::start(&self.metrics, &plan.report.route);
         Ok(Planned { request, plan, flight })
-    }
-
-    /// Plans and runs in one go.
-    ///
-    /// # Errors
-    /// The model is unknown, or no attempt could answer.
-    pub async fn answer(&self, request: Arc<ChatRequest>) -> Result<Answer, Refusal> {
-        self.plan(request)?.run().await
     }
 }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use weir_protocol::{ChatRequest, EngineError};
-use weir_router_policies::{BackendFacts, BackendRole, Policy, RoutePlan};
+use weir_router_policies::{BackendFacts, BackendRole, Policy};
 
 use super::RouteReport;
 use super::run::Step;
@@ -51,17 +51,15 @@ pub(super) fn plan(
         })
     });
     let steps: Vec<Step> = steps.collect();
-    if steps.is_empty() {
+    let Some(first) = steps.first() else {
         return Err(EngineError::internal(format!("rule `{}` of the policy finds no backend", plan.rule)));
-    }
+    };
+    let first = first.backend.clone();
     for note in &plan.notes {
         tracing::warn!(rule = %plan.rule, note = %note, "routing");
     }
-    Ok(Plan { steps, report: report(plan) })
-}
-
-fn report(plan: RoutePlan) -> RouteReport {
-    RouteReport { route: plan.route, reason: plan.reason, backend: String::new(), failed: Vec::new() }
+    let report = RouteReport { route: plan.route, reason: plan.reason, backend: first, failed: Vec::new() };
+    Ok(Plan { steps, report })
 }
 
 fn unknown(backends: &Registry, model: &str) -> EngineError {
