@@ -16,7 +16,7 @@ const BYTES_PER_TOKEN: f32 = 4.0;
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// A built-in engine's files are wrong.
-    #[error("engine `{engine}`: {source}")]
+    #[error("engine `{engine}` cannot be loaded")]
     Engine {
         /// `diffusion` or `ar`.
         engine: &'static str,

@@ -12,6 +12,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::config::{ConfigErrors, Inputs, Settings};
+use crate::layers::panics;
 
 /// A gateway with a built-in diffusion engine beside the AR backends you have.
 #[derive(Debug, Parser)]
@@ -71,6 +72,7 @@ impl ConfigArgs {
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     start_log(cli.log_format);
+    panics::log_place_only();
     let done = match cli.command {
         Command::Serve(args) => args.load().map_err(anyhow::Error::from).and_then(serve::command),
         Command::Check(args) => args.load().map_err(anyhow::Error::from).and_then(|settings| check::command(&settings)),

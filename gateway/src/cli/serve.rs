@@ -31,6 +31,9 @@ pub(super) fn command(settings: Settings) -> Result<()> {
         eprintln!("  models  {}", ids.join(", "));
         eprintln!("  config  {origins}");
         eprintln!("  policy  {policy}");
+        if !running.addr().ip().is_loopback() {
+            eprintln!("  note    others can reach this address, and Weir asks nobody for a key");
+        }
         running.until_stopped().await
     })
 }

@@ -1,6 +1,8 @@
 //! Reads the request's body, whole, up to the limit; beyond it the answer is 413. Handlers behind it never wait for
 //! the caller's bytes and never see more than the limit.
 
+use std::time::Duration;
+
 use axum::body::{Body, Bytes};
 use axum::extract::{Request, State};
 use axum::middleware::Next;
@@ -9,6 +11,9 @@ use http::StatusCode;
 use http_body_util::BodyExt;
 
 use crate::api::openai_chat::error;
+
+/// Longest pause between two pieces of a body: a caller that trickles must not hold a place for ever.
+const PAUSE_MAX: Duration = Duration::from_secs(30);
 
 /// The layer; its state is the limit in bytes.
 pub async fn layer(State(limit): State<usize>, request: Request, next: Next) -> Response {
@@ -19,19 +24,21 @@ pub async fn layer(State(limit): State<usize>, request: Request, next: Next) -> 
             let message = format!("the body is larger than {limit} bytes");
             error::refusal(StatusCode::PAYLOAD_TOO_LARGE, "request_too_large", &message)
         }
+        Err(Unread::Slow) => error::refusal(StatusCode::REQUEST_TIMEOUT, "timeout", "the body did not arrive in time"),
         Err(Unread::Broken) => error::refusal(StatusCode::BAD_REQUEST, "invalid_request", "the body broke off"),
     }
 }
 
 enum Unread {
     TooLarge,
+    Slow,
     Broken,
 }
 
 async fn read(mut body: Body, limit: usize) -> Result<Bytes, Unread> {
     let mut seen = 0usize;
     let mut pieces: Vec<Bytes> = Vec::new();
-    while let Some(frame) = body.frame().await {
+    while let Some(frame) = tokio::time::timeout(PAUSE_MAX, body.frame()).await.map_err(|_| Unread::Slow)? {
         let Ok(piece) = frame.map_err(|_| Unread::Broken)?.into_data() else { continue };
         seen = seen.saturating_add(piece.len());
         // What is over the limit is read and thrown away for a while: an answer sent while the caller still writes
@@ -57,5 +64,11 @@ mod tests {
         assert!(matches!(read(Body::from(vec![0; 8]), 8).await, Ok(bytes) if bytes.len() == 8));
         assert!(matches!(read(Body::from(vec![0; 9]), 8).await, Err(Unread::TooLarge)));
         assert!(matches!(read(Body::from(vec![0; 900]), 8).await, Err(Unread::TooLarge)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_caller_that_stops_sending_is_let_go() {
+        let stuck = Body::from_stream(futures::stream::pending::<Result<Bytes, std::io::Error>>());
+        assert!(matches!(read(stuck, 8).await, Err(Unread::Slow)));
     }
 }

@@ -17,6 +17,8 @@ pub struct Flight {
     backend: Option<String>,
     saw_content: bool,
     outcome: &'static str,
+    /// The request's span, for the log line at its end: by then nobody is inside it.
+    span: tracing::Span,
 }
 
 impl Flight {
@@ -29,6 +31,7 @@ impl Flight {
             backend: None,
             saw_content: false,
             outcome: "cancelled",
+            span: tracing::Span::current(),
         }
     }
 
@@ -77,7 +80,10 @@ impl Drop for Flight {
     fn drop(&mut self) {
         let backend = self.backend.as_deref().unwrap_or(NONE);
         self.metrics.requests.with_label_values(&[&self.route, backend, self.outcome]).inc();
-        self.metrics.duration.with_label_values(&[backend]).observe(self.started.elapsed().as_secs_f64());
+        let elapsed = self.started.elapsed();
+        self.metrics.duration.with_label_values(&[backend]).observe(elapsed.as_secs_f64());
+        let (route, outcome, ms) = (self.route.as_str(), self.outcome, elapsed.as_millis());
+        self.span.in_scope(|| tracing::info!(route, backend, outcome, %ms, "ended"));
     }
 }
 

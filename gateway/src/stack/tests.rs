@@ -149,3 +149,28 @@ async fn a_stream_holds_its_place_until_its_body_is_gone() {
     assert!(page.contains(r#"weir_requests_total{backend="test",outcome="finished",route="test"} 1"#), "{page}");
     assert!(page.contains(r#"weir_in_flight{backend="test"} 0"#), "{page}");
 }
+
+#[tokio::test]
+async fn ids_lead_to_backends() {
+    let gateway = gateway(|_| {});
+    for (id, route) in [("test", "test"), ("m", "test"), ("ar", "ar")] {
+        let response = send(&gateway, chat(id, false)).await;
+        assert_eq!(response.status(), StatusCode::OK, "{id}");
+        assert_eq!(response.headers()["x-weir-route"], route);
+        assert_eq!(response.headers()["x-weir-backend"], "test");
+    }
+    let unknown = send(&gateway, chat("tset", false)).await;
+    assert_eq!(unknown.status(), StatusCode::NOT_FOUND);
+    let body = text(unknown).await;
+    assert!(body.contains("did you mean `test`?"), "{body}");
+}
+
+#[tokio::test]
+async fn a_large_body_within_the_limit_is_read() {
+    let gateway = gateway(|_| {});
+    let body = format!(r#"{{"model":"test","messages":[{{"role":"user","content":"{}"}}]}}"#, "x".repeat(10_000_000));
+    let response = send(&gateway, post("/v1/chat/completions", body)).await;
+    let status = response.status();
+    let body = text(response).await;
+    assert!(body.contains("context_length_exceeded") || status == StatusCode::OK, "{status} {body}");
+}
