@@ -2,6 +2,7 @@
 //! of protocol events; nothing here may know which dialect the caller speaks or what other backends exist.
 
 pub mod builtin;
+pub mod openai;
 pub mod sse;
 pub mod tool_text;
 mod registry;

@@ -79,10 +79,9 @@ impl Collected {
 mod tests {
     use super::*;
 
-    #[track_caller]
-    fn check(events: Vec<Result<Event, EngineError>>, expect: Result<&str, &str>) {
+    async fn check(events: Vec<Result<Event, EngineError>>, expect: Result<&str, &str>) {
         let identity = Identity { id: "c".into(), created: 9 };
-        let got = futures::executor::block_on(collect(identity, Box::pin(futures::stream::iter(events))));
+        let got = collect(identity, Box::pin(futures::stream::iter(events))).await;
         let got = got.map(|whole| serde_json::to_string(&whole).expect("plain data")).map_err(|error| error.kind());
         assert_eq!(got.as_deref(), expect.as_ref().copied().map_err(|kind| kind));
     }
@@ -91,8 +90,8 @@ mod tests {
         Ok(Event::Started { model: "m".into() })
     }
 
-    #[test]
-    fn text_becomes_content() {
+    #[tokio::test]
+    async fn text_becomes_content() {
         check(
             vec![
                 started(),
@@ -105,11 +104,12 @@ mod tests {
             Ok(
                 r#"{"id":"c","object":"chat.completion","created":9,"model":"m","choices":[{"index":0,"message":{"role":"assistant","content":"ab","refusal":null,"reasoning_content":"hm"},"logprobs":null,"finish_reason":"length"}],"usage":{"prompt_tokens":1,"completion_tokens":2,"total_tokens":3,"prompt_tokens_details":{"cached_tokens":0}}}"#,
             ),
-        );
+        )
+        .await;
     }
 
-    #[test]
-    fn an_answer_of_calls_has_null_content() {
+    #[tokio::test]
+    async fn an_answer_of_calls_has_null_content() {
         check(
             vec![
                 started(),
@@ -121,12 +121,13 @@ mod tests {
             Ok(
                 r#"{"id":"c","object":"chat.completion","created":9,"model":"m","choices":[{"index":0,"message":{"role":"assistant","content":null,"refusal":null,"tool_calls":[{"id":"i","type":"function","function":{"name":"f","arguments":"{\"a\":1}"}}]},"logprobs":null,"finish_reason":"tool_calls"}]}"#,
             ),
-        );
+        )
+        .await;
     }
 
-    #[test]
-    fn half_an_answer_is_an_error() {
-        check(vec![started(), Ok(Event::TextDelta("a".into()))], Err("stream_cut"));
-        check(vec![started(), Err(EngineError::Overloaded { limit: 1 })], Err("overloaded"));
+    #[tokio::test]
+    async fn half_an_answer_is_an_error() {
+        check(vec![started(), Ok(Event::TextDelta("a".into()))], Err("stream_cut")).await;
+        check(vec![started(), Err(EngineError::Overloaded { limit: 1 })], Err("overloaded")).await;
     }
 }

@@ -307,7 +307,8 @@ mod tests {
             prop_assert_eq!(done + errors, 1);
             prop_assert_eq!(finishes, done);
             let last = frames.last().expect("at least the end");
-            prop_assert!(last.starts_with("data: [DONE]") || last.starts_with("data: {\"error\""));
+            let ends = last.starts_with("data: [DONE]") || last.starts_with("data: {\"error\"");
+            prop_assert!(ends);
             prop_assert!(frames.iter().all(|frame| frame.starts_with("data: ") && frame.matches('\n').count() == 2));
         }
     }

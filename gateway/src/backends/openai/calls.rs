@@ -1,0 +1,152 @@
+//! Tool calls as upstreams stream them: mostly by the book, but some leave the index out, use one index for all calls,
+//! or send the name after the arguments begin. Must never drop or mix arguments.
+
+use serde_json::Value;
+use weir_protocol::{EngineError, Event};
+
+use crate::backends::tool_text::new_call_id;
+
+/// The calls of one answer.
+#[derive(Debug, Default)]
+pub(super) struct Calls {
+    calls: Vec<Call>,
+}
+
+#[derive(Debug)]
+struct Call {
+    /// The upstream's index; ours is the position in the list.
+    index: Option<u64>,
+    id: String,
+    begun: bool,
+    /// Arguments that came before the name.
+    held: String,
+}
+
+impl Calls {
+    pub(super) fn any(&self) -> bool {
+        !self.calls.is_empty()
+    }
+
+    /// One entry of `delta.tool_calls`.
+    pub(super) fn take(&mut self, entry: &Value, events: &mut Vec<Event>) {
+        let id = entry["id"].as_str().unwrap_or_default();
+        let name = entry["function"]["name"].as_str().unwrap_or_default();
+        let at = self.position(entry["index"].as_u64(), id, name);
+        let (index, call) = (u32::try_from(at).unwrap_or(u32::MAX), &mut self.calls[at]);
+        match &entry["function"]["arguments"] {
+            Value::String(piece) => call.held.push_str(piece),
+            // Some servers send the object itself.
+            object @ Value::Object(_) => call.held.push_str(&object.to_string()),
+            _ => {}
+        }
+        if !call.begun && !name.is_empty() {
+            call.begun = true;
+            if call.id.is_empty() {
+                call.id = new_call_id();
+            }
+            events.push(Event::ToolCallStarted { index, id: call.id.clone(), name: name.to_owned() });
+        }
+        if call.begun && !call.held.is_empty() {
+            events.push(Event::ToolCallDelta { index, arguments: std::mem::take(&mut call.held) });
+        }
+    }
+
+    /// The answer is complete: so must its calls be.
+    pub(super) fn end(&self) -> Result<(), EngineError> {
+        match self.calls.iter().all(|call| call.begun) {
+            true => Ok(()),
+            false => Err(EngineError::StreamCut { message: "a tool call came without its name".into() }),
+        }
+    }
+
+    /// Which call a piece belongs to; a new one is added.
+    fn position(&mut self, index: Option<u64>, id: &str, name: &str) -> usize {
+        let known = match index {
+            Some(_) => self.calls.iter().rposition(|call| call.index == index),
+            None => self.calls.len().checked_sub(1),
+        };
+        if let Some(at) = known {
+            let call = &mut self.calls[at];
+            // Another id with a name of its own begins another call, whatever its index says.
+            let another = !id.is_empty() && !call.id.is_empty() && id != call.id && !name.is_empty();
+            let unnamed = index.is_none() && id.is_empty() && !name.is_empty() && call.begun;
+            if !(another || unnamed) {
+                if call.id.is_empty() && !call.begun {
+                    call.id = id.to_owned();
+                }
+                return at;
+            }
+        }
+        self.calls.push(Call { index, id: id.to_owned(), begun: false, held: String::new() });
+        self.calls.len() - 1
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    /// `index:name(` when a call begins, `index+piece` for arguments.
+    #[track_caller]
+    fn check(entries: &[Value], expect: &str) {
+        let (mut calls, mut events) = (Calls::default(), Vec::new());
+        for entry in entries {
+            calls.take(entry, &mut events);
+        }
+        let shown: Vec<String> = events
+            .iter()
+            .map(|event| match event {
+                Event::ToolCallStarted { index, id, name } => {
+                    assert!(!id.is_empty());
+                    format!("{index}:{name}(")
+                }
+                Event::ToolCallDelta { index, arguments } => format!("{index}+{arguments}"),
+                other => format!("{other:?}"),
+            })
+            .collect();
+        assert_eq!(shown.join(" "), expect);
+        assert_eq!(calls.end(), Ok(()));
+    }
+
+    fn entry(index: impl Into<Value>, id: &str, name: &str, arguments: &str) -> Value {
+        json!({"index": index.into(), "id": id, "function": {"name": name, "arguments": arguments}})
+    }
+
+    #[test]
+    fn parallel_calls_interleave() {
+        check(
+            &[
+                entry(0, "a", "f", ""),
+                entry(1, "b", "g", ""),
+                json!({"index": 0, "function": {"arguments": "{"}}),
+                json!({"index": 1, "function": {"arguments": "[]"}}),
+                json!({"index": 0, "function": {"arguments": "}"}}),
+            ],
+            "0:f( 1:g( 0+{ 1+[] 0+}",
+        );
+    }
+
+    #[test]
+    fn indices_may_begin_anywhere_be_missing_or_repeat() {
+        check(&[entry(3, "a", "f", "{}"), entry(7, "b", "g", "{}")], "0:f( 0+{} 1:g( 1+{}");
+        let none = Value::Null;
+        check(&[entry(none.clone(), "a", "f", "{}"), entry(none.clone(), "b", "g", "{}")], "0:f( 0+{} 1:g( 1+{}");
+        check(&[entry(none.clone(), "", "f", "{}"), entry(none, "", "g", "{}")], "0:f( 0+{} 1:g( 1+{}");
+        check(&[entry(0, "a", "f", "{}"), entry(0, "b", "g", "{}")], "0:f( 0+{} 1:g( 1+{}");
+        check(&[entry(0, "a", "f", "{"), entry(0, "a", "f", "}")], "0:f( 0+{ 0+}");
+    }
+
+    #[test]
+    fn a_late_name_keeps_the_arguments() {
+        check(&[entry(0, "a", "", "{"), entry(0, "", "f", "}")], "0:f( 0+{}");
+        check(&[json!({"index": 0, "function": {"name": "f", "arguments": {"a": 1}}})], "0:f( 0+{\"a\":1}");
+    }
+
+    #[test]
+    fn a_call_that_never_got_its_name_is_no_answer() {
+        let (mut calls, mut events) = (Calls::default(), Vec::new());
+        calls.take(&entry(0, "a", "", "{}"), &mut events);
+        assert!(events.is_empty() && calls.end().is_err());
+    }
+}

@@ -1,0 +1,62 @@
+//! How long an upstream may take for each part of an answer. Must never let an answer outlive the total.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, timeout_at};
+use weir_protocol::{EngineError, TimeoutPhase};
+
+use crate::config::BackendSettings;
+
+/// After the finish reason only counts and the terminator are missing: an upstream that keeps the connection open
+/// instead must not keep the caller waiting.
+const TAIL: Duration = Duration::from_secs(3);
+
+/// What is waited for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Wait {
+    Headers,
+    FirstContent,
+    /// The next piece, since the last one was taken.
+    Idle(Instant),
+    /// The end, since the finish reason came.
+    Tail(Instant),
+}
+
+/// The limits of one answer.
+#[derive(Debug)]
+pub(super) struct Clock {
+    started: Instant,
+    first_content: Duration,
+    idle: Duration,
+    total: Duration,
+}
+
+impl Clock {
+    pub(super) fn start(settings: &BackendSettings) -> Self {
+        Clock {
+            started: Instant::now(),
+            first_content: settings.first_content_timeout,
+            idle: settings.idle_timeout,
+            total: settings.total_timeout,
+        }
+    }
+
+    /// Waits for `work`, but no longer than its limit and the total allow.
+    pub(super) async fn bound<T>(&self, wait: Wait, work: impl Future<Output = T>) -> Result<T, EngineError> {
+        let (since, limit, phase) = match wait {
+            Wait::Headers => (self.started, self.first_content, TimeoutPhase::Headers),
+            Wait::FirstContent => (self.started, self.first_content, TimeoutPhase::FirstContent),
+            Wait::Idle(since) => (since, self.idle, TimeoutPhase::Idle),
+            Wait::Tail(since) => (since, self.idle.min(TAIL), TimeoutPhase::Idle),
+        };
+        let (own, total) = (since + limit, self.started + self.total);
+        let (deadline, phase, limit) =
+            if total < own { (total, TimeoutPhase::Total, self.total) } else { (own, phase, limit) };
+        timeout_at(deadline, work).await.map_err(|_| ran_out(phase, limit))
+    }
+}
+
+/// The error for a wait that ran out.
+pub(super) fn ran_out(phase: TimeoutPhase, limit: Duration) -> EngineError {
+    EngineError::Timeout { phase, waited_ms: u64::try_from(limit.as_millis()).unwrap_or(u64::MAX) }
+}

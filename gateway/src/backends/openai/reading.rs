@@ -1,0 +1,132 @@
+//! Bytes of an upstream's answer, read under its limits. Dropping the stream of events drops the connection, which is
+//! how the upstream learns that nobody listens.
+
+use std::time::Duration;
+
+use async_stream::stream;
+use bytes::Bytes;
+use futures::{Stream, StreamExt};
+use reqwest::Response;
+use tokio::time::Instant;
+use weir_protocol::{EngineError, Event};
+
+use super::chunk::ChunkDecoder;
+use super::clock::{Clock, Wait};
+use crate::backends::sse::{SseError, SseReader};
+
+/// Most time and bytes spent on what follows an answer's end, so that the connection can be used again.
+const DRAIN_TIME: Duration = Duration::from_secs(1);
+const DRAIN_LIMIT: usize = 64 * 1024;
+
+type Piece = Result<Option<Result<Bytes, reqwest::Error>>, EngineError>;
+
+/// The events of a streamed answer.
+pub(super) fn events(
+    response: Response,
+    decoder: ChunkDecoder,
+    clock: Clock,
+) -> impl Stream<Item = Result<Event, EngineError>> + Send {
+    stream! {
+        let mut body = Box::pin(response.bytes_stream());
+        let mut reading = Reading { reader: SseReader::default(), decoder, wait: Wait::FirstContent };
+        loop {
+            let piece = clock.bound(reading.wait, body.next()).await;
+            let (events, fault) = reading.take(piece);
+            let progress = !events.is_empty();
+            if reading.decoder.has_ended() {
+                tokio::spawn(tokio::time::timeout(DRAIN_TIME, drain(body)));
+                for event in events {
+                    yield Ok(event);
+                }
+                break;
+            }
+            for event in events {
+                yield Ok(event);
+            }
+            if let Some(fault) = fault {
+                yield Err(fault);
+                break;
+            }
+            if progress {
+                reading.moved_on();
+            }
+        }
+    }
+}
+
+struct Reading {
+    reader: SseReader,
+    decoder: ChunkDecoder,
+    wait: Wait,
+}
+
+impl Reading {
+    /// What the next piece says, up to its first fault.
+    fn take(&mut self, piece: Piece) -> (Vec<Event>, Option<EngineError>) {
+        let mut events = Vec::new();
+        let fault = self.read(piece, &mut events).err();
+        if self.wait == Wait::FirstContent && events.iter().any(Event::is_content) {
+            self.wait = Wait::Idle(Instant::now());
+        }
+        if self.decoder.has_reason() && !matches!(self.wait, Wait::Tail(_)) {
+            self.wait = Wait::Tail(Instant::now());
+        }
+        (events, fault)
+    }
+
+    fn read(&mut self, piece: Piece, events: &mut Vec<Event>) -> Result<(), EngineError> {
+        match piece {
+            Ok(Some(Ok(bytes))) => {
+                for data in self.reader.push(&bytes).map_err(unreadable)? {
+                    self.decoder.take(&data, events)?;
+                }
+                Ok(())
+            }
+            // The answer itself is whole: how the connection ends no longer matters.
+            Ok(Some(Err(_))) | Err(_) if self.decoder.has_reason() => self.decoder.end(events),
+            Ok(Some(Err(_))) => Err(EngineError::StreamCut { message: "the upstream's connection broke".into() }),
+            Ok(None) => {
+                if let Some(data) = std::mem::take(&mut self.reader).finish().map_err(unreadable)? {
+                    self.decoder.take(&data, events)?;
+                }
+                if self.decoder.has_ended() { Ok(()) } else { self.decoder.end(events) }
+            }
+            Err(late) => Err(late),
+        }
+    }
+
+    /// The caller took what there was: the wait for the next piece begins now. Comments do not count, or a stalled
+    /// upstream could hold a caller for ever.
+    fn moved_on(&mut self) {
+        if let Wait::Idle(since) = &mut self.wait {
+            *since = Instant::now();
+        }
+    }
+}
+
+fn unreadable(error: SseError) -> EngineError {
+    EngineError::StreamCut { message: error.to_string() }
+}
+
+async fn drain(mut body: impl Stream<Item = Result<Bytes, reqwest::Error>> + Unpin) {
+    let mut seen = 0;
+    while let Some(Ok(piece)) = body.next().await {
+        seen += piece.len();
+        if seen > DRAIN_LIMIT {
+            break;
+        }
+    }
+}
+
+/// A body of at most `limit` bytes.
+pub(super) async fn at_most(mut response: Response, limit: usize) -> Result<Vec<u8>, EngineError> {
+    let cut = |message: &str| EngineError::StreamCut { message: message.into() };
+    let mut body = Vec::new();
+    while let Some(piece) = response.chunk().await.map_err(|_| cut("the upstream's connection broke"))? {
+        if body.len() + piece.len() > limit {
+            return Err(cut("the upstream's answer is too long"));
+        }
+        body.extend_from_slice(&piece);
+    }
+    Ok(body)
+}

@@ -1,0 +1,166 @@
+//! What an upstream's refusal means. Must never pass its sentences on: they may quote the prompt or a key. Only its
+//! code words go into our errors.
+
+use std::time::Duration;
+
+use http::{HeaderMap, header};
+use reqwest::Response;
+use serde_json::Value;
+use weir_protocol::EngineError;
+
+use super::clock::{Clock, Wait};
+use super::reading;
+
+const BODY_LIMIT: usize = 64 * 1024;
+const WORD_MAX: usize = 64;
+
+/// How servers say that the conversation is too long.
+const OVERFLOW: &[&str] = &[
+    "context_length_exceeded",
+    "context length",
+    "context window",
+    "exceed_context_size",
+    "available context size",
+    "maximum model length",
+    "prompt is too long",
+    "input is too long",
+    "request_too_large",
+];
+
+/// The error behind an answer with an error status.
+pub(super) async fn read(response: Response, clock: &Clock, window: u64) -> EngineError {
+    let status = response.status().as_u16();
+    let retry_after = retry_after(response.headers());
+    // The status alone tells enough: a body that is too long, late or broken is done without.
+    let body = match clock.bound(Wait::Headers, reading::at_most(response, BODY_LIMIT)).await {
+        Ok(Ok(body)) => body,
+        _ => Vec::new(),
+    };
+    meaning(status, retry_after, &String::from_utf8_lossy(&body), window)
+}
+
+/// The error behind an error object inside a stream or a document that began with a good status.
+pub(super) fn inside(error: &Value, window: u64) -> EngineError {
+    let code = error["code"].as_u64().or_else(|| error["status"].as_u64());
+    let status = code.and_then(|code| u16::try_from(code).ok()).filter(|code| (400..600).contains(code));
+    // Without a number the overflow's words still count, as they would with a 400.
+    let text = error.to_string();
+    let status = status.unwrap_or(if is_overflow(&text) { 400 } else { 0 });
+    meaning(status, None, &format!("{{\"error\":{text}}}"), window)
+}
+
+fn meaning(status: u16, retry_after: Option<Duration>, body: &str, window: u64) -> EngineError {
+    match status {
+        401..=403 => EngineError::Unauthorized { status },
+        429 => EngineError::RateLimited { retry_after },
+        413 => too_long(body, window),
+        400 | 422 if is_overflow(body) => too_long(body, window),
+        300..=399 => EngineError::Upstream { status, message: "redirects are not followed; check its base URL".into() },
+        _ => EngineError::Upstream { status, message: code_words(body) },
+    }
+}
+
+fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let number = |name: &str| headers.get(name)?.to_str().ok()?.trim().parse::<f64>().ok();
+    let seconds = number("retry-after-ms").map(|ms| ms / 1000.0).or_else(|| number(header::RETRY_AFTER.as_str()))?;
+    Duration::try_from_secs_f64(seconds).ok()
+}
+
+fn is_overflow(body: &str) -> bool {
+    let body = body.to_ascii_lowercase();
+    OVERFLOW.iter().any(|words| body.contains(words))
+}
+
+/// The two numbers such texts begin with are the window and the need, in either order.
+fn too_long(body: &str, window: u64) -> EngineError {
+    let parsed: Option<Value> = serde_json::from_str(body).ok();
+    let message =
+        parsed.as_ref().and_then(|body| body["error"]["message"].as_str().or_else(|| body["message"].as_str()));
+    let digits = message.unwrap_or_default().split(|c: char| !c.is_ascii_digit());
+    let mut numbers = digits.filter_map(|number| number.parse::<u64>().ok());
+    match (numbers.next(), numbers.next()) {
+        (Some(one), Some(other)) if one != other => {
+            EngineError::ContextTooLong { limit: one.min(other), got: one.max(other) }
+        }
+        _ => EngineError::ContextTooLong { limit: window, got: 0 },
+    }
+}
+
+fn code_words(body: &str) -> String {
+    let parsed: Value = serde_json::from_str(body).unwrap_or_default();
+    let error = &parsed["error"];
+    let word = |key: &str| Some(format!("{key} `{}`", error[key].as_str().filter(|word| is_word(word))?));
+    let words: Vec<String> = ["type", "code", "param"].into_iter().filter_map(word).collect();
+    if words.is_empty() { "it gave no known reason".into() } else { words.join(", ") }
+}
+
+/// Whether it can be a code: no sentence, no secret of usual length.
+pub(super) fn is_word(word: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"_-.[]".contains(&byte);
+    !word.is_empty() && word.len() <= WORD_MAX && word.bytes().all(plain)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(status: u16, body: &str, expect: &EngineError) {
+        assert_eq!(meaning(status, None, body, 99), *expect);
+    }
+
+    fn upstream(status: u16, message: &str) -> EngineError {
+        EngineError::Upstream { status, message: message.into() }
+    }
+
+    #[test]
+    fn statuses_have_their_kinds() {
+        for status in [401, 402, 403] {
+            check(status, "{}", &EngineError::Unauthorized { status });
+        }
+        check(429, "{}", &EngineError::RateLimited { retry_after: None });
+        check(404, "<html>nope</html>", &upstream(404, "it gave no known reason"));
+        check(500, "", &upstream(500, "it gave no known reason"));
+        check(302, "", &upstream(302, "redirects are not followed; check its base URL"));
+    }
+
+    #[test]
+    fn only_code_words_come_through() {
+        let body = r#"{"error":{"message":"bad text: my secret","type":"invalid_request_error","param":"messages.[0].content","code":"my secret"}}"#;
+        check(400, body, &upstream(400, "type `invalid_request_error`, param `messages.[0].content`"));
+    }
+
+    #[test]
+    fn overflow_is_known_by_its_words() {
+        let overflow = |limit, got| EngineError::ContextTooLong { limit, got };
+        let says = |message: &str| format!(r#"{{"error":{{"message":"{message}"}}}}"#);
+        let usual = says("This model's maximum context length is 4096 tokens. However, you requested 5000 tokens");
+        check(400, &usual, &overflow(4096, 5000));
+        check(400, &says("prompt is too long: 210000 tokens > 200000 maximum"), &overflow(200_000, 210_000));
+        check(400, r#"{"error":{"code":"context_length_exceeded"}}"#, &overflow(99, 0));
+        check(413, "<html>", &overflow(99, 0));
+        check(500, &usual, &upstream(500, "it gave no known reason"));
+    }
+
+    #[test]
+    fn an_error_inside_an_answer_is_read_the_same_way() {
+        let rate = serde_json::json!({"code": 429, "message": "slow down"});
+        assert_eq!(inside(&rate, 9), EngineError::RateLimited { retry_after: None });
+        let overflow = serde_json::json!({"code": "context_length_exceeded"});
+        assert_eq!(inside(&overflow, 9), EngineError::ContextTooLong { limit: 9, got: 0 });
+        let other = serde_json::json!({"type": "server_error", "message": "my secret"});
+        assert_eq!(inside(&other, 9), upstream(0, "type `server_error`"));
+        assert_eq!(inside(&serde_json::json!("my secret"), 9), upstream(0, "it gave no known reason"));
+    }
+
+    #[test]
+    fn a_wait_is_read_in_seconds_and_milliseconds() {
+        let wait = |name: &'static str, value: &'static str| {
+            retry_after(&HeaderMap::from_iter([(name.parse().expect("name"), value.parse().expect("value"))]))
+        };
+        assert_eq!(wait("retry-after", "7"), Some(Duration::from_secs(7)));
+        assert_eq!(wait("retry-after-ms", "250"), Some(Duration::from_millis(250)));
+        assert_eq!(wait("retry-after", "Fri, 31 Dec 1999 23:59:59 GMT"), None);
+        assert_eq!(wait("retry-after", "-1"), None);
+    }
+}
