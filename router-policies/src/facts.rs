@@ -96,7 +96,9 @@ impl BackendFacts {
         }
         if !self.honours_unsupported && (!features.unsupported.is_empty() || features.has_other_parts) {
             let content = features.has_other_parts.then_some("content");
-            return Some(Obstacle::Unsupported { fields: features.unsupported.iter().copied().chain(content).collect() });
+            return Some(Obstacle::Unsupported {
+                fields: features.unsupported.iter().copied().chain(content).collect(),
+            });
         }
         if !self.takes_tools && matches!(request.tool_choice, ToolChoice::Required | ToolChoice::Function(_)) {
             return Some(Obstacle::Tools);
@@ -110,7 +112,8 @@ impl BackendFacts {
     }
 
     fn tokens_of(&self, bytes: u64) -> u64 {
-        let per_token = if self.bytes_per_token.is_finite() && self.bytes_per_token > 0.0 { self.bytes_per_token } else { 4.0 };
+        let per_token =
+            if self.bytes_per_token.is_finite() && self.bytes_per_token > 0.0 { self.bytes_per_token } else { 4.0 };
         // An estimate: neither the rounding of large counts nor a saturated cast matters.
         (bytes as f64 / f64::from(per_token)).ceil() as u64
     }

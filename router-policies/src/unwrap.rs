@@ -87,14 +87,17 @@ pub fn asked(request: &ChatRequest) -> Asked<'_> {
 
 /// Whether the last message that is not mere internal context is a tool's result.
 pub fn tail_is_tool_result(request: &ChatRequest) -> bool {
-    let is_context = |message: &Message| message.role == Role::User && without_context(&user_text(message)).trim().is_empty();
+    let is_context =
+        |message: &Message| message.role == Role::User && without_context(&user_text(message)).trim().is_empty();
     request.messages.iter().rev().find(|message| !is_context(message)).is_some_and(|message| message.role == Role::Tool)
 }
 
 /// An errand has one question, no tools and room for a short answer only. Its text says nothing about it.
 fn is_errand(request: &ChatRequest) -> bool {
     let turns = request.messages.iter().filter(|message| message.role != Role::System).count();
-    turns == 1 && request.tools.is_empty() && request.max_tokens.is_some_and(|most| (2..=UTILITY_MAX_TOKENS).contains(&most))
+    turns == 1
+        && request.tools.is_empty()
+        && request.max_tokens.is_some_and(|most| (2..=UTILITY_MAX_TOKENS).contains(&most))
 }
 
 fn user_text(message: &Message) -> Cow<'_, str> {
@@ -156,10 +159,11 @@ fn strip_tags(text: &str) -> (&str, Trigger, bool) {
         }
         text = rest.trim_start();
     }
-    if repeated {
-        text = without_continue(text);
-    }
     text = without_runtime_line(text).trim();
+    if repeated {
+        // The runtime line belongs to the first saying and may stand before what was added.
+        text = without_runtime_line(without_continue(text)).trim();
+    }
     if trigger == Trigger::User && text.starts_with(HEARTBEAT_TEXT) {
         trigger = Trigger::Heartbeat;
     }
@@ -177,7 +181,8 @@ fn leading_tag(text: &str) -> Option<(Tag, &str)> {
     let (inside, rest) = text.strip_prefix('[')?.split_once(']')?;
     let tag = if is_timestamp(inside) {
         Tag::Timestamp
-    } else if inside.starts_with("Retry after the previous model attempt") || inside.starts_with("Queued user message") {
+    } else if inside.starts_with("Retry after the previous model attempt") || inside.starts_with("Queued user message")
+    {
         Tag::Again
     } else if inside.starts_with("cron:") {
         Tag::Trigger(Trigger::Cron)
@@ -204,7 +209,10 @@ fn is_timestamp(inside: &str) -> bool {
 /// Whether digits stand where `pattern` has `0` and all else is the same.
 fn shaped_like(word: &str, pattern: &str) -> bool {
     word.len() == pattern.len()
-        && word.bytes().zip(pattern.bytes()).all(|(byte, wanted)| if wanted == b'0' { byte.is_ascii_digit() } else { byte == wanted })
+        && word
+            .bytes()
+            .zip(pattern.bytes())
+            .all(|(byte, wanted)| if wanted == b'0' { byte.is_ascii_digit() } else { byte == wanted })
 }
 
 /// `[Inter-session message] from=… isUser=false` is one line about where the message came from; the text follows it.

@@ -68,11 +68,27 @@ fn is_edge(token: &str) -> bool {
 /// "schedule …" or "plan …" with two constraints or more.
 fn has_constrained_plan(text: &str) -> bool {
     let lower = text.to_lowercase();
-    let words: Vec<&str> = lower.split(|c: char| !c.is_alphanumeric() && c != '\'').filter(|word| !word.is_empty()).collect();
+    let words: Vec<&str> =
+        lower.split(|c: char| !c.is_alphanumeric() && c != '\'').filter(|word| !word.is_empty()).collect();
     let plans = ["schedule", "plan", "timetable", "assign", "arrange", "allocate", "seat"];
-    let limits =
-        ["before", "after", "cannot", "can't", "must", "mustn't", "constraint", "constraints", "conflict", "exactly", "unless", "overlap", "most", "least"];
-    words.iter().take(12).any(|word| plans.contains(word)) && words.iter().filter(|word| limits.contains(word)).count() >= 2
+    let limits = [
+        "before",
+        "after",
+        "cannot",
+        "can't",
+        "must",
+        "mustn't",
+        "constraint",
+        "constraints",
+        "conflict",
+        "exactly",
+        "unless",
+        "overlap",
+        "most",
+        "least",
+    ];
+    words.iter().take(12).any(|word| plans.contains(word))
+        && words.iter().filter(|word| limits.contains(word)).count() >= 2
 }
 
 /// A short list to be sorted, reversed or deduplicated.
@@ -89,22 +105,49 @@ pub(super) fn is_transform(text: &str) -> bool {
 
 fn names_transform(head: &str) -> bool {
     let lower = head.to_lowercase();
-    let words: Vec<&str> = lower.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty()).take(12).collect();
+    let words: Vec<&str> =
+        lower.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty()).take(12).collect();
     let alone = |word: &&str| {
-        ["sort", "sorted", "alphabetical", "alphabetically", "reverse", "reversed", "backwards", "deduplicate", "dedupe", "duplicates", "unique", "repeated"]
-            .contains(word)
+        [
+            "sort",
+            "sorted",
+            "alphabetical",
+            "alphabetically",
+            "reverse",
+            "reversed",
+            "backwards",
+            "deduplicate",
+            "dedupe",
+            "duplicates",
+            "unique",
+            "repeated",
+        ]
+        .contains(word)
     };
-    let pairs = [("order", "these"), ("turn", "around"), ("last", "first"), ("word", "once"), ("item", "once"), ("order", "the")];
+    let pairs = [
+        ("order", "these"),
+        ("turn", "around"),
+        ("last", "first"),
+        ("word", "once"),
+        ("item", "once"),
+        ("order", "the"),
+    ];
     let has_pair = pairs.iter().any(|(first, second)| {
-        words.iter().position(|word| word == first).is_some_and(|at| words[at + 1..].iter().take(2).any(|word| word == second))
+        words
+            .iter()
+            .position(|word| word == first)
+            .is_some_and(|at| words[at + 1..].iter().take(2).any(|word| word == second))
     });
     words.iter().any(|word| alone(word)) || has_pair
 }
 
 /// Three short items or more between commas, semicolons or line ends.
 fn is_list(payload: &str) -> bool {
-    let items: Vec<usize> =
-        payload.split([',', ';', '\n']).map(|item| item.split_whitespace().count()).filter(|words| *words > 0).collect();
+    let items: Vec<usize> = payload
+        .split([',', ';', '\n'])
+        .map(|item| item.split_whitespace().count())
+        .filter(|words| *words > 0)
+        .collect();
     // The first item may carry the order before it ("sort pear, fig, plum").
     items.len() >= 3 && items[1..].iter().all(|words| *words <= 4)
 }

@@ -3,14 +3,16 @@
 //! anything but the asked text and the tools.
 //!
 //! Each tool collects points: its object named (2), its verb (1), a parameter (1 each), words of its description
-//! (1 each, 2 at most), and the text's first real word naming the verb (1) or the object (2, as in "weather in oslo").
-//! Four points, one of them from the tool's name, make a match. A question ("why is the light on") can only match a
-//! tool that looks things up.
+//! (1 each, 2 at most), a number where it takes one (1), its object asked for ("i need …", 1), and the text's first
+//! real word naming the verb (1) or the object (2, as in "weather in oslo"). Four points, one of them from the tool's
+//! name, make a match. A question ("why is the light on") can only match a tool that looks things up.
+//!
+//! It is meant to be sure rather than complete: a request it misses goes to a backend that can do everything.
 
 use serde_json::Value as Json;
 use weir_protocol::Tool;
 
-use super::words::{Concepts, Word, concepts, is_act, is_lookup, stems};
+use super::words::{Concepts, Word, concepts, is_act, is_lookup, stem, stems};
 
 const ENOUGH: u32 = 4;
 
@@ -19,21 +21,27 @@ const DESCRIPTION_BYTES: usize = 160;
 
 /// Said before the request itself.
 const POLITE: &[&str] = &[
-    "please", "can", "could", "would", "will", "you", "hey", "hi", "hello", "ok", "okay", "i", "want", "need", "to", "like", "we", "just", "now",
-    "also", "then", "kindly", "the", "a", "an", "my", "some",
+    "please", "can", "could", "would", "will", "you", "hey", "hi", "hello", "ok", "okay", "i", "want", "need", "to",
+    "like", "we", "just", "now", "also", "then", "kindly", "the", "a", "an", "my", "some", "don't", "must", "not",
 ];
 
-/// "tell me a joke" wants an answer, not a message: these words with `me` or `us` name no act.
-const TO_THE_ASSISTANT: &[&str] = &["tell", "show", "give", "let", "write", "play", "make", "get", "find"];
+/// "tell me a joke" and "tell a story" want an answer, not a message: these words name no act then.
+const TO_THE_ASSISTANT: &[&str] = &["tell", "show", "give", "let", "write", "make", "get", "find"];
+
+/// Words that make a wish of what follows.
+const WISHES: &[&str] = &["please", "want", "need", "would", "could", "can"];
 
 /// Said so often that they say nothing about a tool.
 const EMPTY_WORDS: &[&str] = &[
-    "the", "and", "for", "with", "that", "this", "from", "are", "was", "use", "used", "using", "one", "all", "any", "not", "its", "out", "into", "when",
-    "what", "how", "tool", "call", "calls", "return", "returns", "given", "user", "name", "value", "string", "number", "new", "about", "your", "his", "her",
+    "the", "and", "for", "with", "that", "this", "from", "are", "was", "use", "used", "using", "one", "all", "any",
+    "not", "its", "out", "into", "when", "what", "how", "tool", "call", "calls", "return", "returns", "given", "user",
+    "name", "value", "string", "number", "new", "about", "your", "his", "her",
 ];
 
-const QUESTION_WORDS: &[&str] =
-    &["what", "why", "how", "who", "whose", "where", "which", "when", "is", "are", "was", "were", "do", "does", "did", "will", "has", "have"];
+const QUESTION_WORDS: &[&str] = &[
+    "what", "why", "how", "who", "whose", "where", "which", "when", "is", "are", "was", "were", "do", "does", "did",
+    "will", "has", "have",
+];
 
 /// Whether one of `tools` does what `words` ask for.
 pub(super) fn is_needed(words: &[Word], tools: &[Tool]) -> bool {
@@ -47,30 +55,47 @@ struct Said {
     /// The first word of the request itself.
     lead: Option<(String, Concepts)>,
     question: bool,
+    wish: bool,
+    number: bool,
 }
 
 impl Said {
     fn of(words: &[Word]) -> Self {
+        let greeted = words
+            .iter()
+            .take_while(|word| ["please", "hey", "hi", "hello", "ok", "okay"].contains(&word.plain.as_str()))
+            .count();
         // "will you …" is polite, "will it …" asks.
-        let question = match words {
+        let question = match &words[greeted..] {
             [first, second, ..] => QUESTION_WORDS.contains(&first.plain.as_str()) && second.plain != "you",
             _ => false,
         };
         let polite = words.iter().take_while(|word| POLITE.contains(&word.plain.as_str())).count();
+        let wish = words[..polite].iter().chain(words.last()).any(|word| WISHES.contains(&word.plain.as_str()));
         let mut rest = &words[polite..];
-        if let [verb, to_whom, after @ ..] = rest
-            && TO_THE_ASSISTANT.contains(&verb.plain.as_str())
-            && ["me", "us"].contains(&to_whom.plain.as_str())
-        {
-            rest = after;
+        if let [verb, to_whom, after @ ..] = rest {
+            let to_us =
+                ["me", "us"].contains(&to_whom.plain.as_str()) && TO_THE_ASSISTANT.contains(&verb.plain.as_str());
+            if to_us || (verb.plain == "tell" && ["a", "an", "about"].contains(&to_whom.plain.as_str())) {
+                rest = after;
+            }
         }
-        let meant = |word: &&Word| !EMPTY_WORDS.contains(&word.plain.as_str()) && (word.plain.len() > 2 || word.plain == "on" || word.plain == "tv");
+        let meant = |word: &&Word| {
+            !EMPTY_WORDS.contains(&word.plain.as_str())
+                && (word.plain.len() > 2 || word.plain == "on" || word.plain == "tv")
+        };
         let known = |word: &Word| {
-            let file = if is_file_name(&word.plain) { concepts("file") } else { 0 };
+            let file = if is_file_name(&word.plain) { concepts(&stem("file")) } else { 0 };
             (word.stem.clone(), concepts(&word.stem) | file)
         };
-        let lead = rest.iter().find(|word| !POLITE.contains(&word.plain.as_str()) && word.plain.parse::<u64>().is_err()).map(known);
-        Said { words: rest.iter().filter(meant).map(known).collect(), lead: if question { None } else { lead }, question }
+        let lead = rest.iter().find(|word| !POLITE.contains(&word.plain.as_str()) && !is_number(word)).map(known);
+        Said {
+            words: rest.iter().filter(meant).map(known).collect(),
+            lead: if question { None } else { lead },
+            question,
+            wish,
+            number: rest.iter().any(is_number),
+        }
     }
 
     fn names(&self, stem: &str) -> bool {
@@ -84,39 +109,67 @@ impl Said {
 
 fn points(said: &Said, tool: &Tool) -> u32 {
     let name: Vec<String> = stems(&tool.name).collect();
-    let verb = name.first().filter(|stem| is_act(stem) || is_lookup(stem));
-    let looks_up = verb.is_some_and(|verb| is_lookup(verb)) || name.iter().any(|stem| is_lookup(stem));
+    // `set_light` or `web_search`: the verb stands first, else last.
+    let is_verb = |stem: &String| is_act(stem) || is_lookup(stem);
+    let verb_at = if name.first().is_some_and(is_verb) {
+        Some(0)
+    } else {
+        name.len().checked_sub(1).filter(|last| is_verb(&name[*last]))
+    };
+    let verb = verb_at.map(|at| name[at].as_str());
+    let looks_up = verb.is_some_and(is_lookup);
     if said.question && !looks_up {
         return 0;
     }
-    let objects = || name.iter().skip(usize::from(verb.is_some())).filter(|stem| stem.len() > 2);
-    let verb_said = verb.is_some_and(|verb| said.names(verb)) || (said.question && looks_up);
+    let objects =
+        || name.iter().enumerate().filter(|(at, stem)| Some(*at) != verb_at && stem.len() > 2).map(|(_, stem)| stem);
+    let lead_stem = said.lead.as_ref().map(|(stem, _)| stem.as_str());
+    let lead_is_act = lead_stem.is_some_and(is_act);
+    let lead_is_lookup = lead_stem.is_some_and(is_lookup);
+    // "weather in oslo" and "what is the weather" say `get` without saying it.
+    let verb_said = verb.is_some_and(|verb| said.names(verb)) || (looks_up && !lead_is_act);
     let object_said = objects().any(|stem| said.names(stem));
-    if !verb_said && !object_said {
+    // Looking up needs a word of the tool's own: its object, or its own verb said outright.
+    if !object_said && !verb.is_some_and(|verb| said.names(verb)) {
         return 0;
     }
-    // A leading act names the verb only: "list the planets" is not about `add_to_list`.
-    let lead_is_act = said.lead.as_ref().is_some_and(|(stem, _)| is_act(stem) || is_lookup(stem));
-    let lead = if objects().any(|stem| said.leads_with(stem) && (!lead_is_act || concepts(stem) != 0 && !literal_lead(said, stem))) {
+    let leads_to_object = |stem: &String| {
+        // A leading verb names no object by its letters ("list the planets", `add_to_list`), only by what it means.
+        said.leads_with(stem) && (lead_stem != Some(stem) || !(lead_is_act || lead_is_lookup))
+    };
+    let lead = if objects().any(leads_to_object) {
         2
     } else {
-        u32::from(verb.is_some_and(|verb| said.leads_with(verb)))
+        u32::from(verb.is_some_and(|verb| said.leads_with(verb)) || (looks_up && lead_is_lookup))
     };
-    let parameters = parameter_names(&tool.parameters).filter(|name| stems(name).any(|stem| said.names(&stem))).count() as u32;
-    let described = described(tool).filter(|stem| !name.contains(stem) && said.words.iter().any(|(word, _)| word == stem)).count() as u32;
-    2 * u32::from(object_said) + u32::from(verb_said) + lead + parameters + described.min(2)
+    let wish = u32::from(said.wish && object_said);
+    let number = u32::from(said.number && takes_number(&tool.parameters));
+    let parameters =
+        parameter_names(&tool.parameters).filter(|name| stems(name).any(|stem| said.names(&stem))).count() as u32;
+    let described = described(tool).filter(|stem| !name.contains(stem) && said.names(stem)).count() as u32;
+    2 * u32::from(object_said) + u32::from(verb_said) + lead + wish + number + parameters + described.min(2)
 }
 
 fn same(word: &(String, Concepts), stem: &str) -> bool {
     word.0 == stem || word.1 & concepts(stem) != 0
 }
 
-fn literal_lead(said: &Said, stem: &str) -> bool {
-    said.lead.as_ref().is_some_and(|(lead, _)| lead == stem)
-}
-
 fn parameter_names(schema: &Json) -> impl Iterator<Item = &str> {
     schema.get("properties").and_then(Json::as_object).into_iter().flatten().map(|(name, _)| name.as_str())
+}
+
+fn takes_number(schema: &Json) -> bool {
+    let types = schema
+        .get("properties")
+        .and_then(Json::as_object)
+        .into_iter()
+        .flatten()
+        .filter_map(|(_, field)| field.get("type"));
+    types.filter_map(Json::as_str).any(|kind| kind == "integer" || kind == "number")
+}
+
+fn is_number(word: &Word) -> bool {
+    word.plain.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 /// Distinct stems of the description's beginning.
@@ -126,7 +179,8 @@ fn described(tool: &Tool) -> impl Iterator<Item = String> {
     while !text.is_char_boundary(end) {
         end -= 1;
     }
-    let mut distinct: Vec<String> = stems(&text[..end]).filter(|stem| stem.len() > 2 && !EMPTY_WORDS.contains(&stem.as_str())).collect();
+    let mut distinct: Vec<String> =
+        stems(&text[..end]).filter(|stem| stem.len() > 2 && !EMPTY_WORDS.contains(&stem.as_str())).collect();
     distinct.sort_unstable();
     distinct.dedup();
     distinct.into_iter()
@@ -135,6 +189,9 @@ fn described(tool: &Tool) -> impl Iterator<Item = String> {
 /// `notes.md`: letters after a dot.
 fn is_file_name(word: &str) -> bool {
     word.rsplit_once('.').is_some_and(|(base, ending)| {
-        !base.is_empty() && (1..=5).contains(&ending.len()) && ending.chars().all(|c| c.is_ascii_alphanumeric()) && ending.chars().any(|c| c.is_ascii_alphabetic())
+        !base.is_empty()
+            && (1..=5).contains(&ending.len())
+            && ending.chars().all(|c| c.is_ascii_alphanumeric())
+            && ending.chars().any(|c| c.is_ascii_alphabetic())
     })
 }

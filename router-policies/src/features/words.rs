@@ -26,13 +26,17 @@ pub(super) fn leading_words(text: &str) -> Vec<Word> {
 
 /// The words of an identifier or a description, stemmed: `set_light`, `setLight`, `Sets a light.`
 pub(super) fn stems(text: &str) -> impl Iterator<Item = String> + '_ {
-    text.split(|c: char| !c.is_alphanumeric()).flat_map(split_camel).filter(|word| !word.is_empty()).map(|word| stem(&word.to_lowercase()))
+    text.split(|c: char| !c.is_alphanumeric())
+        .flat_map(split_camel)
+        .filter(|word| !word.is_empty())
+        .map(|word| stem(&word.to_lowercase()))
 }
 
 /// A run without spaces, cut at marks. Dots stay inside file names and numbers.
 fn split_marks(run: &str) -> impl Iterator<Item = Word> + '_ {
     let ends = run.ends_with(['.', '!', '?', ':', ';']);
-    let pieces: Vec<&str> = run.split(|c: char| !c.is_alphanumeric() && c != '.' && c != '\'').filter(|piece| !piece.is_empty()).collect();
+    let pieces: Vec<&str> =
+        run.split(|c: char| !c.is_alphanumeric() && c != '.' && c != '\'').filter(|piece| !piece.is_empty()).collect();
     let last = pieces.len().saturating_sub(1);
     pieces.into_iter().enumerate().filter_map(move |(index, piece)| {
         let plain = piece.trim_matches(|c: char| !c.is_alphanumeric()).to_lowercase();
@@ -80,17 +84,20 @@ pub(super) type Concepts = u32;
 const GROUPS: &[&str] = &[
     "set turn switch put make change adjust toggle keep",
     "on off",
+    "add put note append write",
+    "create make add note",
+    "set start",
     "light lights lamp lamps",
-    "room kitchen bathroom bath bedroom hall hallway office garage cellar attic garden balcony living dining",
+    "room kitchen bathroom bath bedroom hall hallway office garage cellar attic garden balcony living dining basement nursery porch",
     "thermostat heat heating warm warmer cool cooler degree degrees temperature celsius fahrenheit",
-    "timer timers countdown minutes minute seconds alarm clock",
+    "timer timers countdown minutes minute seconds alarm clock wake time",
     "remind reminder reminders forget remember",
     "music play song songs album artist playlist hear listen",
     "weather forecast rain raining snow sunny cloudy umbrella windy cold warm",
-    "today tomorrow tonight monday tuesday wednesday thursday friday saturday sunday day date when time",
+    "today tomorrow tonight monday tuesday wednesday thursday friday saturday sunday day date when",
     "list lists shopping grocery groceries todo",
-    "message messages send text tell write say know notify sms",
-    "device devices tv television fan heater oven dishwasher washer vacuum kettle printer radio appliance",
+    "message messages send text tell notify sms",
+    "device devices tv television fan heater oven dishwasher washer vacuum kettle printer radio appliance sprinkler alarm speaker blinds",
     "mail email inbox",
     "calendar meeting appointment event schedule",
     "file files folder directory path filename",
@@ -125,10 +132,12 @@ pub(super) fn concepts(stem: &str) -> Concepts {
     CONCEPTS.get(stem).copied().unwrap_or(0)
 }
 
+/// Whether a stem names something to be done.
 pub(super) fn is_act(stem: &str) -> bool {
     ACT_STEMS.iter().any(|act| act == stem)
 }
 
+/// Whether a stem names something to be found out.
 pub(super) fn is_lookup(stem: &str) -> bool {
     LOOKUP_STEMS.iter().any(|lookup| lookup == stem)
 }
@@ -139,7 +148,9 @@ mod tests {
 
     #[test]
     fn one_word_in_many_forms_has_one_stem() {
-        for forms in [["light", "lights"], ["remind", "reminder"], ["message", "messages"], ["list", "lists"], ["time", "timer"]] {
+        for forms in
+            [["light", "lights"], ["remind", "reminder"], ["message", "messages"], ["list", "lists"], ["time", "timer"]]
+        {
             assert_eq!(stem(forms[0]), stem(forms[1]));
         }
         assert_eq!(stem("on"), "on");

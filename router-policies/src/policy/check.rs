@@ -77,7 +77,12 @@ impl Findings<'_> {
         self.label("route", name, &written.route);
         self.reason(name, &written.reason);
         if name == PIN {
-            self.add(Some(written.name.span().start), name, "`pin` is the name of plans for pinned models", "choose another name");
+            self.add(
+                Some(written.name.span().start),
+                name,
+                "`pin` is the name of plans for pinned models",
+                "choose another name",
+            );
         }
         let condition = match &written.when {
             None => None,
@@ -90,7 +95,12 @@ impl Findings<'_> {
             },
         };
         if written.attempts.get_ref().is_empty() {
-            self.add(Some(written.attempts.span().start), name, "the rule has no attempts", "name a backend: `attempts = [{ backend = \"role:ar\" }]`");
+            self.add(
+                Some(written.attempts.span().start),
+                name,
+                "the rule has no attempts",
+                "name a backend: `attempts = [{ backend = \"role:ar\" }]`",
+            );
         }
         let attempts = written.attempts.get_ref().iter().filter_map(|attempt| self.wish(name, attempt)).collect();
         (self.diagnostics.len() == before).then(|| Rule {
@@ -114,7 +124,8 @@ impl Findings<'_> {
             Some(role) => match BackendRole::ALL.into_iter().find(|known| known.as_str() == role) {
                 Some(role) => Target::Role(role),
                 None => {
-                    let known = BackendRole::ALL.map(|known| format!("`{ROLE_PREFIX}{}`", known.as_str())).join(" and ");
+                    let known =
+                        BackendRole::ALL.map(|known| format!("`{ROLE_PREFIX}{}`", known.as_str())).join(" and ");
                     self.add(at, rule, format!("unknown backend role `{role}`"), format!("there are {known}"));
                     return None;
                 }
@@ -123,13 +134,23 @@ impl Findings<'_> {
         if let Some(mode) = &written.mode
             && (target == Target::Role(BackendRole::Ar) || name == BackendRole::Ar.as_str())
         {
-            self.add(Some(mode.span().start), rule, "`mode` is for diffusion engines", "leave it out of an `ar` attempt");
+            self.add(
+                Some(mode.span().start),
+                rule,
+                "`mode` is for diffusion engines",
+                "leave it out of an `ar` attempt",
+            );
         }
         if let Some(wait) = &written.first_content_ms
             && !(1..=MAX_FIRST_CONTENT_MS).contains(wait.get_ref())
         {
             let message = format!("`first_content_ms` is {}", wait.get_ref());
-            self.add(Some(wait.span().start), rule, message, format!("between 1 and {MAX_FIRST_CONTENT_MS}; leave it out for the backend's own limit"));
+            self.add(
+                Some(wait.span().start),
+                rule,
+                message,
+                format!("between 1 and {MAX_FIRST_CONTENT_MS}; leave it out for the backend's own limit"),
+            );
         }
         (self.diagnostics.len() == before).then(|| Wish {
             target,
@@ -177,7 +198,12 @@ impl Findings<'_> {
         for rule in rules {
             let name = rule.name.get_ref();
             if !names.insert(name) {
-                self.add(Some(rule.name.span().start), name, "another rule has this name", "names tell rules apart in plans and metrics");
+                self.add(
+                    Some(rule.name.span().start),
+                    name,
+                    "another rule has this name",
+                    "names tell rules apart in plans and metrics",
+                );
             }
         }
         match rules.iter().position(|rule| rule.when.is_none()) {
@@ -189,8 +215,14 @@ impl Findings<'_> {
             ),
             Some(last) => {
                 for rule in &rules[last + 1..] {
-                    let message = format!("never reached: `{}` before it applies to every request", rules[last].name.get_ref());
-                    self.add(Some(rule.name.span().start), rule.name.get_ref(), message, "move it up, or give the other rule a `when`");
+                    let message =
+                        format!("never reached: `{}` before it applies to every request", rules[last].name.get_ref());
+                    self.add(
+                        Some(rule.name.span().start),
+                        rule.name.get_ref(),
+                        message,
+                        "move it up, or give the other rule a `when`",
+                    );
                 }
             }
         }

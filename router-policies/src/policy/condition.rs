@@ -58,7 +58,8 @@ const OPERATORS: [&str; 17] = [
 
 /// The standard functions without the macros (`all`, `map`, …): loops are what makes an expression expensive, and
 /// `x in list` says what conditions need to say about lists.
-static LANGUAGE: LazyLock<Arc<Env>> = LazyLock::new(|| Arc::new(Env::default().with_optional_support(false).with_stdlib()));
+static LANGUAGE: LazyLock<Arc<Env>> =
+    LazyLock::new(|| Arc::new(Env::default().with_optional_support(false).with_stdlib()));
 
 /// A condition that was checked.
 #[derive(Debug)]
@@ -107,7 +108,9 @@ impl Condition {
                 | ExecutionError::Overflow(..)
                 | ExecutionError::IndexOutOfBounds(_),
             ) => Ok(condition),
-            Err(error) => Err(ConditionFault::new(format!("the condition cannot be evaluated: {}", one_line(&error)), "")),
+            Err(error) => {
+                Err(ConditionFault::new(format!("the condition cannot be evaluated: {}", one_line(&error)), ""))
+            }
         }
     }
 
@@ -198,7 +201,11 @@ fn syntax_fault(errors: &cel::ParseErrors) -> ConditionFault {
     };
     let message = first.msg.lines().next().unwrap_or_default();
     ConditionFault::new(
-        format!("the condition is no CEL expression: {message} (line {}, column {} of it)", first.pos.0, first.pos.1 + 1),
+        format!(
+            "the condition is no CEL expression: {message} (line {}, column {} of it)",
+            first.pos.0,
+            first.pos.1 + 1
+        ),
         "an example: `tool_needed && prompt_tokens_estimate < 800`",
     )
 }
@@ -223,7 +230,9 @@ fn check_names(expression: &IdedExpr) -> Result<(), ConditionFault> {
             call.target.iter().try_for_each(|target| check_names(target))?;
             call.args.iter().try_for_each(check_names)
         }
-        Expr::Unspecified => Err(ConditionFault::new("the condition is empty", "leave `when` out to match every request")),
+        Expr::Unspecified => {
+            Err(ConditionFault::new("the condition is empty", "leave `when` out to match every request"))
+        }
         Expr::Comprehension(_) | Expr::Map(_) | Expr::Struct(_) => {
             Err(ConditionFault::new("conditions have no loops, maps or structs", "`x in list` asks about a list"))
         }
@@ -258,7 +267,10 @@ fn check_path(expression: &IdedExpr) -> Result<(), ConditionFault> {
 
 fn backend_fact_fault(segments: &[&str]) -> ConditionFault {
     let written = [&[BACKENDS], segments].concat().join(".");
-    ConditionFault::new(format!("`{written}` names no backend fact"), "write `backends.<role>.<fact>`, as in `backends.ar.present`")
+    ConditionFault::new(
+        format!("`{written}` names no backend fact"),
+        "write `backends.<role>.<fact>`, as in `backends.ar.present`",
+    )
 }
 
 fn unknown<'a>(what: &str, name: &str, known: impl IntoIterator<Item = &'a str> + Clone) -> ConditionFault {

@@ -199,7 +199,10 @@ fn fill(plan: &mut RoutePlan, wishes: &[Wish], request: &ChatRequest, backends: 
     if plan.attempts.is_empty() {
         plan.attempts.extend(last_resort(plan.rule == check::PIN, set_aside));
         if let Some(attempt) = plan.attempts.first() {
-            plan.notes.push(format!("no backend can take this request; {} is asked so that the refusal is its own", attempt.backend));
+            plan.notes.push(format!(
+                "no backend can take this request; {} is asked so that the refusal is its own",
+                attempt.backend
+            ));
         }
     }
 }

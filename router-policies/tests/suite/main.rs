@@ -1,0 +1,8 @@
+//! What a request leads to, seen from outside the crate: text and requests in, plans and complaints out.
+
+mod openclaw;
+mod policy_errors;
+mod properties;
+mod routing;
+mod tool_need;
+mod unwrapping;

@@ -1,0 +1,261 @@
+//! Each mistake is told with its place, its rule and a way out. One `check` per mistake; every part is asserted.
+
+use weir_router_policies::{Diagnostic, Policy};
+
+const GOOD: &str = r#"[[rule]]
+name = "tools"
+when = "tool_needed"
+route = "diffusion"
+reason = "a tool is needed"
+attempts = [{ backend = "role:diffusion", mode = "speed", first_content_ms = 4000 }, { backend = "gpu" }]
+
+[[rule]]
+name = "rest"
+route = "ar"
+reason = "free text"
+attempts = [{ backend = "role:ar" }]
+"#;
+
+struct Expected<'a> {
+    line: usize,
+    rule: &'a str,
+    message: &'a str,
+    help: &'a str,
+}
+
+/// `from` → `to` in the good policy gives exactly one complaint.
+fn check(from: &str, to: &str, expected: &Expected<'_>) {
+    let text = GOOD.replacen(from, to, 1);
+    assert_ne!(text, GOOD, "{from:?} is in the good policy");
+    let error = Policy::parse(&text, "p.toml").expect_err(to);
+    let [Diagnostic { origin, position, rule, message, help }] = &error.diagnostics[..] else {
+        panic!("one complaint about {to:?}, got:\n{error}");
+    };
+    assert_eq!(origin, "p.toml");
+    assert_eq!(position.map_or(0, |(line, _)| line), expected.line, "line for {to:?}: {error}");
+    assert_eq!(rule, expected.rule, "rule for {to:?}");
+    assert_eq!(message, expected.message, "message for {to:?}");
+    assert_eq!(help, expected.help, "help for {to:?}");
+}
+
+#[test]
+fn names_in_conditions() {
+    for (when, message, help) in [
+        ("tool_neded", "unknown variable `tool_neded`", "did you mean `tool_needed`?"),
+        ("sizes(unsupported) > 0", "unknown function or operator `sizes`", "did you mean `size`?"),
+        ("backends.difusion.present", "unknown backend role `difusion`", "did you mean `diffusion`?"),
+        ("backends.ar.presnt", "unknown backend fact `presnt`", "did you mean `present`?"),
+        (
+            "backends.ar",
+            "`backends.ar` names no backend fact",
+            "write `backends.<role>.<fact>`, as in `backends.ar.present`",
+        ),
+        (
+            "backends == 1",
+            "`backends` names no backend fact",
+            "write `backends.<role>.<fact>`, as in `backends.ar.present`",
+        ),
+        (
+            "trigger.kind == 'user'",
+            "`trigger` has no field `kind`",
+            "only `backends` has fields, as in `backends.ar.present`",
+        ),
+        (
+            "tools_count",
+            "the condition gives a number, not true or false",
+            "compare it with something, as in `tools_count > 0`",
+        ),
+        (
+            "unsupported.all(x, x == 'n')",
+            "unknown function or operator `all`",
+            "known: size, contains, startsWith, endsWith",
+        ),
+        ("{'a': 1} == {'a': 1}", "conditions have no loops, maps or structs", "`x in list` asks about a list"),
+    ] {
+        check("\"tool_needed\"", &format!("\"{when}\""), &Expected { line: 3, rule: "tools", message, help });
+    }
+}
+
+#[test]
+fn conditions_that_are_no_cel() {
+    for when in ["tool_needed &&", "", "((", "tool_needed tool_needed", "'", "a = b", "\\u0000"] {
+        let text = GOOD.replacen("\"tool_needed\"", &format!("\"{when}\""), 1);
+        let error = Policy::parse(&text, "p.toml").expect_err(when);
+        let said = &error.diagnostics[0];
+        assert_eq!((said.rule.as_str(), said.position), ("tools", Some((3, 8))), "{error}");
+        assert!(said.message.starts_with("the condition ") && !said.message.contains('\n'), "{error}");
+    }
+    let long = format!("\"{}true\"", "true && ".repeat(200));
+    check(
+        "\"tool_needed\"",
+        &long,
+        &Expected {
+            line: 3,
+            rule: "tools",
+            message: "the condition has 1604 bytes, 1000 are allowed",
+            help: "split it into several rules with the same attempts",
+        },
+    );
+}
+
+#[test]
+fn a_condition_of_the_wrong_type_is_found_when_it_is_read() {
+    let text = GOOD.replacen("\"tool_needed\"", "\"tools_count > 'many'\"", 1);
+    let error = Policy::parse(&text, "p.toml").expect_err("type");
+    assert!(error.diagnostics[0].message.starts_with("the condition cannot be evaluated: "), "{error}");
+}
+
+#[test]
+fn fields_of_the_file() {
+    let none = |line, message, help| Expected { line, rule: "", message, help };
+    check(
+        "when =",
+        "wehn =",
+        &none(
+            3,
+            "unknown field `wehn`, expected one of `name`, `when`, `route`, `reason`, `attempts`",
+            "did you mean `when`?",
+        ),
+    );
+    check(
+        "mode = \"speed\"",
+        "mode = \"sped\"",
+        &none(6, "unknown variant `sped`, expected `speed` or `quality`", "did you mean `speed`?"),
+    );
+    check(
+        "[[rule]]\nname = \"rest\"",
+        "[[rules]]\nname = \"rest\"",
+        &none(8, "unknown field `rules`, expected `pins` or `rule`", "did you mean `rule`?"),
+    );
+    check("reason = \"a tool is needed\"\n", "", &none(1, "missing field `reason`", ""));
+    check("4000", "\"4000\"", &none(6, "invalid type: string \"4000\", expected u64", ""));
+}
+
+#[test]
+fn values_of_rules() {
+    let label_help = "letters, digits, `-`, `_` and `.`, at most 64";
+    check(
+        "name = \"tools\"",
+        "name = \"to ols\"",
+        &Expected { line: 2, rule: "", message: "`name` is not a plain word", help: label_help },
+    );
+    check(
+        "route = \"diffusion\"",
+        "route = \"\"",
+        &Expected { line: 4, rule: "tools", message: "`route` is not a plain word", help: label_help },
+    );
+    check(
+        "\"a tool is needed\"",
+        "\"two\\nlines\"",
+        &Expected {
+            line: 5,
+            rule: "tools",
+            message: "`reason` is not one plain line",
+            help: "it is returned in a header: printable ASCII, at most 200 characters",
+        },
+    );
+    check(
+        "name = \"tools\"",
+        "name = \"pin\"",
+        &Expected {
+            line: 2,
+            rule: "pin",
+            message: "`pin` is the name of plans for pinned models",
+            help: "choose another name",
+        },
+    );
+    check(
+        "name = \"tools\"",
+        "name = \"rest\"",
+        &Expected {
+            line: 9,
+            rule: "rest",
+            message: "another rule has this name",
+            help: "names tell rules apart in plans and metrics",
+        },
+    );
+    check(
+        "[{ backend = \"role:ar\" }]",
+        "[]",
+        &Expected {
+            line: 12,
+            rule: "rest",
+            message: "the rule has no attempts",
+            help: "name a backend: `attempts = [{ backend = \"role:ar\" }]`",
+        },
+    );
+    check(
+        "role:ar",
+        "role:arr",
+        &Expected {
+            line: 12,
+            rule: "rest",
+            message: "unknown backend role `arr`",
+            help: "there are `role:diffusion` and `role:ar`",
+        },
+    );
+    check(
+        "{ backend = \"role:ar\" }",
+        "{ backend = \"role:ar\", mode = \"speed\" }",
+        &Expected {
+            line: 12,
+            rule: "rest",
+            message: "`mode` is for diffusion engines",
+            help: "leave it out of an `ar` attempt",
+        },
+    );
+    check(
+        "4000",
+        "0",
+        &Expected {
+            line: 6,
+            rule: "tools",
+            message: "`first_content_ms` is 0",
+            help: "between 1 and 600000; leave it out for the backend's own limit",
+        },
+    );
+}
+
+#[test]
+fn rules_together() {
+    check(
+        "name = \"rest\"",
+        "name = \"rest\"\nwhen = \"true\"",
+        &Expected {
+            line: 0,
+            rule: "",
+            message: "no rule applies to every request",
+            help: "end with a rule without `when`, so that every request has a plan",
+        },
+    );
+    check(
+        "when = \"tool_needed\"\n",
+        "",
+        &Expected {
+            line: 8,
+            rule: "rest",
+            message: "never reached: `tools` before it applies to every request",
+            help: "move it up, or give the other rule a `when`",
+        },
+    );
+}
+
+#[test]
+fn all_mistakes_are_told_at_once_and_rendered_once() {
+    let text = GOOD.replace("tool_needed", "tool_neded").replace("role:ar", "role:arr");
+    let error = Policy::parse(&text, "p.toml").expect_err("two mistakes");
+    assert_eq!(
+        error.to_string(),
+        "p.toml:3:8: rule `tools`: unknown variable `tool_neded`\n  help: did you mean `tool_needed`?\n\
+         p.toml:12:25: rule `rest`: unknown backend role `arr`\n  help: there are `role:diffusion` and `role:ar`"
+    );
+}
+
+#[test]
+fn named_backends_are_checked_by_who_knows_them() {
+    let policy = Policy::parse(GOOD, "p.toml").unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!(policy.backends(), ["gpu"]);
+    assert!(policy.check_backends(&["gpu", "ar"]).is_empty());
+    let said: Vec<String> = policy.check_backends(&["gpu2", "ar"]).iter().map(ToString::to_string).collect();
+    assert_eq!(said, ["p.toml:6:98: rule `tools`: unknown backend `gpu`\n  help: did you mean `gpu2`?"]);
+}
