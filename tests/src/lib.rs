@@ -1,1 +1,18 @@
-//! End-to-end tests over the real binary.
+//! What the end-to-end tests stand on: the real binary, an upstream that misbehaves on command, a client that looks
+//! closely. Nothing here may know the inside of the gateway: it sees sockets, exit codes and standard error only.
+//!
+//! - [`binary`]: starts `weir`, waits until it listens, kills it when dropped.
+//! - [`fault_upstream`]: an OpenAI-compatible upstream with scripted faults.
+//! - [`asking`]: sends chat requests and reads whole and streamed answers.
+//! - [`frames`]: server-sent events as a strict client reads them.
+//! - [`metrics_page`]: reads `/metrics`.
+//! - [`openclaw_request`]: requests of OpenClaw's shape and size.
+//! - [`wait`]: until something is true, or too long.
+
+pub mod asking;
+pub mod binary;
+pub mod fault_upstream;
+pub mod frames;
+pub mod metrics_page;
+pub mod openclaw_request;
+pub mod wait;
