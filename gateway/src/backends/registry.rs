@@ -4,9 +4,9 @@
 use weir_diffusion_engine::{DecodeDefaults, DecoderKind, Engine, EngineOptions, LoadError, ModelFiles};
 use weir_router_policies::{BackendFacts, BackendRole};
 
-use super::{BackendService, ModelEntry, builtin};
+use super::{BackendService, ModelEntry, builtin, openai};
 use crate::config::settings::{Decoder, ModelSource};
-use crate::config::{EngineRole, EngineSettings, Settings};
+use crate::config::{BackendSettings, EngineRole, EngineSettings, Settings};
 use crate::embedded;
 
 /// What policies estimate prompts with. A backend counts exactly and refuses what does not fit.
@@ -22,6 +22,14 @@ pub enum StartError {
         engine: &'static str,
         /// Which file and tensor.
         source: LoadError,
+    },
+    /// The client of an upstream cannot be made.
+    #[error("backend `{backend}`: no HTTP client")]
+    Upstream {
+        /// Its name.
+        backend: String,
+        /// What the client said.
+        source: reqwest::Error,
     },
 }
 
@@ -50,6 +58,9 @@ impl Registry {
         let mut backends = Vec::new();
         for engine in &settings.engines {
             backends.push(start_engine(engine)?);
+        }
+        for backend in &settings.backends {
+            backends.push(open_upstream(backend)?);
         }
         Ok(Registry { backends })
     }
@@ -137,6 +148,26 @@ fn start_engine(settings: &EngineSettings) -> Result<Backend, StartError> {
             bytes_per_token: BYTES_PER_TOKEN,
         },
         engine: Some(engine),
+    })
+}
+
+fn open_upstream(settings: &BackendSettings) -> Result<Backend, StartError> {
+    let failed = |source| StartError::Upstream { backend: settings.name.clone(), source };
+    Ok(Backend {
+        name: settings.name.clone(),
+        service: openai::service(settings.clone()).map_err(failed)?,
+        models: std::iter::once(&settings.model).chain(&settings.models).cloned().collect(),
+        facts: BackendFacts {
+            name: settings.name.clone(),
+            role: policy_role(settings.role),
+            context_tokens: settings.context_tokens,
+            takes_images: settings.takes_images,
+            takes_tools: settings.takes_tools,
+            honours_unsupported: true,
+            local: settings.is_local(),
+            bytes_per_token: BYTES_PER_TOKEN,
+        },
+        engine: None,
     })
 }
 

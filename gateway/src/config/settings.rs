@@ -144,6 +144,16 @@ pub struct BackendSettings {
     pub total_timeout: Duration,
 }
 
+impl BackendSettings {
+    /// Whether requests to it stay on this machine.
+    pub fn is_local(&self) -> bool {
+        let host = reqwest::Url::parse(&self.base_url).ok();
+        let host = host.as_ref().and_then(reqwest::Url::host_str).unwrap_or_default();
+        let bare = host.trim_start_matches('[').trim_end_matches(']');
+        bare == "localhost" || bare.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
+    }
+}
+
 /// The policy's text and where it came from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PolicySource {
