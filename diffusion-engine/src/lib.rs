@@ -1,11 +1,22 @@
-//! The built-in LLaDA2 block-diffusion engine and its AR twin.
+//! The built-in LLaDA2 block-diffusion engine and its AR twin. Must never open a socket or know a wire dialect.
+//!
+//! Reading order: [`options`] and [`error`] (what goes in, how it fails) → `checkpoint` (files to checked values) →
+//! `model` (one forward) with `cache` → `decode` (logits to tokens) → `schedule` (many requests, one model) →
+//! [`engine`] and [`generation`] (what callers hold) → [`logits`] (for people who check a conversion).
 
-mod engine;
-mod error;
-mod generation;
-mod options;
+mod cache;
+mod checkpoint;
+mod decode;
+pub mod engine;
+pub mod error;
+pub mod generation;
+pub mod logits;
+mod model;
+pub mod options;
+mod schedule;
 
-pub use engine::{Engine, LogitsError, logits_file, logits_for};
+pub use engine::Engine;
 pub use error::LoadError;
 pub use generation::{Generation, GenerationEvent};
+pub use logits::{LogitsError, logits_file, logits_for};
 pub use options::{DecodeDefaults, DecoderKind, EngineKind, EngineLoad, EngineOptions, ModelFiles, ModelInfo};

@@ -37,12 +37,7 @@ pub struct EngineOptions {
 
 impl Default for EngineOptions {
     fn default() -> Self {
-        EngineOptions {
-            max_running: 8,
-            queue_limit: 64,
-            defaults: DecodeDefaults::default(),
-            max_tokens_default: 1024,
-        }
+        EngineOptions { max_running: 8, queue_limit: 64, defaults: DecodeDefaults::default(), max_tokens_default: 1024 }
     }
 }
 

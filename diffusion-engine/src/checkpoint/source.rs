@@ -1,0 +1,137 @@
+//! Where a checkpoint's bytes come from: a folder or the program itself. The only module that opens files of a
+//! checkpoint. Must never look inside them, except for the list of shards.
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::Read;
+use std::ops::Deref;
+use std::path::{Path, PathBuf};
+
+use memmap2::Mmap;
+use serde::Deserialize;
+
+use crate::error::LoadError;
+use crate::options::ModelFiles;
+
+const CONFIG: &str = "config.json";
+const TOKENIZER: &str = "tokenizer.json";
+const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
+const WEIGHTS: &str = "model.safetensors";
+const SHARDS: &str = "model.safetensors.index.json";
+
+/// Most bytes read of each JSON file; the real ones have 2 KB, 12 MB, 50 KB and 1.5 MB.
+const SMALL_LIMIT: u64 = 4 << 20;
+const TOKENIZER_LIMIT: u64 = 256 << 20;
+const INDEX_LIMIT: u64 = 64 << 20;
+const MOST_SHARDS: usize = 1024;
+
+/// Bytes, wherever they lie.
+pub(crate) enum Bytes {
+    Static(&'static [u8]),
+    Owned(Vec<u8>),
+    Mapped(Mmap),
+}
+
+impl Deref for Bytes {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Bytes::Static(bytes) => bytes,
+            Bytes::Owned(bytes) => bytes,
+            Bytes::Mapped(map) => map,
+        }
+    }
+}
+
+/// A file of a checkpoint: the name errors use, and its bytes.
+pub(crate) struct Named {
+    pub(crate) name: String,
+    pub(crate) bytes: Bytes,
+}
+
+/// `config.json`.
+pub(crate) fn config(files: &ModelFiles) -> Result<Named, LoadError> {
+    match files {
+        ModelFiles::Dir(dir) => read(dir, CONFIG, SMALL_LIMIT),
+        ModelFiles::Embedded { config, .. } => Ok(embedded(CONFIG, config)),
+    }
+}
+
+/// `tokenizer.json`.
+pub(crate) fn tokenizer(files: &ModelFiles) -> Result<Named, LoadError> {
+    match files {
+        ModelFiles::Dir(dir) => read(dir, TOKENIZER, TOKENIZER_LIMIT),
+        ModelFiles::Embedded { tokenizer, .. } => Ok(embedded(TOKENIZER, tokenizer)),
+    }
+}
+
+/// `tokenizer_config.json`.
+pub(crate) fn tokenizer_config(files: &ModelFiles) -> Result<Named, LoadError> {
+    match files {
+        ModelFiles::Dir(dir) => read(dir, TOKENIZER_CONFIG, SMALL_LIMIT),
+        ModelFiles::Embedded { tokenizer_config, .. } => Ok(embedded(TOKENIZER_CONFIG, tokenizer_config)),
+    }
+}
+
+/// The weights: one file, or the shards the index lists.
+pub(crate) fn weights(files: &ModelFiles) -> Result<Vec<Named>, LoadError> {
+    match files {
+        ModelFiles::Embedded { weights, .. } => Ok(vec![embedded(WEIGHTS, weights)]),
+        ModelFiles::Dir(dir) if dir.join(SHARDS).is_file() => {
+            shards(&read(dir, SHARDS, INDEX_LIMIT)?)?.iter().map(|shard| map(&dir.join(shard))).collect()
+        }
+        ModelFiles::Dir(dir) => Ok(vec![map(&dir.join(WEIGHTS))?]),
+    }
+}
+
+/// Maps one safetensors file.
+pub(crate) fn map(path: &Path) -> Result<Named, LoadError> {
+    let failed = |source| LoadError::Read { file: path.to_path_buf(), source };
+    let file = File::open(path).map_err(failed)?;
+    if file.metadata().map_err(failed)?.len() == 0 {
+        return Ok(Named { name: display(path), bytes: Bytes::Static(&[]) });
+    }
+    // SAFETY: the map is read-only and private to this load: tensors are copied out and it is dropped. A file that
+    // another process cuts meanwhile would fault; a checkpoint is not written while it is loaded.
+    let map = unsafe { Mmap::map(&file) }.map_err(failed)?;
+    Ok(Named { name: display(path), bytes: Bytes::Mapped(map) })
+}
+
+fn embedded(name: &str, bytes: &'static [u8]) -> Named {
+    Named { name: format!("embedded {name}"), bytes: Bytes::Static(bytes) }
+}
+
+fn read(dir: &Path, name: &str, limit: u64) -> Result<Named, LoadError> {
+    let path = dir.join(name);
+    let failed = |source| LoadError::Read { file: path.clone(), source };
+    let mut bytes = Vec::new();
+    File::open(&path).map_err(failed)?.take(limit + 1).read_to_end(&mut bytes).map_err(failed)?;
+    if bytes.len() as u64 > limit {
+        return Err(failed(std::io::Error::other(format!("larger than {limit} bytes"))));
+    }
+    Ok(Named { name: display(&path), bytes: Bytes::Owned(bytes) })
+}
+
+/// The shard files an index names, each once, sorted.
+fn shards(index: &Named) -> Result<Vec<PathBuf>, LoadError> {
+    #[derive(Deserialize)]
+    struct Index {
+        weight_map: std::collections::BTreeMap<String, String>,
+    }
+    let wrong = |message: String| LoadError::Weights { file: index.name.clone(), message };
+    let parsed: Index = serde_json::from_slice(&index.bytes).map_err(|error| wrong(error.to_string()))?;
+    let names: BTreeSet<String> = parsed.weight_map.into_values().collect();
+    if names.is_empty() || names.len() > MOST_SHARDS {
+        return Err(wrong(format!("names {} shards, expected 1 to {MOST_SHARDS}", names.len())));
+    }
+    let plain = |name: &String| Path::new(name).file_name().is_some_and(|file| file == name.as_str());
+    match names.iter().find(|name| !plain(name)) {
+        Some(_) => Err(wrong("`weight_map` names a file outside the folder".into())),
+        None => Ok(names.into_iter().map(PathBuf::from).collect()),
+    }
+}
+
+fn display(path: &Path) -> String {
+    path.display().to_string()
+}

@@ -1,0 +1,139 @@
+//! A conversation to prompt tokens: the checkpoint's own chat template, rendered in a sandbox of bounded fuel, depth
+//! and output. Text of the caller is escaped before and unescaped after, so that control tokens can come from the
+//! template only. Must never log what it renders.
+
+use std::io;
+
+use minijinja::{Environment, Error, ErrorKind, context};
+use serde_json::Value;
+use weir_protocol::{ChatRequest, EngineError};
+
+use crate::error::LoadError;
+
+use super::escape::{Escaper, Piece};
+use super::json;
+use super::messages;
+use super::source::Named;
+use super::tokenizer::TextTokenizer;
+
+/// Instructions a rendering may take: LLaDA2's template needs about 100 a message.
+const FUEL: u64 = 20_000_000;
+const DEPTH: usize = 100;
+const NAME: &str = "chat_template";
+
+/// The checkpoint's template.
+pub(crate) struct ChatTemplate {
+    environment: Environment<'static>,
+    escaper: Escaper,
+    /// `bos_token` and its like, which templates may name.
+    tokens: Value,
+}
+
+impl ChatTemplate {
+    /// Reads `chat_template` from `tokenizer_config.json` and tries it on a greeting.
+    pub(crate) fn parse(file: &Named, tokenizer: &TextTokenizer) -> Result<Self, LoadError> {
+        let wrong = |field: &str, message: String| LoadError::Tokenizer {
+            file: file.name.clone(),
+            field: field.to_owned(),
+            message,
+        };
+        let config: Value =
+            serde_json::from_slice(&file.bytes).map_err(|error| wrong("(whole file)", error.to_string()))?;
+        let source = source(&config).ok_or_else(|| wrong(NAME, "is missing, or neither text nor a list".into()))?;
+
+        let mut environment = Environment::new();
+        environment.set_fuel(Some(FUEL));
+        environment.set_recursion_limit(DEPTH);
+        // As Hugging Face sets up its templates.
+        environment.set_trim_blocks(true);
+        environment.set_lstrip_blocks(true);
+        environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
+        environment.add_filter("tojson", json::to_json_filter);
+        environment.add_function("raise_exception", |message: String| -> Result<String, Error> {
+            Err(Error::new(ErrorKind::InvalidOperation, message))
+        });
+        let compiled = environment.add_template_owned(NAME, source.to_owned());
+        compiled.map_err(|error| wrong(NAME, describe(&error)))?;
+
+        let escaper = Escaper::new(tokenizer.special_texts());
+        let template = ChatTemplate { environment, escaper, tokens: named_tokens(&config) };
+        let greeting = serde_json::json!([{"role": "user", "content": "hello"}]);
+        template.render(&greeting, &Value::Null).map_err(|error| wrong(NAME, describe(&error)))?;
+        Ok(template)
+    }
+
+    /// The prompt's token ids, generation prompt included.
+    pub(crate) fn tokens(&self, request: &ChatRequest, tokenizer: &TextTokenizer) -> Result<Vec<u32>, EngineError> {
+        let messages = messages::messages(request, &self.escaper)?;
+        let tools = messages::tools(request, &self.escaper);
+        // The cause may quote the conversation, so only its kind is told.
+        let rendered = self.render(&messages, &tools).map_err(|error| {
+            EngineError::invalid("messages", format!("the model's chat template refuses them: {:?}", error.kind()))
+        })?;
+        let mut ids = Vec::new();
+        for piece in self.escaper.split(&rendered) {
+            match piece {
+                Piece::Control(index) => ids.extend(tokenizer.special_id(index)),
+                Piece::Text(text) => ids.extend(tokenizer.encode_plain(&text)?),
+            }
+        }
+        Ok(ids)
+    }
+
+    fn render(&self, messages: &Value, tools: &Value) -> Result<String, Error> {
+        let input = messages.to_string().len() + tools.to_string().len();
+        let mut output = Limited { bytes: Vec::new(), limit: (1 << 20) + 16 * input };
+        let template = self.environment.get_template(NAME)?;
+        let tools = if tools.is_null() { minijinja::Value::from(()) } else { minijinja::Value::from_serialize(tools) };
+        let own = context! { messages, tools, add_generation_prompt => true };
+        template.render_captured_to(context! { ..own, ..minijinja::Value::from_serialize(&self.tokens) }, &mut output)?;
+        String::from_utf8(output.bytes).map_err(|_| Error::new(ErrorKind::WriteFailure, "not UTF-8"))
+    }
+}
+
+/// `chat_template` as text, or the one named `default` of a list.
+fn source(config: &Value) -> Option<&str> {
+    match config.get(NAME)? {
+        Value::String(text) => Some(text),
+        Value::Array(named) => named
+            .iter()
+            .find(|entry| entry.get("name").and_then(Value::as_str) == Some("default"))
+            .and_then(|entry| entry.get("template")?.as_str()),
+        _ => None,
+    }
+}
+
+/// `bos_token`, `eos_token` and so on, written as text or as an object with `content`.
+fn named_tokens(config: &Value) -> Value {
+    let fields = config.as_object().into_iter().flatten().filter(|(name, _)| name.ends_with("_token"));
+    let texts = fields.filter_map(|(name, value)| {
+        let text = value.as_str().or_else(|| value.get("content")?.as_str())?;
+        Some((name.clone(), Value::from(text)))
+    });
+    Value::Object(texts.collect())
+}
+
+fn describe(error: &Error) -> String {
+    let line = error.line().map(|line| format!(" in line {line}")).unwrap_or_default();
+    format!("{:?}{line}: {}", error.kind(), error.detail().unwrap_or("no detail"))
+}
+
+/// A buffer that refuses to grow beyond its limit.
+struct Limited {
+    bytes: Vec<u8>,
+    limit: usize,
+}
+
+impl io::Write for Limited {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.bytes.len().saturating_add(bytes.len()) > self.limit {
+            return Err(io::Error::other("the template writes too much"));
+        }
+        self.bytes.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

@@ -1,0 +1,85 @@
+//! Tokens in, text out, as early as it is certain: an incomplete code point waits for its rest, and text that may
+//! be the start of a stop text waits until it is not. Must never emit a character twice or part of a stop text.
+
+use super::tokenizer::TextTokenizer;
+
+/// The text of one answer as it grows.
+pub(crate) struct TextStream {
+    stops: Vec<String>,
+    /// Tokens whose text may still change, after `context` tokens that only give the decoder its surroundings.
+    window: Vec<u32>,
+    context: usize,
+    /// Bytes of the window's text that were taken already.
+    taken: usize,
+    /// Text that is certain but may begin a stop text.
+    held: String,
+}
+
+/// What a token brought.
+#[derive(Debug, Default, PartialEq)]
+pub(crate) struct Progress {
+    /// Text that is ready, possibly empty.
+    pub(crate) text: String,
+    /// A stop text was met: nothing follows.
+    pub(crate) stopped: bool,
+}
+
+impl TextStream {
+    /// For an answer that ends at the first of `stops`; empty ones are ignored.
+    pub(crate) fn new(stops: &[String]) -> Self {
+        let stops = stops.iter().filter(|stop| !stop.is_empty()).cloned().collect();
+        TextStream { stops, window: Vec::new(), context: 0, taken: 0, held: String::new() }
+    }
+
+    /// Adds a token.
+    pub(crate) fn push(&mut self, token: u32, tokenizer: &TextTokenizer) -> Progress {
+        self.window.push(token);
+        let text = tokenizer.decode(&self.window);
+        let certain = text.trim_end_matches(char::REPLACEMENT_CHARACTER).len();
+        self.take(&text, certain);
+        if certain == text.len() && certain > 0 {
+            // The last token alone is surroundings enough for decoders that join words by spaces.
+            self.context = 1;
+            self.window.drain(..self.window.len() - self.context);
+            self.taken = tokenizer.decode(&self.window).len();
+        }
+        self.release()
+    }
+
+    /// Everything that is left; an incomplete code point comes out as U+FFFD.
+    pub(crate) fn finish(&mut self, tokenizer: &TextTokenizer) -> Progress {
+        let text = tokenizer.decode(&self.window);
+        self.take(&text, text.len());
+        let mut progress = self.release();
+        if !progress.stopped {
+            progress.text.push_str(&std::mem::take(&mut self.held));
+        }
+        progress
+    }
+
+    fn take(&mut self, text: &str, until: usize) {
+        if let Some(new) = text.get(self.taken..until) {
+            self.held.push_str(new);
+            self.taken = until;
+        }
+    }
+
+    /// Lets go of what cannot be part of a stop text.
+    fn release(&mut self) -> Progress {
+        let first = self.stops.iter().filter_map(|stop| self.held.find(stop.as_str())).min();
+        if let Some(at) = first {
+            let mut text = std::mem::take(&mut self.held);
+            text.truncate(at);
+            return Progress { text, stopped: true };
+        }
+        let keep = self.stops.iter().map(|stop| overlap(&self.held, stop)).max().unwrap_or(0);
+        let rest = self.held.split_off(self.held.len() - keep);
+        Progress { text: std::mem::replace(&mut self.held, rest), stopped: false }
+    }
+}
+
+/// Bytes of the longest end of `text` that is a beginning of `stop`.
+fn overlap(text: &str, stop: &str) -> usize {
+    let fits = |length: &usize| stop.is_char_boundary(*length) && text.ends_with(&stop[..*length]);
+    (1..stop.len()).rev().find(fits).unwrap_or(0)
+}

@@ -1,0 +1,132 @@
+//! Text to token ids and back. Control tokens come in by id only: plain text never turns into one, whatever it
+//! spells. Must never put text into an error or a log.
+
+use std::collections::BTreeSet;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use tokenizers::Tokenizer;
+use weir_protocol::EngineError;
+
+use crate::error::LoadError;
+use crate::options::EngineKind;
+
+use super::config::ModelConfig;
+use super::source::Named;
+
+const MASK: &str = "<|mask|>";
+const ENDS: [&str; 2] = ["<|role_end|>", "<|endoftext|>"];
+
+/// Rows of the published models' vocabulary, and their ids for checkpoints whose tokenizer does not name them
+/// (`<|role_end|>`, `<|endoftext|>`). In Ling-2.0 `<|role_end|>` has the number of LLaDA2's mask.
+const PUBLISHED_VOCAB: usize = 157_184;
+const PUBLISHED_MASK: u32 = 156_895;
+const PUBLISHED_ENDS: [u32; 2] = [156_900, 156_892];
+const PUBLISHED_AR_ENDS: [u32; 2] = [156_895, 156_892];
+
+/// A checkpoint's tokenizer and the ids the engine acts on.
+pub(crate) struct TextTokenizer {
+    inner: Tokenizer,
+    /// Control tokens, longest text first, so that the first match is the longest.
+    specials: Vec<(String, u32)>,
+    special_ids: BTreeSet<u32>,
+    /// Never written by a decoder; present for a diffusion model.
+    pub(crate) mask: Option<u32>,
+    /// The answer ends at the first of these.
+    pub(crate) ends: Vec<u32>,
+}
+
+impl TextTokenizer {
+    /// Reads `tokenizer.json`; every id must be below the config's vocabulary.
+    pub(crate) fn parse(file: &Named, config: &ModelConfig) -> Result<Self, LoadError> {
+        let wrong = |field: &str, message: String| LoadError::Tokenizer {
+            file: file.name.clone(),
+            field: field.to_owned(),
+            message,
+        };
+        // The library asserts on some malformed files where it could return an error.
+        let parsed = catch_unwind(AssertUnwindSafe(|| Tokenizer::from_bytes(&*file.bytes)));
+        let mut inner = match parsed {
+            Ok(Ok(inner)) => inner,
+            Ok(Err(error)) => return Err(wrong("(whole file)", error.to_string())),
+            Err(_) => return Err(wrong("(whole file)", "the tokenizer library rejects it".into())),
+        };
+        // Settings for training batches; here they would cut or pad prompts.
+        inner.with_truncation(None).map_err(|error| wrong("truncation", error.to_string()))?.with_padding(None);
+        inner.set_encode_special_tokens(true);
+
+        let largest = inner.get_vocab(true).into_values().max().unwrap_or(0) as usize;
+        if largest >= config.vocab {
+            let message = format!("id {largest} in a model with vocab_size {}", config.vocab);
+            return Err(wrong("model.vocab / added_tokens", message));
+        }
+        let added = inner.get_added_tokens_decoder();
+        let mut specials: Vec<(String, u32)> = added
+            .into_iter()
+            .filter(|(_, token)| token.special && !token.content.is_empty())
+            .map(|(id, token)| (token.content, id))
+            .collect();
+        specials.sort_by(|a, b| b.0.len().cmp(&a.0.len()).then_with(|| a.cmp(b)));
+        let special_ids = specials.iter().map(|(_, id)| *id).collect();
+
+        let published = config.vocab == PUBLISHED_VOCAB;
+        let diffusion = config.kind == EngineKind::Diffusion;
+        let by_text = |text: &str| inner.token_to_id(text);
+        let mask = by_text(MASK).or((published && diffusion).then_some(PUBLISHED_MASK));
+        if diffusion && mask.is_none() {
+            return Err(wrong("added_tokens", format!("`{MASK}` is missing")));
+        }
+        let mut ends: Vec<u32> = ENDS.into_iter().filter_map(by_text).collect();
+        if ends.is_empty() && published {
+            ends.extend(if diffusion { PUBLISHED_ENDS } else { PUBLISHED_AR_ENDS });
+        }
+        if ends.is_empty() {
+            return Err(wrong("added_tokens", format!("none of {ENDS:?} is present")));
+        }
+        Ok(TextTokenizer { inner, specials, special_ids, mask, ends })
+    }
+
+    /// Control tokens' texts, longest first.
+    pub(crate) fn special_texts(&self) -> impl Iterator<Item = &str> {
+        self.specials.iter().map(|(text, _)| text.as_str())
+    }
+
+    /// Id of the control token at `index` of [`TextTokenizer::special_texts`].
+    pub(crate) fn special_id(&self, index: usize) -> Option<u32> {
+        self.specials.get(index).map(|(_, id)| *id)
+    }
+
+    /// Token ids of plain text: never a control token.
+    pub(crate) fn encode_plain(&self, text: &str) -> Result<Vec<u32>, EngineError> {
+        let ids = self.encode(text)?;
+        if !self.has_special(&ids) {
+            return Ok(ids);
+        }
+        // A vocabulary may hold a control token's text as an ordinary entry too. Single characters cannot spell one.
+        let mut ids = Vec::new();
+        for character in text.chars() {
+            ids.extend(self.encode(character.encode_utf8(&mut [0; 4]))?);
+        }
+        match self.has_special(&ids) {
+            false => Ok(ids),
+            true => Err(EngineError::invalid("messages", "the text contains a character that is a control token")),
+        }
+    }
+
+    fn has_special(&self, ids: &[u32]) -> bool {
+        ids.iter().any(|id| self.special_ids.contains(id))
+    }
+
+    fn encode(&self, text: &str) -> Result<Vec<u32>, EngineError> {
+        // The library's regular expressions can give up on a text by a panic.
+        match catch_unwind(AssertUnwindSafe(|| self.inner.encode_fast(text, false))) {
+            Ok(Ok(encoding)) => Ok(encoding.get_ids().to_vec()),
+            _ => Err(EngineError::internal("the tokenizer failed on a prompt")),
+        }
+    }
+
+    /// Text of `ids` without control tokens. Bytes that are not UTF-8 become U+FFFD.
+    pub(crate) fn decode(&self, ids: &[u32]) -> String {
+        let decoded = catch_unwind(AssertUnwindSafe(|| self.inner.decode(ids, true)));
+        decoded.ok().and_then(Result::ok).unwrap_or_default()
+    }
+}

@@ -1,0 +1,106 @@
+//! A checkpoint's raw logits for given token ids, for people who check a conversion. Must never round or reorder.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use safetensors::tensor::{Dtype, TensorView};
+
+use crate::cache::KvCache;
+use crate::checkpoint::config::ModelConfig;
+use crate::checkpoint::safetensors::Weights;
+use crate::checkpoint::source;
+use crate::error::LoadError;
+use crate::model::forward::{Lane, Visibility};
+use crate::model::weights::Model;
+use crate::options::{EngineKind, ModelFiles};
+
+/// Why [`logits_for`] or [`logits_file`] failed.
+#[derive(Debug, thiserror::Error)]
+pub enum LogitsError {
+    /// The checkpoint or the input file is wrong.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    /// The ids or the block length are wrong.
+    #[error("{field}: {message}")]
+    Input {
+        /// `input_ids` or `block_length`.
+        field: &'static str,
+        /// What is wrong.
+        message: String,
+    },
+    /// The forward refused.
+    #[error("the forward failed: {0}")]
+    Forward(#[from] weir_kernels::KernelError),
+    /// The output cannot be written.
+    #[error("cannot write {}: {message}", .file.display())]
+    Write {
+        /// The file.
+        file: PathBuf,
+        /// What the system said.
+        message: String,
+    },
+}
+
+/// The logits of `input_ids`, `[len, vocab]` f32, row i at position i (a diffusion model's row i is about token i
+/// itself, an autoregressive one's about token i + 1). With `use_cache`, `block_length` tokens are fed at a time
+/// against the cache of those before; without, all at once. Both give the same up to rounding.
+///
+/// # Errors
+/// When the checkpoint is wrong, an id is outside the vocabulary, or there are more ids than positions.
+pub fn logits_for(
+    dir: &Path,
+    input_ids: &[u32],
+    block_length: usize,
+    use_cache: bool,
+) -> Result<Vec<f32>, LogitsError> {
+    let files = ModelFiles::Dir(dir.to_path_buf());
+    let config = ModelConfig::parse(&source::config(&files)?)?;
+    let model = Model::load(config, Weights::open(source::weights(&files)?)?)?;
+    let wrong = |field, message| Err(LogitsError::Input { field, message });
+    if block_length == 0 {
+        return wrong("block_length", "must be at least 1".into());
+    }
+    if input_ids.len() > model.config.context {
+        return wrong("input_ids", format!("{} ids, the model takes {}", input_ids.len(), model.config.context));
+    }
+    if let Some(at) = input_ids.iter().position(|id| *id as usize >= model.config.vocab) {
+        return wrong("input_ids", format!("element {at} is outside the vocabulary of {}", model.config.vocab));
+    }
+    let visibility = match model.config.kind {
+        EngineKind::Diffusion => Visibility::Blocks(block_length),
+        EngineKind::Autoregressive => Visibility::Causal,
+    };
+    let step = if use_cache { block_length } else { input_ids.len().max(1) };
+    let mut cache = KvCache::new(model.kv_shape());
+    let mut logits = Vec::new();
+    for tokens in input_ids.chunks(step) {
+        let mut lane = [Lane { tokens, logits_from: 0, cache: &mut cache }];
+        logits.extend(model.forward(&mut lane, visibility)?.concat());
+        cache.commit(tokens.len());
+    }
+    Ok(logits)
+}
+
+/// Reads tensor `input_ids` (one dimension; I32, I64 or U32) from `input` and writes tensor `logits` (`[len, vocab]`,
+/// F32) to `output`, both safetensors files. See [`logits_for`].
+///
+/// # Errors
+/// As for [`logits_for`], and when a file cannot be read or written.
+pub fn logits_file(
+    dir: &Path,
+    input: &Path,
+    output: &Path,
+    block_length: usize,
+    use_cache: bool,
+) -> Result<(), LogitsError> {
+    let ids = Weights::open(vec![source::map(input)?])?.take_ids("input_ids")?;
+    let ids: Result<Vec<u32>, _> = ids.into_iter().map(u32::try_from).collect();
+    let ids = ids.map_err(|_| LogitsError::Input { field: "input_ids", message: "ids must not be negative".into() })?;
+    let logits = logits_for(dir, &ids, block_length, use_cache)?;
+    let failed = |message: String| LogitsError::Write { file: output.to_path_buf(), message };
+    let bytes: Vec<u8> = logits.iter().flat_map(|logit| logit.to_le_bytes()).collect();
+    let shape = vec![ids.len(), logits.len() / ids.len().max(1)];
+    let view = TensorView::new(Dtype::F32, shape, &bytes).map_err(|error| failed(error.to_string()))?;
+    let tensors = HashMap::from([("logits", view)]);
+    safetensors::serialize_to_file(&tensors, None, output).map_err(|error| failed(error.to_string()))
+}

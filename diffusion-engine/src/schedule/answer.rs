@@ -1,0 +1,112 @@
+//! One answer on its way out: final tokens in, text events out, and the reason why it ends. Must never send text that
+//! could still change, nor anything after the end.
+
+use tokio::sync::mpsc::UnboundedSender;
+use weir_protocol::{EngineError, FinishReason, Usage};
+
+use crate::checkpoint::text_stream::TextStream;
+use crate::checkpoint::tokenizer::TextTokenizer;
+use crate::generation::GenerationEvent;
+
+/// The sending end of a [`crate::Generation`].
+pub(crate) struct Answer {
+    events: UnboundedSender<GenerationEvent>,
+    text: TextStream,
+    /// Text that is ready but not sent: a block goes out as one event.
+    ready: String,
+    ends: Vec<u32>,
+    limit: usize,
+    tokens: usize,
+    end: Option<FinishReason>,
+}
+
+impl Answer {
+    /// An answer of at most `limit` tokens, the end token included, that ends at one of `ends` or of `stops`.
+    pub(crate) fn new(
+        events: UnboundedSender<GenerationEvent>,
+        stops: &[String],
+        ends: Vec<u32>,
+        limit: usize,
+    ) -> Self {
+        let text = TextStream::new(stops);
+        Answer { events, text, ready: String::new(), ends, limit, tokens: 0, end: None }
+    }
+
+    /// Whether nobody listens any more.
+    pub(crate) fn is_abandoned(&self) -> bool {
+        self.events.is_closed()
+    }
+
+    /// Tokens of the answer so far, the end token included.
+    pub(crate) fn tokens(&self) -> usize {
+        self.tokens
+    }
+
+    /// Tokens that may still follow.
+    pub(crate) fn room(&self) -> usize {
+        self.limit - self.tokens
+    }
+
+    pub(crate) fn is_end(&self, token: u32) -> bool {
+        self.ends.contains(&token)
+    }
+
+    /// Adds final tokens up to the answer's end; tokens after it are not part of the answer.
+    pub(crate) fn push(&mut self, tokens: &[u32], tokenizer: &TextTokenizer) {
+        for token in tokens {
+            if self.end.is_some() {
+                break;
+            }
+            self.tokens += 1;
+            if self.is_end(*token) {
+                self.end = Some(FinishReason::Stop);
+            } else {
+                let progress = self.text.push(*token, tokenizer);
+                self.ready.push_str(&progress.text);
+                if progress.stopped {
+                    // Nothing held may follow a stop text.
+                    self.text = TextStream::new(&[]);
+                    self.end = Some(FinishReason::Stop);
+                } else if self.tokens >= self.limit {
+                    self.end = Some(FinishReason::Length);
+                }
+            }
+        }
+        if self.end.is_some() {
+            let last = self.text.finish(tokenizer);
+            self.ready.push_str(&last.text);
+            if last.stopped {
+                self.end = Some(FinishReason::Stop);
+            }
+        }
+        if !self.ready.is_empty() {
+            let text = std::mem::take(&mut self.ready);
+            self.send(GenerationEvent::Text(text));
+        }
+    }
+
+    /// Why the answer is complete, once it is.
+    pub(crate) fn end(&self) -> Option<FinishReason> {
+        self.end
+    }
+
+    /// Shows an unfinished block.
+    pub(crate) fn draft(&self, snapshot: String, step: u32, masked: u32) {
+        self.send(GenerationEvent::Draft { snapshot, step, masked });
+    }
+
+    /// Ends the stream as complete.
+    pub(crate) fn complete(self, reason: FinishReason, usage: Usage) {
+        self.send(GenerationEvent::Done { reason, usage });
+    }
+
+    /// Ends the stream as broken.
+    pub(crate) fn fail(self, error: EngineError) {
+        self.send(GenerationEvent::Failed(error));
+    }
+
+    /// A listener that left is noticed by [`Answer::is_abandoned`] before the next step.
+    fn send(&self, event: GenerationEvent) {
+        let _ = self.events.send(event);
+    }
+}

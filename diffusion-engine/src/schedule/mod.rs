@@ -1,0 +1,60 @@
+//! Many requests, one model: [`queue`] (who waits), [`lane`] (one running request: what it feeds, what it does with
+//! the logits), [`answer`] (its text and how it ends), [`runner`] (the thread: join, leave, one forward, repeat).
+//! Must never run two forwards at once or let one request's failure end another's.
+
+pub(crate) mod answer;
+pub(crate) mod lane;
+pub(crate) mod queue;
+pub(crate) mod runner;
+
+use weir_kernels::Kernels;
+use weir_protocol::EngineError;
+
+use crate::cache::KvCache;
+use crate::checkpoint::tokenizer::TextTokenizer;
+use crate::model::forward::{Lane as LaneInput, Visibility};
+use crate::model::weights::Model;
+
+/// What the scheduler needs of a model; tests script it.
+pub(crate) trait Forward: Send + 'static {
+    /// An empty cache.
+    fn new_cache(&self) -> KvCache;
+    /// See [`Model::forward`].
+    fn forward(&self, lanes: &mut [LaneInput<'_>]) -> Result<Vec<Vec<f32>>, EngineError>;
+    /// For picking candidates.
+    fn kernels(&self) -> &'static Kernels;
+    /// Elements of a row of logits.
+    fn vocab(&self) -> usize;
+    /// For the answers' text.
+    fn tokenizer(&self) -> &TextTokenizer;
+}
+
+/// A loaded checkpoint as the scheduler runs it.
+pub(crate) struct Loaded {
+    pub(crate) model: Model,
+    pub(crate) tokenizer: std::sync::Arc<TextTokenizer>,
+    pub(crate) visibility: Visibility,
+}
+
+impl Forward for Loaded {
+    fn new_cache(&self) -> KvCache {
+        KvCache::new(self.model.kv_shape())
+    }
+
+    fn forward(&self, lanes: &mut [LaneInput<'_>]) -> Result<Vec<Vec<f32>>, EngineError> {
+        let logits = self.model.forward(lanes, self.visibility);
+        logits.map_err(|error| EngineError::internal(format!("the forward failed: {error}")))
+    }
+
+    fn kernels(&self) -> &'static Kernels {
+        self.model.kernels
+    }
+
+    fn vocab(&self) -> usize {
+        self.model.config.vocab
+    }
+
+    fn tokenizer(&self) -> &TextTokenizer {
+        &self.tokenizer
+    }
+}

@@ -1,0 +1,84 @@
+//! The forward against the reference implementation's logits: shared/golden/tiny-llada2.
+
+mod support;
+
+use std::path::Path;
+
+use safetensors::SafeTensors;
+use safetensors::tensor::{Dtype, TensorView};
+use weir_diffusion_engine::{logits_file, logits_for};
+
+const VOCAB: usize = 320;
+const TOLERANCE: f32 = 2e-4;
+
+fn floats(bytes: &[u8]) -> Vec<f32> {
+    bytes.as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect()
+}
+
+/// Largest deviation; fails on a NaN, another length or another argmax.
+fn deviation(what: &str, got: &[f32], expected: &[f32]) -> f32 {
+    assert_eq!(got.len(), expected.len(), "{what}");
+    let argmax = |row: &[f32]| (0..row.len()).fold(0, |best, i| if row[i] > row[best] { i } else { best });
+    for (row, (got, expected)) in got.chunks(VOCAB).zip(expected.chunks(VOCAB)).enumerate() {
+        assert_eq!(argmax(got), argmax(expected), "{what} row {row}: another argmax");
+    }
+    let mut worst = 0.0f32;
+    for (index, (got, expected)) in got.iter().zip(expected).enumerate() {
+        let deviation = (got - expected).abs();
+        assert!(deviation <= TOLERANCE, "{what} element {index}: {got} where {expected} is due");
+        worst = worst.max(deviation);
+    }
+    worst
+}
+
+#[test]
+fn every_logit_equals_the_reference_with_and_without_the_cache() {
+    let golden = support::golden();
+    let bytes = std::fs::read(golden.join("expected.safetensors")).expect("golden logits");
+    let expected = SafeTensors::deserialize(&bytes).expect("safetensors");
+    for case in 0..4 {
+        let ids = expected.tensor(&format!("case{case}.input_ids")).expect("ids");
+        let ids: Vec<u32> = ids.data().as_chunks().0.iter().map(|bytes| u32::from_le_bytes(*bytes)).collect();
+        let logits = floats(expected.tensor(&format!("case{case}.logits")).expect("logits").data());
+        for use_cache in [false, true] {
+            let got = logits_for(&golden, &ids, 32, use_cache).expect("golden checkpoint");
+            let what = format!("case {case} ({} tokens) cache {use_cache}", ids.len());
+            println!("{what}: largest deviation {:e}", deviation(&what, &got, &logits));
+        }
+    }
+}
+
+fn write_ids(path: &Path, dtype: Dtype, bytes: &[u8], count: usize) {
+    let view = TensorView::new(dtype, vec![count], bytes).expect("shape");
+    safetensors::serialize_to_file([("input_ids", view)], None, path).expect("writable");
+}
+
+#[test]
+fn logits_file_takes_all_id_types_and_refuses_bad_ids() {
+    let golden = support::golden();
+    let dir = tempfile::tempdir().expect("temporary folder");
+    let (input, output) = (dir.path().join("ids.safetensors"), dir.path().join("out.safetensors"));
+    let ids = [5i64, 17, 319, 0];
+    let expected = logits_for(&golden, &[5, 17, 319, 0], 32, true).expect("golden checkpoint");
+    let narrow: Vec<u8> = ids.iter().flat_map(|id| (*id as i32).to_le_bytes()).collect();
+    let wide: Vec<u8> = ids.iter().flat_map(|id| id.to_le_bytes()).collect();
+    for (dtype, bytes) in [(Dtype::I32, &narrow), (Dtype::U32, &narrow), (Dtype::I64, &wide)] {
+        write_ids(&input, dtype, bytes, 4);
+        logits_file(&golden, &input, &output, 32, true).expect("good ids");
+        let written = std::fs::read(&output).expect("output");
+        let written = SafeTensors::deserialize(&written).expect("safetensors");
+        let logits = written.tensor("logits").expect("logits");
+        assert_eq!((logits.shape(), floats(logits.data())), ([4, VOCAB].as_slice(), expected.clone()));
+    }
+    for (bad, word) in [(-1i64, "negative"), (320, "vocabulary")] {
+        write_ids(&input, Dtype::I64, &bad.to_le_bytes(), 1);
+        let error = logits_file(&golden, &input, &output, 32, true).expect_err("bad id").to_string();
+        assert!(error.contains("input_ids") && error.contains(word), "{error}");
+    }
+    write_ids(&input, Dtype::F32, &narrow, 4);
+    let error = logits_file(&golden, &input, &output, 32, true).expect_err("floats").to_string();
+    assert!(error.contains("input_ids") && error.contains("F32"), "{error}");
+    assert!(logits_for(&golden, &[1], 0, true).is_err());
+    assert!(logits_for(&golden, &vec![0; 1025], 32, true).is_err());
+    assert_eq!(logits_for(&golden, &[], 32, true).expect("no ids"), Vec::<f32>::new());
+}
