@@ -10,6 +10,9 @@ mod encode;
 mod headers;
 mod stream;
 
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 

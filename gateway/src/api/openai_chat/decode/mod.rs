@@ -2,6 +2,7 @@
 //! caller's text in an error. Must never know which backends exist: what built-in engines cannot honour is only noted.
 
 mod fields;
+mod json;
 mod messages;
 mod settings;
 mod tools;
@@ -60,7 +61,7 @@ fn parse(body: &[u8]) -> Result<Map<String, Value>, EngineError> {
     let text = std::str::from_utf8(body).map_err(|error| {
         EngineError::invalid("", format!("the body is not UTF-8 (at byte {})", error.valid_up_to()))
     })?;
-    let value: Value = serde_json::from_str(text).map_err(|error| {
+    let value = json::parse(text).map_err(|error| {
         let what = match error.classify() {
             Category::Eof => "the body's JSON ends too early",
             _ if error.to_string().starts_with("recursion limit") => "the body's JSON is nested too deeply",
