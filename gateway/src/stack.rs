@@ -35,11 +35,13 @@ pub struct Gateway {
 
 /// Layers and routes. Layers are listed as a request meets them.
 pub fn stack(gateway: Arc<Gateway>) -> axum::Router {
-    let places = in_flight::InFlight::new(gateway.settings.max_in_flight);
+    let settings = &gateway.settings;
+    let places = in_flight::InFlight::new(settings.max_in_flight, Arc::clone(&gateway.metrics));
+    let body_limit = body::BodyLimit::new(settings.max_body_bytes, Arc::clone(&gateway.metrics));
     let work = ServiceBuilder::new()
         .layer(from_fn_with_state(places, in_flight::layer))
         // Inside the limit: a body being read is held in memory.
-        .layer(from_fn_with_state(gateway.settings.max_body_bytes, body::layer))
+        .layer(from_fn_with_state(body_limit, body::layer))
         // axum's own, smaller limit would cut in with a text answer.
         .layer(DefaultBodyLimit::disable());
     let every = ServiceBuilder::new()

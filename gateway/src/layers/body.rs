@@ -1,6 +1,7 @@
 //! Reads the request's body, whole, up to the limit; beyond it the answer is 413. Handlers behind it never wait for
 //! the caller's bytes and never see more than the limit.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
@@ -11,22 +12,42 @@ use http::StatusCode;
 use http_body_util::BodyExt;
 
 use crate::api::openai_chat::error;
+use crate::metrics::Metrics;
 
 /// Longest pause between two pieces of a body: a caller that trickles must not hold a place for ever.
 const PAUSE_MAX: Duration = Duration::from_secs(30);
 
-/// The layer; its state is the limit in bytes.
-pub async fn layer(State(limit): State<usize>, request: Request, next: Next) -> Response {
-    let (parts, body) = request.into_parts();
-    match read(body, limit).await {
-        Ok(bytes) => next.run(Request::from_parts(parts, Body::from(bytes))).await,
-        Err(Unread::TooLarge) => {
-            let message = format!("the body is larger than {limit} bytes");
-            error::refusal(StatusCode::PAYLOAD_TOO_LARGE, "request_too_large", &message)
-        }
-        Err(Unread::Slow) => error::refusal(StatusCode::REQUEST_TIMEOUT, "timeout", "the body did not arrive in time"),
-        Err(Unread::Broken) => error::refusal(StatusCode::BAD_REQUEST, "invalid_request", "the body broke off"),
+/// The limit in bytes, and who counts those beyond it.
+#[derive(Clone)]
+pub struct BodyLimit {
+    bytes: usize,
+    metrics: Arc<Metrics>,
+}
+
+impl BodyLimit {
+    /// Bodies up to `bytes` pass.
+    pub fn new(bytes: usize, metrics: Arc<Metrics>) -> Self {
+        BodyLimit { bytes, metrics }
     }
+}
+
+/// The layer.
+pub async fn layer(State(limit): State<BodyLimit>, request: Request, next: Next) -> Response {
+    let (parts, body) = request.into_parts();
+    let unread = match read(body, limit.bytes).await {
+        Ok(bytes) => return next.run(Request::from_parts(parts, Body::from(bytes))).await,
+        Err(unread) => unread,
+    };
+    let (status, kind, message) = match unread {
+        Unread::TooLarge => {
+            let message = format!("the body is larger than {} bytes", limit.bytes);
+            (StatusCode::PAYLOAD_TOO_LARGE, "request_too_large", message)
+        }
+        Unread::Slow => (StatusCode::REQUEST_TIMEOUT, "timeout", "the body did not arrive in time".to_owned()),
+        Unread::Broken => (StatusCode::BAD_REQUEST, "invalid_request", "the body broke off".to_owned()),
+    };
+    limit.metrics.rejected(kind);
+    error::refusal(status, kind, &message)
 }
 
 enum Unread {

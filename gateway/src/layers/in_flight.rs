@@ -13,21 +13,26 @@ use http::{HeaderValue, StatusCode, header};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::api::openai_chat::error;
+use crate::metrics::Metrics;
 
 /// The places there are.
 #[derive(Clone)]
-pub struct InFlight(Arc<Semaphore>);
+pub struct InFlight {
+    places: Arc<Semaphore>,
+    metrics: Arc<Metrics>,
+}
 
 impl InFlight {
     /// This many places.
-    pub fn new(limit: usize) -> Self {
-        InFlight(Arc::new(Semaphore::new(limit.min(Semaphore::MAX_PERMITS))))
+    pub fn new(limit: usize, metrics: Arc<Metrics>) -> Self {
+        InFlight { places: Arc::new(Semaphore::new(limit.min(Semaphore::MAX_PERMITS))), metrics }
     }
 }
 
 /// The layer.
-pub async fn layer(State(places): State<InFlight>, request: Request, next: Next) -> Response {
-    let Ok(place) = Arc::clone(&places.0).try_acquire_owned() else {
+pub async fn layer(State(here): State<InFlight>, request: Request, next: Next) -> Response {
+    let Ok(place) = Arc::clone(&here.places).try_acquire_owned() else {
+        here.metrics.rejected("overloaded");
         let mut full = error::refusal(StatusCode::SERVICE_UNAVAILABLE, "overloaded", "too many requests in work; try again");
         full.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
         return full;

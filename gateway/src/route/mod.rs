@@ -70,6 +70,7 @@ impl Router {
     ///
     /// # Errors
     /// The model is unknown.
+    #[expect(clippy::result_large_err, reason = "made once a request, and only to be rendered")]
     pub fn plan(&self, request: Arc<ChatRequest>) -> Result<Planned, Refusal> {
         let plan = plan::plan(&self.backends, &self.facts, &self.policy, &request).map_err(|error| {
             self.metrics.rejected(error.kind());
