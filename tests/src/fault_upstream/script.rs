@@ -40,7 +40,10 @@ pub(super) enum Piece {
 pub(super) fn write(fault: Fault, request: &Value) -> Option<Script> {
     Some(match fault {
         Fault::Silent => return None,
-        Fault::Status(status) => refusal(status, "the upstream refuses", "refused_on_command"),
+        // Real upstreams quote what they were sent; the gateway must not pass that on to its log.
+        Fault::Status(status) => {
+            refusal(status, &format!("refused: {}", text(request, Fault::Echo)), "refused_on_command")
+        }
         Fault::Overflow => {
             refusal(400, "This model's maximum context length is 64 tokens. However, your messages resulted in 4711 tokens.", "context_length_exceeded")
         }

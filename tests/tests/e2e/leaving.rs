@@ -1,0 +1,91 @@
+//! A caller leaves. Its work stops at once on both sides of the gateway, and it is counted like everybody else.
+
+use anyhow::{Context, Result};
+use futures::StreamExt;
+use serde_json::json;
+use weir_tests::asking::{ask, client, metrics_until, question, with};
+use weir_tests::binary::Weir;
+use weir_tests::fault_upstream::{Ending, FaultUpstream};
+use weir_tests::wait::until;
+
+use crate::{backend, embedded};
+
+fn story(model: &str) -> String {
+    with(question(model, "Tell me a story."), json!({"stream": true})).to_string()
+}
+
+/// A backend that is never given up on.
+fn patient(url: &str) -> String {
+    backend("cloud", url).replace("= 2000", "= 600000")
+}
+
+#[tokio::test]
+async fn after_the_first_piece_the_upstream_is_let_go() -> Result<()> {
+    let upstream = FaultUpstream::start().await?;
+    let weir = Weir::start(&patient(&upstream.base_url("hang")))?;
+    let response = client()?.post(weir.url("/v1/chat/completions")).body(story("cloud")).send().await?;
+    let mut pieces = response.bytes_stream();
+    pieces.next().await.context("a first piece")??;
+    drop(pieces);
+    assert_eq!(upstream.ended(0).await?.ending, Ending::ClosedByCaller);
+    metrics_until(&weir, "the caller's leaving is counted", |page| {
+        page.sum("weir_in_flight", &[]) == 0.0
+            && page.sum("weir_requests_total", &[("outcome", "cancelled"), ("backend", "cloud")]) == 1.0
+    })
+    .await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn before_the_first_piece_too() -> Result<()> {
+    for (fault, stream) in [("silent", true), ("silent", false), ("silent-after-headers", true)] {
+        let upstream = FaultUpstream::start().await?;
+        let weir = Weir::start(&patient(&upstream.base_url(fault)))?;
+        let body = with(question("cloud", "Tell me a story."), json!({"stream": stream}));
+        let request = client()?.post(weir.url("/v1/chat/completions")).body(body.to_string()).send();
+        let waiting = tokio::spawn(request);
+        until("the upstream was asked", || async { (!upstream.seen().is_empty()).then_some(()) }).await?;
+        waiting.abort();
+        assert_eq!(upstream.ended(0).await?.ending, Ending::ClosedByCaller, "{fault}, stream {stream}");
+        metrics_until(&weir, "nothing is left", |page| {
+            page.sum("weir_in_flight", &[]) == 0.0 && page.sum("weir_requests_total", &[("outcome", "cancelled")]) == 1.0
+        })
+        .await?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn built_in_engines_stop_and_serve_the_next() -> Result<()> {
+    let weir = embedded()?;
+    for (count, model) in (1_u8..).zip(["diffusion", "ar"]) {
+        let response = client()?.post(weir.url("/v1/chat/completions")).body(story(model)).send().await?;
+        drop(response);
+        metrics_until(&weir, "nothing is left", |page| {
+            page.sum("weir_in_flight", &[]) == 0.0 && page.sum("weir_requests_total", &[]) == f64::from(2 * count - 1)
+        })
+        .await?;
+        let next = ask(&weir, &with(question(model, "Sort these words: tea, fox"), json!({"max_tokens": 16}))).await?;
+        assert_eq!(next.status, 200, "{}", next.text);
+        metrics_until(&weir, "the next is counted", |page| page.sum("weir_requests_total", &[]) == f64::from(2 * count))
+            .await?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_full_house_refuses_at_once_and_recovers() -> Result<()> {
+    let upstream = FaultUpstream::start().await?;
+    let config = format!("[server]\nmax_in_flight = 1\n{}", patient(&upstream.base_url("silent")));
+    let weir = Weir::start(&config)?;
+    let waiting = tokio::spawn(client()?.post(weir.url("/v1/chat/completions")).body(story("cloud")).send());
+    until("the first is at work", || async { (!upstream.seen().is_empty()).then_some(()) }).await?;
+    let second = ask(&weir, &question("ar", "hello")).await?;
+    assert_eq!((second.status, second.header("retry-after")), (503, "1"), "{}", second.text);
+    waiting.abort();
+    let served = || async {
+        let reply = ask(&weir, &with(question("ar", "hello"), json!({"max_tokens": 4}))).await.ok()?;
+        (reply.status == 200).then_some(())
+    };
+    until("there is room again", served).await
+}

@@ -1,0 +1,31 @@
+//! The real `weir` over real sockets on loopback, as a client, an upstream and an operator meet it. Slow compared with
+//! unit tests, so only what needs the whole belongs here: no test of a single function, and none that knows the inside.
+//!
+//! One program for all of them: linking is most of the cost.
+
+mod bad_input;
+mod faults;
+mod hostile_models;
+mod leaving;
+mod main_path;
+mod openclaw;
+mod operator;
+mod secrets;
+mod streaming;
+mod tool_calls;
+
+use anyhow::Result;
+use weir_tests::binary::Weir;
+
+/// A backend at this base URL, patient enough for a busy machine and impatient enough for a test.
+fn backend(name: &str, base_url: &str) -> String {
+    format!(
+        "[[backend]]\nname = \"{name}\"\nbase_url = \"{base_url}\"\nmodel = \"{name}-model\"\n\
+         first_content_timeout_ms = 2000\nidle_timeout_ms = 2000\n\n"
+    )
+}
+
+/// A gateway with the embedded models only.
+fn embedded() -> Result<Weir> {
+    Weir::start("")
+}

@@ -1,0 +1,113 @@
+//! What an operator meets: `weir check`, mistakes in the config, counters that add up, a stop that is no crash.
+
+use anyhow::Result;
+use serde_json::json;
+use weir_tests::asking::{ask, get, metrics_until, post, question, with};
+use weir_tests::binary::{Weir, run};
+use weir_tests::fault_upstream::FaultUpstream;
+
+use crate::{backend, embedded};
+
+/// Runs `weir COMMAND --config` with this config: exit code, standard output, standard error.
+fn weir(command: &str, config: &str) -> Result<(Option<i32>, String, String)> {
+    let folder = tempfile::tempdir()?;
+    let file = folder.path().join("weir.toml");
+    std::fs::write(&file, config)?;
+    let output = run(folder.path(), &[command, "--config", &file.display().to_string()])?;
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    Ok((output.status.code(), text(&output.stdout), text(&output.stderr)))
+}
+
+#[test]
+fn check_says_what_would_run() -> Result<()> {
+    let (code, out, err) = weir("check", &backend("cloud", "http://127.0.0.1:9/v1"))?;
+    assert_eq!(code, Some(0), "{err}");
+    for word in ["diffusion", "ar", "cloud", "cloud-model"] {
+        assert!(out.contains(word), "{word}: {out}");
+    }
+    Ok(())
+}
+
+#[test]
+fn mistakes_are_explained_with_the_nearest_key() -> Result<()> {
+    for (config, words) in [
+        ("[server]\nlistn = \"127.0.0.1:0\"\n", vec!["listn", "listen"]),
+        ("[engine.difusion]\nenabled = true\n", vec!["difusion", "diffusion"]),
+        ("[engine.diffusion]\ntreshold = 0.5\n", vec!["treshold", "threshold"]),
+        ("[engine.diffusion]\nthreshold = 7\n", vec!["threshold"]),
+        ("[server]\nlisten = \"nowhere\"\n", vec!["listen"]),
+        ("[server\n", vec!["weir.toml"]),
+        ("[policy]\nfile = \"missing.toml\"\n", vec!["missing.toml"]),
+        ("[[backend]]\nname = \"x\"\n", vec!["base_url"]),
+        ("[[backend]]\nname = \"x\"\nbase_url = \"ftp://127.0.0.1\"\nmodel = \"m\"\n", vec!["base_url"]),
+    ] {
+        for command in ["check", "serve"] {
+            let (code, _, err) = weir(command, config)?;
+            assert_eq!(code, Some(1), "{command}: {config}: {err}");
+            for word in &words {
+                assert!(err.contains(word), "{command}: {config}: no `{word}` in {err}");
+            }
+            assert!(!err.contains("panick"), "{err}");
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn a_policy_that_names_nobody_is_refused_with_its_place() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let policy = folder.path().join("rules.toml");
+    std::fs::write(&policy, "[[rule]]\nname = \"a\"\nroute = \"ar\"\nreason = \"r\"\nattempts = [{ backend = \"clod\" }]\n")?;
+    let config = format!("[policy]\nfile = {:?}\n{}", policy.display().to_string(), backend("cloud", "http://127.0.0.1:9/v1"));
+    let (code, _, err) = weir("check", &config)?;
+    assert_eq!(code, Some(1), "{err}");
+    for word in ["rules.toml", "clod", "cloud"] {
+        assert!(err.contains(word), "{word}: {err}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn requests_in_are_outcomes_out() -> Result<()> {
+    let upstream = FaultUpstream::start().await?;
+    let urls = ["fine", "500", "cut-600"].map(|fault| upstream.base_url(fault));
+    let weir = Weir::start(&format!("{}{}{}", backend("a", &urls[0]), backend("b", &urls[1]), backend("c", &urls[2])))?;
+    let mut sent = 0.0;
+    for stream in [true, false] {
+        for model in ["a", "b", "c", "ar", "diffusion", "auto", "nobody"] {
+            ask(&weir, &with(question(model, "Sort these words: tea, fox"), json!({"stream": stream, "max_tokens": 16}))).await?;
+            sent += 1.0;
+        }
+        post(&weir, "{").await?;
+        sent += 1.0;
+    }
+    let page = metrics_until(&weir, "all are counted", |page| page.sum("weir_requests_total", &[]) >= sent).await?;
+    assert_eq!(page.sum("weir_requests_total", &[]), sent, "each once");
+    assert_eq!(page.sum("weir_in_flight", &[]), 0.0);
+    let finished = page.sum("weir_requests_total", &[("outcome", "finished")]);
+    assert!(finished >= 8.0 && finished < sent, "{finished} of {sent}");
+    assert!(page.sum("weir_tokens_total", &[("direction", "output"), ("backend", "diffusion")]) > 0.0);
+    assert!(page.sum("weir_denoise_steps_total", &[]) > 0.0);
+    assert!(page.sum("weir_tokens_per_forward_count", &[]) > 0.0);
+    for name in ["gen_ai_server_time_to_first_token_seconds_count", "gen_ai_server_request_duration_seconds_count", "weir_queue_depth"] {
+        assert!(page.has(name), "{name}");
+    }
+    assert_eq!(page.sum("weir_queue_depth", &[]), 0.0);
+    Ok(())
+}
+
+#[tokio::test]
+async fn environment_and_flags_win_over_the_file() -> Result<()> {
+    let limit = [("WEIR_SERVER__MAX_BODY_BYTES", "1024")];
+    let weir = Weir::start_with("[server]\nmax_body_bytes = 1048576\nlisten = \"127.0.0.1:1\"\n", &limit)?;
+    assert_eq!(post(&weir, vec![b' '; 2048]).await?.status, 413);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_stop_is_clean() -> Result<()> {
+    let weir = embedded()?;
+    assert_eq!(get(&weir, "/readyz").await?.status, 200);
+    assert_eq!(weir.terminate()?, Some(0));
+    Ok(())
+}
