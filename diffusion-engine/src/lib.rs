@@ -15,6 +15,10 @@ mod model;
 pub mod options;
 mod schedule;
 
+#[cfg(test)]
+#[path = "../tests/suite/support.rs"]
+mod test_files;
+
 pub use engine::Engine;
 pub use error::LoadError;
 pub use generation::{Generation, GenerationEvent};

@@ -96,7 +96,7 @@ pub struct ModelInfo {
     pub kind: EngineKind,
     /// `model_type` of its config.
     pub architecture: String,
-    /// Weights, counted.
+    /// Weights, counted; routing biases included.
     pub parameters: u64,
     /// Most tokens of prompt and answer together.
     pub context: u32,

@@ -83,3 +83,80 @@ fn overlap(text: &str, stop: &str) -> usize {
     let fits = |length: &usize| stop.is_char_boundary(*length) && text.ends_with(&stop[..*length]);
     (1..stop.len()).rev().find(fits).unwrap_or(0)
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::config::ModelConfig;
+    use super::super::source::{Bytes, Named};
+    use super::*;
+    use crate::test_files;
+
+    fn tokenizer() -> TextTokenizer {
+        let named = |value: serde_json::Value| Named {
+            name: "test".into(),
+            bytes: Bytes::Owned(value.to_string().into_bytes()),
+        };
+        let config = ModelConfig::parse(&named(test_files::config_json("llada2_moe"))).expect("config");
+        TextTokenizer::parse(&named(test_files::tokenizer_json()), &config).expect("tokenizer")
+    }
+
+    /// All pieces of the stream and whether it was stopped.
+    fn run(ids: &[u32], stops: &[String], tokenizer: &TextTokenizer) -> (Vec<String>, bool) {
+        let mut stream = TextStream::new(stops);
+        let mut pieces = Vec::new();
+        for id in ids {
+            let progress = stream.push(*id, tokenizer);
+            pieces.push(progress.text);
+            if progress.stopped {
+                return (pieces, true);
+            }
+        }
+        let last = stream.finish(tokenizer);
+        pieces.push(last.text);
+        (pieces, last.stopped)
+    }
+
+    #[test]
+    fn a_code_point_waits_for_its_last_byte() {
+        let tokenizer = tokenizer();
+        let ids: Vec<u32> = "a😀é".bytes().map(u32::from).collect();
+        let (pieces, _) = run(&ids, &[], &tokenizer);
+        assert_eq!(pieces, ["a", "", "", "", "😀", "", "é", ""]);
+        let (cut, _) = run(&ids[..3], &[], &tokenizer);
+        assert_eq!(cut.concat(), "a\u{FFFD}");
+    }
+
+    #[test]
+    fn what_may_begin_a_stop_text_waits() {
+        let tokenizer = tokenizer();
+        let ids: Vec<u32> = "ab-x-->c".bytes().map(u32::from).collect();
+        let (pieces, stopped) = run(&ids, &["-->".into(), String::new()], &tokenizer);
+        assert_eq!((pieces.concat().as_str(), stopped), ("ab-x", true));
+        assert_eq!(pieces[2], "", "a minus may begin the arrow");
+        let (pieces, stopped) = run(&ids[..6], &["-->".into()], &tokenizer);
+        assert_eq!((pieces.concat().as_str(), stopped), ("ab-x--", false));
+    }
+
+    proptest! {
+        #[test]
+        fn the_pieces_are_the_whole(ids in proptest::collection::vec(0u32..267, 0..40)) {
+            let tokenizer = tokenizer();
+            prop_assert_eq!(run(&ids, &[], &tokenizer).0.concat(), tokenizer.decode(&ids));
+        }
+
+        #[test]
+        fn stops_cut_at_the_first(ids in proptest::collection::vec(97u32..100, 0..30), stops in proptest::collection::vec("[a-c]{1,4}", 1..3)) {
+            let tokenizer = tokenizer();
+            let whole = tokenizer.decode(&ids);
+            let (pieces, stopped) = run(&ids, &stops, &tokenizer);
+            // The stop text that is complete first wins; of those that end together the one that starts first.
+            let ends = stops.iter().filter_map(|stop| whole.find(stop.as_str()).map(|at| (at + stop.len(), at)));
+            match ends.min() {
+                Some((_, at)) => prop_assert_eq!((pieces.concat(), stopped), (whole[..at].to_owned(), true)),
+                None => prop_assert_eq!((pieces.concat(), stopped), (whole, false)),
+            }
+        }
+    }
+}

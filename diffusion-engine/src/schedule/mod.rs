@@ -6,6 +6,8 @@ pub(crate) mod answer;
 pub(crate) mod lane;
 pub(crate) mod queue;
 pub(crate) mod runner;
+#[cfg(test)]
+mod tests;
 
 use weir_kernels::Kernels;
 use weir_protocol::EngineError;

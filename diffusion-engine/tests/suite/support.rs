@@ -119,3 +119,10 @@ pub(crate) fn write_model(dir: &Path, model_type: &str) {
     write("tokenizer_config.json", &tokenizer_config_json());
     std::fs::copy(golden().join("model.safetensors"), dir.join("model.safetensors")).expect("writable");
 }
+
+/// The tiny model as files in a temporary folder.
+pub(crate) fn tiny_model(model_type: &str) -> tempfile::TempDir {
+    let dir = tempfile::tempdir().expect("temporary folder");
+    write_model(dir.path(), model_type);
+    dir
+}

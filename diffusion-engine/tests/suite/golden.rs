@@ -1,12 +1,12 @@
 //! The forward against the reference implementation's logits: shared/golden/tiny-llada2.
 
-mod support;
-
 use std::path::Path;
 
 use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, TensorView};
 use weir_diffusion_engine::{logits_file, logits_for};
+
+use crate::support;
 
 const VOCAB: usize = 320;
 const TOLERANCE: f32 = 2e-4;

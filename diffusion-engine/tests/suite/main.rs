@@ -1,0 +1,8 @@
+//! The engine through its public face, on real files.
+
+mod answers;
+mod golden;
+mod hostile_files;
+mod nano;
+mod reference_decoders;
+mod support;

@@ -1,0 +1,71 @@
+//! The embedded models themselves: they load, answer held-out prompts with the right structure, and their steps take
+//! as long as printed. How often they are right is measured by `cargo xtask bench`.
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use serde_json::Value;
+use weir_diffusion_engine::{Engine, EngineKind, EngineOptions, ModelFiles};
+use weir_protocol::{ChatRequest, DecodeMode, FinishReason, Message, Role, Tool};
+
+use crate::answers::whole;
+
+fn nano() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/nano")
+}
+
+fn load(name: &str) -> Engine {
+    Engine::load(ModelFiles::Dir(nano().join(name)), EngineOptions::default()).expect("the nano model loads")
+}
+
+/// Every `step`-th held-out prompt as a request.
+fn held_out(step: usize) -> Vec<ChatRequest> {
+    let text = std::fs::read_to_string(nano().join("heldout.jsonl")).expect("held-out prompts");
+    let lines = text.lines().step_by(step);
+    lines
+        .map(|line| {
+            let entry: Value = serde_json::from_str(line).expect("JSON");
+            let messages = entry["messages"].as_array().expect("messages").iter().map(|message| {
+                let role: Role = serde_json::from_value(message["role"].clone()).expect("role");
+                Message::text(role, message["content"].as_str().expect("text"))
+            });
+            let tools = entry["tools"].as_array().into_iter().flatten().map(|tool| Tool {
+                name: tool["function"]["name"].as_str().expect("name").to_owned(),
+                description: tool["function"]["description"].as_str().map(str::to_owned),
+                parameters: tool["function"]["parameters"].clone(),
+            });
+            ChatRequest {
+                messages: messages.collect(),
+                tools: tools.collect(),
+                max_tokens: Some(96),
+                ..ChatRequest::default()
+            }
+        })
+        .collect()
+}
+
+#[test]
+fn both_models_answer_held_out_prompts() {
+    for (name, kind) in [("diffusion", EngineKind::Diffusion), ("ar", EngineKind::Autoregressive)] {
+        let engine = load(name);
+        assert_eq!(engine.info().kind, kind);
+        assert!(engine.info().weights_bytes <= 8 << 20, "{} bytes", engine.info().weights_bytes);
+        let (mut tokens, mut steps, started) = (0, 0, Instant::now());
+        for mut request in held_out(50) {
+            request.diffusion.mode = Some(DecodeMode::Speed);
+            let answer = whole(engine.generate(&request).expect("accepted"));
+            assert!(!answer.text.contains("<|") && !answer.text.contains("<role>"), "a control token came out as text");
+            assert!(answer.usage.completion_tokens >= 1);
+            assert!(answer.reason == FinishReason::Stop || answer.usage.completion_tokens == 96);
+            tokens += answer.usage.completion_tokens;
+            steps += answer.usage.diffusion.map_or(answer.usage.completion_tokens, |stats| stats.steps.into());
+        }
+        let seconds = started.elapsed().as_secs_f64();
+        let kernels = engine.info().kernels;
+        println!(
+            "{name} ({kernels}): {tokens} tokens, {steps} steps in {seconds:.2} s, {:.0} us a step, {:.2} tokens a step",
+            seconds * 1e6 / steps as f64,
+            tokens as f64 / steps as f64
+        );
+    }
+}

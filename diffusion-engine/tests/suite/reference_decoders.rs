@@ -1,0 +1,148 @@
+//! The engine's answers against the papers' loops written out plainly over whole-window forwards without a cache.
+
+use tokenizers::Tokenizer;
+use weir_diffusion_engine::{DecoderKind, EngineOptions, logits_for};
+use weir_protocol::FinishReason;
+
+use crate::answers::{Whole, engine, lively, request, whole};
+use crate::support::{self, FIRST_SPECIAL};
+
+const VOCAB: usize = 320;
+const BLOCK: usize = 32;
+const EOS: u32 = FIRST_SPECIAL + 1;
+const MASK: u32 = FIRST_SPECIAL + 2;
+const ROLE_END: u32 = FIRST_SPECIAL + 3;
+
+fn is_end(token: u32) -> bool {
+    token == EOS || token == ROLE_END
+}
+
+/// Argmax and its probability for each of the last block's positions, the mask left out.
+fn candidates(dir: &std::path::Path, window: &[u32], from: usize) -> Vec<(u32, f64)> {
+    let logits = logits_for(dir, window, BLOCK, false).expect("forward");
+    logits
+        .chunks(VOCAB)
+        .skip(from)
+        .map(|row| {
+            let allowed = || (0..VOCAB).filter(|token| *token != MASK as usize);
+            let best = allowed().fold(0, |best, token| if row[token] > row[best] { token } else { best });
+            let sum: f64 = allowed().map(|token| (f64::from(row[token]) - f64::from(row[best])).exp()).sum();
+            (best as u32, 1.0 / sum)
+        })
+        .collect()
+}
+
+/// Facts §2.1 and §2.2: the tokens generated, trimmed at the first end token, and the number of forwards.
+fn reference(dir: &std::path::Path, prompt: &[u32], length: usize, options: &EngineOptions) -> (Vec<u32>, u32) {
+    let defaults = &options.defaults;
+    let (threshold, editing) = (f64::from(defaults.threshold), f64::from(defaults.editing_threshold));
+    let blocks = (prompt.len() + length).div_ceil(BLOCK);
+    let mut x = prompt.to_vec();
+    x.resize(blocks * BLOCK, MASK);
+    let mut forwards = 0;
+    for block in prompt.len() / BLOCK..blocks {
+        let (from, to) = (block * BLOCK, (block + 1) * BLOCK);
+        let mut post = 0;
+        loop {
+            let active: Vec<usize> = (from..to).filter(|i| x[*i] == MASK).collect();
+            if active.is_empty() {
+                post += 1;
+                if defaults.decoder == DecoderKind::Threshold || post > defaults.max_post_steps {
+                    break;
+                }
+            }
+            let proposed = candidates(dir, &x[..to], from);
+            forwards += 1;
+            let mut write: Vec<usize> = active.iter().copied().filter(|i| proposed[i - from].1 > threshold).collect();
+            if write.is_empty() && !active.is_empty() {
+                let best = active
+                    .iter()
+                    .copied()
+                    .reduce(|a, b| if proposed[b - from].1 > proposed[a - from].1 { b } else { a });
+                write.extend(best);
+            }
+            let mut edits = Vec::new();
+            if defaults.decoder == DecoderKind::Joint {
+                edits.extend((from.max(prompt.len())..to).filter(|i| {
+                    let (token, probability) = proposed[i - from];
+                    x[*i] != MASK && x[*i] != token && probability > editing
+                }));
+            }
+            for i in write.iter().chain(&edits) {
+                x[*i] = proposed[i - from].0;
+            }
+            if active.is_empty() && edits.is_empty() {
+                break;
+            }
+        }
+        if x[prompt.len()..to].iter().any(|token| is_end(*token)) {
+            break;
+        }
+    }
+    let mut generated = x[prompt.len()..prompt.len() + length].to_vec();
+    if let Some(end) = generated.iter().position(|token| is_end(*token)) {
+        generated.truncate(end + 1);
+    }
+    (generated, forwards)
+}
+
+fn check(user: &str, length: u32, decoder: DecoderKind) -> Whole {
+    let dir = support::tiny_model("llada2_moe");
+    let options = lively(decoder);
+    let tokenizer: Tokenizer = support::tokenizer_json().to_string().parse().expect("tokenizer");
+    let rendered = format!(
+        "<role>SYSTEM</role>detailed thinking off<|role_end|><role>HUMAN</role>{user}<|role_end|><role>ASSISTANT</role>"
+    );
+    let prompt = tokenizer.encode(rendered, false).expect("encodes");
+    let (tokens, forwards) = reference(dir.path(), prompt.get_ids(), length as usize, &options);
+    let answer = whole(engine("llada2_moe", options).generate(&request(user, length)).expect("accepted"));
+    let what = format!("{decoder:?} {user} {length}");
+    assert_eq!(answer.text, tokenizer.decode(&tokens, true).expect("decodes"), "{what}");
+    assert_eq!(answer.usage.completion_tokens, tokens.len() as u64, "{what}");
+    let ended = tokens.last().is_some_and(|token| is_end(*token));
+    assert_eq!(answer.reason, if ended { FinishReason::Stop } else { FinishReason::Length }, "{what}");
+    let steps = answer.usage.diffusion.as_ref().expect("diffusion").steps;
+    match decoder {
+        // A finished block is committed by the next block's first forward, and nothing after the end is computed.
+        DecoderKind::Threshold => assert!(steps <= forwards, "{what}: {steps} steps, reference {forwards}"),
+        DecoderKind::Joint => assert_eq!(steps, forwards, "{what}"),
+    }
+    answer
+}
+
+#[test]
+fn threshold_equals_the_report() {
+    for (user, length) in [("hello", 70), ("a somewhat longer question", 33), ("hi", 1)] {
+        check(user, length, DecoderKind::Threshold);
+    }
+}
+
+#[test]
+fn joint_equals_the_report() {
+    let mut edits = 0;
+    for (user, length) in [("hello", 70), ("a somewhat longer question", 33), ("hi", 5)] {
+        edits += check(user, length, DecoderKind::Joint).usage.diffusion.expect("diffusion").edits;
+    }
+    assert!(edits > 0, "no edit happened: the thresholds do not exercise the decoder");
+}
+
+#[test]
+fn autoregressive_equals_whole_window_greedy() {
+    let dir = support::tiny_model("bailing_moe_v2");
+    let tokenizer: Tokenizer = support::tokenizer_json().to_string().parse().expect("tokenizer");
+    let user = "hello ".repeat(20);
+    let rendered = format!(
+        "<role>SYSTEM</role>detailed thinking off<|role_end|><role>HUMAN</role>{user}<|role_end|><role>ASSISTANT</role>"
+    );
+    let mut window = tokenizer.encode(rendered, false).expect("encodes").get_ids().to_vec();
+    let prompt = window.len();
+    assert!(prompt > 64, "the prompt must take more than one chunk");
+    while window.len() < prompt + 30 && !window[prompt..].last().is_some_and(|token| is_end(*token)) {
+        let next = candidates(dir.path(), &window, window.len() - 1);
+        window.push(next[0].0);
+    }
+    let answer =
+        whole(engine("bailing_moe_v2", EngineOptions::default()).generate(&request(&user, 30)).expect("accepted"));
+    assert_eq!(answer.text, tokenizer.decode(&window[prompt..], true).expect("decodes"));
+    assert_eq!(answer.usage.completion_tokens as usize, window.len() - prompt);
+}
