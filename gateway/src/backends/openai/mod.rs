@@ -16,7 +16,7 @@ use std::sync::Arc;
 use futures::stream;
 use http::header::{ACCEPT, CONTENT_TYPE};
 use reqwest::redirect::Policy;
-use reqwest::{Client, RequestBuilder, Response};
+use reqwest::{Client, ClientBuilder, RequestBuilder, Response};
 use tower::service_fn;
 use weir_protocol::{EngineError, Event, TimeoutPhase};
 
@@ -34,14 +34,19 @@ struct Upstream {
     url: String,
 }
 
+/// Where every HTTP client of this process starts.
+pub(crate) fn http_client() -> ClientBuilder {
+    // The client panics without a provider. That one is already installed, by whoever came first, is as good.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    Client::builder()
+}
+
 /// A backend over this upstream. Opens no connection yet.
 ///
 /// # Errors
 /// The client cannot be set up, for example because the system's root certificates cannot be read.
 pub fn service(settings: BackendSettings) -> Result<BackendService, reqwest::Error> {
-    // The client panics without a provider. That one is already installed, by whoever came first, is as good.
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    let client = Client::builder()
+    let client = http_client()
         .connect_timeout(settings.connect_timeout)
         .redirect(Policy::none())
         .tcp_nodelay(true)

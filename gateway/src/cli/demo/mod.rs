@@ -14,6 +14,7 @@ use anyhow::{Context, Result, bail};
 use self::ask::ask;
 use self::questions::questions;
 use self::screen::{Row, Screen};
+use crate::backends::openai::http_client;
 use crate::cli::serve;
 use crate::config::{Inputs, Settings};
 
@@ -36,7 +37,7 @@ async fn run(settings: Settings, keep_serving: bool) -> Result<()> {
     let started = Instant::now();
     let running = serve::start(settings).await.context("the gateway did not start")?;
     let base = format!("http://{}", running.addr());
-    let client = reqwest::Client::builder().no_proxy().build().context("the HTTP client did not start")?;
+    let client = http_client().no_proxy().build().context("the HTTP client did not start")?;
     let mut screen = Screen::new();
     let ready = started.elapsed().as_millis();
     screen.heading(&format!("Weir answers at {base} with its embedded models (ready after {ready} ms)"));
