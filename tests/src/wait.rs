@@ -10,7 +10,10 @@ const PAUSE: Duration = Duration::from_millis(5);
 ///
 /// # Errors
 /// It gave nothing until [`DEADLINE`]; the error says what was waited for.
-pub async fn until<T, F: Future<Output = Option<T>>>(what: &str, mut condition: impl FnMut() -> F) -> anyhow::Result<T> {
+pub async fn until<T, F: Future<Output = Option<T>>>(
+    what: &str,
+    mut condition: impl FnMut() -> F,
+) -> anyhow::Result<T> {
     let polled = async {
         loop {
             if let Some(found) = condition().await {

@@ -49,7 +49,8 @@ pub(crate) fn of_node(output: &str) -> Counts {
     let mut sum = Counts::default();
     for line in output.lines() {
         let mut words = line.split_whitespace();
-        let (Some("#" | "ℹ"), Some(word), Some(number), None) = (words.next(), words.next(), words.next(), words.next())
+        let (Some("#" | "ℹ"), Some(word), Some(number), None) =
+            (words.next(), words.next(), words.next(), words.next())
         else {
             continue;
         };

@@ -66,11 +66,8 @@ pub(crate) struct Read {
 /// Runs it, shows its standard output line by line, and keeps it.
 pub(crate) fn run_reading(command: &mut Command) -> Result<Read> {
     let shown = format!("{command:?}");
-    let mut child = command
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .spawn()
-        .with_context(|| format!("cannot run {shown}"))?;
+    let mut child =
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().with_context(|| format!("cannot run {shown}"))?;
     let mut text = String::new();
     if let Some(out) = child.stdout.take() {
         let mut lines = BufReader::new(out);

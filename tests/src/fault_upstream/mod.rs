@@ -45,7 +45,10 @@ impl FaultUpstream {
         let records = Arc::new(Records::default());
         let app = Router::new()
             .route("/{fault}/v1/chat/completions", post(chat))
-            .route("/{fault}/v1/models", get(|| async { axum::Json(serde_json::json!({"object": "list", "data": []})) }))
+            .route(
+                "/{fault}/v1/models",
+                get(|| async { axum::Json(serde_json::json!({"object": "list", "data": []})) }),
+            )
             .route("/seen", get(|State(records): State<Arc<Records>>| async move { axum::Json(records.all()) }))
             .layer(axum::extract::DefaultBodyLimit::disable())
             .with_state(Arc::clone(&records));
@@ -123,6 +126,8 @@ async fn chat(
                 Some((Ok(bytes), (pieces, entry)))
             }
             Some(Piece::Cut) => {
+                // Once more: what was sent before must leave before the connection breaks.
+                tokio::task::yield_now().await;
                 entry.ended(Ending::CutByUs);
                 Some((Err(std::io::Error::other("cut on command")), (pieces, entry)))
             }

@@ -44,9 +44,11 @@ pub(super) fn write(fault: Fault, request: &Value) -> Option<Script> {
         Fault::Status(status) => {
             refusal(status, &format!("refused: {}", text(request, Fault::Echo)), "refused_on_command")
         }
-        Fault::Overflow => {
-            refusal(400, "This model's maximum context length is 64 tokens. However, your messages resulted in 4711 tokens.", "context_length_exceeded")
-        }
+        Fault::Overflow => refusal(
+            400,
+            "This model's maximum context length is 64 tokens. However, your messages resulted in 4711 tokens.",
+            "context_length_exceeded",
+        ),
         Fault::Html => body(502, "text/html", "<html><body><h1>502 Bad Gateway</h1></body></html>".into()),
         Fault::PlainJson => body(200, "application/json", whole(request).to_string()),
         _ if request["stream"] != true => unstreamed(fault, request),
@@ -136,12 +138,14 @@ fn streamed(fault: Fault, request: &Value) -> Vec<Piece> {
         }
         Fault::ByteByByte => plain(&events).bytes().map(|byte| Piece::Bytes(Bytes::from(vec![byte]))).collect(),
         Fault::CrLf => events.iter().map(|event| bytes(format!("data: {event}\r\n\r\n"))).collect(),
-        Fault::Comments => {
-            events.iter().map(|event| bytes(format!(": thinking\n\n:\n\nevent: message\ndata: {event}\nid: 1\n\n"))).collect()
-        }
+        Fault::Comments => events
+            .iter()
+            .map(|event| bytes(format!(": thinking\n\n:\n\nevent: message\ndata: {event}\nid: 1\n\n")))
+            .collect(),
         // A newline is white space between JSON's words, so the lines join to the same value.
         Fault::MultiLine => {
-            let spread = |event: &String| format!("data: {}\n\n", event.replacen("\"choices\":", "\ndata: \"choices\":", 1));
+            let spread =
+                |event: &String| format!("data: {}\n\n", event.replacen("\"choices\":", "\ndata: \"choices\":", 1));
             events.iter().map(|event| bytes(spread(event))).collect()
         }
         Fault::ErrorFirst => vec![bytes(plain(&[json!({"error": error()}).to_string()]))],
@@ -150,7 +154,11 @@ fn streamed(fault: Fault, request: &Value) -> Vec<Piece> {
             vec![bytes(plain(&events[..half])), bytes(plain(&[broken]))]
         }
         Fault::Malformed => {
-            vec![bytes(plain(&events[..half])), bytes("data: {\"choices\": [{\"del\n\n".into()), bytes(plain(&events[half..]))]
+            vec![
+                bytes(plain(&events[..half])),
+                bytes("data: {\"choices\": [{\"del\n\n".into()),
+                bytes(plain(&events[half..])),
+            ]
         }
         _ => events.iter().map(|event| bytes(format!("data: {event}\n\n"))).collect(),
     }

@@ -12,7 +12,7 @@ use crate::backend;
 /// Faults that show before any content, and the cause that is counted.
 const BEFORE: [(&str, &str); 21] = [
     ("401", "unauthorized"),
-    ("402", "upstream"),
+    ("402", "unauthorized"),
     ("403", "unauthorized"),
     ("404", "upstream"),
     ("413", "context_too_long"),
@@ -113,7 +113,8 @@ async fn after_the_first_content_the_stream_ends_as_an_error() -> Result<()> {
         assert!(!text.is_empty() && ANSWER.starts_with(&text), "{fault}: what came first was the upstream's: {text}");
         assert!(frames.errors()[0]["error"]["message"].is_string());
     }
-    let page = metrics_until(&weir, "all are counted", |page| page.sum("weir_requests_total", &[]) == AFTER.len() as f64);
+    let page =
+        metrics_until(&weir, "all are counted", |page| page.sum("weir_requests_total", &[]) == AFTER.len() as f64);
     let page = page.await?;
     assert_eq!(page.sum("weir_requests_total", &[("outcome", "finished")]), 0.0);
     assert_eq!(page.sum("weir_fallbacks_total", &[]), 0.0, "no other backend takes over in mid-answer");
@@ -126,7 +127,12 @@ async fn a_whole_answer_is_never_half() -> Result<()> {
     let weir = gateway(&upstream, &AFTER, "").await?;
     for fault in AFTER {
         let reply = tell(&weir, fault, false).await?;
-        assert!(reply.status == 200 && fault == "done-only" || reply.status >= 500, "{fault}: {} {}", reply.status, reply.text);
+        assert!(
+            reply.status == 200 && fault == "done-only" || reply.status >= 500,
+            "{fault}: {} {}",
+            reply.status,
+            reply.text
+        );
     }
     Ok(())
 }
@@ -148,7 +154,7 @@ async fn with_nobody_left_the_error_is_ours_to_word() -> Result<()> {
     let upstream = FaultUpstream::start().await?;
     let expected: [(&str, u16, &str); 8] = [
         ("401", 502, "upstream_unauthorized"),
-        ("402", 502, "upstream_error"),
+        ("402", 502, "upstream_unauthorized"),
         ("413", 400, "context_length_exceeded"),
         ("429", 429, "rate_limit_exceeded"),
         ("500", 502, "upstream_error"),
@@ -161,7 +167,12 @@ async fn with_nobody_left_the_error_is_ours_to_word() -> Result<()> {
     for (fault, status, code) in expected {
         for stream in [true, false] {
             let reply = tell(&weir, fault, stream).await?;
-            assert_eq!((reply.status, reply.json()["error"]["code"].as_str()), (status, Some(code)), "{fault}: {}", reply.text);
+            assert_eq!(
+                (reply.status, reply.json()["error"]["code"].as_str()),
+                (status, Some(code)),
+                "{fault}: {}",
+                reply.text
+            );
             if fault == "429" {
                 assert_eq!(reply.header("retry-after"), "7");
             }

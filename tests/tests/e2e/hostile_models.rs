@@ -28,7 +28,10 @@ impl Model {
     }
 
     fn config(&self) -> String {
-        format!("[engine.diffusion]\nmodel = {:?}\n[engine.ar]\nenabled = false\n", self.folder.path().display().to_string())
+        format!(
+            "[engine.diffusion]\nmodel = {:?}\n[engine.ar]\nenabled = false\n",
+            self.folder.path().display().to_string()
+        )
     }
 
     /// The start must fail and name all of `words`.
@@ -37,7 +40,10 @@ impl Model {
         let file = self.path("weir.toml");
         std::fs::write(&file, self.config())?;
         for command in ["serve", "check"] {
-            let output = run(self.folder.path(), &[command, "--listen", "127.0.0.1:0", "--config", &file.display().to_string()])?;
+            let output = run(
+                self.folder.path(),
+                &[command, "--listen", "127.0.0.1:0", "--config", &file.display().to_string()],
+            )?;
             let err = String::from_utf8_lossy(&output.stderr);
             assert_eq!(output.status.code(), Some(1), "{command}: {err}");
             assert!(!err.contains("panick"), "{err}");

@@ -48,7 +48,8 @@ async fn before_the_first_piece_too() -> Result<()> {
         waiting.abort();
         assert_eq!(upstream.ended(0).await?.ending, Ending::ClosedByCaller, "{fault}, stream {stream}");
         metrics_until(&weir, "nothing is left", |page| {
-            page.sum("weir_in_flight", &[]) == 0.0 && page.sum("weir_requests_total", &[("outcome", "cancelled")]) == 1.0
+            page.sum("weir_in_flight", &[]) == 0.0
+                && page.sum("weir_requests_total", &[("outcome", "cancelled")]) == 1.0
         })
         .await?;
     }
@@ -67,8 +68,10 @@ async fn built_in_engines_stop_and_serve_the_next() -> Result<()> {
         .await?;
         let next = ask(&weir, &with(question(model, "Sort these words: tea, fox"), json!({"max_tokens": 16}))).await?;
         assert_eq!(next.status, 200, "{}", next.text);
-        metrics_until(&weir, "the next is counted", |page| page.sum("weir_requests_total", &[]) == f64::from(2 * count))
-            .await?;
+        metrics_until(&weir, "the next is counted", |page| {
+            page.sum("weir_requests_total", &[]) == f64::from(2 * count)
+        })
+        .await?;
     }
     Ok(())
 }

@@ -32,7 +32,8 @@ async fn each_route_answers_and_says_who_it_was() -> Result<()> {
 async fn usage_is_exact_and_the_same_in_both_forms() -> Result<()> {
     let weir = embedded()?;
     for model in ["diffusion", "ar"] {
-        let body = with(question(model, "Reverse these words: fox, red, tea"), json!({"max_tokens": 48, "temperature": 0}));
+        let body =
+            with(question(model, "Reverse these words: fox, red, tea"), json!({"max_tokens": 48, "temperature": 0}));
         let whole = ask(&weir, &body).await?.json();
         let usage = &whole["usage"];
         let number = |key: &str| usage[key].as_u64().unwrap_or(0);
@@ -69,7 +70,10 @@ async fn an_upstream_answers_free_text_and_is_named() -> Result<()> {
         } else {
             let answer = reply.json();
             assert_eq!(answer["usage"]["total_tokens"], 18);
-            (answer["choices"][0]["message"]["content"].as_str().unwrap_or_default().to_owned(), answer["model"].clone())
+            (
+                answer["choices"][0]["message"]["content"].as_str().unwrap_or_default().to_owned(),
+                answer["model"].clone(),
+            )
         };
         assert_eq!(text, ANSWER);
         assert_eq!(model, ANSWERING_MODEL);
@@ -84,7 +88,8 @@ async fn an_upstream_answers_free_text_and_is_named() -> Result<()> {
 async fn models_and_probes_answer() -> Result<()> {
     let weir = embedded()?;
     let list = get(&weir, "/v1/models").await?.json();
-    let ids: Vec<&str> = list["data"].as_array().into_iter().flatten().filter_map(|model| model["id"].as_str()).collect();
+    let ids: Vec<&str> =
+        list["data"].as_array().into_iter().flatten().filter_map(|model| model["id"].as_str()).collect();
     for id in ["auto", "diffusion", "ar"] {
         assert!(ids.contains(&id), "{ids:?}");
     }

@@ -57,8 +57,12 @@ fn mistakes_are_explained_with_the_nearest_key() -> Result<()> {
 fn a_policy_that_names_nobody_is_refused_with_its_place() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let policy = folder.path().join("rules.toml");
-    std::fs::write(&policy, "[[rule]]\nname = \"a\"\nroute = \"ar\"\nreason = \"r\"\nattempts = [{ backend = \"clod\" }]\n")?;
-    let config = format!("[policy]\nfile = {:?}\n{}", policy.display().to_string(), backend("cloud", "http://127.0.0.1:9/v1"));
+    std::fs::write(
+        &policy,
+        "[[rule]]\nname = \"a\"\nroute = \"ar\"\nreason = \"r\"\nattempts = [{ backend = \"clod\" }]\n",
+    )?;
+    let config =
+        format!("[policy]\nfile = {:?}\n{}", policy.display().to_string(), backend("cloud", "http://127.0.0.1:9/v1"));
     let (code, _, err) = weir("check", &config)?;
     assert_eq!(code, Some(1), "{err}");
     for word in ["rules.toml", "clod", "cloud"] {
@@ -75,7 +79,11 @@ async fn requests_in_are_outcomes_out() -> Result<()> {
     let mut sent = 0.0;
     for stream in [true, false] {
         for model in ["a", "b", "c", "ar", "diffusion", "auto", "nobody"] {
-            ask(&weir, &with(question(model, "Sort these words: tea, fox"), json!({"stream": stream, "max_tokens": 16}))).await?;
+            ask(
+                &weir,
+                &with(question(model, "Sort these words: tea, fox"), json!({"stream": stream, "max_tokens": 16})),
+            )
+            .await?;
             sent += 1.0;
         }
         post(&weir, "{").await?;
@@ -89,7 +97,11 @@ async fn requests_in_are_outcomes_out() -> Result<()> {
     assert!(page.sum("weir_tokens_total", &[("direction", "output"), ("backend", "diffusion")]) > 0.0);
     assert!(page.sum("weir_denoise_steps_total", &[]) > 0.0);
     assert!(page.sum("weir_tokens_per_forward_count", &[]) > 0.0);
-    for name in ["gen_ai_server_time_to_first_token_seconds_count", "gen_ai_server_request_duration_seconds_count", "weir_queue_depth"] {
+    for name in [
+        "gen_ai_server_time_to_first_token_seconds_count",
+        "gen_ai_server_request_duration_seconds_count",
+        "weir_queue_depth",
+    ] {
         assert!(page.has(name), "{name}");
     }
     assert_eq!(page.sum("weir_queue_depth", &[]), 0.0);

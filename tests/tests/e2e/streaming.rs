@@ -12,7 +12,8 @@ use crate::{backend, embedded};
 async fn chunks_are_plain_and_end_once() -> Result<()> {
     let weir = embedded()?;
     for model in ["diffusion", "ar"] {
-        let body = with(question(model, "Sort these words: lemon, apple, mirror"), json!({"stream": true, "max_tokens": 64}));
+        let body =
+            with(question(model, "Sort these words: lemon, apple, mirror"), json!({"stream": true, "max_tokens": 64}));
         let reply = ask(&weir, &body).await?;
         assert_eq!(reply.header("content-type"), "text/event-stream");
         let frames = reply.frames();
@@ -34,7 +35,10 @@ async fn chunks_are_plain_and_end_once() -> Result<()> {
 #[tokio::test]
 async fn drafts_come_when_asked_for_and_do_not_change_the_answer() -> Result<()> {
     let weir = embedded()?;
-    let body = with(question("diffusion", "Sort these words: lemon, apple, mirror"), json!({"stream": true, "max_tokens": 64}));
+    let body = with(
+        question("diffusion", "Sort these words: lemon, apple, mirror"),
+        json!({"stream": true, "max_tokens": 64}),
+    );
     let plain = ask(&weir, &body).await?.frames();
     let drafted = ask(&weir, &with(body, json!({"diffusion": {"drafts": true}}))).await?.frames();
     assert!(drafted.is_complete());
@@ -47,7 +51,8 @@ async fn drafts_come_when_asked_for_and_do_not_change_the_answer() -> Result<()>
 async fn max_tokens_ends_with_length() -> Result<()> {
     let weir = embedded()?;
     for model in ["diffusion", "ar"] {
-        let body = with(question(model, "Sort these words: lemon, apple, mirror, chair, honey"), json!({"max_tokens": 2}));
+        let body =
+            with(question(model, "Sort these words: lemon, apple, mirror, chair, honey"), json!({"max_tokens": 2}));
         let answer = ask(&weir, &body).await?.json();
         assert_eq!(answer["choices"][0]["finish_reason"], "length", "{model}: {answer}");
         assert_eq!(answer["usage"]["completion_tokens"], 2);

@@ -35,12 +35,13 @@ fn calls(reply: &Reply, streamed: bool) -> Vec<(String, String, String)> {
     let answer = reply.json();
     let calls = answer["choices"][0]["message"]["tool_calls"].as_array().cloned().unwrap_or_default();
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    let function = |call: &Value| (text(&call["id"]), text(&call["function"]["name"]), text(&call["function"]["arguments"]));
+    let function =
+        |call: &Value| (text(&call["id"]), text(&call["function"]["name"]), text(&call["function"]["arguments"]));
     calls.iter().map(function).collect()
 }
 
 #[tokio::test]
-async fn the_embedded_models_turn_off_the_lights() -> Result<()> {
+async fn a_needed_call_comes_out_as_one() -> Result<()> {
     let weir = embedded()?;
     for model in ["auto", "diffusion", "ar"] {
         for stream in [false, true] {
@@ -53,7 +54,8 @@ async fn the_embedded_models_turn_off_the_lights() -> Result<()> {
             assert!(!id.is_empty());
             assert_eq!(name, "set_light", "{model}");
             let arguments: Value = serde_json::from_str(arguments)?;
-            assert_eq!(arguments, json!({"room": "kitchen", "on": false}), "{model}");
+            assert!(arguments["room"].is_string() && arguments["on"].is_boolean(), "{model}: {arguments}");
+            assert_eq!(arguments.as_object().map(|map| map.len()), Some(2), "{model}: {arguments}");
             if stream {
                 let frames = reply.frames();
                 assert!(frames.is_complete());
@@ -64,6 +66,19 @@ async fn the_embedded_models_turn_off_the_lights() -> Result<()> {
                 assert!(choice["message"]["content"].is_null(), "{choice}");
             }
         }
+    }
+    Ok(())
+}
+
+/// The only test that depends on how well the shipped models are trained.
+#[tokio::test]
+async fn the_embedded_models_turn_off_the_kitchen_lights() -> Result<()> {
+    let weir = embedded()?;
+    for model in ["auto", "diffusion", "ar"] {
+        let reply = ask(&weir, &lights(model)).await?;
+        let calls = calls(&reply, false);
+        let arguments: Value = serde_json::from_str(calls.first().map_or("null", |call| &call.2))?;
+        assert_eq!(arguments, json!({"room": "kitchen", "on": false}), "{model}");
     }
     Ok(())
 }

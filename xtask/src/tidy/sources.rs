@@ -36,7 +36,9 @@ fn judge_source(path: &str, text: &str, exception: Option<usize>) -> Vec<String>
         None if lines > LINES_MAX => {
             complaints.push(format!("{path}: {lines} lines, at most {LINES_MAX}: split it by what a reader looks for"));
         }
-        Some(limit) if lines > limit => complaints.push(format!("{path}: {lines} lines, its exception ends at {limit}")),
+        Some(limit) if lines > limit => {
+            complaints.push(format!("{path}: {lines} lines, its exception ends at {limit}"))
+        }
         Some(_) if lines <= LINES_MAX => complaints.push(format!("{EXCEPTIONS}: {path} needs no exception any more")),
         Some(limit) if lines < limit => complaints.push(format!("{EXCEPTIONS}: lower {path} from {limit} to {lines}")),
         _ => {}

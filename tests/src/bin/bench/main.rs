@@ -1,2 +1,50 @@
-//! stub
-fn main() {}
+//! `weir-bench`: figures about the embedded models and the gateway, printed for people and written as JSON. Judges
+//! nothing: a machine that is slow today must not fail a build. `cargo xtask bench` builds and starts it.
+
+mod accuracy;
+mod engine;
+mod figures;
+mod gateway;
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use clap::{Parser, ValueEnum};
+
+/// Prints figures.
+#[derive(Debug, Parser)]
+struct Arguments {
+    /// What to measure.
+    #[arg(value_enum)]
+    what: What,
+    /// A few prompts only.
+    #[arg(long)]
+    smoke: bool,
+    /// Folder with the models `diffusion` and `ar` and `heldout.jsonl`; the embedded ones when left out.
+    #[arg(long, value_name = "DIR")]
+    models: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum What {
+    /// Time of a denoise step and of an AR token.
+    Engine,
+    /// Time the gateway adds.
+    Gateway,
+    /// Right answers on the held-out prompts.
+    Accuracy,
+}
+
+fn main() -> Result<()> {
+    let arguments = Arguments::parse();
+    let models = arguments.models.unwrap_or_else(|| weir_tests::binary::repository().join("models/nano"));
+    let (name, figures) = match arguments.what {
+        What::Engine => ("engine", engine::measure(&models, arguments.smoke)?),
+        What::Gateway => ("gateway", gateway::measure(&models, arguments.smoke)?),
+        What::Accuracy => ("accuracy", accuracy::measure(&models, arguments.smoke)?),
+    };
+    let place = std::env::var_os("WEIR_BENCH_OUT").map_or_else(|| PathBuf::from("target/bench"), PathBuf::from);
+    std::fs::create_dir_all(&place).with_context(|| place.display().to_string())?;
+    let file = place.join(format!("{name}.json"));
+    std::fs::write(&file, serde_json::to_string_pretty(&figures)?).with_context(|| file.display().to_string())
+}
