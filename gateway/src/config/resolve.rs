@@ -134,7 +134,8 @@ impl Checks<'_> {
             let dir = self.layered.base_dir(&path).join(model);
             if model.is_empty() || !dir.join("config.json").is_file() {
                 let help = format!("name a directory in the Hugging Face layout, or `{NANO}`");
-                self.say(&["engine", at, "model"], "no directory with a `config.json`", help);
+                let problem = format!("{} is no directory with a `config.json`", dir.display());
+                self.say(&["engine", at, "model"], problem, help);
                 return None;
             }
             let own_name = dir.file_name().map(|last| last.to_string_lossy().into_owned());
