@@ -72,8 +72,11 @@ impl ConfigArgs {
 /// 0 done, 1 could not, 2 not understood (clap's).
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
-    start_log(cli.log_format);
+    // A server tells what it does; a command that prints an answer speaks up only in trouble.
+    start_log(cli.log_format, if matches!(cli.command, Command::Serve(_)) { "info" } else { "warn" });
     panics::log_place_only();
+    // HTTP clients panic without a TLS provider. One that is already there is as good.
+    let _ = rustls::crypto::ring::default_provider().install_default();
     let done = match cli.command {
         Command::Serve(args) => args.load().map_err(anyhow::Error::from).and_then(serve::command),
         Command::Check(args) => args.load().map_err(anyhow::Error::from).and_then(|settings| check::command(&settings)),
@@ -89,10 +92,11 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn start_log(format: LogFormat) {
+fn start_log(format: LogFormat, level: &str) {
     let filter = tracing_subscriber::EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal());
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(level));
+    let colours = std::io::stderr().is_terminal();
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colours);
     // A second start in one process keeps the first log.
     let _ = match format {
         LogFormat::Text => log.try_init(),
