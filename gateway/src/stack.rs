@@ -44,10 +44,8 @@ pub fn stack(gateway: Arc<Gateway>) -> axum::Router {
         .layer(from_fn_with_state(body_limit, body::layer))
         // axum's own, smaller limit would cut in with a text answer.
         .layer(DefaultBodyLimit::disable());
-    let every = ServiceBuilder::new()
-        .layer(from_fn(request_id::layer))
-        .layer(from_fn(trace::layer))
-        .layer(panics::layer());
+    let every =
+        ServiceBuilder::new().layer(from_fn(request_id::layer)).layer(from_fn(trace::layer)).layer(panics::layer());
 
     axum::Router::new()
         .route("/v1/chat/completions", post(openai_chat::chat))

@@ -102,7 +102,8 @@ impl Registry {
         out.push(ModelEntry { id: "auto".into(), backend: None, context_tokens: largest(None) });
         for role in BackendRole::ALL {
             let name = role.as_str();
-            let window = self.by_name(name).map(|built_in| built_in.facts.context_tokens).or_else(|| largest(Some(role)));
+            let window =
+                self.by_name(name).map(|built_in| built_in.facts.context_tokens).or_else(|| largest(Some(role)));
             let backend = self.by_name(name).map(|built_in| built_in.name.clone());
             out.extend(window.map(|_| ModelEntry { id: name.into(), backend, context_tokens: window }));
         }
@@ -130,7 +131,8 @@ fn start_engine(settings: &EngineSettings) -> Result<Backend, StartError> {
         ModelSource::Nano => embedded::nano(settings.role),
         ModelSource::Dir(dir) => ModelFiles::Dir(dir.clone()),
     };
-    let engine = Engine::load(files, options(settings)).map_err(|source| StartError::Engine { engine: name, source })?;
+    let engine =
+        Engine::load(files, options(settings)).map_err(|source| StartError::Engine { engine: name, source })?;
     let info = engine.info();
     tracing::info!(engine = name, model = %settings.name, parameters = info.parameters, kernels = info.kernels, "engine loaded");
     Ok(Backend {

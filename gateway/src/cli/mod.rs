@@ -1,9 +1,9 @@
 //! The commands of the `weir` binary. Nothing here may be needed by a request.
 
 mod check;
-mod prepare;
 mod demo;
 mod model;
+mod prepare;
 pub mod serve;
 
 use std::io::IsTerminal;

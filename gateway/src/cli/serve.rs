@@ -52,7 +52,8 @@ pub struct Running {
 /// The policy or an engine's file is wrong, or the address cannot be listened on.
 pub async fn start(settings: Settings) -> Result<Running> {
     let server = settings.server.clone();
-    let (policy, backends) = tokio::task::spawn_blocking(move || prepare(&settings)).await.context("loading failed")??;
+    let (policy, backends) =
+        tokio::task::spawn_blocking(move || prepare(&settings)).await.context("loading failed")??;
     let metrics = Arc::new(Metrics::new().context("metrics")?);
     let models = backends.models();
     let router = Router::new(backends, policy, Arc::clone(&metrics));
@@ -62,7 +63,9 @@ pub async fn start(settings: Settings) -> Result<Running> {
     let wanted = gateway.settings.listen;
     let listener = TcpListener::bind(wanted).await.with_context(|| match wanted.port() {
         0 => format!("cannot listen on {wanted}"),
-        port => format!("cannot listen on {wanted}: is port {port} in use? (`--listen` or `server.listen` takes another)"),
+        port => {
+            format!("cannot listen on {wanted}: is port {port} in use? (`--listen` or `server.listen` takes another)")
+        }
     })?;
     let addr = listener.local_addr().context("no local address")?;
     // Small events must not wait for a full packet.

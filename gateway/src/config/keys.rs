@@ -57,7 +57,8 @@ pub(super) fn fit(layered: &Layered) -> Result<Written, Vec<Diagnostic>> {
     if !unknown.is_empty() {
         return Err(unknown);
     }
-    let misfits = |errors: Box<figment::Error>| errors.into_iter().map(|error| misfit(layered, &schema, &error)).collect();
+    let misfits =
+        |errors: Box<figment::Error>| errors.into_iter().map(|error| misfit(layered, &schema, &error)).collect();
     layered.extract::<Written>().map_err(misfits)
 }
 
@@ -101,11 +102,12 @@ fn suggestion(schema: &Schema, path: &[String], siblings: &serde_json::Map<Strin
     }
     let everywhere: Vec<String> = schema.all_keys().iter().map(|keys| keys.join(".")).collect();
     let flat = typed.replace('.', "_");
-    let elsewhere = everywhere.iter().find(|dotted| {
-        dotted.rsplit('.').next() == Some(typed) || dotted.replace('.', "_") == flat
-    });
+    let elsewhere =
+        everywhere.iter().find(|dotted| dotted.rsplit('.').next() == Some(typed) || dotted.replace('.', "_") == flat);
     match elsewhere {
-        Some(dotted) => format!("did you mean `{dotted}` (environment: `WEIR_{}`)?", dotted.replace('.', "__").to_uppercase()),
+        Some(dotted) => {
+            format!("did you mean `{dotted}` (environment: `WEIR_{}`)?", dotted.replace('.', "__").to_uppercase())
+        }
         None => format!("known here: {}", siblings.keys().cloned().collect::<Vec<_>>().join(", ")),
     }
 }

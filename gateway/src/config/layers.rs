@@ -104,7 +104,12 @@ impl Layered {
     }
 
     /// A diagnostic about the value at `path`, named the way its layer names it.
-    pub(super) fn diagnostic(&self, path: &[String], message: impl Into<String>, help: impl Into<String>) -> Diagnostic {
+    pub(super) fn diagnostic(
+        &self,
+        path: &[String],
+        message: impl Into<String>,
+        help: impl Into<String>,
+    ) -> Diagnostic {
         let origin = self.origin(path);
         let key = match origin.as_str() {
             ENVIRONMENT => format!("{ENV_PREFIX}{}", path.join("__").to_uppercase()),

@@ -35,7 +35,11 @@ pub(super) fn resolve(
     let backends = checks.backends(&written.backend);
     let policy = checks.policy(&written.policy.file, default_policy);
     if engines.is_empty() && backends.is_empty() && checks.found.is_empty() {
-        checks.say(&["engine"], "nobody could answer: both engines are off and there is no backend", "add a `[[backend]]`");
+        checks.say(
+            &["engine"],
+            "nobody could answer: both engines are off and there is no backend",
+            "add a `[[backend]]`",
+        );
     }
     match (server, policy) {
         (Some(server), Some(policy)) if checks.found.is_empty() => {
@@ -237,7 +241,9 @@ impl Checks<'_> {
         }
         let value = self.env.iter().find(|(name, _)| name == variable).map(|(_, value)| value.trim());
         match value {
-            Some(value) if HeaderValue::from_str(value).is_ok_and(|header| !header.is_empty()) => Some(Secret::new(value)),
+            Some(value) if HeaderValue::from_str(value).is_ok_and(|header| !header.is_empty()) => {
+                Some(Secret::new(value))
+            }
             Some(_) => {
                 self.say(&["backend", index, "api_key_env"], "the variable holds nothing a header can carry", "");
                 None

@@ -30,9 +30,10 @@ fn check_error(text: &str, expect: &str) {
 
 #[test]
 fn the_embedded_file_says_the_same_as_the_types() {
-    let from_file: Written = figment::Figment::from(<figment::providers::Toml as figment::providers::Format>::string(embedded::CONFIG))
-        .extract()
-        .unwrap();
+    let from_file: Written =
+        figment::Figment::from(<figment::providers::Toml as figment::providers::Format>::string(embedded::CONFIG))
+            .extract()
+            .unwrap();
     assert_eq!(from_file, Written::default());
 }
 
@@ -86,7 +87,10 @@ fn wrong_types_name_field_and_fix() {
         "[server]\nmax_in_flight = \"many\"",
         "FILE: `server.max_in_flight`: a text where a whole number from 0 up belongs\n  help: write it like `max_in_flight = 1024`",
     );
-    check_error("server = 3", "FILE: `server`: a number where a table belongs\n  help: write it as a section: `[server]`");
+    check_error(
+        "server = 3",
+        "FILE: `server`: a number where a table belongs\n  help: write it as a section: `[server]`",
+    );
     check_error(
         "[engine.diffusion]\ndecoder = \"jont\"",
         "FILE: `engine.diffusion.decoder`: not one of threshold, joint\n  help: write it like `decoder = \"joint\"`",
@@ -95,7 +99,8 @@ fn wrong_types_name_field_and_fix() {
 
 #[test]
 fn a_backend_is_checked_whole() {
-    let good = "[[backend]]\nname = \"gpu\"\nbase_url = \"http://127.0.0.1:8000/v1/\"\nmodel = \"m\"\napi_key_env = \"K\"";
+    let good =
+        "[[backend]]\nname = \"gpu\"\nbase_url = \"http://127.0.0.1:8000/v1/\"\nmodel = \"m\"\napi_key_env = \"K\"";
     let settings = load_with(good, &[("K", "sk-secret")], None).unwrap();
     assert_eq!(settings.backends[0].base_url, "http://127.0.0.1:8000/v1");
     assert!(!format!("{settings:?}").contains("sk-secret"));

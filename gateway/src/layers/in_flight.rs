@@ -33,7 +33,8 @@ impl InFlight {
 pub async fn layer(State(here): State<InFlight>, request: Request, next: Next) -> Response {
     let Ok(place) = Arc::clone(&here.places).try_acquire_owned() else {
         here.metrics.rejected("overloaded");
-        let mut full = error::refusal(StatusCode::SERVICE_UNAVAILABLE, "overloaded", "too many requests in work; try again");
+        let mut full =
+            error::refusal(StatusCode::SERVICE_UNAVAILABLE, "overloaded", "too many requests in work; try again");
         full.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
         return full;
     };

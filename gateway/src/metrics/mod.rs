@@ -41,7 +41,11 @@ impl Metrics {
         Ok(Metrics {
             requests: add(
                 &registry,
-                counter("weir_requests_total", "Requests, each once, by how they ended.", &["route", "backend", "outcome"])?,
+                counter(
+                    "weir_requests_total",
+                    "Requests, each once, by how they ended.",
+                    &["route", "backend", "outcome"],
+                )?,
             )?,
             first_token: add(
                 &registry,
@@ -60,7 +64,11 @@ impl Metrics {
             edits: add(&registry, counter("weir_edits_total", "Tokens replaced after being written.", backend)?)?,
             fallbacks: add(
                 &registry,
-                counter("weir_fallbacks_total", "Attempts replaced before the first content.", &["from", "to", "cause"])?,
+                counter(
+                    "weir_fallbacks_total",
+                    "Attempts replaced before the first content.",
+                    &["from", "to", "cause"],
+                )?,
             )?,
             queue_depth: add(&registry, gauge("weir_queue_depth", "Requests waiting in a built-in engine.")?)?,
             in_flight: add(&registry, gauge("weir_in_flight", "Attempts under way.")?)?,

@@ -121,7 +121,14 @@ async fn every_answer_carries_an_id() {
 #[tokio::test]
 async fn a_panic_is_a_500_without_its_text() {
     let app = axum::Router::new()
-        .route("/", get(|| async { if true { panic!("the prompt") } }))
+        .route(
+            "/",
+            get(|| async {
+                if true {
+                    panic!("the prompt")
+                }
+            }),
+        )
         .layer(panics::layer());
     let response = app.oneshot(Request::get("/").body(Body::empty()).unwrap()).await.unwrap();
     assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
