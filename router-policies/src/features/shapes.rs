@@ -107,7 +107,7 @@ fn names_transform(head: &str) -> bool {
     let lower = head.to_lowercase();
     let words: Vec<&str> =
         lower.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty()).take(12).collect();
-    let alone = |word: &&str| {
+    let alone = |word: &str| {
         [
             "sort",
             "sorted",
@@ -122,7 +122,7 @@ fn names_transform(head: &str) -> bool {
             "unique",
             "repeated",
         ]
-        .contains(word)
+        .contains(&word)
     };
     let pairs = [
         ("order", "these"),

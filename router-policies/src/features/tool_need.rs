@@ -16,6 +16,11 @@ use super::words::{Concepts, Word, concepts, is_act, is_lookup, stem, stems};
 
 const ENOUGH: u32 = 4;
 
+/// Beyond this many words a request must begin with what it wants: in a story some words always match some tool.
+const SHORT_WORDS: usize = 12;
+
+const ARTICLES: &[&str] = &["the", "a", "an", "my", "some"];
+
 /// Description read per tool, in bytes: the first sentence says what it does, the rest is instructions to the model.
 const DESCRIPTION_BYTES: usize = 160;
 
@@ -56,6 +61,10 @@ struct Said {
     lead: Option<(String, Concepts)>,
     question: bool,
     wish: bool,
+    tells: bool,
+    after_article: bool,
+    /// Words looked at, later sentences included.
+    count: usize,
     number: bool,
 }
 
@@ -80,6 +89,12 @@ impl Said {
                 rest = after;
             }
         }
+        // The first sentence says what is wanted; later ones give reasons, and words that match by accident.
+        let sentence = rest.iter().position(|word| word.ends_sentence).map_or(rest.len(), |last| last + 1);
+        let in_all = rest.len();
+        rest = &rest[..sentence];
+        // "a switch is …": after an article no word is an act.
+        let after_article = polite.checked_sub(1).is_some_and(|last| ARTICLES.contains(&words[last].plain.as_str()));
         let meant = |word: &&Word| {
             !EMPTY_WORDS.contains(&word.plain.as_str())
                 && (word.plain.len() > 2 || word.plain == "on" || word.plain == "tv")
@@ -89,11 +104,17 @@ impl Said {
             (word.stem.clone(), concepts(&word.stem) | file)
         };
         let lead = rest.iter().find(|word| !POLITE.contains(&word.plain.as_str()) && !is_number(word)).map(known);
+        // "a switch is used …" tells; "a timer for tea, please" wishes.
+        let tells =
+            !wish && after_article && words.first().is_some_and(|word| ["a", "an"].contains(&word.plain.as_str()));
         Said {
             words: rest.iter().filter(meant).map(known).collect(),
             lead: if question { None } else { lead },
             question,
             wish,
+            tells,
+            after_article,
+            count: in_all,
             number: rest.iter().any(is_number),
         }
     }
@@ -118,14 +139,15 @@ fn points(said: &Said, tool: &Tool) -> u32 {
     };
     let verb = verb_at.map(|at| name[at].as_str());
     let looks_up = verb.is_some_and(is_lookup);
-    if said.question && !looks_up {
+    if said.tells || (said.question && !looks_up) {
         return 0;
     }
     let objects =
         || name.iter().enumerate().filter(|(at, stem)| Some(*at) != verb_at && stem.len() > 2).map(|(_, stem)| stem);
     let lead_stem = said.lead.as_ref().map(|(stem, _)| stem.as_str());
-    let lead_is_act = lead_stem.is_some_and(is_act);
-    let lead_is_lookup = lead_stem.is_some_and(is_lookup);
+    let lead_is_act = !said.after_article && lead_stem.is_some_and(is_act);
+    let lead_is_lookup = !said.after_article && lead_stem.is_some_and(is_lookup);
+    let short = said.count <= SHORT_WORDS;
     // "weather in oslo" and "what is the weather" say `get` without saying it.
     let verb_said = verb.is_some_and(|verb| said.names(verb)) || (looks_up && !lead_is_act);
     let object_said = objects().any(|stem| said.names(stem));
@@ -140,8 +162,14 @@ fn points(said: &Said, tool: &Tool) -> u32 {
     let lead = if objects().any(leads_to_object) {
         2
     } else {
-        u32::from(verb.is_some_and(|verb| said.leads_with(verb)) || (looks_up && lead_is_lookup))
+        let leads = !said.after_article && verb.is_some_and(|verb| said.leads_with(verb));
+        u32::from(leads || (looks_up && lead_is_lookup))
     };
+    // A text that begins with another act wants that one; and a verb, a parameter and a word of the description
+    // somewhere in a text are an accident.
+    if lead == 0 && (lead_is_act || lead_is_lookup || !object_said || !short) {
+        return 0;
+    }
     let wish = u32::from(said.wish && object_said);
     let number = u32::from(said.number && takes_number(&tool.parameters));
     let parameters =

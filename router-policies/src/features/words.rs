@@ -15,8 +15,8 @@ pub(super) struct Word {
     pub(super) plain: String,
     /// Cut so that `lights`, `light`, `lighting` are one.
     pub(super) stem: String,
-    /// Whether a punctuation mark that ends a thought follows.
-    pub(super) ends_thought: bool,
+    /// Whether its sentence ends here.
+    pub(super) ends_sentence: bool,
 }
 
 /// The first words of a text. A file name (`notes.md`) is one word.
@@ -34,14 +34,14 @@ pub(super) fn stems(text: &str) -> impl Iterator<Item = String> + '_ {
 
 /// A run without spaces, cut at marks. Dots stay inside file names and numbers.
 fn split_marks(run: &str) -> impl Iterator<Item = Word> + '_ {
-    let ends = run.ends_with(['.', '!', '?', ':', ';']);
+    let ends = run.ends_with(['.', '!', '?']);
     let pieces: Vec<&str> =
         run.split(|c: char| !c.is_alphanumeric() && c != '.' && c != '\'').filter(|piece| !piece.is_empty()).collect();
     let last = pieces.len().saturating_sub(1);
     pieces.into_iter().enumerate().filter_map(move |(index, piece)| {
         let plain = piece.trim_matches(|c: char| !c.is_alphanumeric()).to_lowercase();
         let stem = stem(&plain);
-        (!plain.is_empty()).then_some(Word { plain, stem, ends_thought: ends && index == last })
+        (!plain.is_empty()).then_some(Word { plain, stem, ends_sentence: ends && index == last })
     })
 }
 
@@ -84,7 +84,7 @@ pub(super) type Concepts = u32;
 const GROUPS: &[&str] = &[
     "set turn switch put make change adjust toggle keep",
     "on off",
-    "add put note append write",
+    "add put note append",
     "create make add note",
     "set start",
     "light lights lamp lamps",
