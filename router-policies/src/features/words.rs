@@ -85,7 +85,7 @@ const GROUPS: &[&str] = &[
     "set turn switch put make change adjust toggle keep",
     "on off",
     "add put note append",
-    "create make add note",
+    "create make add note set",
     "set start",
     "light lights lamp lamps",
     "room kitchen bathroom bath bedroom hall hallway office garage cellar attic garden balcony living dining basement nursery porch",

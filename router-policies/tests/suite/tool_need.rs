@@ -42,6 +42,7 @@ fn household_requests_need_a_tool() {
         "15 minute timer",
         "please time 5 minutes",
         "remind me to call mum tomorrow at 6pm",
+        "set a reminder to pay the rent",
         "don't let me forget to water the plants on friday",
         "play some jazz",
         "music by abba",
