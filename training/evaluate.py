@@ -17,6 +17,7 @@ import data
 import decode
 import export
 import make_heldout
+import mix
 
 torch.set_num_threads(1)
 
@@ -73,10 +74,12 @@ if __name__ == "__main__":
     a.add_argument("--tokenizer")
     a.add_argument("--quick", type=int, default=40, help="prompts a task when no held-out file is given")
     a.add_argument("--decoders", help="comma separated")
+    a.add_argument("--tasks", help="comma separated, with --quick")
     a.add_argument("--show", type=int, default=0)
     o = a.parse_args()
     model = export.load(o.model)
     folder = o.model if os.path.isdir(o.model) else None
     vocab = data.Vocabulary(o.tokenizer or os.path.join(folder, "tokenizer.json"))
-    rows = list(load_rows(o.heldout)) if o.heldout else list(make_heldout.rows(o.quick, seed=5))
+    rows = list(load_rows(o.heldout)) if o.heldout else list(
+        make_heldout.rows(o.quick, 5, tuple(o.tasks.split(",")) if o.tasks else tuple(mix.WEIGHTS)))
     show_table(score(model, o.kind, vocab, rows, o.decoders.split(",") if o.decoders else None, o.show))

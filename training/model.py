@@ -67,12 +67,13 @@ class Layer(nn.Module):
             self.e_gate, self.e_up = _matrix(e, i, h), _matrix(e, i, h)
             self.e_down = _matrix(e, h, i, scale=0.3)
 
-    def attention(self, x, cos, sin, attend):
+    def attention(self, x, cos, sin, attend, rows):
         n = x.shape[0]
         qkv = F.linear(x, self.qkv).view(n, self.heads + 2 * self.kv, self.hd)
         q, k, v = qkv.split([self.heads, self.kv, self.kv], 1)
         q, k = normed_rotation(q, self.q_norm, cos, sin), normed_rotation(k, self.k_norm, cos, sin)
-        return F.linear(attend(q, k, v).reshape(n, -1), self.out)
+        seen = attend(q, k, v).reshape(n, -1)
+        return F.linear(seen if rows is None else seen[rows], self.out)
 
     def route(self, x):
         """Grouped sigmoid routing: weights and indices of the chosen experts."""
@@ -108,8 +109,9 @@ class Layer(nn.Module):
         done = Permute.apply(done, inverse, order).view(n, top, -1)
         return y + torch.bmm(weight.to(done.dtype)[:, None], done)[:, 0]
 
-    def forward(self, x, cos, sin, attend):
-        x = x + self.attention(rms_norm(x, self.input_norm), cos, sin, attend)
+    def forward(self, x, cos, sin, attend, rows=None):
+        update = self.attention(rms_norm(x, self.input_norm), cos, sin, attend, rows)
+        x = (x if rows is None else x[rows]) + update
         return x + self.feed_forward(rms_norm(x, self.post_norm))
 
 
@@ -150,12 +152,15 @@ class Nano(nn.Module):
         self.register_buffer("cos", angle.cos()[:, None], persistent=False)
         self.register_buffer("sin", angle.sin()[:, None], persistent=False)
 
-    def forward(self, ids, positions, attend):
-        """Hidden states (after the final norm) of the flat tokens `ids`."""
+    def forward(self, ids, positions, attend, rows=None):
+        """Hidden states (after the final norm) of the flat tokens `ids`.
+
+        With `rows` only those tokens are carried through the last layer.
+        """
         x = F.embedding(ids, self.embed)
         cos, sin = self.cos[positions], self.sin[positions]
         for layer in self.layers:
-            x = layer(x, cos, sin, attend)
+            x = layer(x, cos, sin, attend, rows if layer is self.layers[-1] else None)
         return rms_norm(x, self.norm)
 
     def logits(self, hidden):

@@ -60,7 +60,7 @@ class Optimizer:
         self.params = [p for _, p in named]
         self.muon, self.muon_lr = Muon([(n, p) for n, p in named if is_matrix(n)]), muon_lr
         rest = [p for n, p in named if not is_matrix(n)]
-        self.adam = torch.optim.AdamW(rest, lr=adam_lr, betas=(0.9, 0.98), weight_decay=0.0)
+        self.adam = torch.optim.AdamW(rest, lr=adam_lr, betas=(0.9, 0.98), weight_decay=0.0, fused=True)
         self.adam_lr = adam_lr
 
     def step(self, factor):

@@ -33,13 +33,13 @@ def rate(step, steps, flat=FLAT):
 def diffusion_loss(model, groups):
     """Cross entropy of the noisy blocks; each copy sees its prefix and itself."""
     ids, positions, layout, rows, targets, weights, at = [], [], [], [], [], [], 0
-    block = torch.arange(data.BLOCK)
     for k, prefix, noisy, target, weight in groups:
         n, copies, b = noisy.shape
         ids += [prefix.flatten(), noisy.flatten()]
-        positions += [torch.arange(k * b).repeat(n), (block + k * b).repeat(n * copies)]
-        layout.append((at, n, k * b, copies))
-        at += n * k * b
+        p = k * data.BLOCK
+        positions += [torch.arange(p).repeat(n), (torch.arange(b) + p).repeat(n * copies)]
+        layout.append((at, n, p, copies, b))
+        at += n * p
         use = (weight.flatten() > 0).nonzero()[:, 0]
         rows.append(use + at)
         targets.append(target[:, None].expand_as(noisy).flatten()[use])
@@ -48,22 +48,21 @@ def diffusion_loss(model, groups):
 
     def attend(q, k, v):
         parts = []
-        for start, n, p, copies in layout:
-            b = data.BLOCK
+        for start, n, p, copies, b in layout:
             middle, end = start + n * p, start + n * p + n * copies * b
             clean = lambda t: t[start:middle].view(n, p, t.shape[1], t.shape[2])
             own = lambda t: t[middle:end].view(n * copies, b, t.shape[1], t.shape[2])
             keys, values = own(k), own(v)
             if p:
-                mask = block_causal(p, b) if p > b else None
+                mask = block_causal(p, data.BLOCK) if p > data.BLOCK else None
                 parts.append(sdpa(clean(q), clean(k), clean(v), mask).flatten(0, 1))
                 keys = torch.cat([clean(k).repeat_interleave(copies, 0), keys], 1)
                 values = torch.cat([clean(v).repeat_interleave(copies, 0), values], 1)
             parts.append(sdpa(own(q), keys, values).flatten(0, 1))
         return torch.cat(parts)
 
-    hidden = model(torch.cat(ids), torch.cat(positions), attend)
-    loss = F.cross_entropy(model.logits(hidden[torch.cat(rows)]), torch.cat(targets), reduction="none")
+    hidden = model(torch.cat(ids), torch.cat(positions), attend, torch.cat(rows))
+    loss = F.cross_entropy(model.logits(hidden), torch.cat(targets), reduction="none")
     weight = torch.cat(weights)
     return (loss * weight).sum() / weight.sum()
 
@@ -88,12 +87,12 @@ def ar_loss(model, groups):
             parts.append(sdpa(cut(q), cut(k), cut(v), block_causal(t, 1)).flatten(0, 1))
         return torch.cat(parts)
 
-    hidden = model(torch.cat(ids), torch.cat(positions), attend)
-    return F.cross_entropy(model.logits(hidden[torch.cat(rows)]), torch.cat(targets))
+    hidden = model(torch.cat(ids), torch.cat(positions), attend, torch.cat(rows))
+    return F.cross_entropy(model.logits(hidden), torch.cat(targets))
 
 
 def train(kind, run_dir, tokenizer, steps, seed=1, per_step=32, weights=None, stop=None, init=None, flat=FLAT,
-          muon_lr=0.02, adam_lr=3e-3, save_every=500, log_every=100):
+          muon_lr=0.02, adam_lr=3e-3, whole_blocks=0.3, save_every=250, log_every=100):
     """Run (or resume) one training; returns the list of logged losses."""
     os.makedirs(run_dir, exist_ok=True)
     torch.manual_seed(seed)
@@ -109,14 +108,14 @@ def train(kind, run_dir, tokenizer, steps, seed=1, per_step=32, weights=None, st
         gen.manual_seed(seed + first)
     elif init:
         model.load_state_dict(torch.load(init)["model"])
-    source = data.batches(tokenizer, seed * 1000003 + first, weights, per_step)
+    source = data.batches(tokenizer, seed * 1000003 + first, weights, per_step, first)
     model.train()
     losses, total, count, begun = [], 0.0, 0, time.time()
     for step in range(first, steps):
         samples = next(source)
         with torch.autocast("cpu", dtype=torch.bfloat16):
             if kind == "diffusion":
-                loss = diffusion_loss(model, data.diffusion_batch(samples, vocab, gen))
+                loss = diffusion_loss(model, data.diffusion_batch(samples, vocab, gen, whole_blocks=whole_blocks))
             else:
                 loss = ar_loss(model, data.ar_batch(samples, vocab))
         loss.backward()
@@ -150,6 +149,8 @@ if __name__ == "__main__":
     a.add_argument("--per-step", type=int, default=32)
     a.add_argument("--weights", type=json.loads, help="task weights as JSON, otherwise mix.WEIGHTS")
     a.add_argument("--init", help="start from the weights of this checkpoint")
+    a.add_argument("--whole-blocks", type=float, default=0.3)
     a.add_argument("--flat", type=float, default=FLAT)
     o = a.parse_args()
-    train(o.kind, o.run_dir, o.tokenizer, o.steps, o.seed, o.per_step, o.weights, init=o.init, flat=o.flat)
+    train(o.kind, o.run_dir, o.tokenizer, o.steps, o.seed, o.per_step, o.weights, init=o.init, flat=o.flat,
+          whole_blocks=o.whole_blocks)
