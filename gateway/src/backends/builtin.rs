@@ -4,9 +4,11 @@
 use std::sync::Arc;
 
 use async_stream::stream;
+use futures::StreamExt;
 use weir_diffusion_engine::{Engine, Generation, GenerationEvent};
 use weir_protocol::{ChatRequest, EngineError, Event, FinishReason, Part, ToolChoice};
 
+use super::demands::Demands;
 use super::tool_text::ToolText;
 use super::{Attempt, BackendService, EventStream};
 
@@ -17,13 +19,33 @@ pub fn service(engine: Engine, model: String) -> BackendService {
         let (engine, model) = (engine.clone(), Arc::clone(&model));
         async move {
             honours(&attempt.request)?;
+            could_fit(&attempt.request, u64::from(engine.info().context))?;
+            let demands = Demands::of(&attempt.request)?;
             let request = Arc::clone(&attempt.request);
             // Rendering and tokenizing a long prompt takes milliseconds: not on a thread that serves sockets.
             let started = tokio::task::spawn_blocking(move || engine.generate(&request)).await;
             let generation = started.map_err(|_| EngineError::internal("the engine's front end failed"))??;
-            Ok(events(generation, model.to_string(), &attempt.request))
+            let answer = events(generation, model.to_string(), &attempt.request);
+            Ok(match demands {
+                None => answer,
+                Some(demands) => judged(answer, demands),
+            })
         }
     }))
+}
+
+/// More bytes than any token of a real vocabulary stands for.
+const TOKEN_BYTES_MAX: u64 = 256;
+
+/// Refuses without counting what no tokenizer could fit: counting megabytes takes seconds.
+fn could_fit(request: &ChatRequest, limit: u64) -> Result<(), EngineError> {
+    let texts = request.messages.iter().flat_map(|message| &message.content).filter_map(Part::as_text);
+    let bytes: u64 = texts.map(|text| text.len() as u64).sum();
+    if bytes / TOKEN_BYTES_MAX > limit {
+        // Not counted, so not said.
+        return Err(EngineError::ContextTooLong { limit, got: 0 });
+    }
+    Ok(())
 }
 
 /// Refuses what the engines would otherwise silently leave out.
@@ -37,7 +59,9 @@ fn honours(request: &ChatRequest) -> Result<(), EngineError> {
     for part in request.messages.iter().flat_map(|message| &message.content) {
         match part {
             Part::Text(_) => {}
-            Part::Image { .. } | Part::Other { .. } => return unsupported("messages", "the built-in engines read text only"),
+            Part::Image { .. } | Part::Other { .. } => {
+                return unsupported("messages", "the built-in engines read text only");
+            }
         }
     }
     Ok(())
@@ -83,4 +107,72 @@ fn events(mut generation: Generation, model: String, request: &ChatRequest) -> E
             }
         }
     })
+}
+
+/// Holds the answer back until it is whole and meets the demands. Drafts pass: they are no part of the answer.
+fn judged(mut answer: EventStream, demands: Demands) -> EventStream {
+    Box::pin(stream! {
+        let mut held = Vec::new();
+        while let Some(event) = answer.next().await {
+            match event {
+                Ok(Event::Draft { .. }) => yield event,
+                Ok(Event::Finished { .. }) => {
+                    if let Err(error) = demands.judge(&held) {
+                        yield Err(error);
+                        return;
+                    }
+                    for event in held.drain(..) {
+                        yield Ok(event);
+                    }
+                    yield event;
+                    return;
+                }
+                Ok(event) => held.push(event),
+                Err(error) => {
+                    yield Err(error);
+                    return;
+                }
+            }
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use weir_protocol::{Message, Role, Tool};
+
+    fn saying(text: String) -> ChatRequest {
+        ChatRequest { messages: vec![Message::text(Role::User, text)], ..ChatRequest::default() }
+    }
+
+    #[test]
+    fn megabytes_are_refused_before_they_are_counted() {
+        assert!(could_fit(&saying("x".repeat(10_000)), 100).is_ok());
+        assert_eq!(
+            could_fit(&saying("x".repeat(100_000)), 100),
+            Err(EngineError::ContextTooLong { limit: 100, got: 0 })
+        );
+    }
+
+    #[test]
+    fn what_would_be_left_out_is_refused() {
+        let mut image = saying("look".into());
+        image.messages[0].content.push(Part::Image { url: "data:".into() });
+        assert_eq!(honours(&image).map_err(|error| error.kind()), Err("unsupported"));
+        let many = ChatRequest { unsupported: vec!["n"], ..saying("x".into()) };
+        assert_eq!(honours(&many).map_err(|error| error.kind()), Err("unsupported"));
+        assert_eq!(honours(&saying("x".into())), Ok(()));
+    }
+
+    #[test]
+    fn only_what_may_be_called_is_offered() {
+        let tool = |name: &str| Tool { name: name.into(), description: None, parameters: serde_json::Value::Null };
+        let mut request = ChatRequest { tools: vec![tool("a"), tool("b")], ..saying("x".into()) };
+        assert_eq!(offered(&request), ["a", "b"]);
+        request.tool_choice = ToolChoice::Function("b".into());
+        assert_eq!(offered(&request), ["b"]);
+        request.tool_choice = ToolChoice::None;
+        assert!(offered(&request).is_empty());
+    }
 }

@@ -2,10 +2,11 @@
 //! of protocol events; nothing here may know which dialect the caller speaks or what other backends exist.
 
 pub mod builtin;
+mod demands;
 pub mod openai;
+mod registry;
 pub mod sse;
 pub mod tool_text;
-mod registry;
 
 pub use registry::{Backend, Registry, StartError};
 

@@ -75,8 +75,6 @@ pub fn main() -> ExitCode {
     // A server tells what it does; a command that prints an answer speaks up only in trouble.
     start_log(cli.log_format, if matches!(cli.command, Command::Serve(_)) { "info" } else { "warn" });
     panics::log_place_only();
-    // HTTP clients panic without a TLS provider. One that is already there is as good.
-    let _ = rustls::crypto::ring::default_provider().install_default();
     let done = match cli.command {
         Command::Serve(args) => args.load().map_err(anyhow::Error::from).and_then(serve::command),
         Command::Check(args) => args.load().map_err(anyhow::Error::from).and_then(|settings| check::command(&settings)),
