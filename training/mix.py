@@ -24,6 +24,8 @@ PHASES = [
      {"tools": _TOOL_OPS, "transforms": {"sort": 0.36, "reverse": 0.06, "unique": 0.32, "extract": 0.26}}),
     (9250, {"tools": 0.26, "transforms": 0.61, "sudoku": 0.05, "paths": 0.03, "no_tool": 0.025, "chat": 0.025},
      {"tools": _TOOL_OPS, "transforms": {"sort": 0.27, "reverse": 0.04, "unique": 0.48, "extract": 0.21}}),
+    (10400, {"tools": 0.18, "transforms": 0.71, "sudoku": 0.05, "paths": 0.02, "no_tool": 0.02, "chat": 0.02},
+     {"transforms": {"sort": 0.13, "reverse": 0.04, "unique": 0.49, "extract_job": 0.34}}),
 ]
 SPLIT = ("tools", "transforms", "sudoku", "paths")
 

@@ -45,12 +45,15 @@ def _join(fields):
 def draw(rng, op=None):
     """One prompt: (operation, user text, answer text)."""
     op = op or rng.choices(["sort", "reverse", "unique", "extract"], [0.46, 0.2, 0.2, 0.14])[0]
-    if op == "extract":
+    if op in ("extract", "extract_job"):  # the second always asks for the job
+        with_job, op = op == "extract_job", "extract"
         person = {"name": rng.choice(banks.NAMES), "age": rng.randint(18, 79),
                   "city": rng.choice(banks.CITIES), "job": rng.choice(banks.JOBS)}
-        sentence = rng.choice(PEOPLE)
+        sentence = rng.choice([p for p in PEOPLE if "{job}" in p] if with_job else PEOPLE)
         known = [k for k in person if "{" + k + "}" in sentence]
         fields = rng.sample(known, rng.choice([1, 2, 2, 2, 3]))
+        if with_job and "job" not in fields:
+            fields[rng.randrange(len(fields))] = "job"
         text = fill(rng.choice(EXTRACT), {"f": _join(fields)}, rng)
         for key, value in person.items():
             sentence = sentence.replace("{" + key + "}", str(value))
