@@ -18,6 +18,7 @@ import tasks_transforms
 # Each phase: first step, task weights, weights of the operations (missing: 1).
 WEIGHTS = {"tools": 0.31, "transforms": 0.42, "sudoku": 0.13, "paths": 0.07, "no_tool": 0.03, "chat": 0.04}
 _TOOL_OPS = {"play_music": 3, "get_weather": 1.3, "add_to_list": 1.3, "create_reminder": 1.3}
+SECOND = 10900
 PHASES = [
     (0, WEIGHTS, None),
     (8000, {"tools": 0.3, "transforms": 0.54, "sudoku": 0.06, "paths": 0.04, "no_tool": 0.03, "chat": 0.03},
@@ -26,6 +27,9 @@ PHASES = [
      {"tools": _TOOL_OPS, "transforms": {"sort": 0.27, "reverse": 0.04, "unique": 0.48, "extract": 0.21}}),
     (10400, {"tools": 0.18, "transforms": 0.71, "sudoku": 0.05, "paths": 0.02, "no_tool": 0.02, "chat": 0.02},
      {"transforms": {"sort": 0.13, "reverse": 0.04, "unique": 0.49, "extract_job": 0.34}}),
+    # The second run, from the weights of the first: everything again, with what still failed drawn most.
+    (SECOND, {"tools": 0.2, "transforms": 0.52, "sudoku": 0.08, "paths": 0.1, "no_tool": 0.07, "chat": 0.03},
+     {"transforms": {"sort": 0.2, "reverse": 0.11, "unique": 0.4, "extract": 0.09, "extract_job": 0.2}}),
 ]
 SPLIT = ("tools", "transforms", "sudoku", "paths")
 

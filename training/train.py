@@ -1,9 +1,10 @@
 """Trains one nano model, diffusion or autoregressive, on the CPU.
 
-    python train.py KIND RUN_DIR --tokenizer TOKENIZER.json --steps N [--seed 1]
+    python train.py KIND RUN_DIR --tokenizer TOKENIZER.json --steps N [--seed 1] [--init MODEL_DIR --peak 0.5]
 
 The run can be stopped at any time and is resumed from RUN_DIR/last.pt. The
 learning rate warms up, stays flat for 40 % of the steps and decays linearly.
+With `--init` it starts from a finished model and draws from the mix's last phase.
 """
 
 import argparse
@@ -15,6 +16,8 @@ import torch
 import torch.nn.functional as F
 
 import data
+import export
+import mix
 from model import CONFIG, Nano, block_causal, sdpa
 from optim import Optimizer
 
@@ -91,7 +94,7 @@ def ar_loss(model, groups):
     return F.cross_entropy(model.logits(hidden), torch.cat(targets))
 
 
-def train(kind, run_dir, tokenizer, steps, seed=1, per_step=32, weights=None, stop=None, init=None, flat=FLAT,
+def train(kind, run_dir, tokenizer, steps, seed=1, per_step=32, weights=None, stop=None, init=None, flat=FLAT, peak=1.0,
           muon_lr=0.02, adam_lr=3e-3, whole_blocks=0.3, save_every=250, log_every=100):
     """Run (or resume) one training; returns the list of logged losses."""
     os.makedirs(run_dir, exist_ok=True)
@@ -107,8 +110,8 @@ def train(kind, run_dir, tokenizer, steps, seed=1, per_step=32, weights=None, st
         first = state["step"]
         gen.manual_seed(seed + first)
     elif init:
-        model.load_state_dict(torch.load(init)["model"])
-    source = data.batches(tokenizer, seed * 1000003 + first, weights, per_step, first)
+        model.load_state_dict(export.load(init).state_dict())
+    source = data.batches(tokenizer, seed * 1000003 + first, weights, per_step, first + mix.SECOND * bool(init))
     model.train()
     losses, total, count, begun = [], 0.0, 0, time.time()
     for step in range(first, steps):
@@ -119,7 +122,7 @@ def train(kind, run_dir, tokenizer, steps, seed=1, per_step=32, weights=None, st
             else:
                 loss = ar_loss(model, data.ar_batch(samples, vocab))
         loss.backward()
-        factor = rate(step, steps, flat)
+        factor = peak * rate(step, steps, flat)
         optimizer.step(factor)
         model.balance(0.003 * factor)
         total, count = total + loss.item(), count + 1
@@ -148,9 +151,10 @@ if __name__ == "__main__":
     a.add_argument("--seed", type=int, default=1)
     a.add_argument("--per-step", type=int, default=32)
     a.add_argument("--weights", type=json.loads, help="task weights as JSON, otherwise mix.WEIGHTS")
-    a.add_argument("--init", help="start from the weights of this checkpoint")
+    a.add_argument("--init", help="start from the weights of this model directory or checkpoint")
+    a.add_argument("--peak", type=float, default=1.0, help="scales the learning rates")
     a.add_argument("--whole-blocks", type=float, default=0.3)
     a.add_argument("--flat", type=float, default=FLAT)
     o = a.parse_args()
     train(o.kind, o.run_dir, o.tokenizer, o.steps, o.seed, o.per_step, o.weights, init=o.init, flat=o.flat,
-          whole_blocks=o.whole_blocks)
+          peak=o.peak, whole_blocks=o.whole_blocks)
