@@ -18,8 +18,9 @@ use crate::model::forward::Visibility;
 use crate::model::weights::Model;
 use crate::options::{EngineKind, EngineLoad, EngineOptions, ModelFiles, ModelInfo};
 use crate::schedule::answer::Answer;
-use crate::schedule::lane::{DiffusionJob, Job};
+use crate::schedule::lane::Job;
 use crate::schedule::queue::Queue;
+use crate::schedule::writer::DiffusionJob;
 use crate::schedule::{Forward, Loaded, runner};
 
 /// A loaded model with its own thread. Cheap to clone. The thread ends when the last clone is gone and the answers

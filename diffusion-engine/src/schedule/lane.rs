@@ -3,17 +3,14 @@
 //! last token. They ride along with the next canvas, so that committing a block costs no forward of its own.
 //! Must never commit a token that may still change.
 
-use weir_kernels::Kernels;
-use weir_protocol::{DiffusionStats, EngineError, FinishReason, Usage};
+use weir_protocol::{EngineError, FinishReason, Usage};
 
 use crate::cache::KvCache;
-use crate::checkpoint::tokenizer::TextTokenizer;
-use crate::decode::block::{BlockDecoder, BlockState};
+use crate::decode::block::BlockState;
 use crate::decode::sampling::Sampler;
-use crate::decode::settings::DecodeSettings;
-use crate::decode::{Candidate, Canvas};
 
 use super::answer::Answer;
+use super::writer::{BlockWriter, DiffusionJob, Readout, TokenWriter};
 
 /// Most prompt tokens fed in one step, so that a long prompt does not hold up the others.
 const CHUNK: usize = 64;
@@ -31,31 +28,19 @@ pub(crate) struct Job {
     pub(crate) context: usize,
 }
 
-/// What only a diffusion request has.
-pub(crate) struct DiffusionJob {
-    pub(crate) settings: DecodeSettings,
-    pub(crate) mask: u32,
-    pub(crate) drafts: bool,
-}
-
 /// A request that takes part in the steps.
 pub(crate) struct Lane {
     answer: Answer,
-    sampler: Sampler,
-    mask: Option<u32>,
-    context: usize,
     prompt_tokens: usize,
     pub(crate) cache: KvCache,
     pending: Vec<u32>,
-    block: Option<Block>,
+    writer: Writer,
 }
 
-/// A diffusion request's active block.
-struct Block {
-    job: DiffusionJob,
-    canvas: Canvas,
-    decoder: BlockDecoder,
-    stats: DiffusionStats,
+/// How the answer is written.
+enum Writer {
+    Tokens(TokenWriter),
+    Blocks(Box<BlockWriter>),
 }
 
 /// What a lane feeds in one step.
@@ -73,17 +58,14 @@ impl Lane {
     pub(crate) fn new(job: Job, cache: KvCache) -> Self {
         let Job { mut prompt, answer, sampler, diffusion, mask, context } = job;
         let prompt_tokens = prompt.len();
-        let block = diffusion.map(|job| {
-            let tail = prompt.split_off(prompt.len() - prompt.len() % job.settings.block_length);
-            let canvas = open_canvas(tail, prompt_tokens, &job, context);
-            Block {
-                job,
-                canvas,
-                decoder: BlockDecoder::default(),
-                stats: DiffusionStats { blocks: 1, ..DiffusionStats::default() },
+        let writer = match diffusion {
+            None => Writer::Tokens(TokenWriter { sampler, mask }),
+            Some(job) => {
+                let tail = prompt.split_off(prompt.len() - prompt.len() % job.settings.block_length);
+                Writer::Blocks(Box::new(BlockWriter::new(job, sampler, tail, prompt_tokens, context)))
             }
-        });
-        Lane { answer, sampler, mask, context, prompt_tokens, cache, pending: prompt, block }
+        };
+        Lane { answer, prompt_tokens, cache, pending: prompt, writer }
     }
 
     /// Whether nobody waits for the answer.
@@ -93,16 +75,16 @@ impl Lane {
 
     /// The next forward's part. Changes nothing.
     pub(crate) fn plan(&self) -> Plan {
-        match &self.block {
-            None => {
+        match &self.writer {
+            Writer::Tokens(_) => {
                 let finals = self.pending.len().min(CHUNK);
                 let tokens = self.pending.iter().take(finals).copied().collect();
                 let logits_from = if finals == self.pending.len() { finals.saturating_sub(1) } else { finals };
                 Plan { tokens, finals, logits_from }
             }
-            Some(block) => {
+            Writer::Blocks(writer) => {
                 // Whole blocks only: inside a block every token sees every other.
-                let length = block.job.settings.block_length;
+                let length = writer.block_length();
                 let chunk = (CHUNK / length).max(1) * length;
                 if self.pending.len() > length {
                     // The last block of a prompt waits for the canvas.
@@ -111,41 +93,27 @@ impl Lane {
                     return Plan { tokens, finals, logits_from: finals };
                 }
                 let finals = self.pending.len();
-                let tokens = self.pending.iter().chain(&block.canvas.tokens).copied().collect();
+                let tokens = self.pending.iter().chain(writer.canvas()).copied().collect();
                 Plan { tokens, finals, logits_from: finals }
             }
         }
     }
 
-    /// Takes the logits of a planned forward, rows of `vocab`. `Ok(Some(_))` when the answer is complete.
-    pub(crate) fn apply(
-        &mut self,
-        plan: &Plan,
-        logits: &mut [f32],
-        vocab: usize,
-        kernels: &Kernels,
-        tokenizer: &TextTokenizer,
-    ) -> Result<Option<FinishReason>, EngineError> {
+    /// Takes the logits of a planned forward. `Ok(Some(_))` when the answer is complete.
+    pub(crate) fn apply(&mut self, plan: &Plan, mut read: Readout<'_>) -> Result<Option<FinishReason>, EngineError> {
         self.cache.commit(plan.finals);
         self.pending.drain(..plan.finals.min(self.pending.len()));
         if plan.logits_from == plan.tokens.len() {
             return Ok(None);
         }
-        let mut candidates = Vec::new();
-        for row in logits.chunks_exact_mut(vocab) {
-            let candidate = self.sampler.pick(kernels, row, self.mask);
-            candidates.push(candidate.ok_or_else(|| EngineError::internal("the model's logits are not numbers"))?);
-        }
-        match &mut self.block {
-            None => {
-                let tokens: Vec<u32> = candidates.iter().map(|candidate| candidate.token).collect();
-                self.answer.push(&tokens, tokenizer);
-                self.pending = tokens;
+        match &mut self.writer {
+            Writer::Tokens(writer) => {
+                self.pending = writer.step(&mut read)?;
+                self.answer.push(&self.pending, read.tokenizer);
             }
-            Some(block) => {
-                let state = block.step(&candidates, &self.answer, tokenizer);
-                if let BlockState::Final { confirmed } = state {
-                    self.answer.push(block.canvas.tokens.get(block.canvas.fixed..).unwrap_or_default(), tokenizer);
+            Writer::Blocks(writer) => {
+                if let BlockState::Final { confirmed } = writer.step(&mut read, &self.answer)? {
+                    self.answer.push(writer.generated(), read.tokenizer);
                     self.next_block(confirmed);
                 }
             }
@@ -156,30 +124,24 @@ impl Lane {
     /// Moves on from a final block: its K/V is committed now if the last forward was good for it, else with the next
     /// block's first forward.
     fn next_block(&mut self, confirmed: bool) {
-        let Some(block) = &mut self.block else { return };
-        let finished = std::mem::take(&mut block.canvas.tokens);
-        let end = self.cache.committed() + finished.len();
+        let Writer::Blocks(writer) = &mut self.writer else { return };
         if self.answer.end().is_some() {
             return;
         }
+        let finished = writer.next_block(self.cache.committed() + writer.canvas().len());
         if confirmed {
             self.cache.commit(finished.len());
         } else {
             self.pending = finished;
         }
-        block.canvas = open_canvas(Vec::new(), end, &block.job, self.context);
-        block.stats.blocks += 1;
-        block.stats.edits += block.decoder.replaced;
-        block.decoder = BlockDecoder::default();
     }
 
     /// Ends the answer as complete.
     pub(crate) fn complete(self, reason: FinishReason) {
-        let diffusion = self.block.map(|block| DiffusionStats {
-            edits: block.stats.edits + block.decoder.replaced,
-            tokens: self.answer.tokens() as u32,
-            ..block.stats
-        });
+        let diffusion = match self.writer {
+            Writer::Tokens(_) => None,
+            Writer::Blocks(writer) => Some(writer.stats(self.answer.tokens())),
+        };
         let usage = Usage {
             prompt_tokens: self.prompt_tokens as u64,
             completion_tokens: self.answer.tokens() as u64,
@@ -193,61 +155,4 @@ impl Lane {
     pub(crate) fn fail(self, error: EngineError) {
         self.answer.fail(error);
     }
-}
-
-impl Block {
-    /// One denoise step.
-    fn step(&mut self, candidates: &[Candidate], answer: &Answer, tokenizer: &TextTokenizer) -> BlockState {
-        self.stats.steps += 1;
-        let mut state = self.decoder.step(&mut self.canvas, candidates, &self.job.settings);
-        if self.job.settings.decoder == crate::options::DecoderKind::Threshold && self.is_decided(answer) {
-            state = BlockState::Final { confirmed: false };
-        }
-        if self.job.drafts {
-            let masked = self.canvas.masked().len() as u32;
-            answer.draft(self.snapshot(tokenizer), self.stats.steps, masked);
-        }
-        state
-    }
-
-    /// Whether the rest of the block cannot change the answer: the threshold decoder never takes a token back, so
-    /// everything up to the first end token (or the token limit) being written is enough.
-    fn is_decided(&self, answer: &Answer) -> bool {
-        let generated = self.canvas.tokens.iter().enumerate().skip(self.canvas.fixed);
-        for (count, (at, token)) in generated.enumerate() {
-            if count == answer.room() {
-                return true;
-            }
-            if self.canvas.is_masked(at) {
-                return false;
-            }
-            if answer.is_end(*token) {
-                return true;
-            }
-        }
-        true
-    }
-
-    /// The block as text, masks as `░`.
-    fn snapshot(&self, tokenizer: &TextTokenizer) -> String {
-        let mut snapshot = String::new();
-        let generated = self.canvas.tokens.get(self.canvas.fixed..).unwrap_or_default();
-        for run in generated.chunk_by(|a, b| (*a == self.canvas.mask) == (*b == self.canvas.mask)) {
-            if run.first() == Some(&self.canvas.mask) {
-                snapshot.extend(std::iter::repeat_n('░', run.len()));
-            } else {
-                snapshot.push_str(&tokenizer.decode(run));
-            }
-        }
-        snapshot
-    }
-}
-
-/// The block that holds position `end`, masked behind the prompt's `tail`; shorter where the context ends.
-fn open_canvas(tail: Vec<u32>, end: usize, job: &DiffusionJob, context: usize) -> Canvas {
-    let fixed = tail.len();
-    let length = job.settings.block_length.min(context.saturating_sub(end - fixed));
-    let mut tokens = tail;
-    tokens.resize(length.max(fixed), job.mask);
-    Canvas { tokens, fixed, mask: job.mask }
 }

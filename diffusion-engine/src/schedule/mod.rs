@@ -1,6 +1,6 @@
-//! Many requests, one model: [`queue`] (who waits), [`lane`] (one running request: what it feeds, what it does with
-//! the logits), [`answer`] (its text and how it ends), [`runner`] (the thread: join, leave, one forward, repeat).
-//! Must never run two forwards at once or let one request's failure end another's.
+//! Many requests, one model: [`queue`] (who waits), [`lane`] (one running request: what it feeds, what it commits),
+//! [`writer`] (what it does with the logits), [`answer`] (its text and how it ends), [`runner`] (the thread: join,
+//! leave, one forward, repeat). Must never run two forwards at once or let one request's failure end another's.
 
 pub(crate) mod answer;
 pub(crate) mod lane;
@@ -8,6 +8,7 @@ pub(crate) mod queue;
 pub(crate) mod runner;
 #[cfg(test)]
 mod tests;
+pub(crate) mod writer;
 
 use weir_kernels::Kernels;
 use weir_protocol::EngineError;

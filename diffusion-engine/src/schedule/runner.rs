@@ -10,6 +10,7 @@ use crate::model::forward::Lane as LaneInput;
 use super::Forward;
 use super::lane::{Lane, Plan};
 use super::queue::Queue;
+use super::writer::Readout;
 
 /// Runs until the queue is closed and empty and the last answer has ended.
 pub(crate) fn run(queue: &Queue, model: &impl Forward) {
@@ -44,11 +45,10 @@ fn step(lanes: &mut [Lane], model: &impl Forward) -> Result<Vec<Outcome>, Engine
     if logits.len() != lanes.len() {
         return Err(EngineError::internal("the forward lost a request"));
     }
-    let outcomes = lanes
-        .iter_mut()
-        .zip(&plans)
-        .zip(&mut logits)
-        .map(|((lane, plan), logits)| lane.apply(plan, logits, model.vocab(), model.kernels(), model.tokenizer()));
+    let outcomes = lanes.iter_mut().zip(&plans).zip(&mut logits).map(|((lane, plan), logits)| {
+        let (vocab, kernels, tokenizer) = (model.vocab(), model.kernels(), model.tokenizer());
+        lane.apply(plan, Readout { logits, vocab, kernels, tokenizer })
+    });
     Ok(outcomes.collect())
 }
 

@@ -9,8 +9,9 @@ use weir_kernels::{AttentionShape, registry};
 use weir_protocol::Sampling;
 
 use super::answer::Answer;
-use super::lane::{DiffusionJob, Job, Lane};
+use super::lane::{Job, Lane};
 use super::queue::Queue;
+use super::writer::{DiffusionJob, Readout};
 use super::*;
 use crate::cache::KvShape;
 use crate::checkpoint::config::ModelConfig;
@@ -210,6 +211,10 @@ fn beyond_the_limit_is_refused_and_the_rest_goes_in_order() {
         bench.permits.send(()).expect("the engine waits");
         assert!(is_done(&last(generations.next().expect("three were taken"))));
     }
+    // The last event leaves before its place does.
+    while bench.queue.load() != EngineLoad::default() {
+        std::thread::yield_now();
+    }
     // Those that wait for nobody make room.
     let (jobs, waiting): (Vec<Job>, Vec<Generation>) = (0..3).map(|_| job(vec![1; 8], 5, true)).unzip();
     jobs.into_iter().for_each(|job| bench.queue.push(job).expect("room"));
@@ -255,7 +260,9 @@ fn blocks_tile_from_position_zero_and_are_committed_once_final() {
         seen.push((lane.cache.committed(), plan.finals, plan.tokens.len() - plan.finals, masked));
         let input = LaneInput { tokens: &plan.tokens, logits_from: plan.logits_from, cache: &mut lane.cache };
         let mut logits = model.forward(&mut [input]).expect("scripted").concat();
-        let end = lane.apply(&plan, &mut logits, VOCAB, model.kernels(), model.tokenizer()).expect("finite");
+        let (kernels, tokenizer) = (model.kernels(), model.tokenizer());
+        let read = Readout { logits: &mut logits, vocab: VOCAB, kernels, tokenizer };
+        let end = lane.apply(&plan, read).expect("finite");
         if let Some(reason) = end {
             break reason;
         }
