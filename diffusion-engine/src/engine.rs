@@ -14,9 +14,8 @@ use crate::decode::sampling::Sampler;
 use crate::decode::settings::DecodeSettings;
 use crate::error::LoadError;
 use crate::generation::Generation;
-use crate::model::forward::Visibility;
 use crate::model::weights::Model;
-use crate::options::{EngineKind, EngineLoad, EngineOptions, ModelFiles, ModelInfo};
+use crate::options::{DecoderKind, EngineKind, EngineLoad, EngineOptions, ModelFiles, ModelInfo};
 use crate::schedule::answer::Answer;
 use crate::schedule::lane::Job;
 use crate::schedule::queue::Queue;
@@ -62,9 +61,9 @@ impl Engine {
         let tokenizer = Arc::new(TextTokenizer::parse(&source::tokenizer(&files)?, &config)?);
         let template = ChatTemplate::parse(&source::tokenizer_config(&files)?, &tokenizer)?;
         let model = Model::load(config, Weights::open(source::weights(&files)?)?)?;
-        let (visibility, block_length) = match model.config.kind {
-            EngineKind::Diffusion => (Visibility::Blocks(decoding.block_length), decoding.block_length),
-            EngineKind::Autoregressive => (Visibility::Causal, 1),
+        let block_length = match model.config.kind {
+            EngineKind::Diffusion => decoding.block_length,
+            EngineKind::Autoregressive => 1,
         };
         let info = ModelInfo {
             kind: model.config.kind,
@@ -76,7 +75,7 @@ impl Engine {
             block_length: block_length as u32,
             kernels: model.kernels.name(),
         };
-        let loaded = Loaded { model, tokenizer: tokenizer.clone(), visibility };
+        let loaded = Loaded { model, tokenizer: tokenizer.clone() };
         let queue = start(loaded, &options)?;
         let max_tokens_default = options.max_tokens_default;
         Ok(Engine { inner: Arc::new(Inner { info, tokenizer, template, decoding, max_tokens_default, queue }) })
@@ -103,8 +102,9 @@ impl Engine {
     /// `InvalidRequest`, `Unsupported`, `ContextTooLong` and `Overloaded` come back here, before any event.
     pub fn generate(&self, request: &ChatRequest) -> Result<Generation, EngineError> {
         refuse_unsupported(request)?;
-        let sampler = Sampler::new(&request.sampling)?;
+        let sampler = Sampler::new(&request.sampling, request.diffusion.seed)?;
         let settings = self.inner.decoding.for_request(&request.diffusion)?;
+        has_decoder(settings.decoder)?;
         let prompt = self.inner.template.tokens(request, &self.inner.tokenizer)?;
         if prompt.is_empty() {
             return Err(EngineError::invalid("messages", "the model's chat template makes an empty prompt of them"));
@@ -155,6 +155,17 @@ fn start(model: impl Forward, options: &EngineOptions) -> Result<Arc<Queue>, Loa
         .spawn(move || runner::run(&shared, &model))
         .map_err(|source| LoadError::Thread { source })?;
     Ok(queue)
+}
+
+/// Refuses a decoder that is a name so far.
+fn has_decoder(decoder: DecoderKind) -> Result<(), EngineError> {
+    match decoder {
+        DecoderKind::Threshold | DecoderKind::Joint | DecoderKind::Hierarchy => Ok(()),
+        DecoderKind::Levenshtein | DecoderKind::MultiBlock | DecoderKind::Credit => Err(EngineError::Unsupported {
+            field: "diffusion.decoder".into(),
+            message: "this engine does not have that decoder yet".into(),
+        }),
+    }
 }
 
 /// Demands that free decoding cannot honour. Ignoring them would break a promise the caller relies on.

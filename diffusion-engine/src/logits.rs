@@ -74,8 +74,8 @@ pub fn logits_for(
     let mut cache = KvCache::new(model.kv_shape());
     let mut logits = Vec::new();
     for tokens in input_ids.chunks(step) {
-        let mut lane = [Lane { tokens, logits_from: 0, cache: &mut cache }];
-        logits.extend(model.forward(&mut lane, visibility)?.concat());
+        let mut lane = [Lane { tokens, logits_from: 0, cache: &mut cache, visibility }];
+        logits.extend(model.forward(&mut lane)?.concat());
         cache.commit(tokens.len());
     }
     Ok(logits)

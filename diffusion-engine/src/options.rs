@@ -3,6 +3,8 @@
 
 use std::path::PathBuf;
 
+pub use weir_protocol::DecoderKind;
+
 /// Where a checkpoint's files come from.
 #[derive(Debug, Clone)]
 pub enum ModelFiles {
@@ -41,30 +43,26 @@ impl Default for EngineOptions {
     }
 }
 
-/// Which decoder fills a block.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum DecoderKind {
-    /// LLaDA2.0: masks become tokens above a confidence, written tokens stay.
-    Threshold,
-    /// LLaDA2.1: the same, and written tokens are replaced above a second confidence.
-    Joint,
-}
-
 /// Decoding settings of a diffusion engine. The default is LLaDA2.1's `quality` preset.
 #[derive(Debug, Clone, PartialEq)]
 pub struct DecodeDefaults {
-    /// Which decoder. A request that names a preset (`diffusion.mode`) gets [`DecoderKind::Joint`].
+    /// Which decoder. A request that names a preset (`diffusion.mode`) gets one that edits: this one if it does, else
+    /// [`DecoderKind::Joint`].
     pub decoder: DecoderKind,
     /// Confidence above which a mask becomes a token, in [0, 1].
     pub threshold: f32,
-    /// Confidence above which a written token is replaced, in [0, 1] (joint only).
+    /// Confidence above which a written token is replaced, in [0, 1] (decoders that edit).
     pub editing_threshold: f32,
-    /// Most editing forwards after a block is full, 0..=64 (joint only).
+    /// Most editing forwards after a block is full, 0..=64 (decoders that edit).
     pub max_post_steps: u32,
-    /// Tokens in a block, 1..=256. Must be what the model was trained with.
+    /// Tokens in a block, a power of two in 1..=256. Should be what the model was trained with.
     pub block_length: usize,
-    /// Steps over which the threshold decoder spreads its least number of writes, 1..=block_length.
+    /// Steps in which a block's masks must be gone, 1..=block_length: at least an equal share is written in each.
     pub max_steps_per_block: u32,
+    /// Blocks that stay open to edits, 2..=4 (`multi_block` only).
+    pub multi_block_window: u32,
+    /// Subtracted from the logit of the token to the left, 0..=10.
+    pub repeat_penalty: f32,
 }
 
 impl Default for DecodeDefaults {
@@ -76,6 +74,8 @@ impl Default for DecodeDefaults {
             max_post_steps: 16,
             block_length: 32,
             max_steps_per_block: 32,
+            multi_block_window: 2,
+            repeat_penalty: 0.0,
         }
     }
 }

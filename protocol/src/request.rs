@@ -1,6 +1,7 @@
 //! A chat request with one meaning, whatever dialect it came in. Must never hold a rule about routing or about a
 //! particular backend.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -29,8 +30,8 @@ pub struct ChatRequest {
     pub include_usage: bool,
     /// Settings only a diffusion engine understands (`diffusion` object in the body).
     pub diffusion: DiffusionOptions,
-    /// Names of body fields that carry a demand the built-in engines cannot honour (for example `logprobs`,
-    /// `n`). The dialect's decoder fills it; routing keeps such requests away from engines that would ignore them.
+    /// Names of body fields that carry a demand the built-in engines cannot honour (for example `n`,
+    /// `audio`). The dialect's decoder fills it; routing keeps such requests away from engines that would ignore them.
     pub unsupported: Vec<&'static str>,
     /// The caller's body as it came, so that an upstream of the same dialect gets unknown fields untouched.
     pub raw: Arc<Map<String, Value>>,
@@ -151,40 +152,109 @@ pub enum ResponseFormat {
     JsonSchema(Value),
 }
 
-/// Sampling settings, `None` where the caller said nothing.
+/// Sampling settings, `None` where the caller said nothing. Order in which an engine applies them: bias and penalties to
+/// the logits, then temperature, then `top_k`, `top_p`, `min_p`.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Sampling {
-    /// Softmax temperature; 0 is greedy.
+    /// Softmax temperature, 0 to 2; 0 is greedy.
     pub temperature: Option<f32>,
     /// Nucleus mass in (0, 1].
     pub top_p: Option<f32>,
+    /// Only so many of the likeliest tokens; 0 is all.
+    pub top_k: Option<u32>,
+    /// Only tokens at least this share of the likeliest one's probability, in [0, 1].
+    pub min_p: Option<f32>,
     /// Seed for reproducible sampling.
     pub seed: Option<u64>,
+    /// Added to a token's logit, -100 to 100, by token id of the model that answers.
+    pub logit_bias: BTreeMap<u32, f32>,
+    /// Divides positive and multiplies negative logits of tokens that occur in prompt or answer, in (0, 2]; 1 is none.
+    pub repetition_penalty: Option<f32>,
+    /// Subtracted from a token's logit for each time the answer has it, -2 to 2.
+    pub frequency_penalty: Option<f32>,
+    /// Subtracted from a token's logit once the answer has it, -2 to 2.
+    pub presence_penalty: Option<f32>,
     /// Texts that end the answer.
     pub stop: Vec<String>,
+    /// No end token before the answer has so many tokens. A stop text still ends it.
+    pub min_tokens: Option<u32>,
+    /// Report the log-probability of each token, and of so many of the likeliest tokens beside it, 0 to 20.
+    pub logprobs: Option<u32>,
 }
 
-/// How a diffusion engine should decode. `None` fields take the preset's or the model's default.
+/// How a diffusion engine should decode. `None` fields take the preset's or the engine's default.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct DiffusionOptions {
     /// Named preset.
     pub mode: Option<DecodeMode>,
+    /// Which decoder fills a block.
+    pub decoder: Option<DecoderKind>,
     /// Confidence above which a mask becomes a token, in [0, 1].
     pub threshold: Option<f32>,
     /// Confidence above which a written token is replaced, in [0, 1].
     pub editing_threshold: Option<f32>,
     /// Most extra editing steps after a block is full, 0..=64.
     pub max_post_steps: Option<u32>,
+    /// Tokens in a block, a power of two in 1..=256.
+    pub block_length: Option<u32>,
+    /// Denoise steps in which a block's masks must be gone, 1..=block_length: fewer steps write more a step.
+    pub max_steps: Option<u32>,
+    /// Blocks that stay open to edits, 2..=4 (`multi_block` only).
+    pub multi_block_window: Option<u32>,
+    /// Subtracted from the logit of the token to the left, 0..=10: keeps a token from being written twice in a row.
+    pub repeat_penalty: Option<f32>,
+    /// Goes over [`Sampling::seed`].
+    pub seed: Option<u64>,
     /// Send [`crate::Event::Draft`] snapshots.
     pub drafts: bool,
 }
 
-/// LLaDA2.1's published presets (tech report 2.1, model card).
+impl DiffusionOptions {
+    /// Whether the caller left decoding to others: half a preset is not a preset, so one word about it counts. A seed
+    /// or a wish for drafts is none.
+    pub fn is_silent(&self) -> bool {
+        *self == DiffusionOptions { seed: self.seed, drafts: self.drafts, ..DiffusionOptions::default() }
+    }
+}
+
+/// Presets of thresholds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum DecodeMode {
-    /// S: threshold 0.5, editing threshold 0.0.
+    /// LLaDA2.1's S: threshold 0.5, editing threshold 0.0 (tech report 2.1, model card).
     Speed,
-    /// Q: threshold 0.7, editing threshold 0.5.
+    /// LLaDA2.1's Q: threshold 0.7, editing threshold 0.5.
     Quality,
+    /// No preset: the engine's own settings and the values given.
+    Custom,
+}
+
+/// Which decoder fills a block.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DecoderKind {
+    /// LLaDA2.0: masks become tokens above a confidence, written tokens stay.
+    Threshold,
+    /// LLaDA2.1: the same, and written tokens are replaced above a second confidence.
+    Joint,
+    /// LLaDA2.2: written tokens are replaced, deleted, or pushed right by an insertion.
+    Levenshtein,
+    /// LLaDA2.1's Multi-Block Editing: finished blocks stay open to edits while the next ones are written.
+    MultiBlock,
+    /// dInfer: a token into each gap between written ones, so that gaps halve.
+    Hierarchy,
+    /// dInfer: tokens that were proposed again and again get credit.
+    Credit,
+}
+
+impl DecoderKind {
+    /// All of them with the words callers and configs use.
+    pub const ALL: [(&'static str, DecoderKind); 6] = [
+        ("threshold", DecoderKind::Threshold),
+        ("joint", DecoderKind::Joint),
+        ("levenshtein", DecoderKind::Levenshtein),
+        ("multi_block", DecoderKind::MultiBlock),
+        ("hierarchy", DecoderKind::Hierarchy),
+        ("credit", DecoderKind::Credit),
+    ];
 }

@@ -22,6 +22,8 @@ pub struct DiffusionStats {
     pub blocks: u32,
     /// Written tokens that were replaced (T2T).
     pub edits: u32,
+    /// Tokens a grammar left no choice about, written without asking the model.
+    pub forced_tokens: u32,
     /// Tokens generated, the end token included (TPF = tokens / steps).
     pub tokens: u32,
 }

@@ -2,7 +2,7 @@
 //! candidates: each step writes a mask or spends an editing step.
 
 use super::settings::DecodeSettings;
-use super::{Candidate, Canvas, joint, threshold};
+use super::{Candidate, Canvas, hierarchy, joint, threshold};
 use crate::options::DecoderKind;
 
 /// How far a block is.
@@ -36,17 +36,22 @@ impl BlockDecoder {
         settings: &DecodeSettings,
     ) -> BlockState {
         let was_full = canvas.masked().is_empty();
+        let least = threshold::least_writes(settings.block_length, settings.max_steps, self.steps);
         let replaced = match settings.decoder {
-            DecoderKind::Threshold => {
-                let least = threshold::least_writes(settings.block_length, settings.max_steps, self.steps);
-                canvas.write(&threshold::edits(canvas, candidates, settings.threshold, least));
+            DecoderKind::Hierarchy => {
+                canvas.write(&hierarchy::edits(canvas, candidates, settings.threshold, least));
                 0
             }
             DecoderKind::Joint => {
-                let edits = joint::edits(canvas, candidates, settings.threshold, settings.editing_threshold);
+                let edits = joint::edits(canvas, candidates, settings.threshold, settings.editing_threshold, least);
                 canvas.write(&edits.unmask);
                 canvas.write(&edits.replace);
                 edits.replace.len()
+            }
+            // The engine refuses what it has no decoder for before a request gets here.
+            DecoderKind::Threshold | DecoderKind::Credit | DecoderKind::Levenshtein | DecoderKind::MultiBlock => {
+                canvas.write(&threshold::edits(canvas, candidates, settings.threshold, least));
+                0
             }
         };
         self.steps += 1;
@@ -57,7 +62,7 @@ impl BlockDecoder {
         if !canvas.masked().is_empty() {
             return BlockState::Open;
         }
-        if settings.decoder == DecoderKind::Threshold || self.post_steps >= settings.max_post_steps {
+        if !settings.edits() || self.post_steps >= settings.max_post_steps {
             return BlockState::Final { confirmed: false };
         }
         self.post_steps += 1;
@@ -79,6 +84,8 @@ mod tests {
             max_post_steps,
             block_length: 4,
             max_steps: 4,
+            window: 2,
+            repeat_penalty: 0.0,
         }
     }
 

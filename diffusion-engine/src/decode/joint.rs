@@ -1,11 +1,8 @@
 //! LLaDA2.1's joint decoder (report 2.1 §2, equations 1 and 2): masked positions become tokens above one threshold
-//! (M2T, at least one a step), and written tokens are replaced above another (T2T), from the same forward. Prompt
+//! (M2T, at least a scheduled number of them), and written tokens are replaced above another (T2T), from the same forward. Prompt
 //! positions are never touched.
 
 use super::{Candidate, Canvas, Edit, likeliest};
-
-/// Masks that become tokens in every step however unsure they are.
-const LEAST: usize = 1;
 
 /// What one step writes.
 #[derive(Debug, PartialEq)]
@@ -17,11 +14,18 @@ pub(crate) struct JointEdits {
 }
 
 /// The edits of one step. `candidates` has one entry per position of the canvas.
-pub(crate) fn edits(canvas: &Canvas, candidates: &[Candidate], threshold: f32, editing: f32) -> JointEdits {
+/// `least` masks become tokens however unsure they are (the report's `num_to_transfer`, 1).
+pub(crate) fn edits(
+    canvas: &Canvas,
+    candidates: &[Candidate],
+    threshold: f32,
+    editing: f32,
+    least: usize,
+) -> JointEdits {
     let masked = canvas.masked();
     let surer_than = |at: usize, limit: f32| candidates.get(at).filter(|candidate| candidate.probability > limit);
     let sure: Vec<usize> = masked.iter().copied().filter(|at| surer_than(*at, threshold).is_some()).collect();
-    let unmask = if sure.len() < LEAST { likeliest(masked, candidates, LEAST) } else { sure };
+    let unmask = if sure.len() < least { likeliest(masked, candidates, least) } else { sure };
     let unmask = unmask
         .into_iter()
         .filter_map(|at| candidates.get(at).map(|candidate| Edit { at, token: candidate.token }))
@@ -49,14 +53,14 @@ mod tests {
     proptest! {
         /// Against the equations written with whole-block sets.
         #[test]
-        fn equals_the_plain_form((canvas, candidates) in canvas_and_candidates(), threshold in 0.0f32..1.0, editing in 0.0f32..1.0) {
+        fn equals_the_plain_form((canvas, candidates) in canvas_and_candidates(), threshold in 0.0f32..1.0, editing in 0.0f32..1.0, least in 1usize..4) {
             let n = canvas.tokens.len();
             let active: Vec<bool> = (0..n).map(|i| i >= canvas.fixed && canvas.tokens[i] == canvas.mask).collect();
             let mut gamma: Vec<bool> = (0..n).map(|i| active[i] && candidates[i].probability > threshold).collect();
-            if !gamma.contains(&true) {
+            if gamma.iter().filter(|chosen| **chosen).count() < least {
                 let confidence: Vec<f32> =
                     (0..n).map(|i| if active[i] { candidates[i].probability } else { f32::NEG_INFINITY }).collect();
-                gamma = plain_top(&confidence, usize::from(active.contains(&true)));
+                gamma = plain_top(&confidence, least.min(active.iter().filter(|is| **is).count()));
             }
             let delta: Vec<bool> = (0..n)
                 .map(|i| {
@@ -66,7 +70,7 @@ mod tests {
                         && candidates[i].probability > editing
                 })
                 .collect();
-            let got = edits(&canvas, &candidates, threshold, editing);
+            let got = edits(&canvas, &candidates, threshold, editing, least);
             let set = |edits: &[Edit]| (0..n).map(|i| edits.iter().any(|edit| edit.at == i)).collect::<Vec<bool>>();
             prop_assert_eq!(set(&got.unmask), gamma);
             prop_assert_eq!(set(&got.replace), delta);

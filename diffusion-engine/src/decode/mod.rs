@@ -1,8 +1,9 @@
 //! From logits to written tokens: [`settings`] (what was asked for), [`sampling`] (one candidate per position),
-//! [`threshold`] and [`joint`] (which candidates are written, one paper's rule each), [`block`] (a block from masks
-//! to final). Pure: no IO, no clock, no model.
+//! [`threshold`], [`joint`], [`hierarchy`] (which candidates are written, one paper's rule each), [`block`] (a block from
+//! masks to final). Pure: no IO, no clock, no model.
 
 pub(crate) mod block;
+pub(crate) mod hierarchy;
 pub(crate) mod joint;
 pub(crate) mod sampling;
 pub(crate) mod settings;

@@ -22,8 +22,8 @@ pub(crate) struct Sampler {
 }
 
 impl Sampler {
-    /// Checks the request's settings; what it leaves out is greedy.
-    pub(crate) fn new(sampling: &Sampling) -> Result<Self, EngineError> {
+    /// Checks the request's settings; what it leaves out is greedy. `seed` goes over the settings' own.
+    pub(crate) fn new(sampling: &Sampling, seed: Option<u64>) -> Result<Self, EngineError> {
         let temperature = sampling.temperature.unwrap_or(0.0);
         if !(0.0..=MOST_TEMPERATURE).contains(&temperature) {
             return Err(EngineError::invalid("temperature", "must be a number from 0 to 2"));
@@ -32,7 +32,7 @@ impl Sampler {
         if !(top_p > 0.0 && top_p <= 1.0) {
             return Err(EngineError::invalid("top_p", "must be a number above 0, at most 1"));
         }
-        let state = sampling.seed.unwrap_or_else(|| RandomState::new().build_hasher().finish());
+        let state = seed.or(sampling.seed).unwrap_or_else(|| RandomState::new().build_hasher().finish());
         Ok(Sampler { temperature, top_p, state })
     }
 
@@ -83,8 +83,9 @@ mod tests {
     use super::*;
 
     fn sampler(temperature: f32, top_p: f32, seed: u64) -> Sampler {
-        let sampling = Sampling { temperature: Some(temperature), top_p: Some(top_p), seed: Some(seed), stop: vec![] };
-        Sampler::new(&sampling).expect("in range")
+        let sampling =
+            Sampling { temperature: Some(temperature), top_p: Some(top_p), seed: Some(seed), ..Sampling::default() };
+        Sampler::new(&sampling, None).expect("in range")
     }
 
     #[test]
@@ -130,7 +131,7 @@ mod tests {
             (0.0, f32::NAN, "top_p"),
         ] {
             let sampling = Sampling { temperature: Some(temperature), top_p: Some(top_p), ..Sampling::default() };
-            let error = Sampler::new(&sampling).expect_err("out of range");
+            let error = Sampler::new(&sampling, None).expect_err("out of range");
             assert!(matches!(&error, EngineError::InvalidRequest { field: named, .. } if named == field), "{error:?}");
         }
     }

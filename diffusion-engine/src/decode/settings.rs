@@ -1,12 +1,13 @@
 //! What decoding a request gets: the engine's defaults, a preset, single values, each checked. Must never clamp
 //! silently.
 
+use std::ops::RangeInclusive;
+
 use weir_protocol::{DecodeMode, DiffusionOptions, EngineError};
 
 use crate::error::LoadError;
 use crate::options::{DecodeDefaults, DecoderKind};
 
-const MOST_POST_STEPS: u32 = 64;
 const MOST_BLOCK_LENGTH: usize = 256;
 
 /// Checked settings of one diffusion request.
@@ -18,72 +19,107 @@ pub(crate) struct DecodeSettings {
     pub(crate) max_post_steps: u32,
     pub(crate) block_length: usize,
     pub(crate) max_steps: usize,
+    pub(crate) window: usize,
+    pub(crate) repeat_penalty: f32,
+}
+
+/// A setting out of its range.
+struct OutOfRange {
+    field: &'static str,
+    message: String,
 }
 
 impl DecodeSettings {
     /// The operator's defaults.
     pub(crate) fn from_defaults(defaults: &DecodeDefaults) -> Result<Self, LoadError> {
-        let wrong = |field: &str, message: &str| LoadError::Config {
-            file: "options".into(),
-            field: format!("defaults.{field}"),
-            message: message.into(),
-        };
-        if !(0.0..=1.0).contains(&defaults.threshold) {
-            return Err(wrong("threshold", "expected a number in 0..=1"));
-        }
-        if !(0.0..=1.0).contains(&defaults.editing_threshold) {
-            return Err(wrong("editing_threshold", "expected a number in 0..=1"));
-        }
-        if defaults.max_post_steps > MOST_POST_STEPS {
-            return Err(wrong("max_post_steps", "expected at most 64"));
-        }
-        if !(1..=MOST_BLOCK_LENGTH).contains(&defaults.block_length) {
-            return Err(wrong("block_length", "expected 1..=256"));
-        }
-        let max_steps = defaults.max_steps_per_block as usize;
-        if !(1..=defaults.block_length).contains(&max_steps) {
-            return Err(wrong("max_steps_per_block", "expected 1..=block_length"));
-        }
-        Ok(DecodeSettings {
+        let settings = DecodeSettings {
             decoder: defaults.decoder,
             threshold: defaults.threshold,
             editing_threshold: defaults.editing_threshold,
             max_post_steps: defaults.max_post_steps,
             block_length: defaults.block_length,
-            max_steps,
+            max_steps: defaults.max_steps_per_block as usize,
+            window: defaults.multi_block_window as usize,
+            repeat_penalty: defaults.repeat_penalty,
+        };
+        settings.checked().map_err(|OutOfRange { field, message }| LoadError::Config {
+            file: "options".into(),
+            field: format!("defaults.{field}"),
+            message,
         })
     }
 
-    /// The request's settings over these. A named preset brings the joint decoder and its thresholds (LLaDA2.1 model
-    /// card), single values go over the preset's.
+    /// The request's settings over these. A named preset brings its thresholds (LLaDA2.1 model card) and a decoder that
+    /// edits; single values go over the preset's.
     pub(crate) fn for_request(&self, options: &DiffusionOptions) -> Result<Self, EngineError> {
         let mut settings = self.clone();
-        if let Some(mode) = options.mode {
-            settings.decoder = DecoderKind::Joint;
+        let preset = match options.mode {
+            Some(DecodeMode::Speed) => Some((0.5, 0.0)),
+            Some(DecodeMode::Quality) => Some((0.7, 0.5)),
+            Some(DecodeMode::Custom) | None => None,
+        };
+        if let Some((threshold, editing)) = preset {
+            (settings.threshold, settings.editing_threshold) = (threshold, editing);
             settings.max_post_steps = 16;
-            (settings.threshold, settings.editing_threshold) = match mode {
-                DecodeMode::Speed => (0.5, 0.0),
-                DecodeMode::Quality => (0.7, 0.5),
-            };
-        }
-        for (value, place, field) in [
-            (options.threshold, &mut settings.threshold, "diffusion.threshold"),
-            (options.editing_threshold, &mut settings.editing_threshold, "diffusion.editing_threshold"),
-        ] {
-            match value {
-                Some(value) if (0.0..=1.0).contains(&value) => *place = value,
-                Some(_) => return Err(EngineError::invalid(field, "must be a number from 0 to 1")),
-                None => {}
+            if !settings.edits() {
+                settings.decoder = DecoderKind::Joint;
             }
         }
-        match options.max_post_steps {
-            Some(steps) if steps > MOST_POST_STEPS => {
-                return Err(EngineError::invalid("diffusion.max_post_steps", "must be a whole number from 0 to 64"));
-            }
-            Some(steps) => settings.max_post_steps = steps,
-            None => {}
+        if let Some(length) = options.block_length {
+            let length = length as usize;
+            // A share of the block stays the same share.
+            settings.max_steps = (self.max_steps * length).div_ceil(self.block_length).max(1);
+            settings.block_length = length;
         }
-        Ok(settings)
+        put(&mut settings.decoder, options.decoder);
+        put(&mut settings.threshold, options.threshold);
+        put(&mut settings.editing_threshold, options.editing_threshold);
+        put(&mut settings.max_post_steps, options.max_post_steps);
+        put(&mut settings.max_steps, options.max_steps.map(|steps| steps as usize));
+        put(&mut settings.window, options.multi_block_window.map(|blocks| blocks as usize));
+        put(&mut settings.repeat_penalty, options.repeat_penalty);
+        settings
+            .checked()
+            .map_err(|OutOfRange { field, message }| EngineError::invalid(format!("diffusion.{field}"), message))
+    }
+
+    /// Whether the decoder replaces written tokens.
+    pub(crate) fn edits(&self) -> bool {
+        match self.decoder {
+            DecoderKind::Joint | DecoderKind::Levenshtein | DecoderKind::MultiBlock => true,
+            DecoderKind::Threshold | DecoderKind::Hierarchy | DecoderKind::Credit => false,
+        }
+    }
+
+    fn checked(self) -> Result<Self, OutOfRange> {
+        within("threshold", self.threshold, 0.0..=1.0)?;
+        within("editing_threshold", self.editing_threshold, 0.0..=1.0)?;
+        within("max_post_steps", self.max_post_steps, 0..=64)?;
+        if !self.block_length.is_power_of_two() || self.block_length > MOST_BLOCK_LENGTH {
+            let message = format!("must be a power of two from 1 to {MOST_BLOCK_LENGTH}");
+            return Err(OutOfRange { field: "block_length", message });
+        }
+        within("max_steps", self.max_steps, 1..=self.block_length)?;
+        within("multi_block_window", self.window, 2..=4)?;
+        within("repeat_penalty", self.repeat_penalty, 0.0..=10.0)?;
+        Ok(self)
+    }
+}
+
+fn put<T>(place: &mut T, value: Option<T>) {
+    if let Some(value) = value {
+        *place = value;
+    }
+}
+
+fn within<T: PartialOrd + std::fmt::Display>(
+    field: &'static str,
+    value: T,
+    range: RangeInclusive<T>,
+) -> Result<(), OutOfRange> {
+    match range.contains(&value) {
+        true => Ok(()),
+        false => Err(OutOfRange { field, message: format!("must be from {} to {}", range.start(), range.end()) }),
     }
 }
 
@@ -130,15 +166,30 @@ pub(super) mod tests {
     fn presets_and_single_values_go_over_the_defaults() {
         let defaults = DecodeDefaults { decoder: DecoderKind::Threshold, threshold: 0.95, ..DecodeDefaults::default() };
         let base = DecodeSettings::from_defaults(&defaults).expect("in range");
-        let plain = base.for_request(&DiffusionOptions::default()).expect("nothing asked");
-        assert_eq!(plain, base);
-        let speed = DiffusionOptions {
-            mode: Some(DecodeMode::Speed),
-            editing_threshold: Some(0.25),
-            ..DiffusionOptions::default()
-        };
-        let speed = base.for_request(&speed).expect("in range");
+        let none = DiffusionOptions::default();
+        assert_eq!(base.for_request(&none).expect("nothing asked"), base);
+        let custom = DiffusionOptions { mode: Some(DecodeMode::Custom), ..none.clone() };
+        assert_eq!(base.for_request(&custom).expect("nothing else asked"), base);
+        let mut asked = DiffusionOptions { mode: Some(DecodeMode::Speed), editing_threshold: Some(0.25), ..none };
+        let speed = base.for_request(&asked).expect("in range");
         assert_eq!((speed.decoder, speed.threshold, speed.editing_threshold), (DecoderKind::Joint, 0.5, 0.25));
+        asked.decoder = Some(DecoderKind::Hierarchy);
+        assert_eq!(base.for_request(&asked).expect("in range").decoder, DecoderKind::Hierarchy);
+        let defaults = DecodeDefaults { decoder: DecoderKind::Levenshtein, ..DecodeDefaults::default() };
+        let base = DecodeSettings::from_defaults(&defaults).expect("in range");
+        asked.decoder = None;
+        assert_eq!(base.for_request(&asked).expect("in range").decoder, DecoderKind::Levenshtein, "it edits");
+    }
+
+    #[test]
+    fn another_block_length_keeps_the_share_written_a_step() {
+        let defaults = DecodeDefaults { max_steps_per_block: 8, ..DecodeDefaults::default() };
+        let base = DecodeSettings::from_defaults(&defaults).expect("in range");
+        let short = DiffusionOptions { block_length: Some(16), ..DiffusionOptions::default() };
+        let settings = base.for_request(&short).expect("in range");
+        assert_eq!((settings.block_length, settings.max_steps), (16, 4));
+        let named = DiffusionOptions { max_steps: Some(16), ..short };
+        assert_eq!(base.for_request(&named).expect("in range").max_steps, 16);
     }
 
     #[test]
@@ -150,6 +201,13 @@ pub(super) mod tests {
             (DiffusionOptions { threshold: Some(f32::NAN), ..none.clone() }, "diffusion.threshold"),
             (DiffusionOptions { editing_threshold: Some(-0.1), ..none.clone() }, "diffusion.editing_threshold"),
             (DiffusionOptions { max_post_steps: Some(65), ..none.clone() }, "diffusion.max_post_steps"),
+            (DiffusionOptions { block_length: Some(0), ..none.clone() }, "diffusion.block_length"),
+            (DiffusionOptions { block_length: Some(24), ..none.clone() }, "diffusion.block_length"),
+            (DiffusionOptions { block_length: Some(512), ..none.clone() }, "diffusion.block_length"),
+            (DiffusionOptions { max_steps: Some(0), ..none.clone() }, "diffusion.max_steps"),
+            (DiffusionOptions { max_steps: Some(9), block_length: Some(8), ..none.clone() }, "diffusion.max_steps"),
+            (DiffusionOptions { multi_block_window: Some(5), ..none.clone() }, "diffusion.multi_block_window"),
+            (DiffusionOptions { repeat_penalty: Some(-1.0), ..none.clone() }, "diffusion.repeat_penalty"),
         ] {
             let error = base.for_request(&options).expect_err("out of range");
             assert!(matches!(&error, EngineError::InvalidRequest { field: named, .. } if named == field), "{error:?}");

@@ -37,12 +37,14 @@ pub(crate) struct Lane<'a> {
     /// Logits are wanted from this token on; `tokens.len()` for none.
     pub(crate) logits_from: usize,
     pub(crate) cache: &'a mut KvCache,
+    /// What its tokens see: requests may differ in their block length.
+    pub(crate) visibility: Visibility,
 }
 
 impl Model {
     /// Runs all lanes and returns each one's logits, `[tokens - logits_from, vocab]`. Afterwards each cache holds the
     /// K/V of its lane's tokens behind the committed positions; the caller commits those that are final.
-    pub(crate) fn forward(&self, lanes: &mut [Lane<'_>], visibility: Visibility) -> Result<Vec<Vec<f32>>, KernelError> {
+    pub(crate) fn forward(&self, lanes: &mut [Lane<'_>]) -> Result<Vec<Vec<f32>>, KernelError> {
         let hidden = self.config.hidden;
         let mut x = Vec::new(); // [m, hidden]
         let mut angles = Vec::new(); // [m]
@@ -58,7 +60,7 @@ impl Model {
         for (index, layer) in self.layers.iter().enumerate() {
             let mut normed = vec![0.0; m * hidden];
             self.kernels.rms_norm(&x, &layer.attention_norm, self.config.norm_eps, &mut normed)?;
-            let mixed = self.attention(index, layer, lanes, visibility, &angles, &normed)?; // [m, hidden]
+            let mixed = self.attention(index, layer, lanes, &angles, &normed)?; // [m, hidden]
             self.kernels.add_scaled(&mut x, &mixed, 1.0)?;
             self.kernels.rms_norm(&x, &layer.feed_forward_norm, self.config.norm_eps, &mut normed)?;
             let mixed = match &layer.feed_forward {
@@ -83,7 +85,6 @@ impl Model {
         index: usize,
         layer: &Layer,
         lanes: &mut [Lane<'_>],
-        visibility: Visibility,
         angles: &[Angles],
         normed: &[f32],
     ) -> Result<Vec<f32>, KernelError> {
@@ -113,7 +114,7 @@ impl Model {
         for lane in &*lanes {
             let (start, count) = (lane.cache.committed(), lane.tokens.len());
             let end = start + count;
-            let visible: Vec<usize> = (start..end).map(|position| visibility.visible(position, end)).collect();
+            let visible: Vec<usize> = (start..end).map(|position| lane.visibility.visible(position, end)).collect();
             let panels = lane.cache.panels(index, end);
             let range = at * q_width..(at + count) * q_width;
             self.kernels.attention(shape, &q[range.clone()], &panels, &visible, &mut mixed[range])?;

@@ -8,6 +8,7 @@ use weir_protocol::{EngineError, FinishReason, Usage};
 use crate::cache::KvCache;
 use crate::decode::block::BlockState;
 use crate::decode::sampling::Sampler;
+use crate::model::forward::Visibility;
 
 use super::answer::Answer;
 use super::writer::{BlockWriter, DiffusionJob, Readout, TokenWriter};
@@ -62,7 +63,7 @@ impl Lane {
             None => Writer::Tokens(TokenWriter { sampler, mask }),
             Some(job) => {
                 let tail = prompt.split_off(prompt.len() - prompt.len() % job.settings.block_length);
-                Writer::Blocks(Box::new(BlockWriter::new(job, sampler, tail, prompt_tokens, context)))
+                Writer::Blocks(Box::new(BlockWriter::new(job, sampler, &prompt, tail, context)))
             }
         };
         Lane { answer, prompt_tokens, cache, pending: prompt, writer }
@@ -71,6 +72,14 @@ impl Lane {
     /// Whether nobody waits for the answer.
     pub(crate) fn is_abandoned(&self) -> bool {
         self.answer.is_abandoned()
+    }
+
+    /// What this request's tokens see of each other.
+    pub(crate) fn visibility(&self) -> Visibility {
+        match &self.writer {
+            Writer::Tokens(_) => Visibility::Causal,
+            Writer::Blocks(writer) => Visibility::Blocks(writer.block_length()),
+        }
     }
 
     /// The next forward's part. Changes nothing.

@@ -15,7 +15,7 @@ use weir_protocol::EngineError;
 
 use crate::cache::KvCache;
 use crate::checkpoint::tokenizer::TextTokenizer;
-use crate::model::forward::{Lane as LaneInput, Visibility};
+use crate::model::forward::Lane as LaneInput;
 use crate::model::weights::Model;
 
 /// What the scheduler needs of a model; tests script it.
@@ -36,7 +36,6 @@ pub(crate) trait Forward: Send + 'static {
 pub(crate) struct Loaded {
     pub(crate) model: Model,
     pub(crate) tokenizer: std::sync::Arc<TextTokenizer>,
-    pub(crate) visibility: Visibility,
 }
 
 impl Forward for Loaded {
@@ -45,7 +44,7 @@ impl Forward for Loaded {
     }
 
     fn forward(&self, lanes: &mut [LaneInput<'_>]) -> Result<Vec<Vec<f32>>, EngineError> {
-        let logits = self.model.forward(lanes, self.visibility);
+        let logits = self.model.forward(lanes);
         logits.map_err(|error| EngineError::internal(format!("the forward failed: {error}")))
     }
 

@@ -39,7 +39,10 @@ fn step(lanes: &mut [Lane], model: &impl Forward) -> Result<Vec<Outcome>, Engine
     let mut inputs: Vec<LaneInput<'_>> = lanes
         .iter_mut()
         .zip(&plans)
-        .map(|(lane, plan)| LaneInput { tokens: &plan.tokens, logits_from: plan.logits_from, cache: &mut lane.cache })
+        .map(|(lane, plan)| {
+            let visibility = lane.visibility();
+            LaneInput { tokens: &plan.tokens, logits_from: plan.logits_from, cache: &mut lane.cache, visibility }
+        })
         .collect();
     let mut logits = model.forward(&mut inputs)?;
     if logits.len() != lanes.len() {

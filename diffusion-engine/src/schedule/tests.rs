@@ -118,7 +118,7 @@ fn job(prompt: Vec<u32>, limit: usize, diffusion: bool) -> (Job, Generation) {
     let job = Job {
         prompt,
         answer: Answer::new(events, &[], vec![ROLE_END], limit),
-        sampler: Sampler::new(&Sampling::default()).expect("greedy"),
+        sampler: Sampler::new(&Sampling::default(), None).expect("greedy"),
         diffusion: diffusion.then_some(DiffusionJob { settings, mask: MASK, drafts: false }),
         mask: Some(MASK),
         context: 4096,
@@ -258,7 +258,9 @@ fn blocks_tile_from_position_zero_and_are_committed_once_final() {
         let plan = lane.plan();
         let masked = plan.tokens.iter().filter(|token| **token == MASK).count();
         seen.push((lane.cache.committed(), plan.finals, plan.tokens.len() - plan.finals, masked));
-        let input = LaneInput { tokens: &plan.tokens, logits_from: plan.logits_from, cache: &mut lane.cache };
+        let visibility = lane.visibility();
+        let input =
+            LaneInput { tokens: &plan.tokens, logits_from: plan.logits_from, cache: &mut lane.cache, visibility };
         let mut logits = model.forward(&mut [input]).expect("scripted").concat();
         let (kernels, tokenizer) = (model.kernels(), model.tokenizer());
         let read = Readout { logits: &mut logits, vocab: VOCAB, kernels, tokenizer };

@@ -10,7 +10,6 @@ use crate::decode::block::{BlockDecoder, BlockState};
 use crate::decode::sampling::Sampler;
 use crate::decode::settings::DecodeSettings;
 use crate::decode::{Candidate, Canvas};
-use crate::options::DecoderKind;
 
 use super::answer::Answer;
 
@@ -62,17 +61,28 @@ pub(crate) struct BlockWriter {
     canvas: Canvas,
     decoder: BlockDecoder,
     stats: DiffusionStats,
+    /// The token before the canvas.
+    left: Option<u32>,
     /// Most positions the model has.
     context: usize,
 }
 
 impl BlockWriter {
     /// Opens the first block, which begins with the prompt's `tail` and ends at a multiple of the block length.
-    /// `end` is the prompt's length.
-    pub(crate) fn new(job: DiffusionJob, sampler: Sampler, tail: Vec<u32>, end: usize, context: usize) -> Self {
+    /// `before` is the prompt without it.
+    pub(crate) fn new(job: DiffusionJob, sampler: Sampler, before: &[u32], tail: Vec<u32>, context: usize) -> Self {
+        let end = before.len() + tail.len();
         let canvas = open_canvas(tail, end, &job, context);
         let stats = DiffusionStats { blocks: 1, ..DiffusionStats::default() };
-        BlockWriter { job, sampler, canvas, decoder: BlockDecoder::default(), stats, context }
+        BlockWriter {
+            job,
+            sampler,
+            canvas,
+            decoder: BlockDecoder::default(),
+            stats,
+            left: before.last().copied(),
+            context,
+        }
     }
 
     /// Tokens in a block.
@@ -92,10 +102,11 @@ impl BlockWriter {
 
     /// One denoise step.
     pub(crate) fn step(&mut self, read: &mut Readout<'_>, answer: &Answer) -> Result<BlockState, EngineError> {
+        self.penalise_repeats(read);
         let candidates = candidates(&mut self.sampler, Some(self.job.mask), read)?;
         self.stats.steps += 1;
         let mut state = self.decoder.step(&mut self.canvas, &candidates, &self.job.settings);
-        if self.job.settings.decoder == DecoderKind::Threshold && self.is_decided(answer) {
+        if !self.job.settings.edits() && self.is_decided(answer) {
             state = BlockState::Final { confirmed: false };
         }
         if self.job.drafts {
@@ -105,13 +116,28 @@ impl BlockWriter {
         Ok(state)
     }
 
+    /// A token becomes less likely to the right of itself (sglang's `penalty_lambda` of its joint decoder).
+    fn penalise_repeats(&self, read: &mut Readout<'_>) {
+        if self.job.settings.repeat_penalty == 0.0 {
+            return;
+        }
+        let left = std::iter::once(self.left).chain(self.canvas.tokens.iter().copied().map(Some));
+        for (row, left) in read.logits.chunks_exact_mut(read.vocab).zip(left) {
+            if let Some(logit) = left.and_then(|token| row.get_mut(token as usize)) {
+                *logit -= self.job.settings.repeat_penalty;
+            }
+        }
+    }
+
     /// Hands out the finished block and opens the next one, which starts at position `start`.
     pub(crate) fn next_block(&mut self, start: usize) -> Vec<u32> {
         self.stats.blocks += 1;
         self.stats.edits += self.decoder.replaced;
         self.decoder = BlockDecoder::default();
         let next = open_canvas(Vec::new(), start, &self.job, self.context);
-        std::mem::replace(&mut self.canvas, next).tokens
+        let finished = std::mem::replace(&mut self.canvas, next).tokens;
+        self.left = finished.last().copied();
+        finished
     }
 
     /// What the answer of `tokens` tokens cost.
@@ -119,7 +145,7 @@ impl BlockWriter {
         DiffusionStats { edits: self.stats.edits + self.decoder.replaced, tokens: tokens as u32, ..self.stats }
     }
 
-    /// Whether the rest of the block cannot change the answer: the threshold decoder never takes a token back, so
+    /// Whether the rest of the block cannot change the answer: a decoder that does not edit never takes a token back, so
     /// everything up to the first end token (or the token limit) being written is enough.
     fn is_decided(&self, answer: &Answer) -> bool {
         let generated = self.canvas.tokens.iter().enumerate().skip(self.canvas.fixed);

@@ -67,11 +67,12 @@ fn ask(engine: &Engine, request: &ChatRequest) -> Whole {
 #[test]
 fn an_answer_is_the_same_alone_and_in_company() {
     for kind in KINDS {
-        for decoder in [DecoderKind::Threshold, DecoderKind::Joint] {
+        for decoder in [DecoderKind::Threshold, DecoderKind::Joint, DecoderKind::Hierarchy] {
             let engine = engine(kind, lively(decoder));
             let requests: Vec<ChatRequest> = (0..6u32)
                 .map(|i| {
                     let mut request = request(&"hello world ".repeat(1 + 5 * i as usize), 20 + 9 * i);
+                    request.diffusion.block_length = Some(8 << (i % 3));
                     if i % 2 == 1 {
                         request.sampling =
                             Sampling { temperature: Some(0.8), seed: Some(i.into()), ..Sampling::default() };
@@ -153,7 +154,7 @@ fn seeds_repeat_and_differ() {
         let engine = engine(kind, lively(DecoderKind::Threshold));
         let sampled = |seed| {
             let mut request = request("hello", 40);
-            request.sampling = Sampling { temperature: Some(1.0), top_p: Some(0.9), seed, stop: vec![] };
+            request.sampling = Sampling { temperature: Some(1.0), top_p: Some(0.9), seed, ..Sampling::default() };
             ask(&engine, &request).text
         };
         assert_eq!(sampled(Some(1)), sampled(Some(1)));

@@ -1,14 +1,15 @@
 //! The engine's answers against the papers' loops written out plainly over whole-window forwards without a cache.
 
+use std::path::Path;
+
 use tokenizers::Tokenizer;
-use weir_diffusion_engine::{DecoderKind, EngineOptions, logits_for};
-use weir_protocol::FinishReason;
+use weir_diffusion_engine::{DecodeDefaults, DecoderKind, EngineOptions, logits_for};
+use weir_protocol::{DiffusionOptions, FinishReason};
 
 use crate::answers::{Whole, engine, lively, request, whole};
 use crate::support::{self, FIRST_SPECIAL};
 
 const VOCAB: usize = 320;
-const BLOCK: usize = 32;
 const EOS: u32 = FIRST_SPECIAL + 1;
 const MASK: u32 = FIRST_SPECIAL + 2;
 const ROLE_END: u32 = FIRST_SPECIAL + 3;
@@ -18,8 +19,11 @@ fn is_end(token: u32) -> bool {
 }
 
 /// Argmax and its probability for each of the last block's positions, the mask left out.
-fn candidates(dir: &std::path::Path, window: &[u32], from: usize) -> Vec<(u32, f64)> {
-    let logits = logits_for(dir, window, BLOCK, false).expect("forward");
+fn candidates(dir: &Path, window: &[u32], from: usize, defaults: &DecodeDefaults) -> Vec<(u32, f64)> {
+    let mut logits = logits_for(dir, window, defaults.block_length, false).expect("forward");
+    for (row, left) in logits.chunks_mut(VOCAB).skip(1).zip(window) {
+        row[*left as usize] -= defaults.repeat_penalty;
+    }
     logits
         .chunks(VOCAB)
         .skip(from)
@@ -33,15 +37,16 @@ fn candidates(dir: &std::path::Path, window: &[u32], from: usize) -> Vec<(u32, f
 }
 
 /// Facts §2.1 and §2.2: the tokens generated, trimmed at the first end token, and the number of forwards.
-fn reference(dir: &std::path::Path, prompt: &[u32], length: usize, options: &EngineOptions) -> (Vec<u32>, u32) {
+fn reference(dir: &Path, prompt: &[u32], length: usize, options: &EngineOptions) -> (Vec<u32>, u32) {
     let defaults = &options.defaults;
+    let block_length = defaults.block_length;
     let (threshold, editing) = (f64::from(defaults.threshold), f64::from(defaults.editing_threshold));
-    let blocks = (prompt.len() + length).div_ceil(BLOCK);
+    let blocks = (prompt.len() + length).div_ceil(block_length);
     let mut x = prompt.to_vec();
-    x.resize(blocks * BLOCK, MASK);
+    x.resize(blocks * block_length, MASK);
     let mut forwards = 0;
-    for block in prompt.len() / BLOCK..blocks {
-        let (from, to) = (block * BLOCK, (block + 1) * BLOCK);
+    for block in prompt.len() / block_length..blocks {
+        let (from, to) = (block * block_length, (block + 1) * block_length);
         let mut post = 0;
         loop {
             let active: Vec<usize> = (from..to).filter(|i| x[*i] == MASK).collect();
@@ -51,7 +56,7 @@ fn reference(dir: &std::path::Path, prompt: &[u32], length: usize, options: &Eng
                     break;
                 }
             }
-            let proposed = candidates(dir, &x[..to], from);
+            let proposed = candidates(dir, &x[..to], from, defaults);
             forwards += 1;
             let mut write: Vec<usize> = active.iter().copied().filter(|i| proposed[i - from].1 > threshold).collect();
             if write.is_empty() && !active.is_empty() {
@@ -86,42 +91,60 @@ fn reference(dir: &std::path::Path, prompt: &[u32], length: usize, options: &Eng
     (generated, forwards)
 }
 
-fn check(user: &str, length: u32, decoder: DecoderKind) -> Whole {
+/// Asks an engine with other defaults than the settings checked, so that they come from the request.
+fn check(user: &str, length: u32, decoder: DecoderKind, block_length: usize, repeat_penalty: f32) -> Whole {
     let dir = support::tiny_model("llada2_moe");
-    let options = lively(decoder);
+    let mut options = lively(decoder);
+    options.defaults.block_length = block_length;
+    options.defaults.repeat_penalty = repeat_penalty;
     let tokenizer: Tokenizer = support::tokenizer_json().to_string().parse().expect("tokenizer");
     let rendered = format!(
         "<role>SYSTEM</role>detailed thinking off<|role_end|><role>HUMAN</role>{user}<|role_end|><role>ASSISTANT</role>"
     );
     let prompt = tokenizer.encode(rendered, false).expect("encodes");
     let (tokens, forwards) = reference(dir.path(), prompt.get_ids(), length as usize, &options);
-    let answer = whole(engine("llada2_moe", options).generate(&request(user, length)).expect("accepted"));
-    let what = format!("{decoder:?} {user} {length}");
+    let mut request = request(user, length);
+    request.diffusion = DiffusionOptions {
+        decoder: Some(decoder),
+        threshold: Some(options.defaults.threshold),
+        editing_threshold: Some(options.defaults.editing_threshold),
+        max_post_steps: Some(options.defaults.max_post_steps),
+        block_length: Some(block_length as u32),
+        repeat_penalty: Some(repeat_penalty),
+        ..DiffusionOptions::default()
+    };
+    let engine = engine("llada2_moe", EngineOptions::default());
+    let answer = whole(engine.generate(&request).expect("accepted"));
+    let what = format!("{decoder:?} {user} {length} {block_length}");
     assert_eq!(answer.text, tokenizer.decode(&tokens, true).expect("decodes"), "{what}");
     assert_eq!(answer.usage.completion_tokens, tokens.len() as u64, "{what}");
     let ended = tokens.last().is_some_and(|token| is_end(*token));
     assert_eq!(answer.reason, if ended { FinishReason::Stop } else { FinishReason::Length }, "{what}");
     let steps = answer.usage.diffusion.as_ref().expect("diffusion").steps;
-    match decoder {
+    if decoder == DecoderKind::Joint {
+        assert_eq!(steps, forwards, "{what}");
+    } else {
         // A finished block is committed by the next block's first forward, and nothing after the end is computed.
-        DecoderKind::Threshold => assert!(steps <= forwards, "{what}: {steps} steps, reference {forwards}"),
-        DecoderKind::Joint => assert_eq!(steps, forwards, "{what}"),
+        assert!(steps <= forwards, "{what}: {steps} steps, reference {forwards}");
     }
     answer
 }
 
 #[test]
 fn threshold_equals_the_report() {
-    for (user, length) in [("hello", 70), ("a somewhat longer question", 33), ("hi", 1)] {
-        check(user, length, DecoderKind::Threshold);
+    for (user, length, block) in [("hello", 70, 32), ("a somewhat longer question", 33, 8), ("hi", 1, 64)] {
+        check(user, length, DecoderKind::Threshold, block, 0.0);
     }
 }
 
 #[test]
 fn joint_equals_the_report() {
     let mut edits = 0;
-    for (user, length) in [("hello", 70), ("a somewhat longer question", 33), ("hi", 5)] {
-        edits += check(user, length, DecoderKind::Joint).usage.diffusion.expect("diffusion").edits;
+    for (user, length, block, penalty) in
+        [("hello", 70, 32, 0.0), ("a somewhat longer question", 33, 16, 0.0), ("hi", 5, 32, 0.0), ("hi", 70, 32, 2.0)]
+    {
+        let answer = check(user, length, DecoderKind::Joint, block, penalty);
+        edits += answer.usage.diffusion.expect("diffusion").edits;
     }
     assert!(edits > 0, "no edit happened: the thresholds do not exercise the decoder");
 }
@@ -138,7 +161,7 @@ fn autoregressive_equals_whole_window_greedy() {
     let prompt = window.len();
     assert!(prompt > 64, "the prompt must take more than one chunk");
     while window.len() < prompt + 30 && !window[prompt..].last().is_some_and(|token| is_end(*token)) {
-        let next = candidates(dir.path(), &window, window.len() - 1);
+        let next = candidates(dir.path(), &window, window.len() - 1, &DecodeDefaults::default());
         window.push(next[0].0);
     }
     let answer =

@@ -1,11 +1,11 @@
 //! The backends there are, by name: built once at start, never changed. Knows what each can take, so that policies
 //! can choose; must never choose itself.
 
-use weir_diffusion_engine::{DecodeDefaults, DecoderKind, Engine, EngineOptions, LoadError, ModelFiles};
+use weir_diffusion_engine::{DecodeDefaults, Engine, EngineOptions, LoadError, ModelFiles};
 use weir_router_policies::{BackendFacts, BackendRole};
 
 use super::{BackendService, ModelEntry, builtin, openai};
-use crate::config::settings::{Decoder, ModelSource};
+use crate::config::settings::ModelSource;
 use crate::config::{BackendSettings, EngineRole, EngineSettings, Settings};
 use crate::embedded;
 
@@ -183,13 +183,16 @@ fn policy_role(role: EngineRole) -> BackendRole {
 fn options(settings: &EngineSettings) -> EngineOptions {
     let mut defaults = DecodeDefaults::default();
     if let Some(decoding) = &settings.decoding {
-        defaults.decoder = match decoding.decoder {
-            Decoder::Joint => DecoderKind::Joint,
-            Decoder::Threshold => DecoderKind::Threshold,
+        defaults = DecodeDefaults {
+            decoder: decoding.decoder,
+            threshold: decoding.threshold,
+            editing_threshold: decoding.editing_threshold,
+            max_post_steps: decoding.max_post_steps,
+            block_length: decoding.block_length,
+            max_steps_per_block: decoding.max_steps,
+            multi_block_window: decoding.multi_block_window,
+            repeat_penalty: decoding.repeat_penalty,
         };
-        defaults.threshold = decoding.threshold;
-        defaults.editing_threshold = decoding.editing_threshold;
-        defaults.max_post_steps = decoding.max_post_steps;
     }
     EngineOptions {
         max_running: settings.max_running,

@@ -13,7 +13,7 @@ use super::layers::{EMBEDDED, Layered};
 use super::settings::{
     BackendSettings, Decoding, EngineRole, EngineSettings, ModelSource, PolicySource, Secret, ServerSettings, Settings,
 };
-use super::written::{BackendWritten, ServerWritten, Written};
+use super::written::{BackendWritten, DiffusionWritten, ServerWritten, Written};
 
 /// Ids that always mean what Weir says.
 const RESERVED: [&str; 3] = ["auto", "diffusion", "ar"];
@@ -67,9 +67,10 @@ impl Checks<'_> {
         }
     }
 
-    fn within(&mut self, path: &[&str], value: f32) {
-        if !(0.0..=1.0).contains(&value) {
-            self.say(path, "must lie between 0 and 1", "");
+    /// A number of `[engine.diffusion]`.
+    fn within(&mut self, key: &str, value: f32, most: f32) {
+        if !(0.0..=most).contains(&value) {
+            self.say(&["engine", "diffusion", key], format!("must lie between 0 and {most}"), "");
         }
     }
 
@@ -95,18 +96,7 @@ impl Checks<'_> {
         let mut out = Vec::new();
         let diffusion = &written.engine.diffusion;
         if diffusion.enabled {
-            let at = "diffusion";
-            self.within(&["engine", at, "threshold"], diffusion.threshold);
-            self.within(&["engine", at, "editing_threshold"], diffusion.editing_threshold);
-            if diffusion.max_post_steps > 64 {
-                self.say(&["engine", at, "max_post_steps"], "must lie between 0 and 64", "");
-            }
-            let decoding = Decoding {
-                decoder: diffusion.decoder,
-                threshold: diffusion.threshold,
-                editing_threshold: diffusion.editing_threshold,
-                max_post_steps: diffusion.max_post_steps,
-            };
+            let decoding = self.decoding(diffusion);
             let sizes = (diffusion.max_running, diffusion.queue_limit, diffusion.max_tokens);
             let (model, name) = (&diffusion.model, &diffusion.name);
             out.extend(self.engine(EngineRole::Diffusion, model, name, Some(decoding), sizes));
@@ -117,6 +107,34 @@ impl Checks<'_> {
             out.extend(self.engine(EngineRole::Ar, &ar.model, &ar.name, None, sizes));
         }
         out
+    }
+
+    fn decoding(&mut self, typed: &DiffusionWritten) -> Decoding {
+        self.within("threshold", typed.threshold, 1.0);
+        self.within("editing_threshold", typed.editing_threshold, 1.0);
+        self.within("repeat_penalty", typed.repeat_penalty, 10.0);
+        let (length, steps) = (typed.block_length, typed.max_steps as usize);
+        let wholes = [
+            ("max_post_steps", typed.max_post_steps <= 64, "must lie between 0 and 64"),
+            ("multi_block_window", (2..=4).contains(&typed.multi_block_window), "must lie between 2 and 4"),
+            ("block_length", length.is_power_of_two() && length <= 256, "must be a power of two from 1 to 256"),
+            ("max_steps", steps <= length, "must not be more than `block_length`"),
+        ];
+        for (key, is_right, message) in wholes {
+            if !is_right {
+                self.say(&["engine", "diffusion", key], message, "");
+            }
+        }
+        Decoding {
+            decoder: typed.decoder,
+            threshold: typed.threshold,
+            editing_threshold: typed.editing_threshold,
+            max_post_steps: typed.max_post_steps,
+            block_length: length,
+            max_steps: if steps == 0 { length as u32 } else { typed.max_steps },
+            multi_block_window: typed.multi_block_window,
+            repeat_penalty: typed.repeat_penalty,
+        }
     }
 
     fn engine(

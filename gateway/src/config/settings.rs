@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue};
+use weir_protocol::DecoderKind;
 
 /// The whole config, checked.
 #[derive(Debug, Clone)]
@@ -92,23 +93,21 @@ pub enum ModelSource {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Decoding {
     /// The algorithm.
-    pub decoder: Decoder,
+    pub decoder: DecoderKind,
     /// Confidence above which a mask becomes a token.
     pub threshold: f32,
     /// Confidence above which a written token is replaced.
     pub editing_threshold: f32,
     /// Most extra editing steps after a block is full.
     pub max_post_steps: u32,
-}
-
-/// Which decoder.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Decoder {
-    /// Unmask above a threshold, never edit (LLaDA 2.0).
-    Threshold,
-    /// Unmask and edit (LLaDA 2.1).
-    Joint,
+    /// Tokens in a block.
+    pub block_length: usize,
+    /// Steps in which a block's masks must be gone.
+    pub max_steps: u32,
+    /// Blocks that stay open to edits.
+    pub multi_block_window: u32,
+    /// Subtracted from the logit of the token to the left.
+    pub repeat_penalty: f32,
 }
 
 /// `[[backend]]`, checked: an OpenAI-compatible upstream.

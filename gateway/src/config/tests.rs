@@ -93,7 +93,14 @@ fn wrong_types_name_field_and_fix() {
     );
     check_error(
         "[engine.diffusion]\ndecoder = \"jont\"",
-        "FILE: `engine.diffusion.decoder`: not one of threshold, joint\n  help: write it like `decoder = \"joint\"`",
+        "FILE: `engine.diffusion.decoder`: not one of threshold, joint, levenshtein, multi_block, hierarchy, credit\n  help: write it like `decoder = \"joint\"`",
+    );
+    check_error(
+        "[engine.diffusion]\nblock_length = 24\nmax_steps = 25\nmulti_block_window = 5\nrepeat_penalty = -1.0",
+        "FILE: `engine.diffusion.repeat_penalty`: must lie between 0 and 10\n\
+         FILE: `engine.diffusion.multi_block_window`: must lie between 2 and 4\n\
+         FILE: `engine.diffusion.block_length`: must be a power of two from 1 to 256\n\
+         FILE: `engine.diffusion.max_steps`: must not be more than `block_length`",
     );
 }
 

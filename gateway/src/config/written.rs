@@ -4,8 +4,9 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use weir_protocol::DecoderKind;
 
-use super::settings::{Decoder, EngineRole};
+use super::settings::EngineRole;
 
 /// A whole `weir.toml`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -72,14 +73,22 @@ pub struct DiffusionWritten {
     pub model: String,
     /// Public name of the model. Default empty: made from `model`.
     pub name: String,
-    /// `joint` (unmask and edit) or `threshold` (unmask only). Default `joint`.
-    pub decoder: Decoder,
+    /// `threshold`, `joint`, `levenshtein`, `multi_block`, `hierarchy` or `credit`. Default `joint`.
+    pub decoder: DecoderKind,
     /// Confidence above which a mask becomes a token, 0 to 1. Default 0.7 (preset `quality`).
     pub threshold: f32,
     /// Confidence above which a written token is replaced, 0 to 1. Default 0.5 (preset `quality`).
     pub editing_threshold: f32,
     /// Most editing steps after a block is full, 0 to 64. Default 16.
     pub max_post_steps: u32,
+    /// Tokens in a block, a power of two up to 256. Default 32, what LLaDA2 models were trained with.
+    pub block_length: usize,
+    /// Steps in which a block's masks must be gone, 1 to `block_length`. Default 0: `block_length`.
+    pub max_steps: u32,
+    /// Blocks that stay open to edits, 2 to 4 (`multi_block` only). Default 2.
+    pub multi_block_window: u32,
+    /// Subtracted from the logit of the token to the left, 0 to 10. Default 0.
+    pub repeat_penalty: f32,
     /// Requests that share a forward. Default 8.
     pub max_running: usize,
     /// Requests that may wait. Default 64.
@@ -94,10 +103,14 @@ impl Default for DiffusionWritten {
             enabled: true,
             model: "builtin:nano".into(),
             name: String::new(),
-            decoder: Decoder::Joint,
+            decoder: DecoderKind::Joint,
             threshold: 0.7,
             editing_threshold: 0.5,
             max_post_steps: 16,
+            block_length: 32,
+            max_steps: 0,
+            multi_block_window: 2,
+            repeat_penalty: 0.0,
             max_running: 8,
             queue_limit: 64,
             max_tokens: 512,

@@ -110,12 +110,7 @@ pub(super) fn cut() -> EngineError {
 
 /// The plan's decode mode, where the caller said nothing about decoding at all: half a preset is not a preset.
 fn with_mode(request: &Arc<ChatRequest>, mode: Option<DecodeMode>) -> Arc<ChatRequest> {
-    let told = &request.diffusion;
-    let silent = told.mode.is_none()
-        && told.threshold.is_none()
-        && told.editing_threshold.is_none()
-        && told.max_post_steps.is_none();
-    if mode.is_none() || !silent {
+    if mode.is_none() || !request.diffusion.is_silent() {
         return Arc::clone(request);
     }
     let mut changed = ChatRequest::clone(request);

@@ -147,6 +147,8 @@ struct DiffusionBody {
     blocks: u32,
     edits: u32,
     tokens_per_forward: f64,
+    forced_tokens: u32,
+    cached_tokens: u64,
 }
 
 impl From<&Usage> for UsageBody {
@@ -156,16 +158,22 @@ impl From<&Usage> for UsageBody {
             completion_tokens: usage.completion_tokens,
             total_tokens: usage.prompt_tokens.saturating_add(usage.completion_tokens),
             prompt_tokens_details: PromptDetails { cached_tokens: usage.cached_tokens },
-            diffusion: usage.diffusion.as_ref().map(DiffusionBody::from),
+            diffusion: usage.diffusion.as_ref().map(|stats| DiffusionBody::new(stats, usage.cached_tokens)),
         }
     }
 }
 
-impl From<&DiffusionStats> for DiffusionBody {
-    fn from(stats: &DiffusionStats) -> Self {
-        // Two places are what a reader can use; the division's tail is noise.
-        let tokens_per_forward = (stats.tokens_per_forward() * 100.0).round() / 100.0;
-        DiffusionBody { steps: stats.steps, blocks: stats.blocks, edits: stats.edits, tokens_per_forward }
+impl DiffusionBody {
+    fn new(stats: &DiffusionStats, cached_tokens: u64) -> Self {
+        DiffusionBody {
+            steps: stats.steps,
+            blocks: stats.blocks,
+            edits: stats.edits,
+            // Two places are what a reader can use; the division's tail is noise.
+            tokens_per_forward: (stats.tokens_per_forward() * 100.0).round() / 100.0,
+            forced_tokens: stats.forced_tokens,
+            cached_tokens,
+        }
     }
 }
 

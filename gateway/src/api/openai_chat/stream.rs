@@ -243,7 +243,7 @@ mod tests {
 
     #[test]
     fn usage_comes_last_and_only_if_asked_for() {
-        let diffusion = Some(DiffusionStats { steps: 3, blocks: 1, edits: 2, tokens: 10 });
+        let diffusion = Some(DiffusionStats { steps: 3, blocks: 1, edits: 2, forced_tokens: 1, tokens: 10 });
         let usage = Event::Usage(Usage { prompt_tokens: 5, completion_tokens: 10, cached_tokens: 4, diffusion });
         check(vec![started(), usage.clone(), stop()], false, false, &[ROLE, STOP, "[DONE]"]);
         let frames = write(vec![started(), usage, stop()], true, false);
@@ -253,7 +253,7 @@ mod tests {
         assert_eq!(chunk["choices"], serde_json::json!([]));
         assert_eq!(
             chunk["usage"].to_string(),
-            r#"{"prompt_tokens":5,"completion_tokens":10,"total_tokens":15,"prompt_tokens_details":{"cached_tokens":4},"diffusion":{"steps":3,"blocks":1,"edits":2,"tokens_per_forward":3.33}}"#
+            r#"{"prompt_tokens":5,"completion_tokens":10,"total_tokens":15,"prompt_tokens_details":{"cached_tokens":4},"diffusion":{"steps":3,"blocks":1,"edits":2,"tokens_per_forward":3.33,"forced_tokens":1,"cached_tokens":4}}"#
         );
     }
 

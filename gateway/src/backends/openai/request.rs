@@ -38,7 +38,7 @@ impl Serialize for Forwarded<'_> {
         for (key, value) in self.raw {
             match key.as_str() {
                 // Ours to say; `diffusion` would make a strict upstream refuse the request.
-                "model" | "stream" | "stream_options" | "diffusion" => {}
+                "model" | "stream" | "stream_options" | "diffusion" | "diffusing" => {}
                 _ => body.serialize_entry(key, value)?,
             }
         }
@@ -66,7 +66,7 @@ mod tests {
     #[test]
     fn only_our_own_fields_are_replaced() {
         check(
-            r#"{"messages":[{"role":"user","content":"hi","x":1}],"model":"auto","x_own":{"b":1,"a":2},"diffusion":{"drafts":true}}"#,
+            r#"{"messages":[{"role":"user","content":"hi","x":1}],"model":"auto","x_own":{"b":1,"a":2},"diffusion":{"drafts":true},"diffusing":true}"#,
             r#"{"model":"up-1","messages":[{"role":"user","content":"hi","x":1}],"x_own":{"b":1,"a":2},"stream":true,"stream_options":{"include_usage":true}}"#,
         );
         check(

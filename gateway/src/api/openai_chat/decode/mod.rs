@@ -1,6 +1,7 @@
 //! From a body's bytes to a [`ChatRequest`]. Refuses what has no clear meaning, names the field, and never shows the
 //! caller's text in an error. Must never know which backends exist: what built-in engines cannot honour is only noted.
 
+mod diffusion;
 mod fields;
 mod json;
 mod messages;
@@ -51,7 +52,7 @@ pub fn decode(body: &[u8]) -> Result<ChatRequest, EngineError> {
         max_tokens: settings::max_tokens(&members)?,
         stream: members.read("stream", fields::boolean)?.unwrap_or(false),
         include_usage: members.read("stream_options", settings::include_usage)?.unwrap_or(false),
-        diffusion: members.read("diffusion", settings::diffusion)?.unwrap_or_default(),
+        diffusion: diffusion::options(&members)?,
         unsupported,
         raw: Arc::new(raw),
     })

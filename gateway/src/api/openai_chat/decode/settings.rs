@@ -1,8 +1,7 @@
-//! Everything but the conversation: limits, sampling, structure, diffusion settings, and demands only some backends
-//! can honour.
+//! Everything but the conversation: limits, sampling, structure, and demands only some backends can honour.
 
 use serde_json::Value;
-use weir_protocol::{DecodeMode, DiffusionOptions, EngineError, ResponseFormat, Sampling};
+use weir_protocol::{EngineError, ResponseFormat, Sampling};
 
 use super::fields::{self, Members, Path};
 use super::messages::note;
@@ -30,6 +29,7 @@ pub(super) fn sampling(body: &Members<'_, '_>) -> Result<Sampling, EngineError> 
         top_p: body.read("top_p", top_p)?,
         seed: body.read("seed", seed)?,
         stop: body.read("stop", stop)?.unwrap_or_default(),
+        ..Sampling::default()
     })
 }
 
@@ -38,7 +38,7 @@ fn top_p(path: &Path<'_>, value: &Value) -> Result<f32, EngineError> {
     if mass > 0.0 { Ok(mass) } else { Err(path.wrong("must be above 0 and at most 1")) }
 }
 
-fn seed(path: &Path<'_>, value: &Value) -> Result<u64, EngineError> {
+pub(super) fn seed(path: &Path<'_>, value: &Value) -> Result<u64, EngineError> {
     // Negative seeds are allowed by the dialect; only that equal seeds stay equal matters.
     let seed = value.as_u64().or_else(|| value.as_i64().map(i64::cast_unsigned));
     seed.ok_or_else(|| path.wrong("must be a whole number of 64 bits"))
@@ -82,20 +82,6 @@ pub(super) fn response_format(path: &Path<'_>, value: &Value) -> Result<Response
             Ok(schema.map_or(ResponseFormat::JsonObject, ResponseFormat::JsonSchema))
         }
     }
-}
-
-pub(super) fn diffusion(path: &Path<'_>, value: &Value) -> Result<DiffusionOptions, EngineError> {
-    const MODES: &[(&str, DecodeMode)] = &[("speed", DecodeMode::Speed), ("quality", DecodeMode::Quality)];
-    let members = Members::of(path, value)?;
-    members.only(&["mode", "threshold", "editing_threshold", "max_post_steps", "drafts"])?;
-    let share = |path: &Path<'_>, value: &Value| fields::number(path, value, 0.0, 1.0);
-    Ok(DiffusionOptions {
-        mode: members.read("mode", |path, value| fields::word(path, value, MODES))?,
-        threshold: members.read("threshold", share)?,
-        editing_threshold: members.read("editing_threshold", share)?,
-        max_post_steps: members.read("max_post_steps", |path, value| fields::whole(path, value, 0, 64))?,
-        drafts: members.read("drafts", fields::boolean)?.unwrap_or(false),
-    })
 }
 
 /// Notes demands the built-in engines cannot honour. Hints they may ignore without harm are not among them.

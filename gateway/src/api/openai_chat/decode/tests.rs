@@ -128,10 +128,30 @@ fn diffusion_settings_have_names_and_ranges() {
     );
     refused_diffusion(json!({"threshold": 1.5}), "diffusion.threshold", "from 0 to 1");
     refused_diffusion(json!({"max_post_steps": 65}), "diffusion.max_post_steps", "from 0 to 64");
-    refused_diffusion(json!({"mode": "warp"}), "diffusion.mode", "known are speed, quality");
+    refused_diffusion(json!({"mode": "warp"}), "diffusion.mode", "known are speed, quality, custom");
+    refused_diffusion(
+        json!({"decoder": "magic"}),
+        "diffusion.decoder",
+        "known are threshold, joint, levenshtein, multi_block, hierarchy, credit",
+    );
+    refused_diffusion(json!({"block_length": 24}), "diffusion.block_length", "a power of two from 1 to 256");
+    refused_diffusion(json!({"block_length": 0}), "diffusion.block_length", "from 1 to 256");
+    refused_diffusion(json!({"max_steps": 0}), "diffusion.max_steps", "from 1 to 256");
+    refused_diffusion(json!({"multi_block_window": 1}), "diffusion.multi_block_window", "from 2 to 4");
+    refused_diffusion(json!({"repeat_penalty": 11}), "diffusion.repeat_penalty", "from 0 to 10");
+    refused_diffusion(json!({"seed": 0.5}), "diffusion.seed", "a whole number");
+    refused_with(json!({"diffusing": 1}), "diffusing", "must be a boolean");
     refused_diffusion(json!(true), "diffusion", "must be an object");
     let asked = taken(with(json!({"diffusion": {"mode": "speed", "threshold": 0.25, "drafts": true}}))).diffusion;
     assert_eq!((asked.mode, asked.threshold, asked.drafts), (Some(weir_protocol::DecodeMode::Speed), Some(0.25), true));
+    assert!(taken(with(json!({"diffusing": true}))).diffusion.drafts);
+    let all = json!({
+        "mode": "custom", "decoder": "multi_block", "threshold": 1, "editing_threshold": 0, "max_post_steps": 64,
+        "block_length": 256, "max_steps": 256, "multi_block_window": 4, "repeat_penalty": 3, "seed": 7, "drafts": true,
+    });
+    let asked = taken(with(json!({"diffusion": all}))).diffusion;
+    assert_eq!((asked.decoder, asked.seed), (Some(weir_protocol::DecoderKind::MultiBlock), Some(7)));
+    assert_eq!((asked.block_length, asked.max_steps, asked.multi_block_window), (Some(256), Some(256), Some(4)));
 }
 
 #[test]
