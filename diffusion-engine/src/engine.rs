@@ -5,9 +5,7 @@ use std::sync::Arc;
 
 use weir_protocol::{ChatRequest, EngineError, ResponseFormat, ToolChoice};
 
-use crate::checkpoint::config::ModelConfig;
-use crate::checkpoint::safetensors::Weights;
-use crate::checkpoint::source;
+use crate::checkpoint::open::Checkpoint;
 use crate::checkpoint::template::ChatTemplate;
 use crate::checkpoint::tokenizer::TextTokenizer;
 use crate::decode::sampling::Sampler;
@@ -34,6 +32,8 @@ struct Inner {
     tokenizer: Arc<TextTokenizer>,
     template: ChatTemplate,
     decoding: DecodeSettings,
+    /// The only block length a model with block routing (LLaDA2.2) takes.
+    fixed_block_length: Option<usize>,
     max_tokens_default: u32,
     queue: Arc<Queue>,
 }
@@ -57,10 +57,12 @@ impl Engine {
     /// Names the file and the tensor or field that is wrong.
     pub fn load(files: ModelFiles, options: EngineOptions) -> Result<Engine, LoadError> {
         let decoding = DecodeSettings::from_defaults(&options.defaults)?;
-        let config = ModelConfig::parse(&source::config(&files)?)?;
-        let tokenizer = Arc::new(TextTokenizer::parse(&source::tokenizer(&files)?, &config)?);
-        let template = ChatTemplate::parse(&source::tokenizer_config(&files)?, &tokenizer)?;
-        let model = Model::load(config, Weights::open(source::weights(&files)?)?)?;
+        let checkpoint = Checkpoint::open(files)?;
+        let config = checkpoint.config()?;
+        config.check_block_length(decoding.block_length)?;
+        let tokenizer = Arc::new(checkpoint.tokenizer(&config)?);
+        let template = checkpoint.template(&tokenizer)?;
+        let model = Model::load(config, checkpoint.weights()?)?;
         let block_length = match model.config.kind {
             EngineKind::Diffusion => decoding.block_length,
             EngineKind::Autoregressive => 1,
@@ -75,10 +77,21 @@ impl Engine {
             block_length: block_length as u32,
             kernels: model.kernels.name(),
         };
+        let fixed_block_length = model.config.routes_by_block().then_some(decoding.block_length);
         let loaded = Loaded { model, tokenizer: tokenizer.clone() };
         let queue = start(loaded, &options)?;
         let max_tokens_default = options.max_tokens_default;
-        Ok(Engine { inner: Arc::new(Inner { info, tokenizer, template, decoding, max_tokens_default, queue }) })
+        Ok(Engine {
+            inner: Arc::new(Inner {
+                info,
+                tokenizer,
+                template,
+                decoding,
+                fixed_block_length,
+                max_tokens_default,
+                queue,
+            }),
+        })
     }
 
     /// The model this engine holds.
@@ -105,6 +118,9 @@ impl Engine {
         let sampler = Sampler::new(&request.sampling, request.diffusion.seed)?;
         let settings = self.inner.decoding.for_request(&request.diffusion)?;
         has_decoder(settings.decoder)?;
+        if self.inner.fixed_block_length.is_some_and(|fixed| fixed != settings.block_length) {
+            return Err(EngineError::invalid("diffusion.block_length", "this model routes experts by its own blocks"));
+        }
         let prompt = self.inner.template.tokens(request, &self.inner.tokenizer)?;
         if prompt.is_empty() {
             return Err(EngineError::invalid("messages", "the model's chat template makes an empty prompt of them"));

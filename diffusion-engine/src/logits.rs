@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use safetensors::tensor::{Dtype, TensorView};
 
 use crate::cache::KvCache;
-use crate::checkpoint::config::ModelConfig;
-use crate::checkpoint::safetensors::Weights;
-use crate::checkpoint::source;
+use crate::checkpoint::open::Checkpoint;
+use crate::checkpoint::source::{self, WeightFiles};
+use crate::checkpoint::tensors::Weights;
 use crate::error::LoadError;
 use crate::model::forward::{Lane, Visibility};
 use crate::model::weights::Model;
@@ -41,21 +41,20 @@ pub enum LogitsError {
     },
 }
 
-/// The logits of `input_ids`, `[len, vocab]` f32, row i at position i (a diffusion model's row i is about token i
+/// The logits of `input_ids` by the checkpoint at `path` (a folder or a GGUF file), `[len, vocab]` f32, row i at position i (a diffusion model's row i is about token i
 /// itself, an autoregressive one's about token i + 1). With `use_cache`, `block_length` tokens are fed at a time
 /// against the cache of those before; without, all at once. Both give the same up to rounding.
 ///
 /// # Errors
 /// When the checkpoint is wrong, an id is outside the vocabulary, or there are more ids than positions.
 pub fn logits_for(
-    dir: &Path,
+    path: &Path,
     input_ids: &[u32],
     block_length: usize,
     use_cache: bool,
 ) -> Result<Vec<f32>, LogitsError> {
-    let files = ModelFiles::Dir(dir.to_path_buf());
-    let config = ModelConfig::parse(&source::config(&files)?)?;
-    let model = Model::load(config, Weights::open(source::weights(&files)?)?)?;
+    let checkpoint = Checkpoint::open(ModelFiles::Dir(path.to_path_buf()))?;
+    let model = Model::load(checkpoint.config()?, checkpoint.weights()?)?;
     let wrong = |field, message| Err(LogitsError::Input { field, message });
     if block_length == 0 {
         return wrong("block_length", "must be at least 1".into());
@@ -87,16 +86,17 @@ pub fn logits_for(
 /// # Errors
 /// As for [`logits_for`], and when a file cannot be read or written.
 pub fn logits_file(
-    dir: &Path,
+    path: &Path,
     input: &Path,
     output: &Path,
     block_length: usize,
     use_cache: bool,
 ) -> Result<(), LogitsError> {
-    let ids = Weights::open(vec![source::map(input)?])?.take_ids("input_ids")?;
+    let input = WeightFiles { files: vec![source::map(input)?], index: None };
+    let ids = Weights::open(input)?.take_ids("input_ids")?;
     let ids: Result<Vec<u32>, _> = ids.into_iter().map(u32::try_from).collect();
     let ids = ids.map_err(|_| LogitsError::Input { field: "input_ids", message: "ids must not be negative".into() })?;
-    let logits = logits_for(dir, &ids, block_length, use_cache)?;
+    let logits = logits_for(path, &ids, block_length, use_cache)?;
     let failed = |message: String| LogitsError::Write { file: output.to_path_buf(), message };
     let bytes: Vec<u8> = logits.iter().flat_map(|logit| logit.to_le_bytes()).collect();
     let shape = vec![ids.len(), logits.len() / ids.len().max(1)];

@@ -1,5 +1,6 @@
-//! Which experts a token goes to: grouped top-k over sigmoid scores (LLaDA2.0 report, after DeepSeek-V3). Plain code:
-//! at most a few hundred numbers a token. Must never know what an expert is.
+//! Which experts a token goes to: grouped top-k over sigmoid scores (LLaDA2.0 report, after DeepSeek-V3), or top-k
+//! within the experts admitted for the token's block (LLaDA2.2 report §2.2). Plain code: at most a few hundred numbers
+//! a token. Must never know what an expert is.
 
 /// How a layer routes.
 #[derive(Debug, Clone, Copy)]
@@ -14,6 +15,8 @@ pub struct Routing {
     pub normalize: bool,
     /// Factor on the weights.
     pub scale: f32,
+    /// Experts admitted for a whole block ([`admit`]); groups do not count then. `None` for the grouped choice.
+    pub capacity: Option<usize>,
 }
 
 /// One chosen expert.
@@ -34,22 +37,52 @@ pub fn sigmoid(x: f32) -> f32 {
 /// only, never the weight. A group's score is the sum of its two largest biased scores; of equals the lower index
 /// wins. The result is empty only if `logits` is.
 pub fn choose(logits: &[f32], bias: Option<&[f32]>, routing: Routing) -> Vec<Choice> {
-    let scores: Vec<f32> = logits.iter().map(|logit| sigmoid(*logit)).collect();
-    let biased: Vec<f32> = match bias {
-        Some(bias) => scores.iter().zip(bias).map(|(score, bias)| score + bias).collect(),
-        None => scores.clone(),
-    };
+    let biased = biased(logits, bias);
     let group_size = (biased.len() / routing.groups.max(1)).max(1);
     let group_scores: Vec<f32> = biased.chunks(group_size).map(two_largest).collect();
     let mut groups = descending(&group_scores);
     groups.truncate(routing.groups_kept.max(1));
     let candidates: Vec<usize> = (0..biased.len()).filter(|expert| groups.contains(&(expert / group_size))).collect();
+    best_of(&candidates, logits, &biased, routing)
+}
+
+/// The experts admitted for one block, ascending: those `capacity` whose largest biased score over the block's tokens,
+/// `logits[tokens, experts]`, is highest (LLaDA2.2 report §2.2 eq. 1); of equals the lower index wins.
+pub fn admit(logits: &[f32], experts: usize, bias: Option<&[f32]>, capacity: usize) -> Vec<usize> {
+    let mut best = vec![f32::NEG_INFINITY; experts];
+    for token in logits.chunks_exact(experts.max(1)) {
+        for (best, score) in best.iter_mut().zip(biased(token, bias)) {
+            *best = best.max(score);
+        }
+    }
+    let mut admitted = descending(&best);
+    admitted.truncate(capacity);
+    admitted.sort_unstable();
+    admitted
+}
+
+/// [`choose`] among the experts `pool` that [`admit`] gave for the token's block; groups do not count.
+pub fn choose_within(pool: &[usize], logits: &[f32], bias: Option<&[f32]>, routing: Routing) -> Vec<Choice> {
+    best_of(pool, logits, &biased(logits, bias), routing)
+}
+
+/// What the choice goes by: score and bias.
+fn biased(logits: &[f32], bias: Option<&[f32]>) -> Vec<f32> {
+    let scores = logits.iter().map(|logit| sigmoid(*logit));
+    match bias {
+        Some(bias) => scores.zip(bias).map(|(score, bias)| score + bias).collect(),
+        None => scores.collect(),
+    }
+}
+
+/// The `experts_kept` best candidates with their weights, ascending by expert.
+fn best_of(candidates: &[usize], logits: &[f32], biased: &[f32], routing: Routing) -> Vec<Choice> {
     let candidate_scores: Vec<f32> = candidates.iter().filter_map(|expert| biased.get(*expert).copied()).collect();
     let mut chosen: Vec<Choice> = descending(&candidate_scores)
         .into_iter()
         .take(routing.experts_kept)
         .filter_map(|at| candidates.get(at).copied())
-        .filter_map(|expert| scores.get(expert).map(|score| Choice { expert, weight: *score }))
+        .filter_map(|expert| logits.get(expert).map(|logit| Choice { expert, weight: sigmoid(*logit) }))
         .collect();
     let sum: f32 = chosen.iter().map(|choice| choice.weight).sum();
     let divisor = if routing.normalize { sum + 1e-20 } else { 1.0 };

@@ -37,6 +37,11 @@ pub(crate) struct ModelConfig {
     pub(crate) tied: bool,
     /// Present when a layer has experts.
     pub(crate) moe: Option<MoeConfig>,
+    /// Tokens of a block as trained, where the file says so (LLaDA2.2).
+    pub(crate) block_size: Option<usize>,
+    /// What LLaDA2.2's decoder writes to delete a position, and to make room before one.
+    pub(crate) delete_token: Option<u32>,
+    pub(crate) split_token: Option<u32>,
 }
 
 /// The expert layers' shape.
@@ -71,9 +76,14 @@ impl ModelConfig {
         let head_dim = fields.integer("head_dim", 2..=MAX_HEAD_DIM, Some(hidden / heads))?;
         let layers = fields.integer("num_hidden_layers", 1..=512, None)?;
         let dense_layers = fields.integer("first_k_dense_replace", 0..=layers, Some(0))?;
+        let vocab = fields.integer("vocab_size", 2..=1 << 21, None)?;
+        let moe = if dense_layers < layers { Some(fields.moe()?) } else { None };
+        if kind == EngineKind::Autoregressive && moe.as_ref().is_some_and(|moe| moe.routing.capacity.is_some()) {
+            return Err(fields.wrong("expert_capacity", "an autoregressive model has no blocks to route"));
+        }
         Ok(ModelConfig {
             kind,
-            vocab: fields.integer("vocab_size", 2..=1 << 21, None)?,
+            vocab,
             hidden,
             intermediate: fields.integer("intermediate_size", 1..=1 << 20, None)?,
             layers,
@@ -86,9 +96,31 @@ impl ModelConfig {
             rope_theta: fields.number("rope_theta", 1.0..=1e12, None)?,
             rotary_dim: fields.rotary_dim(head_dim)?,
             tied: fields.flag("tie_word_embeddings", false)?,
-            moe: if dense_layers < layers { Some(fields.moe()?) } else { None },
+            moe,
+            block_size: fields.optional("block_size", 1..=1 << 16)?,
+            delete_token: fields.optional("delete_token_id", 0..=vocab - 1)?.map(|id| id as u32),
+            split_token: fields.optional("split_token_id", 0..=vocab - 1)?.map(|id| id as u32),
             architecture,
         })
+    }
+}
+
+impl ModelConfig {
+    /// Refuses blocks of another length than a model with block routing was trained with: which experts a token may
+    /// visit depends on them.
+    pub(crate) fn check_block_length(&self, block_length: usize) -> Result<(), LoadError> {
+        match self.block_size {
+            Some(trained) if self.routes_by_block() && trained != block_length => {
+                let message = format!("{block_length}, but this model routes experts by blocks of {trained}");
+                Err(config_error("options", "block_length", &message))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether a token's experts depend on its whole block (LLaDA2.2).
+    pub(crate) fn routes_by_block(&self) -> bool {
+        self.moe.as_ref().is_some_and(|moe| moe.routing.capacity.is_some())
     }
 }
 
@@ -124,6 +156,10 @@ impl<'a> Fields<'a> {
         value.filter(|value| range.contains(value)).ok_or_else(|| {
             self.wrong(field, &format!("expected a whole number in {}..={}", range.start(), range.end()))
         })
+    }
+
+    fn optional(&self, field: &str, range: RangeInclusive<usize>) -> Result<Option<usize>, LoadError> {
+        self.get(field).map(|_| self.integer(field, range, None)).transpose()
     }
 
     fn number(&self, field: &str, range: RangeInclusive<f64>, default: Option<f64>) -> Result<f32, LoadError> {
@@ -168,9 +204,6 @@ impl<'a> Fields<'a> {
         if self.get("rope_scaling").is_some() {
             return Err(self.wrong("rope_scaling", "this engine knows null only"));
         }
-        if self.integer("expert_capacity", 0..=usize::MAX, Some(0))? != 0 {
-            return Err(self.wrong("expert_capacity", "block routing (LLaDA2.2) is not supported"));
-        }
         Ok(())
     }
 
@@ -187,13 +220,21 @@ impl<'a> Fields<'a> {
         Ok(by_name)
     }
 
-    fn moe(&self) -> Result<MoeConfig, LoadError> {
-        let experts = self.integer("num_experts", 1..=4096, None)?;
+    /// Groups and how many of them a token keeps.
+    fn groups(&self, experts: usize) -> Result<(usize, usize), LoadError> {
         let groups = self.integer("n_group", 1..=experts, Some(1))?;
         if !experts.is_multiple_of(groups) {
             return Err(self.wrong("n_group", "must divide num_experts"));
         }
-        let groups_kept = self.integer("topk_group", 1..=groups, Some(groups))?;
+        Ok((groups, self.integer("topk_group", 1..=groups, Some(groups))?))
+    }
+
+    fn moe(&self) -> Result<MoeConfig, LoadError> {
+        let experts = self.integer("num_experts", 1..=4096, None)?;
+        // A model with block routing may still carry the groups; they do not count (LLaDA2.2).
+        let capacity = self.integer("expert_capacity", 0..=experts, Some(0))?;
+        let (groups, groups_kept) = if capacity > 0 { (1, 1) } else { self.groups(experts)? };
+        let choice = if capacity > 0 { capacity } else { experts / groups * groups_kept };
         let intermediate = self.integer("moe_intermediate_size", 1..=1 << 20, None)?;
         let shared = self.integer("num_shared_experts", 0..=64, Some(0))?;
         Ok(MoeConfig {
@@ -204,9 +245,10 @@ impl<'a> Fields<'a> {
             routing: Routing {
                 groups,
                 groups_kept,
-                experts_kept: self.integer("num_experts_per_tok", 1..=experts / groups * groups_kept, None)?,
+                experts_kept: self.integer("num_experts_per_tok", 1..=choice, None)?,
                 normalize: self.flag("norm_topk_prob", true)?,
                 scale: self.number("routed_scaling_factor", 0.0..=1e6, Some(1.0))?,
+                capacity: (capacity > 0).then_some(capacity),
             },
         })
     }

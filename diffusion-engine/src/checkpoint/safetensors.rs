@@ -1,152 +1,47 @@
 //! Safetensors files, read by our own rules so that every error names the file and the tensor: offsets tile the data
-//! without holes, shapes and bytes agree, numbers are finite, and at the end nothing is left unread. Must never
-//! allocate by a number that the file's size does not cover.
+//! without holes, shapes and bytes agree. Must never allocate by a number that the file's size does not cover.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fmt;
-use std::ops::Range;
 
-use half::{bf16, f16};
 use serde::Deserialize;
 use serde::de::{Deserializer, Error as _, IgnoredAny, MapAccess, Visitor};
 
 use crate::error::LoadError;
 
-use super::source::{Bytes, Named};
+use super::elements::Element;
+use super::source::Named;
+use super::tensors::{Place, tensor_error};
 
 /// Most bytes of a header; the 14,813 tensors of LLaDA2.0-mini need about 2 MB.
 const HEADER_LIMIT: u64 = 64 << 20;
 const MOST_DIMENSIONS: usize = 8;
 
-/// Where one tensor lies.
-struct Tensor {
-    shard: usize,
-    dtype: String,
-    shape: Vec<usize>,
-    bytes: Range<usize>,
-    read: bool,
-}
-
-/// All tensors of a checkpoint; each is taken out once.
-pub(crate) struct Weights {
-    shards: Vec<(String, Bytes, usize)>,
-    tensors: BTreeMap<String, Tensor>,
-    parameters: u64,
-    stored_bytes: u64,
-}
-
-impl Weights {
-    /// Reads and checks the headers.
-    pub(crate) fn open(files: Vec<Named>) -> Result<Self, LoadError> {
-        let mut weights = Weights { shards: Vec::new(), tensors: BTreeMap::new(), parameters: 0, stored_bytes: 0 };
-        for file in files {
-            let data_start = weights.index(&file)?;
-            weights.shards.push((file.name, file.bytes, data_start));
+/// Reads and checks the header: every tensor's place, in file order.
+pub(super) fn places(file: &Named) -> Result<Vec<(String, Place)>, LoadError> {
+    let (header, data_start) = header(file)?;
+    let data_length = file.bytes.len() - data_start;
+    let mut places = Vec::new();
+    let mut ranges = Vec::new();
+    for (name, entry) in header.0 {
+        let [begin, end] = entry.data_offsets;
+        let wrong = |message: String| tensor_error(&file.name, &name, &message);
+        if begin > end || end > data_length {
+            return Err(wrong(format!("bytes {begin}..{end} lie outside the file's {data_length}")));
         }
-        Ok(weights)
-    }
-
-    /// Adds one file's tensors; returns where its data starts.
-    fn index(&mut self, file: &Named) -> Result<usize, LoadError> {
-        let (header, data_start) = header(file)?;
-        let data_length = file.bytes.len() - data_start;
-        let mut ends = Vec::new();
-        for (name, entry) in header.0 {
-            let [begin, end] = entry.data_offsets;
-            let wrong = |message: String| tensor_error(&file.name, &name, message);
-            if begin > end || end > data_length {
-                return Err(wrong(format!("bytes {begin}..{end} lie outside the file's {data_length}")));
-            }
-            if entry.shape.len() > MOST_DIMENSIONS {
-                return Err(wrong(format!("{} dimensions, at most {MOST_DIMENSIONS}", entry.shape.len())));
-            }
-            let size = element_size(&entry.dtype)
-                .ok_or_else(|| wrong("element type is not F32, F16, BF16, I32, I64 or U32".into()))?;
-            let expected = entry.shape.iter().try_fold(size, |product, n| product.checked_mul(*n));
-            if expected != Some(end - begin) {
-                return Err(wrong(format!("shape {:?} does not fit {} bytes", entry.shape, end - begin)));
-            }
-            ends.push((begin, end, name.clone()));
-            let tensor = Tensor {
-                shard: self.shards.len(),
-                dtype: entry.dtype,
-                shape: entry.shape,
-                bytes: data_start + begin..data_start + end,
-                read: false,
-            };
-            if self.tensors.insert(name.clone(), tensor).is_some() {
-                return Err(tensor_error(&file.name, &name, "occurs in two files".into()));
-            }
+        if entry.shape.len() > MOST_DIMENSIONS {
+            return Err(wrong(format!("{} dimensions, at most {MOST_DIMENSIONS}", entry.shape.len())));
         }
-        check_tiling(&file.name, ends, data_length)?;
-        Ok(data_start)
-    }
-
-    /// The tensor as f32, which must have this shape and finite numbers only.
-    pub(crate) fn take(&mut self, name: &str, shape: &[usize]) -> Result<Vec<f32>, LoadError> {
-        let (file, dtype, bytes) = self.claim(name, Some(shape))?;
-        let values: Vec<f32> = match dtype.as_str() {
-            "F32" => bytes.as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect(),
-            "F16" => bytes.as_chunks().0.iter().map(|bytes| f16::from_le_bytes(*bytes).to_f32()).collect(),
-            "BF16" => bytes.as_chunks().0.iter().map(|bytes| bf16::from_le_bytes(*bytes).to_f32()).collect(),
-            other => return Err(tensor_error(&file, name, format!("expected F32, F16 or BF16, got {other}"))),
-        };
-        if let Some(index) = values.iter().position(|value| !value.is_finite()) {
-            return Err(tensor_error(&file, name, format!("element {index} is not a finite number")));
+        let element =
+            element(&entry.dtype).ok_or_else(|| wrong("element type is not F32, F16, BF16, I32, I64 or U32".into()))?;
+        if element.bytes(&entry.shape) != Some(end - begin) {
+            return Err(wrong(format!("shape {:?} does not fit {} bytes", entry.shape, end - begin)));
         }
-        self.parameters += values.len() as u64;
-        Ok(values)
+        ranges.push((begin, end, name.clone()));
+        places.push((name, Place { element, shape: entry.shape, bytes: data_start + begin..data_start + end }));
     }
-
-    /// A one-dimensional tensor of whole numbers, as used for token ids.
-    pub(crate) fn take_ids(&mut self, name: &str) -> Result<Vec<i64>, LoadError> {
-        let (file, dtype, bytes) = self.claim(name, None)?;
-        match dtype.as_str() {
-            "I32" => Ok(bytes.as_chunks().0.iter().map(|bytes| i64::from(i32::from_le_bytes(*bytes))).collect()),
-            "U32" => Ok(bytes.as_chunks().0.iter().map(|bytes| i64::from(u32::from_le_bytes(*bytes))).collect()),
-            "I64" => Ok(bytes.as_chunks().0.iter().map(|bytes| i64::from_le_bytes(*bytes)).collect()),
-            other => Err(tensor_error(&file, name, format!("expected I32, I64 or U32, got {other}"))),
-        }
-    }
-
-    /// Marks a tensor as read and returns its file, element type and bytes. Without a shape, one dimension is due.
-    fn claim(&mut self, name: &str, shape: Option<&[usize]>) -> Result<(String, String, &[u8]), LoadError> {
-        let all_files = || self.shards.iter().map(|(file, ..)| file.as_str()).collect::<Vec<_>>().join(", ");
-        let Some(tensor) = self.tensors.get_mut(name) else {
-            return Err(tensor_error(&all_files(), name, "is missing".into()));
-        };
-        let Some((file, bytes, _)) = self.shards.get(tensor.shard) else {
-            return Err(tensor_error(&all_files(), name, "lost its file".into()));
-        };
-        let fits = match shape {
-            Some(shape) => tensor.shape == shape,
-            None => tensor.shape.len() == 1,
-        };
-        if !fits {
-            let expected = shape.map_or("one dimension".to_owned(), |shape| format!("shape {shape:?}"));
-            return Err(tensor_error(file, name, format!("expected {expected}, got {:?}", tensor.shape)));
-        }
-        let bytes = bytes.get(tensor.bytes.clone()).unwrap_or_default();
-        tensor.read = true;
-        self.stored_bytes += bytes.len() as u64;
-        Ok((file.clone(), tensor.dtype.clone(), bytes))
-    }
-
-    /// Whether a tensor exists.
-    pub(crate) fn has(&self, name: &str) -> bool {
-        self.tensors.contains_key(name)
-    }
-
-    /// Ends the reading: `(parameters, bytes as stored)`, or an error naming a tensor that nothing asked for.
-    pub(crate) fn finish(self) -> Result<(u64, u64), LoadError> {
-        match self.tensors.iter().find(|(_, tensor)| !tensor.read) {
-            None => Ok((self.parameters, self.stored_bytes)),
-            Some((name, tensor)) => {
-                let file = self.shards.get(tensor.shard).map_or("", |(file, ..)| file.as_str());
-                Err(tensor_error(file, name, "is not part of this architecture".into()))
-            }
-        }
-    }
+    check_tiling(&file.name, ranges, data_length)?;
+    Ok(places)
 }
 
 /// One tensor's line in the header.
@@ -214,7 +109,7 @@ fn check_tiling(file: &str, mut ranges: Vec<(usize, usize, String)>, length: usi
     let mut at = 0;
     for (begin, end, name) in ranges {
         if begin != at {
-            return Err(tensor_error(file, &name, format!("starts at byte {begin} where {at} is due")));
+            return Err(tensor_error(file, &name, &format!("starts at byte {begin} where {at} is due")));
         }
         at = end;
     }
@@ -224,15 +119,7 @@ fn check_tiling(file: &str, mut ranges: Vec<(usize, usize, String)>, length: usi
     Err(LoadError::Weights { file: file.into(), message: format!("tensors end at byte {at}, the data at {length}") })
 }
 
-fn element_size(dtype: &str) -> Option<usize> {
-    match dtype {
-        "F32" | "I32" | "U32" => Some(4),
-        "F16" | "BF16" => Some(2),
-        "I64" => Some(8),
-        _ => None,
-    }
-}
-
-fn tensor_error(file: &str, tensor: &str, message: String) -> LoadError {
-    LoadError::Tensor { file: file.to_owned(), tensor: tensor.to_owned(), message }
+fn element(dtype: &str) -> Option<Element> {
+    let plain = [Element::F32, Element::F16, Element::Bf16, Element::I32, Element::I64, Element::U32];
+    plain.into_iter().find(|element| element.name() == dtype)
 }

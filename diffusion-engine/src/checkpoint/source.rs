@@ -1,11 +1,11 @@
 //! Where a checkpoint's bytes come from: a folder or the program itself. The only module that opens files of a
 //! checkpoint. Must never look inside them, except for the list of shards.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::Read;
 use std::ops::Deref;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use memmap2::Mmap;
 use serde::Deserialize;
@@ -74,18 +74,44 @@ pub(crate) fn tokenizer_config(files: &ModelFiles) -> Result<Named, LoadError> {
     }
 }
 
+/// Files with tensors, and what an index says about them.
+pub(crate) struct WeightFiles {
+    pub(crate) files: Vec<Named>,
+    pub(crate) index: Option<Index>,
+}
+
+/// `model.safetensors.index.json`.
+pub(crate) struct Index {
+    /// Name of the index file.
+    pub(crate) name: String,
+    /// Tensor, shard.
+    pub(crate) shards: BTreeMap<String, String>,
+}
+
 /// The weights: one file, or the shards the index lists.
-pub(crate) fn weights(files: &ModelFiles) -> Result<Vec<Named>, LoadError> {
+pub(crate) fn weights(files: &ModelFiles) -> Result<WeightFiles, LoadError> {
     match files {
-        ModelFiles::Embedded { weights, .. } => Ok(vec![embedded(WEIGHTS, weights)]),
-        ModelFiles::Dir(dir) if dir.join(SHARDS).is_file() => {
-            shards(&read(dir, SHARDS, INDEX_LIMIT)?)?.iter().map(|shard| map(&dir.join(shard))).collect()
+        ModelFiles::Embedded { weights, .. } => {
+            Ok(WeightFiles { files: vec![embedded(WEIGHTS, weights)], index: None })
         }
-        ModelFiles::Dir(dir) => Ok(vec![map(&dir.join(WEIGHTS))?]),
+        ModelFiles::Dir(dir) if dir.join(SHARDS).is_file() => {
+            let index = index(&read(dir, SHARDS, INDEX_LIMIT)?)?;
+            let names: BTreeSet<&String> = index.shards.values().collect();
+            let missing: Vec<&str> =
+                names.iter().filter(|name| !dir.join(name).is_file()).map(|name| name.as_str()).collect();
+            if !missing.is_empty() {
+                let message =
+                    format!("{} of {} shards are missing: {}", missing.len(), names.len(), missing.join(", "));
+                return Err(LoadError::Weights { file: index.name, message });
+            }
+            let files = names.iter().map(|shard| map(&dir.join(shard))).collect::<Result<_, LoadError>>()?;
+            Ok(WeightFiles { files, index: Some(index) })
+        }
+        ModelFiles::Dir(dir) => Ok(WeightFiles { files: vec![map(&dir.join(WEIGHTS))?], index: None }),
     }
 }
 
-/// Maps one safetensors file.
+/// Maps one file.
 pub(crate) fn map(path: &Path) -> Result<Named, LoadError> {
     let failed = |source| LoadError::Read { file: path.to_path_buf(), source };
     let file = File::open(path).map_err(failed)?;
@@ -113,22 +139,22 @@ fn read(dir: &Path, name: &str, limit: u64) -> Result<Named, LoadError> {
     Ok(Named { name: display(&path), bytes: Bytes::Owned(bytes) })
 }
 
-/// The shard files an index names, each once, sorted.
-fn shards(index: &Named) -> Result<Vec<PathBuf>, LoadError> {
+/// An index whose shards are plain file names.
+fn index(file: &Named) -> Result<Index, LoadError> {
     #[derive(Deserialize)]
-    struct Index {
-        weight_map: std::collections::BTreeMap<String, String>,
+    struct Written {
+        weight_map: BTreeMap<String, String>,
     }
-    let wrong = |message: String| LoadError::Weights { file: index.name.clone(), message };
-    let parsed: Index = serde_json::from_slice(&index.bytes).map_err(|error| wrong(error.to_string()))?;
-    let names: BTreeSet<String> = parsed.weight_map.into_values().collect();
+    let wrong = |message: String| LoadError::Weights { file: file.name.clone(), message };
+    let written: Written = serde_json::from_slice(&file.bytes).map_err(|error| wrong(error.to_string()))?;
+    let names: BTreeSet<&String> = written.weight_map.values().collect();
     if names.is_empty() || names.len() > MOST_SHARDS {
         return Err(wrong(format!("names {} shards, expected 1 to {MOST_SHARDS}", names.len())));
     }
     let plain = |name: &String| Path::new(name).file_name().is_some_and(|file| file == name.as_str());
     match names.iter().find(|name| !plain(name)) {
         Some(_) => Err(wrong("`weight_map` names a file outside the folder".into())),
-        None => Ok(names.into_iter().map(PathBuf::from).collect()),
+        None => Ok(Index { name: file.name.clone(), shards: written.weight_map }),
     }
 }
 

@@ -2,9 +2,11 @@
 //! experts see all tokens as one batch, attention runs per request; no token's result depends on another request.
 //! Must never write to committed positions of a cache.
 
+use std::ops::Range;
+
 use weir_kernels::KernelError;
 use weir_kernels::kernels::rope;
-use weir_kernels::route::choose;
+use weir_kernels::route::{admit, choose, choose_within};
 
 use crate::cache::KvCache;
 
@@ -26,6 +28,14 @@ impl Visibility {
         match self {
             Visibility::Causal => position + 1,
             Visibility::Blocks(length) => ((position / length + 1) * length).min(end),
+        }
+    }
+
+    /// The block of `position`; a token of a causal model is its own.
+    fn block(self, position: usize) -> usize {
+        match self {
+            Visibility::Causal => position,
+            Visibility::Blocks(length) => position / length,
         }
     }
 }
@@ -57,6 +67,7 @@ impl Model {
             }
         }
         let m = angles.len();
+        let blocks = blocks(lanes);
         for (index, layer) in self.layers.iter().enumerate() {
             let mut normed = vec![0.0; m * hidden];
             self.kernels.rms_norm(&x, &layer.attention_norm, self.config.norm_eps, &mut normed)?;
@@ -65,7 +76,7 @@ impl Model {
             self.kernels.rms_norm(&x, &layer.feed_forward_norm, self.config.norm_eps, &mut normed)?;
             let mixed = match &layer.feed_forward {
                 FeedForward::Dense(mlp) => self.mlp(mlp, &normed, m)?,
-                FeedForward::Experts(experts) => self.experts(experts, &normed, m)?,
+                FeedForward::Experts(experts) => self.experts(experts, &normed, &blocks)?,
             };
             self.kernels.add_scaled(&mut x, &mixed, 1.0)?;
         }
@@ -139,14 +150,24 @@ impl Model {
 
     /// `x[m, hidden]` → `[m, hidden]`. Expert by expert: the tokens of one expert are gathered into one small batch.
     /// A token adds its experts in ascending order, whoever else visits them.
-    fn experts(&self, experts: &Experts, x: &[f32], m: usize) -> Result<Vec<f32>, KernelError> {
+    fn experts(&self, experts: &Experts, x: &[f32], blocks: &[Range<usize>]) -> Result<Vec<f32>, KernelError> {
         let hidden = self.config.hidden;
-        let mut scores = vec![0.0; m * experts.experts.len()]; // [m, experts]
+        let (m, count) = (x.len() / hidden, experts.experts.len());
+        let mut scores = vec![0.0; m * count]; // [m, experts]
         self.kernels.linear(x, m, &experts.router, &mut scores)?;
-        let mut visits: Vec<Vec<(usize, f32)>> = vec![Vec::new(); experts.experts.len()]; // token, weight
-        for (token, scores) in scores.chunks_exact(experts.experts.len()).enumerate() {
-            for choice in choose(scores, experts.bias.as_deref(), experts.routing) {
-                visits[choice.expert].push((token, choice.weight));
+        let (bias, routing) = (experts.bias.as_deref(), experts.routing);
+        let mut visits: Vec<Vec<(usize, f32)>> = vec![Vec::new(); count]; // token, weight
+        for block in blocks {
+            let own = &scores[block.start * count..block.end * count];
+            let pool = routing.capacity.map(|capacity| admit(own, count, bias, capacity));
+            for (token, scores) in block.clone().zip(own.chunks_exact(count)) {
+                let choices = match &pool {
+                    Some(pool) => choose_within(pool, scores, bias, routing),
+                    None => choose(scores, bias, routing),
+                };
+                for choice in choices {
+                    visits[choice.expert].push((token, choice.weight));
+                }
             }
         }
         let mut out = vec![0.0; m * hidden];
@@ -188,4 +209,23 @@ impl Model {
         }
         Ok(all)
     }
+}
+
+/// Rows of the batch that are one request's tokens of one block, in order. No range spans two requests.
+fn blocks(lanes: &[Lane<'_>]) -> Vec<Range<usize>> {
+    let mut blocks: Vec<Range<usize>> = Vec::new();
+    let mut row = 0;
+    for lane in lanes {
+        let (start, visibility) = (lane.cache.committed(), lane.visibility);
+        for position in start..start + lane.tokens.len() {
+            match blocks.last_mut() {
+                Some(last) if position > start && visibility.block(position) == visibility.block(position - 1) => {
+                    last.end += 1;
+                }
+                _ => blocks.push(row..row + 1),
+            }
+            row += 1;
+        }
+    }
+    blocks
 }

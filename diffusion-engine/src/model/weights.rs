@@ -5,7 +5,7 @@ use weir_kernels::{AttentionShape, Kernels, PackedMatrix, registry};
 
 use crate::cache::KvShape;
 use crate::checkpoint::config::{ModelConfig, MoeConfig};
-use crate::checkpoint::safetensors::Weights;
+use crate::checkpoint::tensors::Weights;
 use crate::error::LoadError;
 
 use super::rope::Rope;
@@ -69,20 +69,12 @@ pub(crate) struct Experts {
 
 impl Model {
     /// Takes every tensor out of `weights`.
-    pub(crate) fn load(config: ModelConfig, weights: Weights) -> Result<Self, LoadError> {
-        let mut reader = Reader { config: &config, weights };
-        let embeddings = reader.weights.take("model.word_embeddings.weight", &[config.vocab, config.hidden])?;
-        let layers = (0..config.layers).map(|layer| reader.layer(layer)).collect::<Result<Vec<Layer>, LoadError>>()?;
-        let norm = reader.vector("model.norm.weight", config.hidden)?;
-        let head = if config.tied && !reader.weights.has("lm_head.weight") {
-            pack("model.word_embeddings.weight", &embeddings, config.vocab, config.hidden)?
-        } else {
-            reader.matrix("lm_head.weight", config.vocab, config.hidden)?
-        };
-        let (parameters, stored_bytes) = reader.weights.finish()?;
+    pub(crate) fn load(config: ModelConfig, mut weights: Weights) -> Result<Self, LoadError> {
+        let parts = Reader { config: &config, source: &mut weights }.parts()?;
+        let (parameters, stored_bytes) = weights.finish()?;
         let rope = Rope::new(config.rope_theta, config.rotary_dim);
-        let kernels = registry::best();
-        Ok(Model { config, kernels, rope, embeddings, layers, norm, head, parameters, stored_bytes })
+        let Parts { embeddings, layers, norm, head } = parts;
+        Ok(Model { config, kernels: registry::best(), rope, embeddings, layers, norm, head, parameters, stored_bytes })
     }
 
     /// The shape of a request's cache.
@@ -92,12 +84,69 @@ impl Model {
     }
 }
 
-struct Reader<'a> {
-    config: &'a ModelConfig,
-    weights: Weights,
+/// Asks `source` for every tensor of the architecture, in the order a load does, and drops what it gives.
+pub(crate) fn walk(config: &ModelConfig, source: &mut impl TensorSource) -> Result<(), LoadError> {
+    Reader { config, source }.parts().map(|_| ())
 }
 
-impl Reader<'_> {
+/// Whoever has a checkpoint's tensors, or wants to know which ones are due.
+pub(crate) trait TensorSource {
+    /// Whether there is a tensor of this name.
+    fn has(&self, name: &str) -> bool;
+
+    /// The tensor as f32; with `part`, that index of its outermost dimension only.
+    fn values(&mut self, name: &str, shape: &[usize], part: Option<usize>) -> Result<Vec<f32>, LoadError>;
+
+    /// `values` of `[n, k]` as the kernels want them.
+    fn pack(&self, name: &str, values: &[f32], n: usize, k: usize) -> Result<PackedMatrix, LoadError> {
+        PackedMatrix::pack(values, n, k).map_err(|error| LoadError::Tensor {
+            file: "weights".into(),
+            tensor: name.into(),
+            message: error.to_string(),
+        })
+    }
+}
+
+impl TensorSource for Weights {
+    fn has(&self, name: &str) -> bool {
+        self.has(name)
+    }
+
+    fn values(&mut self, name: &str, shape: &[usize], part: Option<usize>) -> Result<Vec<f32>, LoadError> {
+        self.take(name, shape, part)
+    }
+}
+
+/// What the tensors of a model become.
+struct Parts {
+    embeddings: Vec<f32>,
+    layers: Vec<Layer>,
+    norm: Vec<f32>,
+    head: PackedMatrix,
+}
+
+struct Reader<'a, S> {
+    config: &'a ModelConfig,
+    source: &'a mut S,
+}
+
+impl<S: TensorSource> Reader<'_, S> {
+    fn parts(&mut self) -> Result<Parts, LoadError> {
+        const EMBEDDINGS: &str = "model.word_embeddings.weight";
+        const HEAD: &str = "lm_head.weight";
+        let ModelConfig { vocab, hidden, .. } = *self.config;
+        let embeddings = self.source.values(EMBEDDINGS, &[vocab, hidden], None)?;
+        let layers =
+            (0..self.config.layers).map(|layer| self.layer(layer)).collect::<Result<Vec<Layer>, LoadError>>()?;
+        let norm = self.vector("model.norm.weight", hidden)?;
+        let head = if self.config.tied && !self.source.has(HEAD) {
+            self.source.pack(EMBEDDINGS, &embeddings, vocab, hidden)?
+        } else {
+            self.matrix(HEAD, vocab, hidden)?
+        };
+        Ok(Parts { embeddings, layers, norm, head })
+    }
+
     fn layer(&mut self, layer: usize) -> Result<Layer, LoadError> {
         let ModelConfig { hidden, heads, kv_heads, head_dim, .. } = *self.config;
         let name = |rest: &str| format!("model.layers.{layer}.{rest}");
@@ -124,13 +173,36 @@ impl Reader<'_> {
             true => Some(self.vector(&format!("{name}.gate.expert_bias"), moe.experts)?),
             false => None,
         };
-        let experts = (0..moe.experts).map(|expert| self.mlp(&format!("{name}.experts.{expert}"), moe.intermediate));
-        let experts = experts.collect::<Result<Vec<Mlp>, LoadError>>()?;
+        let (hidden, width) = (self.config.hidden, moe.intermediate);
+        let gates = self.each_expert(name, "gate_proj", [moe.experts, width, hidden])?;
+        let ups = self.each_expert(name, "up_proj", [moe.experts, width, hidden])?;
+        let downs = self.each_expert(name, "down_proj", [moe.experts, hidden, width])?;
+        let experts = gates.into_iter().zip(ups).zip(downs).map(|((gate, up), down)| Mlp { gate, up, down });
         let shared = match moe.shared_intermediate {
             0 => None,
             width => Some(self.mlp(&format!("{name}.shared_experts"), width)?),
         };
-        Ok(Experts { routing: moe.routing, router, bias, experts, shared })
+        Ok(Experts { routing: moe.routing, router, bias, experts: experts.collect(), shared })
+    }
+
+    /// One matrix `[n, k]` of each expert: `experts.J.{part}.weight`, or merged as `experts.{part}` with or without
+    /// `.weight`, `[count, n, k]` (dFactory's conversion and GGUF).
+    fn each_expert(
+        &mut self,
+        name: &str,
+        part: &str,
+        [count, n, k]: [usize; 3],
+    ) -> Result<Vec<PackedMatrix>, LoadError> {
+        let merged = [format!("{name}.experts.{part}.weight"), format!("{name}.experts.{part}")];
+        let merged = merged.into_iter().find(|name| self.source.has(name));
+        let one = |expert: usize| match &merged {
+            Some(merged) => {
+                let values = self.source.values(merged, &[count, n, k], Some(expert))?;
+                self.source.pack(merged, &values, n, k)
+            }
+            None => self.matrix(&format!("{name}.experts.{expert}.{part}.weight"), n, k),
+        };
+        (0..count).map(one).collect()
     }
 
     fn mlp(&mut self, name: &str, width: usize) -> Result<Mlp, LoadError> {
@@ -143,19 +215,11 @@ impl Reader<'_> {
     }
 
     fn vector(&mut self, name: &str, length: usize) -> Result<Vec<f32>, LoadError> {
-        self.weights.take(name, &[length])
+        self.source.values(name, &[length], None)
     }
 
     fn matrix(&mut self, name: &str, n: usize, k: usize) -> Result<PackedMatrix, LoadError> {
-        let weights = self.weights.take(name, &[n, k])?;
-        pack(name, &weights, n, k)
+        let values = self.source.values(name, &[n, k], None)?;
+        self.source.pack(name, &values, n, k)
     }
-}
-
-fn pack(name: &str, weights: &[f32], n: usize, k: usize) -> Result<PackedMatrix, LoadError> {
-    PackedMatrix::pack(weights, n, k).map_err(|error| LoadError::Tensor {
-        file: "weights".into(),
-        tensor: name.into(),
-        message: error.to_string(),
-    })
 }

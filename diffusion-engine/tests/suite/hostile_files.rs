@@ -55,8 +55,32 @@ fn config_fields_are_bounded() {
     config("num_experts_per_tok", json!(9));
     config("hidden_act", json!("gelu"));
     config("use_bias", json!(true));
-    config("expert_capacity", json!(48));
+    config("expert_capacity", json!(17));
+    config("expert_capacity", json!(-1));
+    config("block_size", json!(0));
+    config("delete_token_id", json!(320));
+    config("split_token_id", json!("x"));
     config("rms_norm_eps", json!("small"));
+}
+
+#[test]
+fn block_routing_demands_what_it_was_trained_with() {
+    let with = |model_type: &str, fields: &[(&str, u64)]| {
+        let mut config = support::config_json(model_type);
+        fields.iter().for_each(|(field, value)| config[*field] = json!(value));
+        config.to_string()
+    };
+    let write = |dir: &Path, text: String| std::fs::write(dir.join("config.json"), text).expect("writable");
+    // Fewer experts admitted than a token visits.
+    broken(&["config.json", "num_experts_per_tok", "1..=3"], |dir| {
+        write(dir, with("llada2_moe", &[("expert_capacity", 3)]))
+    });
+    broken(&["config.json", "expert_capacity", "autoregressive"], |dir| {
+        write(dir, with("bailing_moe_v2", &[("expert_capacity", 8)]));
+    });
+    broken(&["options", "block_length", "blocks of 16"], |dir| {
+        write(dir, with("llada2_moe", &[("expert_capacity", 8), ("block_size", 16)]));
+    });
 }
 
 #[test]
@@ -213,6 +237,82 @@ fn shards_and_half_precision_load() {
     let rounded = logits_for(dir.path(), &ids, 32, true).expect("loads");
     let close = rounded.iter().zip(&golden).filter(|(a, b)| (*a - *b).abs() < 0.5).count();
     assert!(close * 10 > golden.len() * 9, "{close} of {} logits are close", golden.len());
+}
+
+#[test]
+fn an_index_agrees_with_its_shards() {
+    let shards = |words: &[&str], change: fn(&Path, &mut BTreeMap<String, String>)| {
+        broken(words, |dir| {
+            let tensors = golden_tensors();
+            std::fs::remove_file(dir.join("model.safetensors")).expect("present");
+            let part = |name: &String| if name.contains("layers.1") { "b.safetensors" } else { "a.safetensors" };
+            for file in ["a.safetensors", "b.safetensors"] {
+                write_tensors(&dir.join(file), tensors.iter().filter(|(name, _)| part(name) == file));
+            }
+            let mut map = tensors.keys().map(|name| (name.clone(), part(name).to_owned())).collect();
+            change(dir, &mut map);
+            let index = json!({"weight_map": map}).to_string();
+            std::fs::write(dir.join("model.safetensors.index.json"), index).expect("writable");
+        });
+    };
+    const INDEX: &str = "model.safetensors.index.json";
+    const NORM: &str = "model.norm.weight";
+    shards(&[INDEX, "2 of 3 shards are missing: b.safetensors, c.safetensors"], |dir, map| {
+        std::fs::remove_file(dir.join("b.safetensors")).expect("present");
+        map.insert("model.more".into(), "c.safetensors".into());
+    });
+    shards(&[INDEX, NORM, "says b.safetensors", "lies in a.safetensors"], |_, map| {
+        map.insert(NORM.into(), "b.safetensors".into());
+    });
+    shards(&[INDEX, NORM, "does not name it"], |_, map| {
+        map.remove(NORM);
+    });
+    shards(&[INDEX, "model.more", "does not hold it"], |_, map| {
+        map.insert("model.more".into(), "a.safetensors".into());
+    });
+}
+
+#[test]
+fn merged_experts_load_and_give_the_same_logits() {
+    let ids: Vec<u32> = (0..40).collect();
+    let golden = logits_for(&support::golden(), &ids, 32, true).expect("golden");
+    for suffix in ["", ".weight"] {
+        let dir = support::tiny_model("llada2_moe");
+        let file = dir.path().join("model.safetensors");
+        let merged = merge_experts(golden_tensors(), suffix);
+        write_tensors(&file, merged.iter());
+        assert_eq!(load(dir.path()).expect("loads").info().parameters, 313_920);
+        assert_eq!(logits_for(dir.path(), &ids, 32, true).expect("loads"), golden);
+
+        // Both kinds at once: one of them would stay unread.
+        let both: Tensors = merged.into_iter().chain(golden_tensors()).collect();
+        write_tensors(&file, both.iter());
+        let error = load(dir.path()).expect_err("both").to_string();
+        assert!(error.contains("experts.0.down_proj") && error.contains("not part"), "{error}");
+    }
+    broken(&["model.layers.1.mlp.experts.up_proj", "[16, 32, 64]", "[15, 32, 64]"], |dir| {
+        let mut tensors = merge_experts(golden_tensors(), "");
+        let tensor = tensors.get_mut("model.layers.1.mlp.experts.up_proj").expect("merged");
+        tensor.1[0] = 15;
+        tensor.2.truncate(15 * 32 * 64 * 4);
+        write_tensors(&dir.join("model.safetensors"), tensors.iter());
+    });
+}
+
+/// `experts.J.{part}.weight` of each layer as one `experts.{part}{suffix}`.
+fn merge_experts(tensors: Tensors, suffix: &str) -> Tensors {
+    let mut merged = Tensors::new();
+    for layer in [1, 2] {
+        for part in ["gate_proj", "up_proj", "down_proj"] {
+            let experts = (0..16).map(|j| &tensors[&format!("model.layers.{layer}.mlp.experts.{j}.{part}.weight")]);
+            let (dtype, shape, _) = experts.clone().next().expect("an expert").clone();
+            let data = experts.flat_map(|(_, _, data)| data.clone()).collect();
+            let name = format!("model.layers.{layer}.mlp.experts.{part}{suffix}");
+            merged.insert(name, (dtype, [vec![16], shape].concat(), data));
+        }
+    }
+    merged.extend(tensors.into_iter().filter(|(name, _)| !name.contains(".experts.")));
+    merged
 }
 
 /// A prefix of `bytes`, or `bytes` with up to four bytes changed.

@@ -4,5 +4,6 @@ mod answers;
 mod golden;
 mod hostile_files;
 mod nano;
+mod plain_forward;
 mod reference_decoders;
 mod support;

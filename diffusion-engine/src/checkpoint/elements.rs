@@ -1,0 +1,85 @@
+//! How a tensor's numbers are stored: plain numbers, or GGUF's blocks of quantised ones. Sizes are computed with
+//! overflow checked. Must never know a file format's header.
+
+use half::{bf16, f16};
+
+use super::gguf_blocks;
+
+/// A storage format of a tensor's elements.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Element {
+    F32,
+    F16,
+    Bf16,
+    I32,
+    I64,
+    U32,
+    Q8_0,
+    Q4_0,
+    Q4K,
+    Q6K,
+}
+
+impl Element {
+    /// What the formats call it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Element::F32 => "F32",
+            Element::F16 => "F16",
+            Element::Bf16 => "BF16",
+            Element::I32 => "I32",
+            Element::I64 => "I64",
+            Element::U32 => "U32",
+            Element::Q8_0 => "Q8_0",
+            Element::Q4_0 => "Q4_0",
+            Element::Q4K => "Q4_K",
+            Element::Q6K => "Q6_K",
+        }
+    }
+
+    /// Whether weights can be stored so.
+    pub(crate) fn is_float(self) -> bool {
+        !matches!(self, Element::I32 | Element::I64 | Element::U32)
+    }
+
+    /// Elements of a block along a row, and the block's bytes.
+    pub(crate) fn block(self) -> (usize, usize) {
+        match self {
+            Element::F32 | Element::I32 | Element::U32 => (1, 4),
+            Element::F16 | Element::Bf16 => (1, 2),
+            Element::I64 => (1, 8),
+            Element::Q8_0 => (32, 34),
+            Element::Q4_0 => (32, 18),
+            Element::Q4K => (256, 144),
+            Element::Q6K => (256, 210),
+        }
+    }
+
+    /// Bytes of a tensor of this shape, whose last dimension is a row; `None` when a row is not whole blocks or the
+    /// size overflows.
+    pub(crate) fn bytes(self, shape: &[usize]) -> Option<usize> {
+        let (elements, bytes) = self.block();
+        let (row, rest) = match shape.split_last() {
+            Some((row, rest)) => (*row, rest),
+            None => (1, shape),
+        };
+        if !row.is_multiple_of(elements) {
+            return None;
+        }
+        rest.iter().try_fold((row / elements).checked_mul(bytes)?, |size, n| size.checked_mul(*n))
+    }
+
+    /// The numbers in `bytes`, which are whole blocks of a floating type; of another type, none.
+    pub(crate) fn decode(self, bytes: &[u8]) -> Vec<f32> {
+        match self {
+            Element::F32 => bytes.as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect(),
+            Element::F16 => bytes.as_chunks().0.iter().map(|bytes| f16::from_le_bytes(*bytes).to_f32()).collect(),
+            Element::Bf16 => bytes.as_chunks().0.iter().map(|bytes| bf16::from_le_bytes(*bytes).to_f32()).collect(),
+            Element::I32 | Element::I64 | Element::U32 => Vec::new(),
+            Element::Q8_0 => gguf_blocks::q8_0(bytes),
+            Element::Q4_0 => gguf_blocks::q4_0(bytes),
+            Element::Q4K => gguf_blocks::q4_k(bytes),
+            Element::Q6K => gguf_blocks::q6_k(bytes),
+        }
+    }
+}

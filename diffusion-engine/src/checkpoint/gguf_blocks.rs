@@ -1,0 +1,73 @@
+//! GGUF's quantised blocks to f32, after the layouts that ggml documents. Plain code: it runs once, at load. A block's
+//! numbers lie along a row. Bytes after the last whole block are ignored: sizes are checked before.
+
+use half::f16;
+
+/// 32 numbers: scale f16, 32 × i8. `y = d q`.
+pub(super) fn q8_0(bytes: &[u8]) -> Vec<f32> {
+    let blocks = bytes.as_chunks::<34>().0.iter();
+    blocks.flat_map(|block| block[2..].iter().map(|q| half(block, 0) * f32::from(*q as i8))).collect()
+}
+
+/// 32 numbers: scale f16, 16 bytes; low nibbles are the first half, high nibbles the second. `y = d (q - 8)`.
+pub(super) fn q4_0(bytes: &[u8]) -> Vec<f32> {
+    let blocks = bytes.as_chunks::<18>().0.iter();
+    let number = |d: f32, q: u8| d * (f32::from(q) - 8.0);
+    blocks
+        .flat_map(|block| {
+            let d = half(block, 0);
+            let low = block[2..].iter().map(move |q| number(d, q & 15));
+            low.chain(block[2..].iter().map(move |q| number(d, q >> 4)))
+        })
+        .collect()
+}
+
+/// 256 numbers in 8 runs of 32: scale and scale of minima f16, 12 bytes with a 6-bit scale and minimum for each run,
+/// 128 bytes; of each 32 bytes the low nibbles are one run, the high nibbles the next. `y = d s q - dmin m`.
+pub(super) fn q4_k(bytes: &[u8]) -> Vec<f32> {
+    let mut numbers = Vec::with_capacity(bytes.len() / 144 * 256);
+    for block in bytes.as_chunks::<144>().0 {
+        let (d, d_min) = (half(block, 0), half(block, 2));
+        let (scales, quants) = block[4..].split_at(12);
+        for (run, quants) in (0..8).map(|run| (run, &quants[run / 2 * 32..][..32])) {
+            let (scale, minimum) = scale_and_minimum(scales, run);
+            let (scale, minimum) = (d * f32::from(scale), d_min * f32::from(minimum));
+            let shift = run % 2 * 4;
+            numbers.extend(quants.iter().map(|q| scale * f32::from(q >> shift & 15) - minimum));
+        }
+    }
+    numbers
+}
+
+/// The 6-bit scale and minimum of run 0..8. Runs 4..8 keep their two upper bits above those of runs 0..4.
+fn scale_and_minimum(packed: &[u8], run: usize) -> (u8, u8) {
+    match run {
+        0..4 => (packed[run] & 63, packed[run + 4] & 63),
+        _ => (packed[run + 4] & 15 | packed[run - 4] >> 6 << 4, packed[run + 4] >> 4 | packed[run] >> 6 << 4),
+    }
+}
+
+/// 256 numbers in two halves of 128: lower 4 bits (128 bytes), upper 2 bits (64 bytes), 16 × i8 scale for 16 numbers
+/// each, scale f16 last. `y = d s (q - 32)`. In a half, number 32 k + l has its lower bits in byte `l + 32 (k % 2)`,
+/// nibble `k / 2`, and its upper bits in byte `l`, bits `2 k`.
+pub(super) fn q6_k(bytes: &[u8]) -> Vec<f32> {
+    let mut numbers = Vec::with_capacity(bytes.len() / 210 * 256);
+    for block in bytes.as_chunks::<210>().0 {
+        let d = half(block, 208);
+        for at in 0..2 {
+            let (lower, upper) = (&block[at * 64..][..64], &block[128 + at * 32..][..32]);
+            let scales = &block[192 + at * 8..][..8];
+            for n in 0..128 {
+                let (k, l) = (n / 32, n % 32);
+                let q = lower[l + k % 2 * 32] >> (k / 2 * 4) & 15 | (upper[l] >> (2 * k) & 3) << 4;
+                numbers.push(d * f32::from(scales[n / 16] as i8) * (f32::from(q) - 32.0));
+            }
+        }
+    }
+    numbers
+}
+
+/// The f16 at `at`, which every block is long enough for.
+fn half(block: &[u8], at: usize) -> f32 {
+    f16::from_le_bytes([block[at], block[at + 1]]).to_f32()
+}

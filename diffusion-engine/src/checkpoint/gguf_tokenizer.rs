@@ -1,0 +1,132 @@
+//! A GGUF file's `tokenizer.*` keys as the text of `tokenizer.json` and `tokenizer_config.json`, so that one set of
+//! rules checks both. A file that carries its `tokenizer.huggingface.json` is taken at its word; otherwise the
+//! byte-level BPE that llama.cpp calls `gpt2` is built from tokens and merges. Must never make plain text a control
+//! token: every token keeps its own id.
+
+use serde_json::{Map, Value as Json, json};
+
+use crate::error::LoadError;
+
+use super::gguf::{Gguf, Value};
+use super::source::{Bytes, Named};
+
+const MODEL: &str = "tokenizer.ggml.model";
+const PRE: &str = "tokenizer.ggml.pre";
+const TOKENS: &str = "tokenizer.ggml.tokens";
+const TYPES: &str = "tokenizer.ggml.token_type";
+const MERGES: &str = "tokenizer.ggml.merges";
+const WHOLE: &str = "tokenizer.huggingface.json";
+const TEMPLATE: &str = "tokenizer.chat_template";
+
+/// How the Ling and LLaDA2 tokenizers split a text before BPE; llama.cpp names it `bailingmoe2`.
+const BAILING: &str = "'(?i:[sdmt]|ll|ve|re)|[^\\r\\n\\p{L}\\p{N}]?+\\p{L}+|\\p{N}| ?[^\\s\\p{L}\\p{N}]++[\\r\\n]*|\\s*[\\r\\n]|\\s+(?!\\S)|\\s+";
+
+/// Types of tokens that act: written by id only, or matched in plain text before BPE.
+const CONTROL: i128 = 3;
+const USER_DEFINED: i128 = 4;
+/// Fills up the vocabulary.
+const UNUSED: i128 = 5;
+
+/// Tokens that `tokenizer_config.json` names, and the keys of their ids.
+const NAMED: [(&str, &str); 4] = [
+    ("bos_token", "tokenizer.ggml.bos_token_id"),
+    ("eos_token", "tokenizer.ggml.eos_token_id"),
+    ("pad_token", "tokenizer.ggml.padding_token_id"),
+    ("mask_token", "tokenizer.ggml.mask_token_id"),
+];
+
+/// The text of `tokenizer.json`.
+pub(crate) fn tokenizer(gguf: &Gguf) -> Result<Named, LoadError> {
+    match gguf.text(WHOLE) {
+        Some(text) => Ok(named(gguf, WHOLE, text.to_owned())),
+        None => Ok(named(gguf, "tokenizer.ggml", built(gguf)?.to_string())),
+    }
+}
+
+/// The text of `tokenizer_config.json`: the chat template and the tokens it may name.
+pub(crate) fn tokenizer_config(gguf: &Gguf) -> Result<Named, LoadError> {
+    let mut config = Map::new();
+    let template = gguf.text(TEMPLATE).ok_or_else(|| wrong(gguf, TEMPLATE, "is missing, or is not a text".into()))?;
+    config.insert("chat_template".into(), template.into());
+    let tokens = gguf.texts(TOKENS).map_err(|message| wrong(gguf, TOKENS, message))?;
+    for (name, key) in NAMED {
+        match gguf.get(key) {
+            None => {}
+            Some(Value::Whole(id)) => {
+                let text = usize::try_from(*id).ok().and_then(|id| tokens.get(id));
+                let text =
+                    text.ok_or_else(|| wrong(gguf, key, format!("{id} in a list of {} tokens", tokens.len())))?;
+                config.insert(name.into(), (*text).into());
+            }
+            Some(_) => return Err(wrong(gguf, key, "expected a whole number".into())),
+        }
+    }
+    Ok(named(gguf, "tokenizer.ggml", Json::Object(config).to_string()))
+}
+
+fn built(gguf: &Gguf) -> Result<Json, LoadError> {
+    if gguf.text(MODEL) != Some("gpt2") {
+        return Err(wrong(gguf, MODEL, "expected gpt2 (byte-level BPE)".into()));
+    }
+    let byte_level = |use_regex: bool| json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": use_regex});
+    let split = match gguf.text(PRE) {
+        Some("bailingmoe2" | "bailingmoe" | "llada-moe") => json!({"type": "Sequence", "pretokenizers": [
+            {"type": "Split", "pattern": {"Regex": BAILING}, "behavior": "Isolated", "invert": false},
+            byte_level(false),
+        ]}),
+        Some("gpt-2") => byte_level(true),
+        _ => {
+            let message = format!("expected bailingmoe2 or gpt-2, or a `{WHOLE}` that says how to split");
+            return Err(wrong(gguf, PRE, message));
+        }
+    };
+    let tokens = gguf.texts(TOKENS).map_err(|message| wrong(gguf, TOKENS, message))?;
+    let types = match gguf.get(TYPES) {
+        Some(_) => gguf.wholes(TYPES).map_err(|message| wrong(gguf, TYPES, message))?,
+        None => return Err(wrong(gguf, TYPES, "is missing: nothing tells control tokens from text".into())),
+    };
+    if types.len() != tokens.len() {
+        return Err(wrong(gguf, TYPES, format!("{} types for {} tokens", types.len(), tokens.len())));
+    }
+    let mut vocab = Map::new();
+    let mut added = Vec::new();
+    for (id, (token, kind)) in tokens.iter().zip(types).enumerate() {
+        if kind == UNUSED {
+            continue;
+        }
+        if vocab.insert((*token).to_owned(), id.into()).is_some() {
+            return Err(wrong(gguf, TOKENS, format!("token {id} has the text of an earlier one")));
+        }
+        if kind == CONTROL || kind == USER_DEFINED {
+            added.push(json!({
+                "id": id, "content": token, "single_word": false, "lstrip": false, "rstrip": false,
+                "normalized": false, "special": kind == CONTROL
+            }));
+        }
+    }
+    let merges = gguf.texts(MERGES).map_err(|message| wrong(gguf, MERGES, message))?;
+    let mut pairs = Vec::new();
+    for (index, merge) in merges.iter().enumerate() {
+        let (left, right) = merge
+            .split_once(' ')
+            .ok_or_else(|| wrong(gguf, MERGES, format!("element {index} is not two tokens with a space between")))?;
+        pairs.push(json!([left, right]));
+    }
+    Ok(json!({
+        "version": "1.0", "truncation": null, "padding": null, "added_tokens": added, "normalizer": null,
+        "pre_tokenizer": split, "post_processor": null, "decoder": byte_level(true),
+        "model": {
+            "type": "BPE", "dropout": null, "unk_token": null, "continuing_subword_prefix": null,
+            "end_of_word_suffix": null, "fuse_unk": false, "byte_fallback": false, "ignore_merges": false,
+            "vocab": vocab, "merges": pairs
+        }
+    }))
+}
+
+fn named(gguf: &Gguf, key: &str, text: String) -> Named {
+    Named { name: format!("{} ({key})", gguf.name()), bytes: Bytes::Owned(text.into_bytes()) }
+}
+
+fn wrong(gguf: &Gguf, field: &str, message: String) -> LoadError {
+    LoadError::Tokenizer { file: gguf.name().to_owned(), field: field.to_owned(), message }
+}

@@ -1,0 +1,69 @@
+//! A checkpoint in one of its two forms, a folder in the Hugging Face layout (or the same files in the program) and a
+//! single GGUF file, behind one face. Must never interpret a value itself.
+
+use std::path::Path;
+
+use crate::error::LoadError;
+use crate::options::ModelFiles;
+
+use super::config::ModelConfig;
+use super::gguf::Gguf;
+use super::source;
+use super::template::ChatTemplate;
+use super::tensors::Weights;
+use super::tokenizer::TextTokenizer;
+use super::{gguf_config, gguf_tokenizer};
+
+/// An opened checkpoint; parts are read when they are asked for.
+pub(crate) enum Checkpoint {
+    Files(ModelFiles),
+    Gguf(Box<Gguf>),
+}
+
+impl Checkpoint {
+    /// Opens a checkpoint; of a GGUF file, reads the header.
+    pub(crate) fn open(files: ModelFiles) -> Result<Self, LoadError> {
+        match files {
+            ModelFiles::Dir(path) if is_gguf(&path) => {
+                Ok(Checkpoint::Gguf(Box::new(Gguf::parse(source::map(&path)?)?)))
+            }
+            files => Ok(Checkpoint::Files(files)),
+        }
+    }
+
+    /// The model's shape.
+    pub(crate) fn config(&self) -> Result<ModelConfig, LoadError> {
+        match self {
+            Checkpoint::Files(files) => ModelConfig::parse(&source::config(files)?),
+            Checkpoint::Gguf(gguf) => gguf_config::config(gguf),
+        }
+    }
+
+    /// The tokenizer.
+    pub(crate) fn tokenizer(&self, config: &ModelConfig) -> Result<TextTokenizer, LoadError> {
+        match self {
+            Checkpoint::Files(files) => TextTokenizer::parse(&source::tokenizer(files)?, config),
+            Checkpoint::Gguf(gguf) => TextTokenizer::parse(&gguf_tokenizer::tokenizer(gguf)?, config),
+        }
+    }
+
+    /// The chat template.
+    pub(crate) fn template(&self, tokenizer: &TextTokenizer) -> Result<ChatTemplate, LoadError> {
+        match self {
+            Checkpoint::Files(files) => ChatTemplate::parse(&source::tokenizer_config(files)?, tokenizer),
+            Checkpoint::Gguf(gguf) => ChatTemplate::parse(&gguf_tokenizer::tokenizer_config(gguf)?, tokenizer),
+        }
+    }
+
+    /// The tensors, by their published names.
+    pub(crate) fn weights(self) -> Result<Weights, LoadError> {
+        match self {
+            Checkpoint::Files(files) => Weights::open(source::weights(&files)?),
+            Checkpoint::Gguf(gguf) => Weights::of_gguf(*gguf),
+        }
+    }
+}
+
+fn is_gguf(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("gguf")) && path.is_file()
+}

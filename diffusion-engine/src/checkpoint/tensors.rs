@@ -1,0 +1,211 @@
+//! A checkpoint's tensors, whatever file format they come from: each is asked for by its published name and its
+//! shape, must hold finite numbers, and at the end nothing may be left unread. Must never allocate by a number that
+//! the files' size does not cover.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::path::Path;
+
+use crate::error::LoadError;
+
+use super::elements::Element;
+use super::source::{Bytes, Index, Named, WeightFiles};
+use super::{gguf, gguf_names, safetensors};
+
+/// Where one tensor lies. A reader of a format makes these; the byte range is inside the file and as long as `shape`
+/// demands.
+#[derive(Debug)]
+pub(crate) struct Place {
+    pub(crate) element: Element,
+    /// Outermost dimension first.
+    pub(crate) shape: Vec<usize>,
+    /// Bytes of the file.
+    pub(crate) bytes: Range<usize>,
+}
+
+struct Tensor {
+    file: usize,
+    place: Place,
+    read: bool,
+}
+
+/// A tensor as the header describes it.
+#[derive(Debug, Clone)]
+pub(crate) struct Listed<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) file: &'a str,
+    pub(crate) element: Element,
+    pub(crate) shape: &'a [usize],
+    pub(crate) bytes: u64,
+}
+
+/// All tensors of a checkpoint.
+pub(crate) struct Weights {
+    files: Vec<(String, Bytes)>,
+    /// Turns a published name into the file's own, for errors.
+    stored: fn(&str) -> String,
+    tensors: BTreeMap<String, Tensor>,
+    parameters: u64,
+    stored_bytes: u64,
+}
+
+impl Weights {
+    /// Reads and checks the headers of safetensors files, and that their index agrees with them.
+    pub(crate) fn open(WeightFiles { files, index }: WeightFiles) -> Result<Self, LoadError> {
+        let mut weights = Weights::none();
+        for file in files {
+            let places = safetensors::places(&file)?;
+            weights.add(file, places)?;
+        }
+        if let Some(index) = index {
+            weights.check_index(&index)?;
+        }
+        Ok(weights)
+    }
+
+    /// Each tensor must lie where the index says, and nowhere else.
+    fn check_index(&self, index: &Index) -> Result<(), LoadError> {
+        for (name, shard) in &index.shards {
+            let own = self.listed(name).and_then(|listed| Path::new(listed.file).file_name()?.to_str());
+            let message = match own {
+                Some(own) if own == shard => continue,
+                Some(own) => format!("the index says {shard}, it lies in {own}"),
+                None => format!("the index says {shard}, which does not hold it"),
+            };
+            return Err(tensor_error(&index.name, name, &message));
+        }
+        match self.tensors.keys().find(|name| !index.shards.contains_key(*name)) {
+            Some(name) => Err(tensor_error(&index.name, name, "lies in a shard, but the index does not name it")),
+            None => Ok(()),
+        }
+    }
+
+    /// The tensors of a GGUF file, under the published names.
+    pub(crate) fn of_gguf(file: gguf::Gguf) -> Result<Self, LoadError> {
+        let mut weights = Weights::none();
+        weights.stored = gguf_names::stored;
+        let (file, places) = file.into_parts();
+        weights.add(file, places.into_iter().map(|(name, place)| (gguf_names::published(&name), place)).collect())?;
+        Ok(weights)
+    }
+
+    fn none() -> Self {
+        Weights { files: Vec::new(), stored: str::to_owned, tensors: BTreeMap::new(), parameters: 0, stored_bytes: 0 }
+    }
+
+    fn add(&mut self, file: Named, places: Vec<(String, Place)>) -> Result<(), LoadError> {
+        for (name, place) in places {
+            let tensor = Tensor { file: self.files.len(), place, read: false };
+            if self.tensors.insert(name.clone(), tensor).is_some() {
+                return Err(tensor_error(&file.name, &name, "occurs twice"));
+            }
+        }
+        self.files.push((file.name, file.bytes));
+        Ok(())
+    }
+
+    /// The tensor as f32, which must have this shape and finite numbers only. With `part`, only that index of the
+    /// outermost dimension.
+    pub(crate) fn take(&mut self, name: &str, shape: &[usize], part: Option<usize>) -> Result<Vec<f32>, LoadError> {
+        let name_shown = (self.stored)(name);
+        let (file, element, bytes) = self.claim(name, Some(shape))?;
+        let name = name_shown.as_str();
+        if !element.is_float() {
+            let message = format!("expected F32, F16, BF16 or a quantised type, got {}", element.name());
+            return Err(tensor_error(file, name, &message));
+        }
+        let (bytes, at) = match (part, shape.first()) {
+            (Some(part), Some(parts)) => {
+                let length = bytes.len() / parts.max(&1);
+                let own = part.checked_mul(length).and_then(|at| bytes.get(at..at.checked_add(length)?));
+                let message = format!("has no part {part} of {parts}");
+                (own.ok_or_else(|| tensor_error(file, name, &message))?, part)
+            }
+            _ => (bytes, 0),
+        };
+        let values = element.decode(bytes);
+        if let Some(index) = values.iter().position(|value| !value.is_finite()) {
+            let message = format!("element {} is not a finite number", at * values.len() + index);
+            return Err(tensor_error(file, name, &message));
+        }
+        let stored = bytes.len() as u64;
+        self.stored_bytes += stored;
+        self.parameters += values.len() as u64;
+        Ok(values)
+    }
+
+    /// A one-dimensional tensor of whole numbers, as used for token ids.
+    pub(crate) fn take_ids(&mut self, name: &str) -> Result<Vec<i64>, LoadError> {
+        let (file, element, bytes) = self.claim(name, None)?;
+        match element {
+            Element::I32 => Ok(bytes.as_chunks().0.iter().map(|bytes| i64::from(i32::from_le_bytes(*bytes))).collect()),
+            Element::U32 => Ok(bytes.as_chunks().0.iter().map(|bytes| i64::from(u32::from_le_bytes(*bytes))).collect()),
+            Element::I64 => Ok(bytes.as_chunks().0.iter().map(|bytes| i64::from_le_bytes(*bytes)).collect()),
+            other => Err(tensor_error(file, name, &format!("expected I32, I64 or U32, got {}", other.name()))),
+        }
+    }
+
+    /// Marks a tensor as read and returns its file, element type and bytes. Without a shape, one dimension is due.
+    fn claim(&mut self, name: &str, shape: Option<&[usize]>) -> Result<(&str, Element, &[u8]), LoadError> {
+        let shown = (self.stored)(name);
+        let all_files = || self.files.iter().map(|(file, _)| file.as_str()).collect::<Vec<_>>().join(", ");
+        let Some(tensor) = self.tensors.get_mut(name) else {
+            return Err(tensor_error(&all_files(), &shown, "is missing"));
+        };
+        let Some((file, bytes)) = self.files.get(tensor.file) else {
+            return Err(tensor_error(&all_files(), &shown, "lost its file"));
+        };
+        let Place { element, shape: own, bytes: range } = &tensor.place;
+        let fits = match shape {
+            Some(shape) => own == shape,
+            None => own.len() == 1,
+        };
+        if !fits {
+            let expected = shape.map_or("one dimension".to_owned(), |shape| format!("shape {shape:?}"));
+            return Err(tensor_error(file, &shown, &format!("expected {expected}, got {own:?}")));
+        }
+        tensor.read = true;
+        Ok((file, *element, bytes.get(range.clone()).unwrap_or_default()))
+    }
+
+    /// Whether a tensor exists.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.tensors.contains_key(name)
+    }
+
+    /// What the headers list, ascending by name.
+    pub(crate) fn list(&self) -> impl Iterator<Item = Listed<'_>> {
+        self.tensors.iter().map(|(name, tensor)| self.describe(name, tensor))
+    }
+
+    /// One tensor as the header describes it.
+    pub(crate) fn listed(&self, name: &str) -> Option<Listed<'_>> {
+        self.tensors.get_key_value(name).map(|(name, tensor)| self.describe(name, tensor))
+    }
+
+    fn describe<'a>(&'a self, name: &'a str, tensor: &'a Tensor) -> Listed<'a> {
+        Listed {
+            name,
+            file: self.files.get(tensor.file).map_or("", |(file, _)| file.as_str()),
+            element: tensor.place.element,
+            shape: &tensor.place.shape,
+            bytes: tensor.place.bytes.len() as u64,
+        }
+    }
+
+    /// Ends the reading: `(parameters, bytes as stored)`, or an error naming a tensor that nothing asked for.
+    pub(crate) fn finish(self) -> Result<(u64, u64), LoadError> {
+        match self.tensors.iter().find(|(_, tensor)| !tensor.read) {
+            None => Ok((self.parameters, self.stored_bytes)),
+            Some((name, tensor)) => {
+                let file = self.files.get(tensor.file).map_or("", |(file, _)| file.as_str());
+                Err(tensor_error(file, &(self.stored)(name), "is not part of this architecture"))
+            }
+        }
+    }
+}
+
+/// An error about one tensor of a file.
+pub(crate) fn tensor_error(file: &str, tensor: &str, message: &str) -> LoadError {
+    LoadError::Tensor { file: file.to_owned(), tensor: tensor.to_owned(), message: message.to_owned() }
+}
