@@ -2,7 +2,7 @@
 //!
 //! Reading order: [`options`] and [`error`] (what goes in, how it fails) → `checkpoint` (files to checked values) →
 //! `model` (one forward) with `cache` → `decode` (logits to tokens) → `schedule` (many requests, one model) →
-//! [`engine`] and [`generation`] (what callers hold) → [`logits`] (for people who check a conversion).
+//! [`engine`] and [`generation`] (what callers hold) → [`inspect`] and [`logits`] (for people who look at a checkpoint).
 
 mod cache;
 mod checkpoint;
@@ -10,6 +10,7 @@ mod decode;
 pub mod engine;
 pub mod error;
 pub mod generation;
+pub mod inspect;
 pub mod logits;
 mod model;
 pub mod options;

@@ -26,6 +26,7 @@ pub(crate) struct Place {
 struct Tensor {
     file: usize,
     place: Place,
+    /// Somebody asked for it.
     read: bool,
 }
 
@@ -107,31 +108,48 @@ impl Weights {
     /// The tensor as f32, which must have this shape and finite numbers only. With `part`, only that index of the
     /// outermost dimension.
     pub(crate) fn take(&mut self, name: &str, shape: &[usize], part: Option<usize>) -> Result<Vec<f32>, LoadError> {
-        let name_shown = (self.stored)(name);
+        let (element, bytes, finite) = self.locate(name, shape, part)?;
+        let values = element.decode(bytes);
+        finite.check(&values, 0)?;
+        let stored = bytes.len() as u64;
+        self.parameters += values.len() as u64;
+        self.stored_bytes += stored;
+        Ok(values)
+    }
+
+    /// [`Weights::take`] a piece at a time, without keeping the numbers; gives the bytes read.
+    pub(crate) fn check(&mut self, name: &str, shape: &[usize], part: Option<usize>) -> Result<u64, LoadError> {
+        /// Blocks of a piece; at most 64 MB as f32.
+        const PIECE: usize = 1 << 16;
+        let (element, bytes, finite) = self.locate(name, shape, part)?;
+        let (elements, size) = element.block();
+        for (index, piece) in bytes.chunks(PIECE * size).enumerate() {
+            finite.check(&element.decode(piece), index * PIECE * elements)?;
+        }
+        Ok(bytes.len() as u64)
+    }
+
+    /// Marks a tensor of weights as read; element type, bytes of the part, and the judge of its numbers.
+    fn locate<'a>(
+        &'a mut self,
+        name: &str,
+        shape: &[usize],
+        part: Option<usize>,
+    ) -> Result<(Element, &'a [u8], Finite<'a>), LoadError> {
+        let shown = (self.stored)(name);
         let (file, element, bytes) = self.claim(name, Some(shape))?;
-        let name = name_shown.as_str();
         if !element.is_float() {
             let message = format!("expected F32, F16, BF16 or a quantised type, got {}", element.name());
-            return Err(tensor_error(file, name, &message));
+            return Err(tensor_error(file, &shown, &message));
         }
-        let (bytes, at) = match (part, shape.first()) {
-            (Some(part), Some(parts)) => {
-                let length = bytes.len() / parts.max(&1);
-                let own = part.checked_mul(length).and_then(|at| bytes.get(at..at.checked_add(length)?));
-                let message = format!("has no part {part} of {parts}");
-                (own.ok_or_else(|| tensor_error(file, name, &message))?, part)
-            }
-            _ => (bytes, 0),
+        let (Some(part), Some(parts)) = (part, shape.first()) else {
+            return Ok((element, bytes, Finite { file, tensor: shown, first: 0 }));
         };
-        let values = element.decode(bytes);
-        if let Some(index) = values.iter().position(|value| !value.is_finite()) {
-            let message = format!("element {} is not a finite number", at * values.len() + index);
-            return Err(tensor_error(file, name, &message));
-        }
-        let stored = bytes.len() as u64;
-        self.stored_bytes += stored;
-        self.parameters += values.len() as u64;
-        Ok(values)
+        let length = bytes.len() / parts.max(&1);
+        let own = part.checked_mul(length).and_then(|at| bytes.get(at..at.checked_add(length)?));
+        let own = own.ok_or_else(|| tensor_error(file, &shown, &format!("has no part {part} of {parts}")))?;
+        let (elements, size) = element.block();
+        Ok((element, own, Finite { file, tensor: shown, first: part * length / size * elements }))
     }
 
     /// A one-dimensional tensor of whole numbers, as used for token ids.
@@ -155,6 +173,7 @@ impl Weights {
         let Some((file, bytes)) = self.files.get(tensor.file) else {
             return Err(tensor_error(&all_files(), &shown, "lost its file"));
         };
+        tensor.read = true;
         let Place { element, shape: own, bytes: range } = &tensor.place;
         let fits = match shape {
             Some(shape) => own == shape,
@@ -164,7 +183,6 @@ impl Weights {
             let expected = shape.map_or("one dimension".to_owned(), |shape| format!("shape {shape:?}"));
             return Err(tensor_error(file, &shown, &format!("expected {expected}, got {own:?}")));
         }
-        tensor.read = true;
         Ok((file, *element, bytes.get(range.clone()).unwrap_or_default()))
     }
 
@@ -193,13 +211,45 @@ impl Weights {
         }
     }
 
+    /// Whether a tensor has this shape; `None` when there is none.
+    pub(crate) fn has_shape(&self, name: &str, shape: &[usize]) -> Option<bool> {
+        self.tensors.get(name).map(|tensor| tensor.place.shape == shape)
+    }
+
+    /// An error for each tensor that nothing asked for.
+    pub(crate) fn unread(&self) -> impl Iterator<Item = LoadError> {
+        let unread = self.tensors.iter().filter(|(_, tensor)| !tensor.read);
+        unread.map(|(name, tensor)| {
+            let file = self.files.get(tensor.file).map_or("", |(file, _)| file.as_str());
+            tensor_error(file, &(self.stored)(name), "is not part of this architecture")
+        })
+    }
+
     /// Ends the reading: `(parameters, bytes as stored)`, or an error naming a tensor that nothing asked for.
     pub(crate) fn finish(self) -> Result<(u64, u64), LoadError> {
-        match self.tensors.iter().find(|(_, tensor)| !tensor.read) {
+        match self.unread().next() {
             None => Ok((self.parameters, self.stored_bytes)),
-            Some((name, tensor)) => {
-                let file = self.files.get(tensor.file).map_or("", |(file, _)| file.as_str());
-                Err(tensor_error(file, &(self.stored)(name), "is not part of this architecture"))
+            Some(error) => Err(error),
+        }
+    }
+}
+
+/// Judges the numbers of one tensor.
+struct Finite<'a> {
+    file: &'a str,
+    tensor: String,
+    /// Index of the part's first element in the tensor.
+    first: usize,
+}
+
+impl Finite<'_> {
+    /// Refuses a number that is not finite; `at` is the index of `values` in the part.
+    fn check(&self, values: &[f32], at: usize) -> Result<(), LoadError> {
+        match values.iter().position(|value| !value.is_finite()) {
+            None => Ok(()),
+            Some(index) => {
+                let message = format!("element {} is not a finite number", self.first + at + index);
+                Err(tensor_error(self.file, &self.tensor, &message))
             }
         }
     }

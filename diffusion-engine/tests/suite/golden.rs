@@ -6,7 +6,7 @@ use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, TensorView};
 use weir_diffusion_engine::{logits_file, logits_for};
 
-use crate::support;
+use crate::{gguf_file, support};
 
 const VOCAB: usize = 320;
 const TOLERANCE: f32 = 2e-4;
@@ -31,19 +31,30 @@ fn deviation(what: &str, got: &[f32], expected: &[f32]) -> f32 {
     worst
 }
 
-#[test]
-fn every_logit_equals_the_reference_with_and_without_the_cache() {
-    let golden = support::golden();
-    let bytes = std::fs::read(golden.join("expected.safetensors")).expect("golden logits");
+/// The reference's cases: ids and logits.
+fn cases() -> Vec<(Vec<u32>, Vec<f32>)> {
+    let bytes = std::fs::read(support::golden().join("expected.safetensors")).expect("golden logits");
     let expected = SafeTensors::deserialize(&bytes).expect("safetensors");
-    for case in 0..4 {
+    let case = |case: usize| {
         let ids = expected.tensor(&format!("case{case}.input_ids")).expect("ids");
         let ids: Vec<u32> = ids.data().as_chunks().0.iter().map(|bytes| u32::from_le_bytes(*bytes)).collect();
-        let logits = floats(expected.tensor(&format!("case{case}.logits")).expect("logits").data());
-        for use_cache in [false, true] {
-            let got = logits_for(&golden, &ids, 32, use_cache).expect("golden checkpoint");
-            let what = format!("case {case} ({} tokens) cache {use_cache}", ids.len());
-            println!("{what}: largest deviation {:e}", deviation(&what, &got, &logits));
+        (ids, floats(expected.tensor(&format!("case{case}.logits")).expect("logits").data()))
+    };
+    (0..4).map(case).collect()
+}
+
+#[test]
+fn every_logit_equals_the_reference_with_and_without_the_cache() {
+    let dir = tempfile::tempdir().expect("temporary folder");
+    let gguf = dir.path().join("golden.gguf");
+    std::fs::write(&gguf, gguf_file::golden().bytes()).expect("writable");
+    for (case, (ids, logits)) in cases().iter().enumerate() {
+        for (name, path) in [("safetensors", support::golden()), ("GGUF F32", gguf.clone())] {
+            for use_cache in [false, true] {
+                let got = logits_for(&path, ids, 32, use_cache).expect("golden checkpoint");
+                let what = format!("{name} case {case} ({} tokens) cache {use_cache}", ids.len());
+                println!("{what}: largest deviation {:e}", deviation(&what, &got, logits));
+            }
         }
     }
 }
@@ -81,4 +92,52 @@ fn logits_file_takes_all_id_types_and_refuses_bad_ids() {
     assert!(logits_for(&golden, &[1], 0, true).is_err());
     assert!(logits_for(&golden, &vec![0; 1025], 32, true).is_err());
     assert_eq!(logits_for(&golden, &[], 32, true).expect("no ids"), Vec::<f32>::new());
+}
+
+#[test]
+fn half_precision_checkpoints_stay_close() {
+    for (dtype, narrow) in [(Dtype::BF16, narrow_bf16 as fn(f32) -> [u8; 2]), (Dtype::F16, narrow_f16)] {
+        let dir = support::tiny_model("llada2_moe");
+        let file = dir.path().join("model.safetensors");
+        let bytes = std::fs::read(&file).expect("golden weights");
+        let weights = SafeTensors::deserialize(&bytes).expect("safetensors");
+        let rounded: Vec<(String, Vec<usize>, Vec<u8>)> = weights
+            .tensors()
+            .into_iter()
+            .map(|(name, view)| {
+                (name, view.shape().to_vec(), floats(view.data()).into_iter().flat_map(narrow).collect())
+            })
+            .collect();
+        let views = rounded.iter().map(|(name, shape, data)| {
+            (name.clone(), TensorView::new(dtype, shape.clone(), data).expect("consistent"))
+        });
+        safetensors::serialize_to_file(views, None, &file).expect("writable");
+        let (mut worst, mut sum, mut same, mut rows, mut count) = (0.0f32, 0.0f64, 0, 0, 0);
+        for (ids, expected) in cases() {
+            let got = logits_for(dir.path(), &ids, 32, true).expect("loads");
+            let argmax = |row: &[f32]| (0..row.len()).fold(0, |best, i| if row[i] > row[best] { i } else { best });
+            for (got, expected) in got.chunks(VOCAB).zip(expected.chunks(VOCAB)) {
+                same += usize::from(argmax(got) == argmax(expected));
+                rows += 1;
+                for (got, expected) in got.iter().zip(expected) {
+                    assert!(got.is_finite());
+                    worst = worst.max((got - expected).abs());
+                    sum += f64::from((got - expected).abs());
+                    count += 1;
+                }
+            }
+        }
+        let mean = sum / f64::from(count);
+        println!("{dtype:?}: deviation mean {mean:.2e}, largest {worst:.2e}; argmax equal in {same} of {rows} rows");
+        // Random weights make near-ties and a router that tips over; a misread byte order would leave no row equal.
+        assert!(same * 10 >= rows * 9 && mean < 0.1, "{dtype:?}: {same} of {rows}, mean {mean}");
+    }
+}
+
+fn narrow_bf16(value: f32) -> [u8; 2] {
+    half::bf16::from_f32(value).to_le_bytes()
+}
+
+fn narrow_f16(value: f32) -> [u8; 2] {
+    half::f16::from_f32(value).to_le_bytes()
 }

@@ -1,8 +1,11 @@
 //! The engine through its public face, on real files.
 
 mod answers;
+mod gguf;
+mod gguf_file;
 mod golden;
 mod hostile_files;
+mod inspection;
 mod nano;
 mod plain_forward;
 mod reference_decoders;

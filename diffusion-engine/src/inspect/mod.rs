@@ -1,0 +1,8 @@
+//! Looks at a checkpoint without running it: [`report`] from headers alone, [`verify`] by reading every number once.
+//! Must never load weights into a model.
+
+mod report;
+mod verify;
+
+pub use report::{ModelReport, Precision, TypeShare, inspect};
+pub use verify::{Progress, verify};
