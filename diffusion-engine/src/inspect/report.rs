@@ -174,7 +174,7 @@ fn decoder(config: &ModelConfig, weights: &Weights) -> String {
     if config.kind == EngineKind::Autoregressive {
         return "none: it writes one token after the other".into();
     }
-    if config.moe.as_ref().is_some_and(|moe| moe.routing.capacity.is_some()) || config.delete_token.is_some() {
+    if config.routes_by_block() || config.delete_token.is_some() {
         return "levenshtein (LLaDA2.2: it has block routing or a DELETE token); joint and threshold ignore DELETE and SPLIT".into();
     }
     let bias = weights.list().find(|tensor| tensor.name.ends_with("mlp.gate.expert_bias"));
@@ -197,7 +197,7 @@ fn odd_weights(config: &ModelConfig, weights: &Weights, types: &[TypeShare]) -> 
     if types.iter().any(|share| matches!(share.name, "I32" | "I64" | "U32")) {
         odd.push("holds tensors of whole numbers, which no LLaDA2 model has".to_owned());
     }
-    if config.moe.as_ref().is_some_and(|moe| moe.routing.capacity.is_some()) && config.block_size.is_none() {
+    if config.routes_by_block() && config.block_size.is_none() {
         odd.push("routes by block, but does not say how long a block is; 32 is usual".to_owned());
     }
     if config.delete_token.is_some() != config.split_token.is_some() {

@@ -7,8 +7,9 @@ use std::path::Path;
 use proptest::prelude::*;
 use safetensors::SafeTensors;
 use serde_json::{Value, json};
-use weir_diffusion_engine::logits_for;
+use weir_diffusion_engine::{DecoderKind, Engine, ModelFiles, logits_for};
 
+use crate::answers::{Whole, ask, lively, request, whole};
 use crate::support;
 
 type Row = Vec<f64>;
@@ -226,4 +227,18 @@ fn a_small_pool_changes_what_comes_out() {
     };
     let differs = |a: &[f32], b: &[f32]| a.iter().zip(b).any(|(a, b)| (a - b).abs() > 1e-2);
     assert!(differs(&logits(16), &logits(4)), "a pool of 4 of 16 experts must bind");
+}
+
+#[test]
+fn with_block_routing_an_answer_is_the_same_alone_and_in_company() {
+    let dir = golden_with(&[("expert_capacity", json!(5)), ("block_size", json!(32))]);
+    let files = ModelFiles::Dir(dir.path().to_path_buf());
+    let engine = Engine::load(files, lively(DecoderKind::Joint)).expect("loads");
+    let mut requests: Vec<_> = (0..6u32).map(|i| request(&"hello world ".repeat(1 + 5 * i as usize), 60)).collect();
+    let alone: Vec<Whole> = requests.iter().map(|request| ask(&engine, request)).collect();
+    let started: Vec<_> = requests.iter().map(|request| engine.generate(request).expect("accepted")).collect();
+    assert_eq!(alone, started.into_iter().map(whole).collect::<Vec<Whole>>());
+    requests[0].diffusion.block_length = Some(16);
+    let error = engine.generate(&requests[0]).err().expect("other blocks, other experts").to_string();
+    assert!(error.contains("diffusion.block_length"), "{error}");
 }

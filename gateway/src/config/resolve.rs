@@ -154,13 +154,15 @@ impl Checks<'_> {
         } else {
             let path = ["engine", at, "model"].map(str::to_owned);
             let dir = self.layered.base_dir(&path).join(model);
-            if model.is_empty() || !dir.join("config.json").is_file() {
-                let help = format!("name a directory in the Hugging Face layout, or `{NANO}`");
-                let problem = format!("{} is no directory with a `config.json`", dir.display());
+            let gguf = dir.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("gguf")) && dir.is_file();
+            if model.is_empty() || !(gguf || dir.join("config.json").is_file()) {
+                let help = format!("name a directory in the Hugging Face layout, a .gguf file, or `{NANO}`");
+                let problem = format!("{} is no directory with a `config.json` and no .gguf file", dir.display());
                 self.say(&["engine", at, "model"], problem, help);
                 return None;
             }
-            let own_name = dir.file_name().map(|last| last.to_string_lossy().into_owned());
+            let own_name = if gguf { dir.file_stem() } else { dir.file_name() };
+            let own_name = own_name.map(|last| last.to_string_lossy().into_owned());
             (ModelSource::Dir(dir), own_name.unwrap_or_else(|| at.to_owned()))
         };
         let name = if name.is_empty() { given_name } else { name.to_owned() };
