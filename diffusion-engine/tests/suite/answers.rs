@@ -60,7 +60,7 @@ pub(crate) fn whole(mut generation: Generation) -> Whole {
     }
 }
 
-fn ask(engine: &Engine, request: &ChatRequest) -> Whole {
+pub(crate) fn ask(engine: &Engine, request: &ChatRequest) -> Whole {
     whole(engine.generate(request).expect("accepted"))
 }
 
