@@ -239,6 +239,6 @@ fn with_block_routing_an_answer_is_the_same_alone_and_in_company() {
     let started: Vec<_> = requests.iter().map(|request| engine.generate(request).expect("accepted")).collect();
     assert_eq!(alone, started.into_iter().map(whole).collect::<Vec<Whole>>());
     requests[0].diffusion.block_length = Some(16);
-    let error = engine.generate(&requests[0]).err().expect("other blocks, other experts").to_string();
+    let error = engine.generate(&requests[0]).expect_err("other blocks, other experts").to_string();
     assert!(error.contains("diffusion.block_length"), "{error}");
 }
