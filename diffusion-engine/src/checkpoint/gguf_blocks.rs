@@ -71,3 +71,31 @@ pub(super) fn q6_k(bytes: &[u8]) -> Vec<f32> {
 fn half(block: &[u8], at: usize) -> f32 {
     f16::from_le_bytes([block[at], block[at + 1]]).to_f32()
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::checkpoint::gguf::Gguf;
+    use crate::checkpoint::source::{Bytes, Named, WeightFiles};
+    use crate::checkpoint::tensors::Weights;
+
+    /// `training/test_gguf.py --fixtures` wrote both files: rows that it encoded and blocks of random bits, and what
+    /// gguf-py makes of them.
+    #[test]
+    fn every_type_decodes_as_gguf_py_does() {
+        let named = |bytes: &'static [u8]| Named { name: "fixture".into(), bytes: Bytes::Static(bytes) };
+        let file = Gguf::parse(named(include_bytes!("../../tests/fixtures/blocks.gguf"))).expect("parses");
+        let expected = named(include_bytes!("../../tests/fixtures/blocks.expected.safetensors"));
+        let mut expected = Weights::open(WeightFiles { files: vec![expected], index: None }).expect("opens");
+        let mut weights = Weights::of_gguf(file).expect("opens");
+        for name in ["F32", "F16", "BF16", "Q8_0", "Q4_0", "Q4_K", "Q6_K"] {
+            let shape = weights.listed(name).expect("present").shape.to_vec();
+            assert_eq!(weights.listed(name).expect("present").element.name(), name);
+            let got = weights.take(name, &shape, None).expect("finite");
+            let due = expected.take(name, &shape, None).expect("finite");
+            assert!(got.len() >= 256 && got.iter().any(|value| *value != 0.0), "{name} tests nothing");
+            for (index, (got, due)) in got.iter().zip(&due).enumerate() {
+                assert!((got - due).abs() <= 1e-6 * due.abs().max(1.0), "{name} {index}: {got} where {due} is due");
+            }
+        }
+    }
+}

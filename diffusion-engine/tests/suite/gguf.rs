@@ -3,8 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use proptest::prelude::*;
+use safetensors::SafeTensors;
 use weir_diffusion_engine::inspect::{inspect, verify};
-use weir_diffusion_engine::{Engine, EngineKind, EngineOptions, ModelFiles};
+use weir_diffusion_engine::{Engine, EngineKind, EngineOptions, ModelFiles, logits_for};
 use weir_protocol::{ChatRequest, Message, Role};
 
 use crate::gguf_file::{self, F32, File, LIST, TEXT, U32, list, text, typed};
@@ -239,4 +240,31 @@ proptest! {
         // Whatever verify passes must load, and the other way round.
         prop_assert_eq!(load(&path).is_ok(), verify(&path, |_| {}).is_empty());
     }
+}
+
+#[test]
+fn a_converted_model_gives_the_logits_of_its_own_numbers() {
+    // `training/test_gguf.py --fixtures`: converted to Q8_0 by training/to_gguf.py; the logits are those that the
+    // training code's network gives with the numbers gguf-py reads from the file.
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
+    let file = fixtures.join("small.gguf");
+    assert!(verify(&file, |_| {}).is_empty());
+    let types: Vec<&str> = inspect(&file).expect("reads").types.iter().map(|share| share.name).collect();
+    assert_eq!(types, ["F32", "Q8_0"]);
+    let expected = std::fs::read(fixtures.join("small.expected.safetensors")).expect("fixture");
+    let expected = SafeTensors::deserialize(&expected).expect("safetensors");
+    let read = |name: &str| expected.tensor(name).expect("present").data().as_chunks::<4>().0.to_vec();
+    let ids: Vec<u32> = read("input_ids").into_iter().map(u32::from_le_bytes).collect();
+    let due: Vec<f32> = read("logits").into_iter().map(f32::from_le_bytes).collect();
+    assert_eq!((ids.len(), due.len()), (40, 24 * 272));
+    for use_cache in [false, true] {
+        let got = logits_for(&file, &ids, 32, use_cache).expect("loads");
+        for (index, (got, due)) in got.iter().zip(&due).enumerate() {
+            assert!((got - due).abs() <= 2e-4, "element {index}: {got} where {due} is due");
+        }
+    }
+    let engine = load(&file).expect("loads");
+    // <role>SYSTEM</role>detailed thinking off<|role_end|>, <role>HUMAN</role>, he, llo, <|role_end|>,
+    // <role>ASSISTANT</role>; letters are a token each.
+    assert_eq!(engine.count_prompt_tokens(&request("hello")).expect("renders"), 30 + 7 + 2 + 1 + 11);
 }
