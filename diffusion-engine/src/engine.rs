@@ -8,7 +8,8 @@ use weir_protocol::{ChatRequest, EngineError, ResponseFormat, ToolChoice};
 use crate::checkpoint::open::Checkpoint;
 use crate::checkpoint::template::ChatTemplate;
 use crate::checkpoint::tokenizer::TextTokenizer;
-use crate::decode::sampling::Sampler;
+use crate::decode::levenshtein::ControlTokens;
+use crate::decode::rules::LogitRules;
 use crate::decode::settings::DecodeSettings;
 use crate::error::LoadError;
 use crate::generation::Generation;
@@ -17,6 +18,7 @@ use crate::options::{DecoderKind, EngineKind, EngineLoad, EngineOptions, ModelFi
 use crate::schedule::answer::Answer;
 use crate::schedule::lane::Job;
 use crate::schedule::queue::Queue;
+use crate::schedule::scorer::Scorer;
 use crate::schedule::writer::DiffusionJob;
 use crate::schedule::{Forward, Loaded, runner};
 
@@ -35,6 +37,8 @@ struct Inner {
     /// The only block length a model with block routing (LLaDA2.2) takes.
     fixed_block_length: Option<usize>,
     max_tokens_default: u32,
+    /// Present for a model that can delete and insert.
+    control: Option<ControlTokens>,
     queue: Arc<Queue>,
 }
 
@@ -67,6 +71,16 @@ impl Engine {
             EngineKind::Diffusion => decoding.block_length,
             EngineKind::Autoregressive => 1,
         };
+        let config = &model.config;
+        let ids = config.delete_token.zip(config.split_token);
+        let control = ids.map(|(delete, split)| ControlTokens { delete, split });
+        if config.kind == EngineKind::Diffusion {
+            has_decoder(decoding.decoder, control).map_err(|message| LoadError::Config {
+                file: "options".into(),
+                field: "defaults.decoder".into(),
+                message,
+            })?;
+        }
         let info = ModelInfo {
             kind: model.config.kind,
             architecture: model.config.architecture.clone(),
@@ -89,6 +103,7 @@ impl Engine {
                 decoding,
                 fixed_block_length,
                 max_tokens_default,
+                control,
                 queue,
             }),
         })
@@ -115,29 +130,63 @@ impl Engine {
     /// `InvalidRequest`, `Unsupported`, `ContextTooLong` and `Overloaded` come back here, before any event.
     pub fn generate(&self, request: &ChatRequest) -> Result<Generation, EngineError> {
         refuse_unsupported(request)?;
-        let sampler = Sampler::new(&request.sampling, request.diffusion.seed)?;
-        let settings = self.inner.decoding.for_request(&request.diffusion)?;
-        has_decoder(settings.decoder)?;
-        if self.inner.fixed_block_length.is_some_and(|fixed| fixed != settings.block_length) {
-            return Err(EngineError::invalid("diffusion.block_length", "this model routes experts by its own blocks"));
-        }
+        let settings = self.decoding(request)?;
         let prompt = self.inner.template.tokens(request, &self.inner.tokenizer)?;
         if prompt.is_empty() {
             return Err(EngineError::invalid("messages", "the model's chat template makes an empty prompt of them"));
         }
         let limit = self.answer_limit(prompt.len(), request.max_tokens)?;
         let tokenizer = &self.inner.tokenizer;
+        let scorer = self.scorer(request, &settings, &prompt, limit)?;
+        let control = self.inner.control;
         let diffusion = match (self.inner.info.kind, tokenizer.mask) {
             (EngineKind::Diffusion, Some(mask)) => {
-                Some(DiffusionJob { settings, mask, drafts: request.diffusion.drafts })
+                Some(DiffusionJob { settings, mask, control, drafts: request.diffusion.drafts })
             }
             _ => None,
         };
         let (events, generation) = Generation::channel(prompt.len() as u32);
         let answer = Answer::new(events, &request.sampling.stop, tokenizer.ends.clone(), limit);
         let context = self.inner.info.context as usize;
-        self.inner.queue.push(Job { prompt, answer, sampler, diffusion, mask: tokenizer.mask, context })?;
+        self.inner.queue.push(Job { prompt, answer, scorer, diffusion, context })?;
         Ok(generation)
+    }
+
+    /// The request's settings over the engine's.
+    fn decoding(&self, request: &ChatRequest) -> Result<DecodeSettings, EngineError> {
+        let settings = self.inner.decoding.for_request(&request.diffusion)?;
+        if self.inner.info.kind == EngineKind::Autoregressive {
+            return Ok(settings);
+        }
+        has_decoder(settings.decoder, self.inner.control)
+            .map_err(|message| EngineError::Unsupported { field: "diffusion.decoder".into(), message })?;
+        if self.inner.fixed_block_length.is_some_and(|fixed| fixed != settings.block_length) {
+            return Err(EngineError::invalid("diffusion.block_length", "this model routes experts by its own blocks"));
+        }
+        Ok(settings)
+    }
+
+    /// How the request reads logits, for an answer of at most `limit` tokens.
+    fn scorer(
+        &self,
+        request: &ChatRequest,
+        settings: &DecodeSettings,
+        prompt: &[u32],
+        limit: usize,
+    ) -> Result<Scorer, EngineError> {
+        let sampling = &request.sampling;
+        if sampling.min_tokens.is_some_and(|least| least as usize > limit) {
+            let message = format!("must not be more than the answer's limit of {limit} tokens");
+            return Err(EngineError::invalid("min_tokens", message));
+        }
+        let mut never: Vec<u32> = self.inner.tokenizer.mask.into_iter().collect();
+        if let Some(control) = self.inner.control
+            && settings.decoder != DecoderKind::Levenshtein
+        {
+            never.extend([control.delete, control.split]);
+        }
+        let rules = LogitRules::new(sampling, prompt, &self.inner.tokenizer.ends, never, self.inner.info.vocab)?;
+        Scorer::new(sampling, request.diffusion.seed, rules)
     }
 
     /// What the engine is busy with now.
@@ -173,14 +222,14 @@ fn start(model: impl Forward, options: &EngineOptions) -> Result<Arc<Queue>, Loa
     Ok(queue)
 }
 
-/// Refuses a decoder that is a name so far.
-fn has_decoder(decoder: DecoderKind) -> Result<(), EngineError> {
+/// Why the model cannot have this decoder.
+fn has_decoder(decoder: DecoderKind, control: Option<ControlTokens>) -> Result<(), String> {
     match decoder {
-        DecoderKind::Threshold | DecoderKind::Joint | DecoderKind::Hierarchy => Ok(()),
-        DecoderKind::Levenshtein | DecoderKind::MultiBlock | DecoderKind::Credit => Err(EngineError::Unsupported {
-            field: "diffusion.decoder".into(),
-            message: "this engine does not have that decoder yet".into(),
-        }),
+        DecoderKind::Levenshtein if control.is_none() => {
+            Err("`levenshtein` needs a model with delete and split tokens (LLaDA2.2); this one has none".into())
+        }
+        DecoderKind::MultiBlock => Err("this engine does not have `multi_block` yet".into()),
+        _ => Ok(()),
     }
 }
 

@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 
 use futures::Stream;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
-use weir_protocol::{EngineError, FinishReason, Usage};
+use weir_protocol::{EngineError, FinishReason, TokenLogprob, Usage};
 
 /// One step of an answer.
 #[derive(Debug, Clone, PartialEq)]
@@ -20,6 +20,8 @@ pub enum GenerationEvent {
         /// Positions still masked.
         masked: u32,
     },
+    /// The log-probabilities of the tokens of the next text. Only if `sampling.logprobs` was asked for.
+    Logprobs(Vec<TokenLogprob>),
     /// Committed text: it will not change. Valid UTF-8; an incomplete code point waits for its rest.
     Text(String),
     /// The answer is complete. Last, exactly once.

@@ -14,6 +14,8 @@ pub enum Event {
     },
     /// More answer text.
     TextDelta(String),
+    /// The log-probabilities of the tokens whose text comes next (only if asked for). Each token once, in order.
+    Logprobs(Vec<TokenLogprob>),
     /// More reasoning text.
     ReasoningDelta(String),
     /// A tool call begins.
@@ -57,9 +59,33 @@ impl Event {
         match self {
             Event::TextDelta(text) | Event::ReasoningDelta(text) => !text.is_empty(),
             Event::ToolCallStarted { .. } | Event::ToolCallDelta { .. } => true,
-            Event::Started { .. } | Event::Draft { .. } | Event::Usage(_) | Event::Finished { .. } => false,
+            Event::Started { .. }
+            | Event::Logprobs(_)
+            | Event::Draft { .. }
+            | Event::Usage(_)
+            | Event::Finished { .. } => false,
         }
     }
+}
+
+/// A token of the answer and how likely it was where it was written.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TokenLogprob {
+    /// The token itself.
+    pub chosen: TokenChance,
+    /// The likeliest tokens at its place, likeliest first.
+    pub top: Vec<TokenChance>,
+}
+
+/// A token and its log-probability.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TokenChance {
+    /// Its text; bytes that are not UTF-8 by themselves are shown as U+FFFD.
+    pub token: String,
+    /// Natural logarithm of its probability; finite.
+    pub logprob: f32,
+    /// Its bytes, where the backend knows them.
+    pub bytes: Option<Vec<u8>>,
 }
 
 /// Why an answer ended.

@@ -9,7 +9,7 @@ pub mod request;
 pub mod usage;
 
 pub use error::{EngineError, TimeoutPhase};
-pub use event::{Event, FinishReason};
+pub use event::{Event, FinishReason, TokenChance, TokenLogprob};
 pub use request::{
     ChatRequest, DecodeMode, DecoderKind, DiffusionOptions, Message, Part, ResponseFormat, Role, Sampling, Tool,
     ToolCall, ToolChoice,

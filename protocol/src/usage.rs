@@ -20,7 +20,7 @@ pub struct DiffusionStats {
     pub steps: u32,
     /// Blocks generated, the one shared with the prompt's tail included.
     pub blocks: u32,
-    /// Written tokens that were replaced (T2T).
+    /// Written tokens that were replaced (T2T), deleted, or pushed right by an insertion.
     pub edits: u32,
     /// Tokens a grammar left no choice about, written without asking the model.
     pub forced_tokens: u32,

@@ -46,6 +46,11 @@ impl TextStream {
         self.release()
     }
 
+    /// Bytes of text that are certain but held back, and whether more of the last token is still to come.
+    pub(crate) fn held(&self) -> (usize, bool) {
+        (self.held.len(), self.window.len() > self.context)
+    }
+
     /// Everything that is left; an incomplete code point comes out as U+FFFD.
     pub(crate) fn finish(&mut self, tokenizer: &TextTokenizer) -> Progress {
         let text = tokenizer.decode(&self.window);

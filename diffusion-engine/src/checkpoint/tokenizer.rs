@@ -124,6 +124,14 @@ impl TextTokenizer {
         }
     }
 
+    /// Text of one token by itself, a control token's too.
+    pub(crate) fn token_text(&self, id: u32) -> String {
+        match self.specials.iter().find(|(_, special)| *special == id) {
+            Some((text, _)) => text.clone(),
+            None => self.decode(&[id]),
+        }
+    }
+
     /// Text of `ids` without control tokens. Bytes that are not UTF-8 become U+FFFD.
     pub(crate) fn decode(&self, ids: &[u32]) -> String {
         let decoded = catch_unwind(AssertUnwindSafe(|| self.inner.decode(ids, true)));

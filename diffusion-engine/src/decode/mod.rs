@@ -1,10 +1,14 @@
 //! From logits to written tokens: [`settings`] (what was asked for), [`sampling`] (one candidate per position),
-//! [`threshold`], [`joint`], [`hierarchy`] (which candidates are written, one paper's rule each), [`block`] (a block from
-//! masks to final). Pure: no IO, no clock, no model.
+//! [`threshold`], [`joint`], [`levenshtein`], [`hierarchy`], [`credit`] (what is written, one paper's rule each), [`block`]
+//! (a block from masks to final). [`rules`] come before all of them, [`logprobs`] after. Pure: no IO, no clock, no model.
 
 pub(crate) mod block;
+pub(crate) mod credit;
 pub(crate) mod hierarchy;
 pub(crate) mod joint;
+pub(crate) mod levenshtein;
+pub(crate) mod logprobs;
+pub(crate) mod rules;
 pub(crate) mod sampling;
 pub(crate) mod settings;
 pub(crate) mod threshold;

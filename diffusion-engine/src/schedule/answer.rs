@@ -1,12 +1,17 @@
 //! One answer on its way out: final tokens in, text events out, and the reason why it ends. Must never send text that
 //! could still change, nor anything after the end.
 
+use std::collections::VecDeque;
+
 use tokio::sync::mpsc::UnboundedSender;
-use weir_protocol::{EngineError, FinishReason, Usage};
+use weir_protocol::{EngineError, FinishReason, TokenLogprob, Usage};
 
 use crate::checkpoint::text_stream::TextStream;
 use crate::checkpoint::tokenizer::TextTokenizer;
+use crate::decode::logprobs::TokenScore;
 use crate::generation::GenerationEvent;
+
+use super::writer::Written;
 
 /// The sending end of a [`crate::Generation`].
 pub(crate) struct Answer {
@@ -14,6 +19,7 @@ pub(crate) struct Answer {
     text: TextStream,
     /// Text that is ready but not sent: a block goes out as one event.
     ready: String,
+    scores: Scores,
     ends: Vec<u32>,
     limit: usize,
     tokens: usize,
@@ -29,7 +35,7 @@ impl Answer {
         limit: usize,
     ) -> Self {
         let text = TextStream::new(stops);
-        Answer { events, text, ready: String::new(), ends, limit, tokens: 0, end: None }
+        Answer { events, text, ready: String::new(), scores: Scores::default(), ends, limit, tokens: 0, end: None }
     }
 
     /// Whether nobody listens any more.
@@ -52,8 +58,8 @@ impl Answer {
     }
 
     /// Adds final tokens up to the answer's end; tokens after it are not part of the answer.
-    pub(crate) fn push(&mut self, tokens: &[u32], tokenizer: &TextTokenizer) {
-        for token in tokens {
+    pub(crate) fn push(&mut self, written: &Written, tokenizer: &TextTokenizer) {
+        for (at, token) in written.tokens.iter().enumerate() {
             if self.end.is_some() {
                 break;
             }
@@ -62,6 +68,7 @@ impl Answer {
                 self.end = Some(FinishReason::Stop);
             } else {
                 let progress = self.text.push(*token, tokenizer);
+                self.scores.push(written.scores.get(at), progress.text.len(), self.text.held());
                 self.ready.push_str(&progress.text);
                 if progress.stopped {
                     // Nothing held may follow a stop text.
@@ -74,10 +81,15 @@ impl Answer {
         }
         if self.end.is_some() {
             let last = self.text.finish(tokenizer);
+            self.scores.finish(last.text.len());
             self.ready.push_str(&last.text);
             if last.stopped {
                 self.end = Some(FinishReason::Stop);
             }
+        }
+        let logprobs = self.scores.ready(tokenizer);
+        if !logprobs.is_empty() {
+            self.send(GenerationEvent::Logprobs(logprobs));
         }
         if !self.ready.is_empty() {
             let text = std::mem::take(&mut self.ready);
@@ -108,5 +120,35 @@ impl Answer {
     /// A listener that left is noticed by [`Answer::is_abandoned`] before the next step.
     fn send(&self, event: GenerationEvent) {
         let _ = self.events.send(event);
+    }
+}
+
+/// Log-probabilities on their way out: a token's goes when all of its text has gone, so that they tell no more than the
+/// text does. What a stop text cuts off goes never.
+#[derive(Default)]
+struct Scores {
+    /// With the length of the answer's text up to the token's end.
+    waiting: VecDeque<(TokenScore, usize)>,
+    /// Bytes of text that have gone.
+    gone: usize,
+}
+
+impl Scores {
+    /// A token came; `more` bytes of text go, `held` are known and wait, `unfinished` if the token has more to say.
+    fn push(&mut self, score: Option<&TokenScore>, more: usize, (held, unfinished): (usize, bool)) {
+        self.gone += more;
+        if let Some(score) = score {
+            self.waiting.push_back((score.clone(), self.gone + held + usize::from(unfinished)));
+        }
+    }
+
+    /// The last `more` bytes go.
+    fn finish(&mut self, more: usize) {
+        self.gone += more;
+    }
+
+    fn ready(&mut self, tokenizer: &TextTokenizer) -> Vec<TokenLogprob> {
+        let count = self.waiting.iter().take_while(|(_, end)| *end <= self.gone).count();
+        self.waiting.drain(..count).map(|(score, _)| score.named(tokenizer)).collect()
     }
 }

@@ -7,11 +7,11 @@ use weir_protocol::{EngineError, FinishReason, Usage};
 
 use crate::cache::KvCache;
 use crate::decode::block::BlockState;
-use crate::decode::sampling::Sampler;
 use crate::model::forward::Visibility;
 
 use super::answer::Answer;
-use super::writer::{BlockWriter, DiffusionJob, Readout, TokenWriter};
+use super::scorer::{Readout, Scorer};
+use super::writer::{BlockWriter, DiffusionJob, TokenWriter};
 
 /// Most prompt tokens fed in one step, so that a long prompt does not hold up the others.
 const CHUNK: usize = 64;
@@ -20,11 +20,9 @@ const CHUNK: usize = 64;
 pub(crate) struct Job {
     pub(crate) prompt: Vec<u32>,
     pub(crate) answer: Answer,
-    pub(crate) sampler: Sampler,
+    pub(crate) scorer: Scorer,
     /// Present for a diffusion model.
     pub(crate) diffusion: Option<DiffusionJob>,
-    /// Never written.
-    pub(crate) mask: Option<u32>,
     /// Most positions the model has.
     pub(crate) context: usize,
 }
@@ -40,7 +38,7 @@ pub(crate) struct Lane {
 
 /// How the answer is written.
 enum Writer {
-    Tokens(TokenWriter),
+    Tokens(Box<TokenWriter>),
     Blocks(Box<BlockWriter>),
 }
 
@@ -57,13 +55,13 @@ pub(crate) struct Plan {
 
 impl Lane {
     pub(crate) fn new(job: Job, cache: KvCache) -> Self {
-        let Job { mut prompt, answer, sampler, diffusion, mask, context } = job;
+        let Job { mut prompt, answer, scorer, diffusion, context } = job;
         let prompt_tokens = prompt.len();
         let writer = match diffusion {
-            None => Writer::Tokens(TokenWriter { sampler, mask }),
+            None => Writer::Tokens(Box::new(TokenWriter::new(scorer, prompt_tokens))),
             Some(job) => {
                 let tail = prompt.split_off(prompt.len() - prompt.len() % job.settings.block_length);
-                Writer::Blocks(Box::new(BlockWriter::new(job, sampler, &prompt, tail, context)))
+                Writer::Blocks(Box::new(BlockWriter::new(job, scorer, &prompt, tail, context)))
             }
         };
         Lane { answer, prompt_tokens, cache, pending: prompt, writer }
@@ -117,12 +115,13 @@ impl Lane {
         }
         match &mut self.writer {
             Writer::Tokens(writer) => {
-                self.pending = writer.step(&mut read)?;
-                self.answer.push(&self.pending, read.tokenizer);
+                let written = writer.step(&mut read)?;
+                self.answer.push(&written, read.tokenizer);
+                self.pending = written.tokens;
             }
             Writer::Blocks(writer) => {
                 if let BlockState::Final { confirmed } = writer.step(&mut read, &self.answer)? {
-                    self.answer.push(writer.generated(), read.tokenizer);
+                    self.answer.push(&writer.generated(), read.tokenizer);
                     self.next_block(confirmed);
                 }
             }

@@ -1,11 +1,12 @@
 //! Many requests, one model: [`queue`] (who waits), [`lane`] (one running request: what it feeds, what it commits),
-//! [`writer`] (what it does with the logits), [`answer`] (its text and how it ends), [`runner`] (the thread: join,
+//! [`writer`] and [`scorer`] (what it does with the logits), [`answer`] (its text and how it ends), [`runner`] (the thread: join,
 //! leave, one forward, repeat). Must never run two forwards at once or let one request's failure end another's.
 
 pub(crate) mod answer;
 pub(crate) mod lane;
 pub(crate) mod queue;
 pub(crate) mod runner;
+pub(crate) mod scorer;
 #[cfg(test)]
 mod tests;
 pub(crate) mod writer;

@@ -10,7 +10,7 @@ use crate::model::forward::Lane as LaneInput;
 use super::Forward;
 use super::lane::{Lane, Plan};
 use super::queue::Queue;
-use super::writer::Readout;
+use super::scorer::Readout;
 
 /// Runs until the queue is closed and empty and the last answer has ended.
 pub(crate) fn run(queue: &Queue, model: &impl Forward) {

@@ -11,12 +11,13 @@ use weir_protocol::Sampling;
 use super::answer::Answer;
 use super::lane::{Job, Lane};
 use super::queue::Queue;
-use super::writer::{DiffusionJob, Readout};
+use super::scorer::{Readout, Scorer};
+use super::writer::DiffusionJob;
 use super::*;
 use crate::cache::KvShape;
 use crate::checkpoint::config::ModelConfig;
 use crate::checkpoint::source::{Bytes, Named};
-use crate::decode::sampling::Sampler;
+use crate::decode::rules::LogitRules;
 use crate::decode::settings::DecodeSettings;
 use crate::generation::{Generation, GenerationEvent};
 use crate::options::{DecodeDefaults, DecoderKind, EngineLoad};
@@ -115,12 +116,12 @@ fn job(prompt: Vec<u32>, limit: usize, diffusion: bool) -> (Job, Generation) {
     let (events, generation) = Generation::channel(prompt.len() as u32);
     let defaults = DecodeDefaults { decoder: DecoderKind::Threshold, ..DecodeDefaults::default() };
     let settings = DecodeSettings::from_defaults(&defaults).expect("defaults");
+    let rules = LogitRules::new(&Sampling::default(), &prompt, &[ROLE_END], vec![MASK], VOCAB as u32).expect("none");
     let job = Job {
         prompt,
         answer: Answer::new(events, &[], vec![ROLE_END], limit),
-        sampler: Sampler::new(&Sampling::default(), None).expect("greedy"),
-        diffusion: diffusion.then_some(DiffusionJob { settings, mask: MASK, drafts: false }),
-        mask: Some(MASK),
+        scorer: Scorer::new(&Sampling::default(), None, rules).expect("greedy"),
+        diffusion: diffusion.then_some(DiffusionJob { settings, mask: MASK, control: None, drafts: false }),
         context: 4096,
     };
     (job, generation)

@@ -7,7 +7,7 @@ use weir_diffusion_engine::{
 };
 use weir_protocol::{
     ChatRequest, DiffusionOptions, EngineError, FinishReason, Message, Part, ResponseFormat, Role, Sampling,
-    ToolChoice, Usage,
+    TokenLogprob, ToolChoice, Usage,
 };
 
 use crate::support;
@@ -46,15 +46,17 @@ pub(crate) struct Whole {
     pub(crate) reason: FinishReason,
     pub(crate) usage: Usage,
     pub(crate) drafts: Vec<(String, u32, u32)>,
+    pub(crate) logprobs: Vec<TokenLogprob>,
 }
 
 pub(crate) fn whole(mut generation: Generation) -> Whole {
-    let (mut text, mut drafts) = (String::new(), Vec::new());
+    let (mut text, mut drafts, mut logprobs) = (String::new(), Vec::new(), Vec::new());
     loop {
         match generation.next_blocking().expect("ends with Done or Failed") {
             GenerationEvent::Text(more) => text.push_str(&more),
+            GenerationEvent::Logprobs(more) => logprobs.extend(more),
             GenerationEvent::Draft { snapshot, step, masked } => drafts.push((snapshot, step, masked)),
-            GenerationEvent::Done { reason, usage } => return Whole { text, reason, usage, drafts },
+            GenerationEvent::Done { reason, usage } => return Whole { text, reason, usage, drafts, logprobs },
             GenerationEvent::Failed(error) => unreachable!("the request failed: {error}"),
         }
     }

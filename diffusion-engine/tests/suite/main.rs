@@ -9,4 +9,5 @@ mod inspection;
 mod nano;
 mod plain_forward;
 mod reference_decoders;
+mod sampled;
 mod support;

@@ -84,6 +84,7 @@ fn events(mut generation: Generation, model: String, request: &ChatRequest) -> E
         while let Some(event) = generation.next().await {
             match event {
                 GenerationEvent::Draft { snapshot, step, masked } => yield Ok(Event::Draft { snapshot, step, masked }),
+                GenerationEvent::Logprobs(logprobs) => yield Ok(Event::Logprobs(logprobs)),
                 GenerationEvent::Text(text) => {
                     for event in reader.push(&text) {
                         yield Ok(event);

@@ -80,7 +80,7 @@ async fn open(step: &Step, request: &Arc<ChatRequest>) -> Result<Opened, EngineE
                 None => return Err(cut()),
             };
             match event {
-                Event::Started { .. } | Event::Usage(_) => head.push(event),
+                Event::Started { .. } | Event::Logprobs(_) | Event::Usage(_) => head.push(event),
                 Event::Draft { .. } if request.diffusion.drafts => {
                     head.push(event);
                     return Ok(Opened { head, rest });

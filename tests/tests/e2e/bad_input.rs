@@ -165,7 +165,7 @@ async fn what_built_in_engines_cannot_do_is_said() -> Result<()> {
     let image = json!([{"type": "text", "text": MARK}, {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA=="}}]);
     for (model, fields) in [
         ("diffusion", json!({"n": 2})),
-        ("ar", json!({"logprobs": true})),
+        ("ar", json!({"n": 2})),
         ("diffusion", json!({"messages": [{"role": "user", "content": image}]})),
     ] {
         let reply = ask(&weir, &with(question(model, MARK), fields.clone())).await?;

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use futures::StreamExt;
-use weir_protocol::{EngineError, Event, FinishReason, Usage};
+use weir_protocol::{EngineError, Event, FinishReason, TokenLogprob, Usage};
 
-use super::encode::{AssistantMessage, CallBody, Completion, CompletionChoice, FunctionBody, UsageBody};
+use super::encode::{AssistantMessage, CallBody, Completion, CompletionChoice, FunctionBody, LogprobsBody, UsageBody};
 use super::stream::Identity;
 use crate::backends::EventStream;
 
@@ -28,6 +28,7 @@ struct Collected {
     model: String,
     text: String,
     reasoning: String,
+    logprobs: Vec<TokenLogprob>,
     calls: BTreeMap<u32, CallBody>,
     usage: Option<Usage>,
 }
@@ -38,6 +39,7 @@ impl Collected {
         match event {
             Event::Started { model } => self.model = model,
             Event::TextDelta(text) => self.text.push_str(&text),
+            Event::Logprobs(more) => self.logprobs.extend(more),
             Event::ReasoningDelta(text) => self.reasoning.push_str(&text),
             Event::ToolCallStarted { index, id, name } => {
                 let function = FunctionBody { name, arguments: String::new() };
@@ -69,7 +71,12 @@ impl Collected {
             object: "chat.completion",
             created: identity.created,
             model: self.model,
-            choices: [CompletionChoice { index: 0, message, logprobs: (), finish_reason: reason.as_str() }],
+            choices: [CompletionChoice {
+                index: 0,
+                message,
+                logprobs: LogprobsBody::of(self.logprobs),
+                finish_reason: reason.as_str(),
+            }],
             usage: self.usage.as_ref().map(UsageBody::from),
         }
     }
@@ -78,6 +85,7 @@ impl Collected {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use weir_protocol::TokenChance;
 
     async fn check(events: Vec<Result<Event, EngineError>>, expect: Result<&str, &str>) {
         let identity = Identity { id: "c".into(), created: 9 };
@@ -97,12 +105,16 @@ mod tests {
                 started(),
                 Ok(Event::ReasoningDelta("hm".into())),
                 Ok(Event::TextDelta("a".into())),
+                Ok(Event::Logprobs(vec![TokenLogprob {
+                    chosen: TokenChance { token: "b".into(), logprob: -0.5, bytes: Some(vec![98]) },
+                    top: vec![TokenChance { token: "\u{fffd}".into(), logprob: -1.0, bytes: None }],
+                }])),
                 Ok(Event::TextDelta("b".into())),
                 Ok(Event::Usage(Usage { prompt_tokens: 1, completion_tokens: 2, ..Usage::default() })),
                 Ok(Event::Finished { reason: FinishReason::Length }),
             ],
             Ok(
-                r#"{"id":"c","object":"chat.completion","created":9,"model":"m","choices":[{"index":0,"message":{"role":"assistant","content":"ab","refusal":null,"reasoning_content":"hm"},"logprobs":null,"finish_reason":"length"}],"usage":{"prompt_tokens":1,"completion_tokens":2,"total_tokens":3,"prompt_tokens_details":{"cached_tokens":0}}}"#,
+                r#"{"id":"c","object":"chat.completion","created":9,"model":"m","choices":[{"index":0,"message":{"role":"assistant","content":"ab","refusal":null,"reasoning_content":"hm"},"logprobs":{"content":[{"token":"b","logprob":-0.5,"bytes":[98],"top_logprobs":[{"token":"�","logprob":-1.0,"bytes":null}]}],"refusal":null},"finish_reason":"length"}],"usage":{"prompt_tokens":1,"completion_tokens":2,"total_tokens":3,"prompt_tokens_details":{"cached_tokens":0}}}"#,
             ),
         )
         .await;

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use serde::Serialize;
-use weir_protocol::{DiffusionStats, Usage};
+use weir_protocol::{DiffusionStats, TokenChance, TokenLogprob, Usage};
 
 /// The last frame of a complete stream.
 pub(super) const DONE: &[u8] = b"data: [DONE]\n\n";
@@ -31,6 +31,9 @@ pub(super) struct Chunk<'a> {
 pub(super) struct ChunkChoice {
     pub(super) index: u32,
     pub(super) delta: Delta,
+    /// Absent unless the caller asked for them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) logprobs: Option<LogprobsBody>,
     pub(super) finish_reason: Option<&'static str>,
 }
 
@@ -93,8 +96,8 @@ pub(super) struct Completion {
 pub(super) struct CompletionChoice {
     pub(super) index: u32,
     pub(super) message: AssistantMessage,
-    /// Always null, but clients that check the schema demand it.
-    pub(super) logprobs: (),
+    /// Null unless the caller asked for them.
+    pub(super) logprobs: Option<LogprobsBody>,
     pub(super) finish_reason: &'static str,
 }
 
@@ -123,6 +126,46 @@ pub(super) struct CallBody {
 pub(super) struct FunctionBody {
     pub(super) name: String,
     pub(super) arguments: String,
+}
+
+/// The log-probabilities of a piece of the answer.
+#[derive(Serialize)]
+pub(super) struct LogprobsBody {
+    content: Vec<LogprobBody>,
+    /// Always null, but clients that check the schema demand it.
+    refusal: (),
+}
+
+#[derive(Serialize)]
+struct LogprobBody {
+    #[serde(flatten)]
+    chosen: ChanceBody,
+    top_logprobs: Vec<ChanceBody>,
+}
+
+#[derive(Serialize)]
+struct ChanceBody {
+    token: String,
+    logprob: f32,
+    bytes: Option<Vec<u8>>,
+}
+
+impl LogprobsBody {
+    /// `None` of none.
+    pub(super) fn of(logprobs: Vec<TokenLogprob>) -> Option<Self> {
+        let entry = |entry: TokenLogprob| LogprobBody {
+            chosen: entry.chosen.into(),
+            top_logprobs: entry.top.into_iter().map(ChanceBody::from).collect(),
+        };
+        let content: Vec<LogprobBody> = logprobs.into_iter().map(entry).collect();
+        (!content.is_empty()).then_some(LogprobsBody { content, refusal: () })
+    }
+}
+
+impl From<TokenChance> for ChanceBody {
+    fn from(chance: TokenChance) -> Self {
+        ChanceBody { token: chance.token, logprob: chance.logprob, bytes: chance.bytes }
+    }
 }
 
 /// Tokens, with what a diffusion engine adds.

@@ -2,9 +2,11 @@
 //! never looks complete: no finish reason and no `[DONE]` is ever made up. Knows no sockets and no clock.
 
 use bytes::Bytes;
-use weir_protocol::{EngineError, Event, FinishReason, Usage};
+use weir_protocol::{EngineError, Event, FinishReason, TokenLogprob, Usage};
 
-use super::encode::{CallDelta, Chunk, ChunkChoice, DONE, Delta, DraftBody, Extra, FunctionDelta, UsageBody, frame};
+use super::encode::{
+    CallDelta, Chunk, ChunkChoice, DONE, Delta, DraftBody, Extra, FunctionDelta, LogprobsBody, UsageBody, frame,
+};
 use super::error::ErrorReply;
 
 /// What all chunks of one answer share.
@@ -24,6 +26,8 @@ pub(super) struct StreamWriter {
     include_usage: bool,
     drafts: bool,
     usage: Option<Usage>,
+    /// Those of the text that comes next.
+    logprobs: Vec<TokenLogprob>,
     /// Calls begun so far: a delta of any other is a fault.
     calls: Vec<u32>,
     state: State,
@@ -48,6 +52,7 @@ impl StreamWriter {
             include_usage,
             drafts,
             usage: None,
+            logprobs: Vec::new(),
             calls: Vec::new(),
             state: State::Silent,
         }
@@ -69,6 +74,10 @@ impl StreamWriter {
                 self.speak()
             }
             Event::TextDelta(text) if text.is_empty() => Vec::new(),
+            Event::Logprobs(more) => {
+                self.logprobs.extend(more);
+                Vec::new()
+            }
             Event::ReasoningDelta(text) if text.is_empty() => Vec::new(),
             Event::TextDelta(text) => self.delta(Delta { content: Some(text), ..Delta::default() }),
             Event::ReasoningDelta(text) => self.delta(Delta { reasoning_content: Some(text), ..Delta::default() }),
@@ -120,12 +129,13 @@ impl StreamWriter {
         }
         self.state = State::Speaking;
         let delta = Delta { role: Some("assistant"), content: Some(String::new()), ..Delta::default() };
-        vec![self.chunk(delta, None, None)]
+        vec![self.chunk(delta, Vec::new(), None, None)]
     }
 
     fn delta(&mut self, delta: Delta) -> Vec<Bytes> {
         let mut frames = self.speak();
-        frames.push(self.chunk(delta, None, None));
+        let logprobs = std::mem::take(&mut self.logprobs);
+        frames.push(self.chunk(delta, logprobs, None, None));
         frames
     }
 
@@ -135,13 +145,14 @@ impl StreamWriter {
 
     fn draft(&mut self, draft: DraftBody) -> Vec<Bytes> {
         let mut frames = self.speak();
-        frames.push(self.chunk(Delta::default(), None, Some(Extra { draft })));
+        frames.push(self.chunk(Delta::default(), Vec::new(), None, Some(Extra { draft })));
         frames
     }
 
     fn finish(&mut self, reason: FinishReason) -> Vec<Bytes> {
         let mut frames = self.speak();
-        frames.push(self.chunk(Delta::default(), Some(reason.as_str()), None));
+        let logprobs = std::mem::take(&mut self.logprobs);
+        frames.push(self.chunk(Delta::default(), logprobs, Some(reason.as_str()), None));
         // Counts are never made up: a backend that did not say leaves the chunk out.
         if let Some(usage) = self.usage.as_ref().filter(|_| self.include_usage) {
             frames.push(self.write(&[], Some(Some(UsageBody::from(usage))), None));
@@ -151,8 +162,14 @@ impl StreamWriter {
         frames
     }
 
-    fn chunk(&self, delta: Delta, finish_reason: Option<&'static str>, weir: Option<Extra>) -> Bytes {
-        let choice = ChunkChoice { index: 0, delta, finish_reason };
+    fn chunk(
+        &self,
+        delta: Delta,
+        logprobs: Vec<TokenLogprob>,
+        finish_reason: Option<&'static str>,
+        weir: Option<Extra>,
+    ) -> Bytes {
+        let choice = ChunkChoice { index: 0, delta, logprobs: LogprobsBody::of(logprobs), finish_reason };
         self.write(&[choice], self.include_usage.then_some(None), weir)
     }
 
@@ -174,7 +191,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
     use serde_json::Value;
-    use weir_protocol::DiffusionStats;
+    use weir_protocol::{DiffusionStats, TokenChance};
 
     fn started() -> Event {
         Event::Started { model: "m".into() }
@@ -217,6 +234,23 @@ mod tests {
     fn text_streams_and_ends() {
         let says = r#"{"choices":[{"index":0,"delta":{"content":"a\nb"}}]}"#;
         check(vec![started(), text("a\nb"), text(""), stop()], false, false, &[ROLE, says, STOP, "[DONE]"]);
+    }
+
+    #[test]
+    fn log_probabilities_come_with_their_text_or_with_the_end() {
+        let about = |token: &str| {
+            let chosen = TokenChance { token: token.into(), logprob: -0.5, bytes: None };
+            Event::Logprobs(vec![TokenLogprob { chosen, top: Vec::new() }])
+        };
+        let body = |token: &str| {
+            format!(
+                r#""logprobs":{{"content":[{{"token":"{token}","logprob":-0.5,"bytes":null,"top_logprobs":[]}}],"refusal":null}}"#
+            )
+        };
+        let says = format!(r#"{{"choices":[{{"index":0,"delta":{{"content":"a"}},{}}}]}}"#, body("a"));
+        let stops = format!(r#"{{"choices":[{{"index":0,"delta":{{}},{},"finish_reason":"stop"}}]}}"#, body("b"));
+        let events = vec![started(), about("a"), text("a"), about("b"), stop()];
+        check(events, false, false, &[ROLE, &says, &stops, "[DONE]"]);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //! reason; none is ever made up.
 
 use serde_json::Value;
-use weir_protocol::{EngineError, Event, FinishReason, Usage};
+use weir_protocol::{EngineError, Event, FinishReason, TokenChance, TokenLogprob, Usage};
 
 use super::calls::Calls;
 use super::refusal;
@@ -56,6 +56,7 @@ impl ChunkDecoder {
         self.start(&chunk, events);
         self.count(&chunk["usage"]);
         for choice in own_choices(&chunk) {
+            events.extend(logprobs(&choice["logprobs"]));
             self.message(&choice["delta"], events);
             self.finish_reason(&choice["finish_reason"])?;
         }
@@ -86,6 +87,7 @@ impl ChunkDecoder {
         self.start(&answer, &mut events);
         self.count(&answer["usage"]);
         for choice in own_choices(&answer) {
+            events.extend(logprobs(&choice["logprobs"]));
             self.message(&choice["message"], &mut events);
             self.finish_reason(&choice["finish_reason"])?;
         }
@@ -157,6 +159,24 @@ fn own_choices(chunk: &Value) -> impl Iterator<Item = &Value> {
     choices.filter(|choice| choice["index"].as_u64().unwrap_or(0) == 0)
 }
 
+/// Log-probabilities in OpenAI's shape, if the choice has any.
+fn logprobs(value: &Value) -> Option<Event> {
+    let byte = |byte: &Value| byte.as_u64().and_then(|byte| u8::try_from(byte).ok());
+    let chance = |value: &Value| {
+        Some(TokenChance {
+            token: value["token"].as_str()?.to_owned(),
+            logprob: value["logprob"].as_f64()? as f32,
+            bytes: value["bytes"].as_array().and_then(|bytes| bytes.iter().map(byte).collect()),
+        })
+    };
+    let entry = |value: &Value| {
+        let top = value["top_logprobs"].as_array().into_iter().flatten().filter_map(chance).collect();
+        Some(TokenLogprob { chosen: chance(value)?, top })
+    };
+    let entries: Vec<TokenLogprob> = value["content"].as_array()?.iter().filter_map(entry).collect();
+    (!entries.is_empty()).then_some(Event::Logprobs(entries))
+}
+
 /// Text as a string or, from a few servers, as parts.
 fn text_of(value: &Value) -> Option<String> {
     match value {
@@ -197,6 +217,10 @@ mod tests {
                 format!("#{}+{}/{}", usage.prompt_tokens, usage.completion_tokens, usage.cached_tokens)
             }
             Event::Finished { reason } => format!("!{}", reason.as_str()),
+            Event::Logprobs(entries) => entries
+                .iter()
+                .map(|entry| format!("{}={}/{}", entry.chosen.token, entry.chosen.logprob, entry.top.len()))
+                .collect(),
             Event::Draft { .. } => "?".into(),
         }
     }
@@ -214,6 +238,13 @@ mod tests {
     const A: &str = r#"{"model":"m","choices":[{"index":0,"delta":{"role":"assistant","content":"a"}}]}"#;
     const STOP: &str = r#"{"model":"m","choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}"#;
     const USAGE: &str = r#"{"choices":[],"usage":{"prompt_tokens":5,"completion_tokens":2,"prompt_tokens_details":{"cached_tokens":4}}}"#;
+
+    #[test]
+    fn log_probabilities_are_passed_on() {
+        let told = r#"{"model":"m","choices":[{"index":0,"delta":{"content":"a"},"logprobs":{"content":[
+            {"token":"a","logprob":-0.25,"bytes":[97],"top_logprobs":[{"token":"b","logprob":-2,"bytes":null}, 7]}, {}]}}]}"#;
+        check(&[told, STOP, "[DONE]"], "<m>a=-0.25/1a!stop");
+    }
 
     #[test]
     fn a_good_stream_ends_once() {

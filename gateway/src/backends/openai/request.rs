@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 use weir_protocol::{ChatRequest, EngineError};
 
 /// Demands whose answers have no place among our events.
-const LOST: &[&str] = &["n", "logprobs", "top_logprobs", "modalities", "audio"];
+const LOST: &[&str] = &["n", "modalities", "audio"];
 
 /// Refuses what would come back mutilated.
 pub(super) fn carries(request: &ChatRequest) -> Result<(), EngineError> {
@@ -78,7 +78,7 @@ mod tests {
     #[test]
     fn what_cannot_come_back_is_not_sent() {
         let of = |unsupported| carries(&ChatRequest { unsupported, ..ChatRequest::default() });
-        assert!(matches!(of(vec!["logit_bias", "n"]), Err(EngineError::Unsupported { field, .. }) if field == "n"));
-        assert_eq!(of(vec!["logit_bias", "presence_penalty"]), Ok(()));
+        assert!(matches!(of(vec!["tools", "n"]), Err(EngineError::Unsupported { field, .. }) if field == "n"));
+        assert_eq!(of(vec!["tools", "web_search_options"]), Ok(()));
     }
 }

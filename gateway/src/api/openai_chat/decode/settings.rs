@@ -1,5 +1,7 @@
 //! Everything but the conversation: limits, sampling, structure, and demands only some backends can honour.
 
+use std::collections::BTreeMap;
+
 use serde_json::Value;
 use weir_protocol::{EngineError, ResponseFormat, Sampling};
 
@@ -9,6 +11,9 @@ use super::messages::note;
 /// Beyond any model's window; such a number is a mistake, and a queue should not plan with it.
 const MAX_TOKENS: u32 = 1_000_000;
 const MAX_N: u32 = 128;
+/// OpenAI's limits.
+const MAX_BIASES: usize = 1024;
+const MAX_LOGPROBS: u32 = 20;
 const MAX_STOPS: usize = 16;
 const MAX_STOP_BYTES: usize = 1024;
 
@@ -26,16 +31,53 @@ pub(super) fn include_usage(path: &Path<'_>, value: &Value) -> Result<bool, Engi
 pub(super) fn sampling(body: &Members<'_, '_>) -> Result<Sampling, EngineError> {
     Ok(Sampling {
         temperature: body.read("temperature", |path, value| fields::number(path, value, 0.0, 2.0))?,
-        top_p: body.read("top_p", top_p)?,
+        top_p: body.read("top_p", above_zero(1.0))?,
+        top_k: body.read("top_k", top_k)?,
+        min_p: body.read("min_p", |path, value| fields::number(path, value, 0.0, 1.0))?,
         seed: body.read("seed", seed)?,
+        logit_bias: body.read("logit_bias", logit_bias)?.unwrap_or_default(),
+        repetition_penalty: body.read("repetition_penalty", above_zero(2.0))?,
+        frequency_penalty: body.read("frequency_penalty", |path, value| fields::number(path, value, -2.0, 2.0))?,
+        presence_penalty: body.read("presence_penalty", |path, value| fields::number(path, value, -2.0, 2.0))?,
         stop: body.read("stop", stop)?.unwrap_or_default(),
-        ..Sampling::default()
+        min_tokens: body.read("min_tokens", |path, value| fields::whole(path, value, 0, MAX_TOKENS))?,
+        logprobs: logprobs(body)?,
     })
 }
 
-fn top_p(path: &Path<'_>, value: &Value) -> Result<f32, EngineError> {
-    let mass = fields::number(path, value, 0.0, 1.0)?;
-    if mass > 0.0 { Ok(mass) } else { Err(path.wrong("must be above 0 and at most 1")) }
+fn above_zero(most: f64) -> impl Fn(&Path<'_>, &Value) -> Result<f32, EngineError> {
+    move |path, value| match fields::number(path, value, 0.0, most)? {
+        number if number > 0.0 => Ok(number),
+        _ => Err(path.wrong(format!("must be above 0 and at most {most}"))),
+    }
+}
+
+/// vLLM's name and meaning: 0 and -1 are all tokens.
+fn top_k(path: &Path<'_>, value: &Value) -> Result<u32, EngineError> {
+    if value.as_i64() == Some(-1) { Ok(0) } else { fields::whole(path, value, 0, u32::MAX) }
+}
+
+/// Token ids, as JSON keys are texts, and what is added to their logits.
+fn logit_bias(path: &Path<'_>, value: &Value) -> Result<BTreeMap<u32, f32>, EngineError> {
+    let map = fields::object(path, value)?;
+    if map.len() > MAX_BIASES {
+        return Err(path.wrong(format!("must hold at most {MAX_BIASES} tokens")));
+    }
+    let entry = |(token, bias): (&String, &Value)| {
+        let id = token.parse().map_err(|_| path.wrong("keys must be token ids, such as \"50256\""))?;
+        Ok((id, fields::number(path, bias, -100.0, 100.0)?))
+    };
+    map.iter().map(entry).collect()
+}
+
+/// How many tokens beside each, if log-probabilities are asked for.
+fn logprobs(body: &Members<'_, '_>) -> Result<Option<u32>, EngineError> {
+    let wanted = body.read("logprobs", fields::boolean)?.unwrap_or(false);
+    let top = body.read("top_logprobs", |path, value| fields::whole(path, value, 0, MAX_LOGPROBS))?.unwrap_or(0);
+    if top > 0 && !wanted {
+        return Err(EngineError::invalid("top_logprobs", "needs `logprobs` to be true"));
+    }
+    Ok(wanted.then_some(top))
 }
 
 pub(super) fn seed(path: &Path<'_>, value: &Value) -> Result<u64, EngineError> {
@@ -88,20 +130,6 @@ pub(super) fn response_format(path: &Path<'_>, value: &Value) -> Result<Response
 pub(super) fn note_unsupported(body: &Members<'_, '_>, unsupported: &mut Vec<&'static str>) -> Result<(), EngineError> {
     if body.read("n", |path, value| fields::whole(path, value, 1, MAX_N))?.is_some_and(|n| n > 1) {
         note(unsupported, "n");
-    }
-    if body.read("logprobs", fields::boolean)?.unwrap_or(false) {
-        note(unsupported, "logprobs");
-    }
-    if body.read("top_logprobs", |path, value| fields::whole(path, value, 0, 128))?.is_some_and(|top| top > 0) {
-        note(unsupported, "top_logprobs");
-    }
-    if body.read("logit_bias", fields::object)?.is_some_and(|bias| !bias.is_empty()) {
-        note(unsupported, "logit_bias");
-    }
-    for penalty in ["frequency_penalty", "presence_penalty"] {
-        if body.read(penalty, |path, value| fields::number(path, value, -2.0, 2.0))?.is_some_and(|p| p != 0.0) {
-            note(unsupported, penalty);
-        }
     }
     let modalities = body.read("modalities", fields::array)?.unwrap_or_default();
     if modalities.iter().any(|kind| kind != "text") {

@@ -91,6 +91,18 @@ fn settings_are_checked_for_type_and_range() {
         ("temperature", json!(2.5), "from 0 to 2"),
         ("temperature", json!("hot"), "must be a number, not a string"),
         ("top_p", json!(0), "above 0"),
+        ("top_k", json!(-2), "a whole number from 0"),
+        ("min_p", json!(1.5), "from 0 to 1"),
+        ("repetition_penalty", json!(0), "above 0 and at most 2"),
+        ("frequency_penalty", json!(3), "from -2 to 2"),
+        ("presence_penalty", json!("much"), "must be a number"),
+        ("logit_bias", json!({"fifty": 1}), "keys must be token ids"),
+        ("logit_bias", json!({"5": 101}), "from -100 to 100"),
+        ("logit_bias", json!([5]), "must be an object"),
+        ("min_tokens", json!(-1), "a whole number from 0"),
+        ("logprobs", json!(3), "must be a boolean"),
+        ("top_logprobs", json!(21), "from 0 to 20"),
+        ("top_logprobs", json!(2), "needs `logprobs` to be true"),
         ("n", json!(0), "from 1 to 128"),
         ("seed", json!(1.5), "whole number"),
         ("stop", json!(""), "1 to 1024"),
@@ -192,14 +204,31 @@ fn an_agents_turn_keeps_its_meaning() {
 }
 
 #[test]
+fn sampling_settings_are_all_read() {
+    let sampling = taken(with(json!({
+        "top_k": -1, "min_p": 0.1, "repetition_penalty": 1.5, "frequency_penalty": -2, "presence_penalty": 2,
+        "logit_bias": {"7": -100, "5": 1.5}, "min_tokens": 3, "logprobs": true, "top_logprobs": 20,
+    })))
+    .sampling;
+    assert_eq!(
+        (sampling.top_k, sampling.min_p, sampling.min_tokens, sampling.logprobs),
+        (Some(0), Some(0.1), Some(3), Some(20))
+    );
+    let penalties = (sampling.repetition_penalty, sampling.frequency_penalty, sampling.presence_penalty);
+    assert_eq!(penalties, (Some(1.5), Some(-2.0), Some(2.0)));
+    assert_eq!(sampling.logit_bias, [(5, 1.5), (7, -100.0)].into());
+    assert_eq!(taken(with(json!({"logprobs": true}))).sampling.logprobs, Some(0));
+    assert_eq!(taken(with(json!({"logprobs": false, "top_logprobs": 0}))).sampling.logprobs, None);
+}
+
+#[test]
 fn demands_only_some_backends_can_honour_are_noted() {
     let noted = |more| taken(with(more)).unsupported;
-    assert_eq!(noted(json!({"n": 2, "logprobs": true, "top_logprobs": 3})), ["n", "logprobs", "top_logprobs"]);
-    assert_eq!(noted(json!({"logit_bias": {"5": 1}, "presence_penalty": 1})), ["logit_bias", "presence_penalty"]);
+    assert_eq!(noted(json!({"n": 2})), ["n"]);
     assert_eq!(noted(json!({"modalities": ["text", "audio"], "audio": {}})), ["modalities", "audio"]);
     assert_eq!(noted(json!({"tools": [{"type": "web_search"}], "tool_choice": "required"})), ["tools"]);
     let harmless = json!({
-        "n": 1, "logprobs": false, "top_logprobs": 0, "logit_bias": {}, "frequency_penalty": 0, "modalities": ["text"],
+        "n": 1, "logprobs": true, "top_logprobs": 3, "logit_bias": {"5": 1}, "frequency_penalty": 1, "modalities": ["text"],
         "audio": null, "tools": [], "tool_choice": "auto", "user": "u", "store": false,
     });
     assert_eq!(noted(harmless), Vec::<&str>::new());

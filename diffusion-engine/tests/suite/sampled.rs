@@ -1,0 +1,216 @@
+//! What a request may ask of sampling, on every decoder and the AR engine: the answer is a function of the request, and
+//! each setting does what it says.
+
+use serde_json::json;
+use weir_diffusion_engine::{DecoderKind, Engine, EngineOptions, Generation, ModelFiles, logits_for};
+use weir_protocol::{ChatRequest, EngineError, FinishReason, Sampling};
+
+use crate::answers::{Whole, lively, request, whole};
+use crate::support::{self, FIRST_SPECIAL};
+
+const VOCAB: usize = 320;
+const EOS: u32 = FIRST_SPECIAL + 1;
+const ROLE_END: u32 = FIRST_SPECIAL + 3;
+/// Of the tiny model made into a LLaDA2.2.
+const DELETE: u32 = 300;
+const SPLIT: u32 = 301;
+
+const DECODERS: [DecoderKind; 5] =
+    [DecoderKind::Threshold, DecoderKind::Joint, DecoderKind::Levenshtein, DecoderKind::Hierarchy, DecoderKind::Credit];
+
+fn dir(kind: &str) -> tempfile::TempDir {
+    let dir = support::tiny_model(kind);
+    let mut config = support::config_json(kind);
+    config["delete_token_id"] = json!(DELETE);
+    config["split_token_id"] = json!(SPLIT);
+    std::fs::write(dir.path().join("config.json"), config.to_string()).expect("writable");
+    dir
+}
+
+fn engine(kind: &str) -> Engine {
+    let dir = dir(kind);
+    Engine::load(ModelFiles::Dir(dir.path().to_path_buf()), lively(DecoderKind::Joint)).expect("loads")
+}
+
+/// Both engines, the diffusion one once with each decoder.
+fn everyone() -> Vec<(Engine, Option<DecoderKind>)> {
+    let diffusion = engine("llada2_moe");
+    let mut all: Vec<(Engine, Option<DecoderKind>)> =
+        DECODERS.into_iter().map(|decoder| (diffusion.clone(), Some(decoder))).collect();
+    all.push((engine("bailing_moe_v2"), None));
+    all
+}
+
+fn ask(engine: &Engine, request: &ChatRequest) -> Whole {
+    whole(engine.generate(request).expect("accepted"))
+}
+
+/// The random model never wants to delete or insert by itself.
+fn moving() -> Sampling {
+    Sampling { logit_bias: [(DELETE, 3.0), (SPLIT, 3.0)].into(), ..Sampling::default() }
+}
+
+#[test]
+fn the_same_request_gives_the_same_bytes_whatever_runs_beside_it() {
+    for (engine, decoder) in everyone() {
+        let requests: Vec<ChatRequest> = (0..6u32)
+            .map(|i| {
+                let mut request = request(&"hello world ".repeat(1 + 3 * i as usize), 20 + 9 * i);
+                request.diffusion.decoder = decoder;
+                request.sampling = Sampling {
+                    temperature: Some(0.3 * i as f32),
+                    top_p: (i == 2).then_some(0.9),
+                    top_k: (i == 3).then_some(30),
+                    min_p: (i == 4).then_some(0.05),
+                    frequency_penalty: Some(0.1 * i as f32),
+                    repetition_penalty: Some(1.0 + 0.05 * i as f32),
+                    seed: Some(i.into()),
+                    logprobs: Some(i),
+                    ..moving()
+                };
+                request
+            })
+            .collect();
+        let alone: Vec<Whole> = requests.iter().map(|request| ask(&engine, request)).collect();
+        let started: Vec<Generation> =
+            requests.iter().map(|request| engine.generate(request).expect("accepted")).collect();
+        let together: Vec<Whole> = started.into_iter().map(whole).collect();
+        assert_eq!(alone, together, "{decoder:?}");
+    }
+}
+
+#[test]
+fn log_probabilities_come_for_each_token_of_the_text() {
+    for (engine, decoder) in everyone() {
+        for temperature in [0.0, 1.0] {
+            let mut request = request("hello there", 70);
+            request.diffusion.decoder = decoder;
+            request.sampling = Sampling { temperature: Some(temperature), seed: Some(3), ..moving() };
+            let silent = ask(&engine, &request);
+            assert!(silent.logprobs.is_empty());
+            request.sampling.logprobs = Some(2);
+            let told = ask(&engine, &request);
+            assert_eq!(told.text, silent.text, "asking changes nothing");
+            let ends = u64::from(told.reason == FinishReason::Stop);
+            assert_eq!(told.logprobs.len() as u64, told.usage.completion_tokens - ends, "{decoder:?}");
+            for entry in &told.logprobs {
+                assert!(entry.chosen.logprob <= 0.0 && entry.top.len() == 2, "{entry:?}");
+                assert!(entry.top[0].logprob >= entry.top[1].logprob);
+                assert!(entry.chosen.logprob <= entry.top[0].logprob + 1e-6, "nothing is likelier than the likeliest");
+                assert!(temperature > 0.0 || decoder.is_some() || entry.chosen == entry.top[0], "{entry:?}");
+            }
+            if !told.text.contains(char::REPLACEMENT_CHARACTER) {
+                let joined: String = told.logprobs.iter().map(|entry| entry.chosen.token.as_str()).collect();
+                let whole = joined.contains(char::REPLACEMENT_CHARACTER);
+                assert!(whole || joined == told.text, "{joined} {}", told.text);
+            }
+        }
+    }
+}
+
+#[test]
+fn log_probabilities_are_the_models_own() {
+    let (dir, user) = (support::tiny_model("bailing_moe_v2"), "hello there");
+    let mut request = request(user, 6);
+    request.sampling.logprobs = Some(0);
+    let files = ModelFiles::Dir(dir.path().to_path_buf());
+    let answer = ask(&Engine::load(files, EngineOptions::default()).expect("loads"), &request);
+    let tokenizer: tokenizers::Tokenizer = support::tokenizer_json().to_string().parse().expect("tokenizer");
+    let rendered = format!(
+        "<role>SYSTEM</role>detailed thinking off<|role_end|><role>HUMAN</role>{user}<|role_end|><role>ASSISTANT</role>"
+    );
+    let mut window = tokenizer.encode(rendered, false).expect("encodes").get_ids().to_vec();
+    for entry in &answer.logprobs {
+        let logits = logits_for(dir.path(), &window, 32, false).expect("forward");
+        let row = &logits[(window.len() - 1) * VOCAB..];
+        let allowed = |id: &usize| *id != FIRST_SPECIAL as usize + 2;
+        let best = (0..VOCAB).filter(allowed).max_by(|a, b| row[*a].total_cmp(&row[*b])).expect("some");
+        let sum: f64 = (0..VOCAB).filter(allowed).map(|id| f64::from(row[id]).exp()).sum();
+        let expected = f64::from(row[best]) - sum.ln();
+        assert!((f64::from(entry.chosen.logprob) - expected).abs() < 1e-3, "{entry:?} {expected}");
+        window.push(best as u32);
+    }
+    assert!(!answer.logprobs.is_empty());
+}
+
+#[test]
+fn a_stop_text_is_not_told_by_its_log_probabilities() {
+    for (engine, decoder) in everyone() {
+        let mut request = request("hello there", 60);
+        request.diffusion.decoder = decoder;
+        let full = ask(&engine, &request);
+        let characters: Vec<char> = full.text.chars().collect();
+        let stop: String = characters[20..24].iter().collect();
+        request.sampling = Sampling { stop: vec![stop], logprobs: Some(0), ..Sampling::default() };
+        let stopped = ask(&engine, &request);
+        let told: usize = stopped.logprobs.iter().filter_map(|entry| entry.chosen.bytes.as_ref().map(Vec::len)).sum();
+        assert!(told <= stopped.text.len(), "{decoder:?}: {told} bytes told, {} sent", stopped.text.len());
+    }
+}
+
+#[test]
+fn biases_rule_and_min_tokens_hold_ends_back() {
+    for (engine, decoder) in everyone() {
+        let mut request = request("hello", 50);
+        request.diffusion.decoder = decoder;
+        request.sampling = Sampling { logit_bias: [(ROLE_END, 100.0)].into(), ..Sampling::default() };
+        let answer = ask(&engine, &request);
+        assert_eq!((answer.reason, answer.usage.completion_tokens), (FinishReason::Stop, 1), "{decoder:?}");
+        request.sampling.min_tokens = Some(37);
+        request.sampling.logit_bias.extend([(DELETE, 90.0), (SPLIT, 3.0)]);
+        let answer = ask(&engine, &request);
+        assert!(answer.usage.completion_tokens > 37, "{decoder:?} {:?}", answer.usage);
+        request.sampling = Sampling {
+            logit_bias: [(u32::from(b'x'), 100.0), (ROLE_END, -100.0), (EOS, -100.0)].into(),
+            ..Sampling::default()
+        };
+        assert_eq!(ask(&engine, &request).text, "x".repeat(50), "{decoder:?}");
+        request.sampling.presence_penalty = Some(2.0);
+        request.sampling.logit_bias.insert(u32::from(b'x'), 20.0);
+        let answer = ask(&engine, &request);
+        assert!(answer.text.starts_with('x') || decoder.is_some(), "{decoder:?} {}", answer.text);
+    }
+}
+
+#[test]
+fn a_repeat_penalty_keeps_a_token_from_following_itself() {
+    for (engine, decoder) in everyone().into_iter().filter(|(_, decoder)| decoder.is_some()) {
+        let mut request = request("hello", 40);
+        request.diffusion.decoder = decoder;
+        request.diffusion.max_post_steps = Some(64);
+        let (x, y) = (u32::from(b'x'), u32::from(b'y'));
+        request.sampling.logit_bias = [(x, 57.0), (y, 50.0)].into();
+        assert_eq!(ask(&engine, &request).text, "x".repeat(40), "{decoder:?}");
+        request.diffusion.repeat_penalty = Some(10.0);
+        // All at once would be written without having seen each other.
+        request.diffusion.threshold = Some(1.0);
+        request.diffusion.editing_threshold = Some(1.0);
+        let text = ask(&engine, &request).text;
+        assert!(text.contains('x') && text.contains('y'), "{decoder:?} {text}");
+    }
+}
+
+#[test]
+fn a_model_that_cannot_delete_refuses_levenshtein_and_others_never_write_its_tokens() {
+    let plain = support::tiny_model("llada2_moe");
+    let load = |decoder| Engine::load(ModelFiles::Dir(plain.path().to_path_buf()), lively(decoder));
+    let mut request = request("hello", 20);
+    request.diffusion.decoder = Some(DecoderKind::Levenshtein);
+    let refused = load(DecoderKind::Joint).expect("loads").generate(&request).map(whole).expect_err("refused");
+    assert!(matches!(&refused, EngineError::Unsupported { field, .. } if field == "diffusion.decoder"), "{refused:?}");
+    assert!(load(DecoderKind::Levenshtein).is_err_and(|error| error.to_string().contains("defaults.decoder")));
+    for (engine, decoder) in everyone() {
+        request.diffusion.decoder = decoder;
+        request.sampling.logit_bias.clear();
+        let without = ask(&engine, &request);
+        request.sampling.logit_bias = [(DELETE, 100.0), (SPLIT, 100.0)].into();
+        let with = ask(&engine, &request);
+        match decoder {
+            Some(DecoderKind::Levenshtein) => {
+                let edits = with.usage.diffusion.as_ref().expect("diffusion").edits;
+                assert!(edits > 0 && with.usage.completion_tokens == 20, "{with:?}");
+            }
+            _ => assert_eq!(without, with, "{decoder:?}"),
+        }
+    }
+}
