@@ -1,10 +1,14 @@
 //! The handle callers hold: loads a checkpoint, checks requests, starts answers. What can be refused is refused here,
 //! at once, before anything waits. Must never block on the engine's thread.
 
+mod warm;
+
 use std::sync::Arc;
 
+use weir_kernels::PANEL;
 use weir_protocol::{ChatRequest, EngineError, ResponseFormat, ToolChoice};
 
+use crate::cache::{KvShape, Pool, Sharing, pages_for};
 use crate::checkpoint::open::Checkpoint;
 use crate::checkpoint::template::ChatTemplate;
 use crate::checkpoint::tokenizer::TextTokenizer;
@@ -14,13 +18,13 @@ use crate::decode::settings::DecodeSettings;
 use crate::error::LoadError;
 use crate::generation::Generation;
 use crate::model::weights::Model;
-use crate::options::{DecoderKind, EngineKind, EngineLoad, EngineOptions, ModelFiles, ModelInfo};
+use crate::options::{DecoderKind, EngineKind, EngineLoad, EngineOptions, ModelFiles, ModelInfo, SharePrefixes};
 use crate::schedule::answer::Answer;
 use crate::schedule::lane::Job;
 use crate::schedule::queue::Queue;
 use crate::schedule::scorer::Scorer;
 use crate::schedule::writer::DiffusionJob;
-use crate::schedule::{Forward, Loaded, runner};
+use crate::schedule::{Forward, Limits, Loaded, runner};
 
 /// A loaded model with its own thread. Cheap to clone. The thread ends when the last clone is gone and the answers
 /// that were started have ended.
@@ -39,6 +43,7 @@ struct Inner {
     max_tokens_default: u32,
     /// Present for a model that can delete and insert.
     control: Option<ControlTokens>,
+    share_prefixes: SharePrefixes,
     queue: Arc<Queue>,
 }
 
@@ -81,20 +86,23 @@ impl Engine {
                 message,
             })?;
         }
+        let pool = pool(model.kv_shape(), model.config.context, &options)?;
         let info = ModelInfo {
             kind: model.config.kind,
             architecture: model.config.architecture.clone(),
             parameters: model.parameters,
-            context: model.config.context as u32,
+            context: model.config.context.min(pool.total().saturating_mul(PANEL)) as u32,
             vocab: model.config.vocab as u32,
             weights_bytes: model.stored_bytes,
             block_length: block_length as u32,
+            kv_pages: pool.total(),
+            kv_page_bytes: model.kv_shape().page_bytes(options.kv_type),
             kernels: model.kernels.name(),
         };
         let fixed_block_length = model.config.routes_by_block().then_some(decoding.block_length);
         let loaded = Loaded { model, tokenizer: tokenizer.clone() };
-        let queue = start(loaded, &options)?;
-        let max_tokens_default = options.max_tokens_default;
+        let queue = start(loaded, pool, &options)?;
+        let EngineOptions { max_tokens_default, share_prefixes, .. } = options;
         Ok(Engine {
             inner: Arc::new(Inner {
                 info,
@@ -104,6 +112,7 @@ impl Engine {
                 fixed_block_length,
                 max_tokens_default,
                 control,
+                share_prefixes,
                 queue,
             }),
         })
@@ -138,17 +147,14 @@ impl Engine {
         let limit = self.answer_limit(prompt.len(), request.max_tokens)?;
         let tokenizer = &self.inner.tokenizer;
         let scorer = self.scorer(request, &settings, &prompt, limit)?;
-        let control = self.inner.control;
-        let diffusion = match (self.inner.info.kind, tokenizer.mask) {
-            (EngineKind::Diffusion, Some(mask)) => {
-                Some(DiffusionJob { settings, mask, control, drafts: request.diffusion.drafts })
-            }
-            _ => None,
-        };
+        let diffusion = self.diffusion_job(settings, request.diffusion.drafts);
         let (events, generation) = Generation::channel(prompt.len() as u32);
         let answer = Answer::new(events, &request.sampling.stop, tokenizer.ends.clone(), limit);
         let context = self.inner.info.context as usize;
-        self.inner.queue.push(Job { prompt, answer, scorer, diffusion, context })?;
+        let tenant = request.tenant.clone().unwrap_or_default();
+        let sharing = self.sharing(&tenant, diffusion.as_ref());
+        let background = request.background;
+        self.inner.queue.push(Job { prompt, answer, scorer, diffusion, context, tenant, background, sharing })?;
         Ok(generation)
     }
 
@@ -189,6 +195,23 @@ impl Engine {
         Scorer::new(sampling, request.diffusion.seed, rules)
     }
 
+    /// What a diffusion model needs besides; `None` for another.
+    fn diffusion_job(&self, settings: DecodeSettings, drafts: bool) -> Option<DiffusionJob> {
+        let mask = self.inner.tokenizer.mask.filter(|_| self.inner.info.kind == EngineKind::Diffusion)?;
+        Some(DiffusionJob { settings, mask, control: self.inner.control, drafts })
+    }
+
+    /// With whom a request shares K/V. A page must be whole blocks: where it is not, with nobody.
+    fn sharing(&self, tenant: &Arc<str>, diffusion: Option<&DiffusionJob>) -> Option<Sharing> {
+        let salt = match self.inner.share_prefixes {
+            SharePrefixes::Tenant => Some(Arc::clone(tenant)),
+            SharePrefixes::All => None,
+            SharePrefixes::Off => return None,
+        };
+        let block = diffusion.map_or(1, |job| job.settings.block_length);
+        PANEL.is_multiple_of(block).then_some(Sharing { salt, block })
+    }
+
     /// What the engine is busy with now.
     pub fn load_now(&self) -> EngineLoad {
         self.inner.queue.load()
@@ -211,13 +234,30 @@ impl Engine {
     }
 }
 
+/// The K/V memory the options allow.
+fn pool(shape: KvShape, context: usize, options: &EngineOptions) -> Result<Arc<Pool>, LoadError> {
+    let page = shape.page_bytes(options.kv_type) as u64;
+    let bytes = options.kv_bytes.unwrap_or_else(|| {
+        let context = (pages_for(context) as u64).saturating_mul(page);
+        options.kv_bytes_default(context)
+    });
+    // Two pages: the least for a prompt and a block of an answer.
+    let pages = usize::try_from(bytes / page.max(1)).unwrap_or(usize::MAX);
+    if pages < 2 {
+        let message = format!("{bytes} bytes are too few: a page of {PANEL} positions has {page}, and two are needed");
+        return Err(LoadError::Config { file: "options".into(), field: "kv_bytes".into(), message });
+    }
+    Ok(Pool::new(shape, options.kv_type, pages))
+}
+
 /// Starts the thread that runs `model`.
-fn start(model: impl Forward, options: &EngineOptions) -> Result<Arc<Queue>, LoadError> {
+fn start(model: impl Forward, pool: Arc<Pool>, options: &EngineOptions) -> Result<Arc<Queue>, LoadError> {
     let queue = Arc::new(Queue::new(options.max_running, options.queue_limit));
+    let limits = Limits { pool, step_tokens: options.step_tokens };
     let shared = queue.clone();
     std::thread::Builder::new()
         .name("weir-engine".into())
-        .spawn(move || runner::run(&shared, &model))
+        .spawn(move || runner::run(&shared, &model, limits))
         .map_err(|source| LoadError::Thread { source })?;
     Ok(queue)
 }

@@ -24,4 +24,6 @@ pub use engine::Engine;
 pub use error::LoadError;
 pub use generation::{Generation, GenerationEvent};
 pub use logits::{LogitsError, logits_file, logits_for};
-pub use options::{DecodeDefaults, DecoderKind, EngineKind, EngineLoad, EngineOptions, ModelFiles, ModelInfo};
+pub use options::{
+    DecodeDefaults, DecoderKind, EngineKind, EngineLoad, EngineOptions, KvType, ModelFiles, ModelInfo, SharePrefixes,
+};

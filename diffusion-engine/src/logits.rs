@@ -70,12 +70,12 @@ pub fn logits_for(
         EngineKind::Autoregressive => Visibility::Causal,
     };
     let step = if use_cache { block_length } else { input_ids.len().max(1) };
-    let mut cache = KvCache::new(model.kv_shape());
+    let mut cache = KvCache::alone(model.kv_shape(), input_ids.len());
     let mut logits = Vec::new();
     for tokens in input_ids.chunks(step) {
         let mut lane = [Lane { tokens, logits_from: 0, cache: &mut cache, visibility }];
         logits.extend(model.forward(&mut lane)?.concat());
-        cache.commit(tokens.len());
+        cache.commit(tokens);
     }
     Ok(logits)
 }

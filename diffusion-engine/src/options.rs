@@ -35,11 +35,74 @@ pub struct EngineOptions {
     pub defaults: DecodeDefaults,
     /// Most tokens to generate where a request says nothing.
     pub max_tokens_default: u32,
+    /// Most bytes of K/V, of running requests and shared prefixes together, in whole pages of 32 positions; `None`
+    /// takes [`EngineOptions::kv_bytes_default`]. What one request can have at most is bounded by it, too.
+    pub kv_bytes: Option<u64>,
+    /// Prompt tokens read in one step, all requests together, so that a long prompt does not hold up the others. At
+    /// least one block is read.
+    pub step_tokens: usize,
+    /// How K/V is stored.
+    pub kv_type: KvType,
+    /// Who may take K/V of equal prompt beginnings from whom.
+    pub share_prefixes: SharePrefixes,
+}
+
+/// K/V that is set aside at most where nobody said how much, unless one request alone can need more.
+const KV_BYTES_DEFAULT_MAX: u64 = 4 << 30;
+
+impl EngineOptions {
+    /// Bytes of K/V for a model with contexts of `context_bytes`: twice what all running requests can need, so that as
+    /// much is left for prefixes, but not above 4 GiB, and at least one whole context. Memory is taken when first used.
+    pub fn kv_bytes_default(&self, context_bytes: u64) -> u64 {
+        let twice = context_bytes.saturating_mul(2).saturating_mul(self.max_running as u64);
+        twice.min(KV_BYTES_DEFAULT_MAX).max(context_bytes)
+    }
+}
+
+/// How K/V is stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum KvType {
+    /// As computed.
+    #[default]
+    F32,
+    /// Rounded to bfloat16: half the memory; answers may differ from those with [`KvType::F32`].
+    Bf16,
+}
+
+impl KvType {
+    /// Bytes of an element.
+    pub fn bytes(self) -> usize {
+        match self {
+            KvType::F32 => 4,
+            KvType::Bf16 => 2,
+        }
+    }
+}
+
+/// Whose K/V a request may use where its prompt begins with the same tokens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum SharePrefixes {
+    /// Its own tenant's: the time an answer takes tells nobody what other tenants asked.
+    #[default]
+    Tenant,
+    /// Everybody's: for machines with one owner.
+    All,
+    /// Nobody's.
+    Off,
 }
 
 impl Default for EngineOptions {
     fn default() -> Self {
-        EngineOptions { max_running: 8, queue_limit: 64, defaults: DecodeDefaults::default(), max_tokens_default: 1024 }
+        EngineOptions {
+            max_running: 8,
+            queue_limit: 64,
+            defaults: DecodeDefaults::default(),
+            max_tokens_default: 1024,
+            step_tokens: 256,
+            kv_bytes: None,
+            kv_type: KvType::default(),
+            share_prefixes: SharePrefixes::default(),
+        }
     }
 }
 
@@ -98,7 +161,7 @@ pub struct ModelInfo {
     pub architecture: String,
     /// Weights, counted; routing biases included.
     pub parameters: u64,
-    /// Most tokens of prompt and answer together.
+    /// Most tokens of prompt and answer together: what the model was made for, or what K/V memory there is for.
     pub context: u32,
     /// Rows of the output head.
     pub vocab: u32,
@@ -106,6 +169,10 @@ pub struct ModelInfo {
     pub weights_bytes: u64,
     /// Tokens in a block; 1 for an autoregressive model.
     pub block_length: u32,
+    /// Pages of K/V for all requests and shared prefixes together, 32 positions each.
+    pub kv_pages: usize,
+    /// Bytes of such a page.
+    pub kv_page_bytes: usize,
     /// Name of the kernels chosen for this CPU.
     pub kernels: &'static str,
 }
@@ -117,4 +184,10 @@ pub struct EngineLoad {
     pub queued: usize,
     /// Requests that share the forwards.
     pub running: usize,
+    /// Pages of K/V that nobody holds.
+    pub free_pages: usize,
+    /// Pages of K/V kept for requests that begin like earlier ones, those in use included.
+    pub shared_pages: usize,
+    /// Such pages that were thrown out for running requests, since the start.
+    pub evicted_pages: u64,
 }

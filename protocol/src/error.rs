@@ -79,10 +79,12 @@ pub enum EngineError {
         retry_after: Option<Duration>,
     },
     /// The queue is full.
-    #[error("the queue is full ({limit} waiting)")]
+    #[error("the queue is full ({limit} waiting){}", expected(.retry_after))]
     Overloaded {
         /// How many may wait.
         limit: u64,
+        /// How long the wait would have been, where there is a measure of it.
+        retry_after: Option<Duration>,
     },
     /// A wait ran out.
     #[error("timed out after {waited_ms} ms waiting for {}", .phase.as_str())]
@@ -115,6 +117,10 @@ pub enum EngineError {
         /// What broke, for the log.
         message: String,
     },
+}
+
+fn expected(wait: &Option<Duration>) -> String {
+    wait.map_or_else(String::new, |wait| format!("; the wait would be about {:.1} s", wait.as_secs_f64()))
 }
 
 impl EngineError {

@@ -30,6 +30,11 @@ pub struct ChatRequest {
     pub include_usage: bool,
     /// Settings only a diffusion engine understands (`diffusion` object in the body).
     pub diffusion: DiffusionOptions,
+    /// Who pays: an id made from the caller's key, never the key. Requests of one tenant share cached prefixes and a
+    /// turn in queues; `None` is the one tenant of all callers without a key.
+    pub tenant: Option<Arc<str>>,
+    /// Whether nobody waits for the answer (a scheduled job, a periodic look): interactive requests may go first.
+    pub background: bool,
     /// Names of body fields that carry a demand the built-in engines cannot honour (for example `n`,
     /// `audio`). The dialect's decoder fills it; routing keeps such requests away from engines that would ignore them.
     pub unsupported: Vec<&'static str>,

@@ -36,6 +36,11 @@ pub enum Trigger {
 }
 
 impl Trigger {
+    /// Whether nobody waits for the answer, so that interactive requests may go first.
+    pub fn is_background(self) -> bool {
+        matches!(self, Trigger::Heartbeat | Trigger::Cron)
+    }
+
     /// The word in policies, metrics and explanations.
     pub fn as_str(self) -> &'static str {
         match self {

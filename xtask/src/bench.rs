@@ -28,6 +28,8 @@ enum What {
     Gateway,
     /// Right answers, tokens per forward and tokens a second on the held-out prompts.
     Accuracy,
+    /// Tokens a second of many callers against one, and time to the first block with and without a cached prefix.
+    Throughput,
 }
 
 /// The command.
@@ -54,6 +56,7 @@ fn one(root: &Path, stages: &mut Stages, what: What, smoke: bool) -> Result<()> 
         What::Engine => "engine",
         What::Gateway => "gateway",
         What::Accuracy => "accuracy",
+        What::Throughput => "throughput",
     };
     let release = metadata::release_dir()?;
     let mut command = Command::new(release.join("weir-bench"));

@@ -60,7 +60,7 @@ impl Model {
         let mut angles = Vec::new(); // [m]
         for lane in &mut *lanes {
             let start = lane.cache.committed();
-            lane.cache.reserve(start + lane.tokens.len());
+            lane.cache.reserve(start + lane.tokens.len())?;
             for (offset, token) in lane.tokens.iter().enumerate() {
                 x.extend_from_slice(self.embedding(*token)?);
                 angles.push(self.rope.angles(start + offset));
@@ -121,12 +121,12 @@ impl Model {
             }
         }
         let mut mixed = vec![0.0; m * q_width]; // [m, heads, d]
-        let mut at = 0;
+        let (mut at, mut scratch) = (0, Vec::new());
         for lane in &*lanes {
             let (start, count) = (lane.cache.committed(), lane.tokens.len());
             let end = start + count;
             let visible: Vec<usize> = (start..end).map(|position| lane.visibility.visible(position, end)).collect();
-            let panels = lane.cache.panels(index, end);
+            let panels = lane.cache.panels(index, end, &mut scratch);
             let range = at * q_width..(at + count) * q_width;
             self.kernels.attention(shape, &q[range.clone()], &panels, &visible, &mut mixed[range])?;
             at += count;

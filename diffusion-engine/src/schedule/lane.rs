@@ -3,18 +3,18 @@
 //! last token. They ride along with the next canvas, so that committing a block costs no forward of its own.
 //! Must never commit a token that may still change.
 
+use std::sync::Arc;
+
 use weir_protocol::{EngineError, FinishReason, Usage};
 
-use crate::cache::KvCache;
+use crate::cache::{KvCache, Need, Sharing};
 use crate::decode::block::BlockState;
 use crate::model::forward::Visibility;
 
 use super::answer::Answer;
+use super::planner::Reading;
 use super::scorer::{Readout, Scorer};
 use super::writer::{BlockWriter, DiffusionJob, TokenWriter};
-
-/// Most prompt tokens fed in one step, so that a long prompt does not hold up the others.
-const CHUNK: usize = 64;
 
 /// A request with everything decided that can be decided before it runs.
 pub(crate) struct Job {
@@ -25,6 +25,30 @@ pub(crate) struct Job {
     pub(crate) diffusion: Option<DiffusionJob>,
     /// Most positions the model has.
     pub(crate) context: usize,
+    /// Whose request it is, for fairness.
+    pub(crate) tenant: Arc<str>,
+    /// Whether interactive requests go first.
+    pub(crate) background: bool,
+    /// With whom it shares K/V.
+    pub(crate) sharing: Option<Sharing>,
+}
+
+impl Job {
+    /// What the cache must promise, so that the answer can be finished whatever else comes.
+    pub(crate) fn need(&self) -> Need<'_> {
+        let length = self.prompt.len();
+        let end = length + self.answer.room();
+        let (prefix, positions) = match &self.diffusion {
+            // The last token is fed whatever the cache holds: its logits are wanted.
+            None => (length.saturating_sub(1), end),
+            // The first canvas begins with what the prompt has beyond whole blocks; the last one is a whole block.
+            Some(job) => {
+                let block = job.settings.block_length;
+                (length - length % block, (end.div_ceil(block) * block).min(self.context))
+            }
+        };
+        Need { prefix: self.prompt.get(..prefix).unwrap_or_default(), positions, sharing: self.sharing.as_ref() }
+    }
 }
 
 /// A request that takes part in the steps.
@@ -34,6 +58,8 @@ pub(crate) struct Lane {
     pub(crate) cache: KvCache,
     pending: Vec<u32>,
     writer: Writer,
+    pub(crate) tenant: Arc<str>,
+    background: bool,
 }
 
 /// How the answer is written.
@@ -54,8 +80,9 @@ pub(crate) struct Plan {
 }
 
 impl Lane {
+    /// `cache` was made for what `job` needs, and may hold the beginning of its prompt.
     pub(crate) fn new(job: Job, cache: KvCache) -> Self {
-        let Job { mut prompt, answer, scorer, diffusion, context } = job;
+        let Job { mut prompt, answer, scorer, diffusion, context, tenant, background, sharing: _ } = job;
         let prompt_tokens = prompt.len();
         let writer = match diffusion {
             None => Writer::Tokens(Box::new(TokenWriter::new(scorer, prompt_tokens))),
@@ -64,7 +91,8 @@ impl Lane {
                 Writer::Blocks(Box::new(BlockWriter::new(job, scorer, &prompt, tail, context)))
             }
         };
-        Lane { answer, prompt_tokens, cache, pending: prompt, writer }
+        prompt.drain(..cache.committed().min(prompt.len()));
+        Lane { answer, prompt_tokens, cache, pending: prompt, writer, tenant, background }
     }
 
     /// Whether nobody waits for the answer.
@@ -80,35 +108,54 @@ impl Lane {
         }
     }
 
-    /// The next forward's part. Changes nothing.
-    pub(crate) fn plan(&self) -> Plan {
-        match &self.writer {
+    /// What it must still read before it can write.
+    pub(crate) fn reading(&self) -> Reading<'_> {
+        let pending = self.pending.len();
+        let (left, unit) = match &self.writer {
+            Writer::Tokens(_) if pending == 1 => (0, 1),
+            Writer::Tokens(_) => (pending, 1),
+            // The last block waits for the canvas.
+            Writer::Blocks(writer) => (pending.saturating_sub(writer.block_length()), writer.block_length()),
+        };
+        Reading { tenant: &self.tenant, background: self.background, left, unit }
+    }
+
+    /// The next forward's part, at most `grant` tokens of it if it still reads its prompt; `None` when it has to wait
+    /// for a grant. Changes nothing.
+    pub(crate) fn plan(&self, grant: usize) -> Option<Plan> {
+        let left = self.reading().left;
+        if left > 0 && grant == 0 {
+            return None;
+        }
+        Some(match &self.writer {
             Writer::Tokens(_) => {
-                let finals = self.pending.len().min(CHUNK);
+                let finals = if left > 0 { grant.min(left) } else { self.pending.len() };
                 let tokens = self.pending.iter().take(finals).copied().collect();
                 let logits_from = if finals == self.pending.len() { finals.saturating_sub(1) } else { finals };
                 Plan { tokens, finals, logits_from }
             }
             Writer::Blocks(writer) => {
-                // Whole blocks only: inside a block every token sees every other.
-                let length = writer.block_length();
-                let chunk = (CHUNK / length).max(1) * length;
-                if self.pending.len() > length {
-                    // The last block of a prompt waits for the canvas.
-                    let finals = chunk.min(self.pending.len() - length);
+                if left > 0 {
+                    // Whole blocks only: inside a block every token sees every other.
+                    let finals = grant.min(left) / writer.block_length() * writer.block_length();
                     let tokens = self.pending.iter().take(finals).copied().collect();
-                    return Plan { tokens, finals, logits_from: finals };
+                    return Some(Plan { tokens, finals, logits_from: finals });
                 }
                 let finals = self.pending.len();
                 let tokens = self.pending.iter().chain(writer.canvas()).copied().collect();
                 Plan { tokens, finals, logits_from: finals }
             }
-        }
+        })
+    }
+
+    /// Positions whose tokens can never change again, so that others may share their K/V.
+    pub(crate) fn settled(&self) -> usize {
+        self.cache.committed()
     }
 
     /// Takes the logits of a planned forward. `Ok(Some(_))` when the answer is complete.
     pub(crate) fn apply(&mut self, plan: &Plan, mut read: Readout<'_>) -> Result<Option<FinishReason>, EngineError> {
-        self.cache.commit(plan.finals);
+        self.cache.commit(plan.tokens.get(..plan.finals).unwrap_or_default());
         self.pending.drain(..plan.finals.min(self.pending.len()));
         if plan.logits_from == plan.tokens.len() {
             return Ok(None);
@@ -138,7 +185,7 @@ impl Lane {
         }
         let finished = writer.next_block(self.cache.committed() + writer.canvas().len());
         if confirmed {
-            self.cache.commit(finished.len());
+            self.cache.commit(&finished);
         } else {
             self.pending = finished;
         }
@@ -153,7 +200,7 @@ impl Lane {
         let usage = Usage {
             prompt_tokens: self.prompt_tokens as u64,
             completion_tokens: self.answer.tokens() as u64,
-            cached_tokens: 0,
+            cached_tokens: self.cache.cached() as u64,
             diffusion,
         };
         self.answer.complete(reason, usage);

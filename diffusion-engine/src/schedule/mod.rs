@@ -1,9 +1,12 @@
-//! Many requests, one model: [`queue`] (who waits), [`lane`] (one running request: what it feeds, what it commits),
-//! [`writer`] and [`scorer`] (what it does with the logits), [`answer`] (its text and how it ends), [`runner`] (the thread: join,
-//! leave, one forward, repeat). Must never run two forwards at once or let one request's failure end another's.
+//! Many requests, one model: [`queue`] (who waits), [`planner`] (who is next, who reads how much of its prompt in a
+//! step), [`pace`] (how long the wait will be), [`lane`] (one running request: what it feeds, what it commits),
+//! [`writer`] and [`scorer`] (what it does with the logits), [`answer`] (its text and how it ends), [`runner`] (the
+//! thread: join, leave, one forward, repeat). Must never run two forwards at once or let one request's failure end another's.
 
 pub(crate) mod answer;
 pub(crate) mod lane;
+pub(crate) mod pace;
+pub(crate) mod planner;
 pub(crate) mod queue;
 pub(crate) mod runner;
 pub(crate) mod scorer;
@@ -11,18 +14,18 @@ pub(crate) mod scorer;
 mod tests;
 pub(crate) mod writer;
 
+use std::sync::Arc;
+
 use weir_kernels::Kernels;
 use weir_protocol::EngineError;
 
-use crate::cache::KvCache;
+use crate::cache::Pool;
 use crate::checkpoint::tokenizer::TextTokenizer;
 use crate::model::forward::Lane as LaneInput;
 use crate::model::weights::Model;
 
 /// What the scheduler needs of a model; tests script it.
 pub(crate) trait Forward: Send + 'static {
-    /// An empty cache.
-    fn new_cache(&self) -> KvCache;
     /// See [`Model::forward`].
     fn forward(&self, lanes: &mut [LaneInput<'_>]) -> Result<Vec<Vec<f32>>, EngineError>;
     /// For picking candidates.
@@ -33,17 +36,21 @@ pub(crate) trait Forward: Send + 'static {
     fn tokenizer(&self) -> &TextTokenizer;
 }
 
+/// What all requests of an engine share, besides the model.
+pub(crate) struct Limits {
+    /// The K/V memory.
+    pub(crate) pool: Arc<Pool>,
+    /// Prompt tokens read in one step, so that a long prompt does not hold up the others.
+    pub(crate) step_tokens: usize,
+}
+
 /// A loaded checkpoint as the scheduler runs it.
 pub(crate) struct Loaded {
     pub(crate) model: Model,
-    pub(crate) tokenizer: std::sync::Arc<TextTokenizer>,
+    pub(crate) tokenizer: Arc<TextTokenizer>,
 }
 
 impl Forward for Loaded {
-    fn new_cache(&self) -> KvCache {
-        KvCache::new(self.model.kv_shape())
-    }
-
     fn forward(&self, lanes: &mut [LaneInput<'_>]) -> Result<Vec<Vec<f32>>, EngineError> {
         let logits = self.model.forward(lanes);
         logits.map_err(|error| EngineError::internal(format!("the forward failed: {error}")))

@@ -1,14 +1,18 @@
-//! Who waits and how many run, shared between callers and the engine's thread. First in, first out. Must never hold
-//! its lock while anything is computed.
+//! Who waits and how many run, shared between callers and the engine's thread. Who is next says [`super::planner`].
+//! Must never hold its lock while anything is computed.
 
-use std::collections::VecDeque;
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use weir_protocol::EngineError;
 
+use crate::cache::Pages;
 use crate::options::EngineLoad;
 
 use super::lane::Job;
+use super::pace::Pace;
+use super::planner::{self, Waiting};
 
 /// The waiting room.
 pub(crate) struct Queue {
@@ -20,9 +24,29 @@ pub(crate) struct Queue {
 
 #[derive(Default)]
 struct State {
-    waiting: VecDeque<Job>,
+    /// In the order of arrival, each with how many went past it.
+    waiting: VecDeque<(Job, u32)>,
+    /// Was next, but did not fit into memory: goes before all others, so that no small ones starve it.
+    held: Option<Job>,
     running: usize,
+    /// Places given so far, and the last one of each tenant that waits or runs.
+    places: u64,
+    served: HashMap<Arc<str>, u64>,
+    pace: Pace,
+    pages: Pages,
     closed: bool,
+}
+
+impl State {
+    fn queued(&self) -> usize {
+        self.waiting.len() + usize::from(self.held.is_some())
+    }
+
+    /// Forgets those that nobody waits for.
+    fn drop_abandoned(&mut self) {
+        self.waiting.retain(|(job, _)| !job.answer.is_abandoned());
+        self.held = self.held.take().filter(|job| !job.answer.is_abandoned());
+    }
 }
 
 impl Queue {
@@ -39,35 +63,83 @@ impl Queue {
     pub(crate) fn push(&self, job: Job) -> Result<(), EngineError> {
         let mut state = self.state();
         let room = self.max_running.saturating_add(self.queue_limit);
-        if state.waiting.len() + state.running >= room {
-            state.waiting.retain(|job| !job.answer.is_abandoned());
+        if state.queued() + state.running >= room {
+            state.drop_abandoned();
         }
-        if state.waiting.len() + state.running >= room {
-            return Err(EngineError::Overloaded { limit: self.queue_limit as u64 });
+        if state.queued() + state.running >= room {
+            let retry_after = state.pace.until(state.queued() + 1);
+            return Err(EngineError::Overloaded { limit: self.queue_limit as u64, retry_after });
         }
-        state.waiting.push_back(job);
+        state.waiting.push_back((job, 0));
         self.changed.notify_one();
         Ok(())
     }
 
-    /// Called by the engine's thread between two steps with the number it runs: the jobs that may join. Waits while
-    /// there is nothing to do; `None` when nothing will ever come.
-    pub(crate) fn admit(&self, running: usize) -> Option<Vec<Job>> {
+    /// Called by the engine's thread between two steps with the number it runs. Waits while there is nothing to do;
+    /// false when nothing will ever come.
+    pub(crate) fn wait(&self, running: usize) -> bool {
         let mut state = self.state();
         state.running = running;
         loop {
-            state.waiting.retain(|job| !job.answer.is_abandoned());
-            if running > 0 || !state.waiting.is_empty() {
-                break;
+            state.drop_abandoned();
+            if running > 0 || state.queued() > 0 {
+                return true;
             }
             if state.closed {
-                return None;
+                return false;
             }
             state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
-        let joining = state.waiting.len().min(self.max_running.saturating_sub(running));
-        state.running = running + joining;
-        Some(state.waiting.drain(..joining).collect())
+    }
+
+    /// The next to join those of `running`, named by their tenants, if there is a place.
+    pub(crate) fn next(&self, running: &[Arc<str>]) -> Option<Job> {
+        let mut state = self.state();
+        let state = &mut *state;
+        state.running = running.len();
+        if running.len() >= self.max_running {
+            return None;
+        }
+        let job = match state.held.take() {
+            Some(job) => job,
+            None => {
+                let State { waiting, served, .. } = &mut *state;
+                served.retain(|tenant, _| {
+                    running.contains(tenant) || waiting.iter().any(|(job, _)| job.tenant == *tenant)
+                });
+                let view: Vec<Waiting> = waiting
+                    .iter()
+                    .map(|(job, passed)| Waiting {
+                        background: job.background,
+                        passed: *passed,
+                        running: running.iter().filter(|tenant| **tenant == job.tenant).count(),
+                        served: served.get(&job.tenant).copied().unwrap_or(0),
+                    })
+                    .collect();
+                let index = planner::next_to_join(&view)?;
+                waiting.iter_mut().take(index).for_each(|(_, passed)| *passed = passed.saturating_add(1));
+                let (job, _) = waiting.remove(index)?;
+                state.places += 1;
+                state.served.insert(Arc::clone(&job.tenant), state.places);
+                job
+            }
+        };
+        state.running += 1;
+        Some(job)
+    }
+
+    /// Takes back what [`Queue::next`] gave: it does not fit beside the others, and is next again.
+    pub(crate) fn hold(&self, job: Job) {
+        let mut state = self.state();
+        state.running = state.running.saturating_sub(1);
+        state.held = Some(job);
+    }
+
+    /// A step took `took`, and `left` requests are complete after it.
+    pub(crate) fn stepped(&self, took: Duration, left: usize, pages: Pages) {
+        let mut state = self.state();
+        state.pace.step(took, left);
+        state.pages = pages;
     }
 
     /// Nothing will be pushed any more.
@@ -79,6 +151,8 @@ impl Queue {
     /// How many wait and run now.
     pub(crate) fn load(&self) -> EngineLoad {
         let state = self.state();
-        EngineLoad { queued: state.waiting.len(), running: state.running }
+        let Pages { free, shared, evicted } = state.pages;
+        let (queued, running) = (state.queued(), state.running);
+        EngineLoad { queued, running, free_pages: free, shared_pages: shared, evicted_pages: evicted }
     }
 }

@@ -2,55 +2,104 @@
 //! fails the requests in it and nothing else. Must never log what a request says.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use weir_protocol::{EngineError, FinishReason};
 
+use crate::cache::PrefixCache;
 use crate::model::forward::Lane as LaneInput;
 
-use super::Forward;
 use super::lane::{Lane, Plan};
+use super::planner::{Reading, share_out};
 use super::queue::Queue;
 use super::scorer::Readout;
+use super::{Forward, Limits};
 
 /// Runs until the queue is closed and empty and the last answer has ended.
-pub(crate) fn run(queue: &Queue, model: &impl Forward) {
+pub(crate) fn run(queue: &Queue, model: &impl Forward, limits: Limits) {
+    let mut prefixes = PrefixCache::new(limits.pool);
+    queue.stepped(Duration::ZERO, 0, prefixes.pages());
     let mut lanes: Vec<Lane> = Vec::new();
-    while let Some(joining) = queue.admit(lanes.len()) {
-        lanes.extend(joining.into_iter().map(|job| Lane::new(job, model.new_cache())));
+    let mut turn = 0;
+    while queue.wait(lanes.len()) {
+        let began = Instant::now();
         lanes.retain(|lane| !lane.is_abandoned());
+        join(&mut lanes, queue, &mut prefixes);
         if lanes.is_empty() {
             continue;
         }
+        turn += 1;
+        let before = lanes.len();
+        let grants = plan(&lanes, limits.step_tokens, turn);
         // A lane that a panic left in the middle is not used again, only told.
-        match catch_unwind(AssertUnwindSafe(|| step(&mut lanes, model))) {
+        match catch_unwind(AssertUnwindSafe(|| step(&mut lanes, &grants, model, &mut prefixes))) {
             Ok(Ok(ended)) => end(&mut lanes, ended),
             Ok(Err(error)) => fail_all(&mut lanes, &error),
             Err(_) => fail_all(&mut lanes, &EngineError::internal("a step of the engine panicked")),
         }
+        // Release builds are tested, too; only there the walk through all pages is left out.
+        if cfg!(any(debug_assertions, test)) {
+            assert!(prefixes.adds_up(lanes.iter().map(|lane| &lane.cache)), "a page is lost or held twice");
+        }
+        queue.stepped(began.elapsed(), before - lanes.len(), prefixes.pages());
     }
+}
+
+/// Lets those join that find a place and the memory they may need.
+fn join(lanes: &mut Vec<Lane>, queue: &Queue, prefixes: &mut PrefixCache) {
+    loop {
+        let tenants: Vec<Arc<str>> = lanes.iter().map(|lane| Arc::clone(&lane.tenant)).collect();
+        let Some(job) = queue.next(&tenants) else { return };
+        match prefixes.admit(&job.need()) {
+            Some(cache) => lanes.push(Lane::new(job, cache)),
+            // Alone it would fit, or it would have been refused: some of those that run must leave first.
+            None if !lanes.is_empty() => return queue.hold(job),
+            None => job.answer.fail(EngineError::internal("the request needs more pages than there are")),
+        }
+    }
+}
+
+/// How many prompt tokens each lane reads in this step.
+fn plan(lanes: &[Lane], budget: usize, turn: usize) -> Vec<usize> {
+    let reading: Vec<Reading<'_>> = lanes.iter().map(Lane::reading).collect();
+    share_out(&reading, budget, turn)
 }
 
 /// How a lane left a step.
 type Outcome = Result<Option<FinishReason>, EngineError>;
 
-/// Plan, run, apply. One outcome per lane.
-fn step(lanes: &mut [Lane], model: &impl Forward) -> Result<Vec<Outcome>, EngineError> {
-    let plans: Vec<Plan> = lanes.iter().map(Lane::plan).collect();
+/// Plan, run, apply. One outcome per lane; one that waits for its turn to read sits the step out.
+fn step(
+    lanes: &mut [Lane],
+    grants: &[usize],
+    model: &impl Forward,
+    prefixes: &mut PrefixCache,
+) -> Result<Vec<Outcome>, EngineError> {
+    let plans: Vec<Option<Plan>> = lanes.iter().zip(grants).map(|(lane, grant)| lane.plan(*grant)).collect();
     let mut inputs: Vec<LaneInput<'_>> = lanes
         .iter_mut()
         .zip(&plans)
-        .map(|(lane, plan)| {
-            let visibility = lane.visibility();
-            LaneInput { tokens: &plan.tokens, logits_from: plan.logits_from, cache: &mut lane.cache, visibility }
+        .filter_map(|(lane, plan)| {
+            let (plan, visibility) = (plan.as_ref()?, lane.visibility());
+            let cache = &mut lane.cache;
+            Some(LaneInput { tokens: &plan.tokens, logits_from: plan.logits_from, cache, visibility })
         })
         .collect();
-    let mut logits = model.forward(&mut inputs)?;
-    if logits.len() != lanes.len() {
+    let logits = model.forward(&mut inputs)?;
+    if logits.len() != plans.iter().flatten().count() {
         return Err(EngineError::internal("the forward lost a request"));
     }
-    let outcomes = lanes.iter_mut().zip(&plans).zip(&mut logits).map(|((lane, plan), logits)| {
+    let mut logits = logits.into_iter();
+    let outcomes = lanes.iter_mut().zip(&plans).map(|(lane, plan)| {
+        let Some((plan, mut logits)) = plan.as_ref().and_then(|plan| Some((plan, logits.next()?))) else {
+            return Ok(None);
+        };
         let (vocab, kernels, tokenizer) = (model.vocab(), model.kernels(), model.tokenizer());
-        lane.apply(plan, Readout { logits, vocab, kernels, tokenizer })
+        let outcome = lane.apply(plan, Readout { logits: &mut logits, vocab, kernels, tokenizer });
+        let settled = lane.settled();
+        prefixes.publish(&mut lane.cache, settled);
+        outcome
     });
     Ok(outcomes.collect())
 }

@@ -10,4 +10,5 @@ mod nano;
 mod plain_forward;
 mod reference_decoders;
 mod sampled;
+mod sharing;
 mod support;

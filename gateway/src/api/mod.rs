@@ -3,3 +3,4 @@
 
 pub mod models;
 pub mod openai_chat;
+pub mod tenant;

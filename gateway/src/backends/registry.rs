@@ -1,11 +1,13 @@
 //! The backends there are, by name: built once at start, never changed. Knows what each can take, so that policies
 //! can choose; must never choose itself.
 
-use weir_diffusion_engine::{DecodeDefaults, Engine, EngineOptions, LoadError, ModelFiles};
+use weir_diffusion_engine::{
+    DecodeDefaults, Engine, EngineLoad, EngineOptions, KvType, LoadError, ModelFiles, SharePrefixes,
+};
 use weir_router_policies::{BackendFacts, BackendRole};
 
 use super::{BackendService, ModelEntry, builtin, openai};
-use crate::config::settings::ModelSource;
+use crate::config::settings::{self as config, ModelSource};
 use crate::config::{BackendSettings, EngineRole, EngineSettings, Settings};
 use crate::embedded;
 
@@ -118,10 +120,10 @@ impl Registry {
         out
     }
 
-    /// Requests waiting in each built-in engine.
-    pub fn queues(&self) -> Vec<(&str, usize)> {
+    /// What each built-in engine is busy with.
+    pub fn loads(&self) -> Vec<(&str, EngineLoad)> {
         let engines = self.backends.iter().filter_map(|backend| Some((backend, backend.engine.as_ref()?)));
-        engines.map(|(backend, engine)| (backend.name.as_str(), engine.load_now().queued)).collect()
+        engines.map(|(backend, engine)| (backend.name.as_str(), engine.load_now())).collect()
     }
 }
 
@@ -134,7 +136,7 @@ fn start_engine(settings: &EngineSettings) -> Result<Backend, StartError> {
     let engine =
         Engine::load(files, options(settings)).map_err(|source| StartError::Engine { engine: name, source })?;
     let info = engine.info();
-    tracing::info!(engine = name, model = %settings.name, parameters = info.parameters, kernels = info.kernels, "engine loaded");
+    tracing::info!(engine = name, model = %settings.name, parameters = info.parameters, kernels = info.kernels, kv_pages = info.kv_pages, kv_page_bytes = info.kv_page_bytes, "engine loaded");
     Ok(Backend {
         name: name.to_owned(),
         service: builtin::service(engine.clone(), settings.name.clone()),
@@ -199,5 +201,16 @@ fn options(settings: &EngineSettings) -> EngineOptions {
         queue_limit: settings.queue_limit,
         defaults,
         max_tokens_default: settings.max_tokens,
+        step_tokens: settings.step_tokens,
+        kv_bytes: settings.cache.bytes,
+        kv_type: match settings.cache.kv_type {
+            config::KvType::F32 => KvType::F32,
+            config::KvType::Bf16 => KvType::Bf16,
+        },
+        share_prefixes: match settings.cache.share {
+            config::SharePrefixes::Tenant => SharePrefixes::Tenant,
+            config::SharePrefixes::All => SharePrefixes::All,
+            config::SharePrefixes::Off => SharePrefixes::Off,
+        },
     }
 }

@@ -1,10 +1,11 @@
 //! What must be there before a socket opens: the policy, the engines, and that the two know the same names.
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use weir_router_policies::{BackendRole, Policy};
 
+use crate::api::openai_chat::decode;
 use crate::backends::Registry;
-use crate::config::{Settings, nearest};
+use crate::config::{EngineSettings, Settings, nearest};
 
 /// Loads policy and backends; blocks while files are read.
 ///
@@ -22,5 +23,22 @@ pub(super) fn prepare(settings: &Settings) -> Result<(Policy, Registry)> {
             bail!("{}: no backend is named `{name}`{}", settings.policy.origin, help.unwrap_or_default());
         }
     }
-    Ok((policy, Registry::start(settings)?))
+    let backends = Registry::start(settings)?;
+    for engine in &settings.engines {
+        warm(engine, &backends)?;
+    }
+    Ok((policy, backends))
+}
+
+/// Lets an engine read the prompt beginnings its config names.
+fn warm(settings: &EngineSettings, backends: &Registry) -> Result<()> {
+    let name = settings.role.as_str();
+    let Some(engine) = backends.by_name(name).and_then(|backend| backend.engine.as_ref()) else { return Ok(()) };
+    for prefix in &settings.warm {
+        let place = || format!("engine.{name}.warm `{}`", prefix.name);
+        let request = decode::decode(&prefix.body).with_context(place)?;
+        let tokens = engine.warm(&request).with_context(place)?;
+        tracing::info!(engine = name, prefix = %prefix.name, tokens, "prefix warmed");
+    }
+    Ok(())
 }

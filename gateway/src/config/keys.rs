@@ -7,14 +7,16 @@ use serde_json::Value as Json;
 
 use super::diagnostic::{Diagnostic, nearest};
 use super::layers::Layered;
-use super::written::{BackendWritten, Written};
+use super::written::{BackendWritten, WarmWritten, Written};
 
-/// The schema by example: a config with every key at its default and one `[[backend]]`.
+/// The schema by example: a config with every key at its default and one of each list.
 struct Schema(Json);
 
 impl Schema {
     fn new() -> Result<Self, serde_json::Error> {
-        let example = Written { backend: vec![BackendWritten::default()], ..Written::default() };
+        let mut example = Written { backend: vec![BackendWritten::default()], ..Written::default() };
+        example.engine.diffusion.warm.push(WarmWritten::default());
+        example.engine.ar.warm.push(WarmWritten::default());
         serde_json::to_value(example).map(Schema)
     }
 

@@ -11,9 +11,10 @@ use http::{HeaderName, HeaderValue};
 use super::diagnostic::Diagnostic;
 use super::layers::{EMBEDDED, Layered};
 use super::settings::{
-    BackendSettings, Decoding, EngineRole, EngineSettings, ModelSource, PolicySource, Secret, ServerSettings, Settings,
+    BackendSettings, CacheSettings, Decoding, EngineRole, EngineSettings, KvType, ModelSource, PolicySource, Secret,
+    ServerSettings, Settings, SharePrefixes, WarmPrefix,
 };
-use super::written::{BackendWritten, DiffusionWritten, ServerWritten, Written};
+use super::written::{BackendWritten, DiffusionWritten, ServerWritten, WarmWritten, Written};
 
 /// Ids that always mean what Weir says.
 const RESERVED: [&str; 3] = ["auto", "diffusion", "ar"];
@@ -97,14 +98,18 @@ impl Checks<'_> {
         let diffusion = &written.engine.diffusion;
         if diffusion.enabled {
             let decoding = self.decoding(diffusion);
-            let sizes = (diffusion.max_running, diffusion.queue_limit, diffusion.max_tokens);
+            let sizes = (diffusion.max_running, diffusion.queue_limit, diffusion.max_tokens, diffusion.step_tokens);
+            let cache = (diffusion.kv_cache_mb, diffusion.kv_type, diffusion.share_prefixes);
             let (model, name) = (&diffusion.model, &diffusion.name);
-            out.extend(self.engine(EngineRole::Diffusion, model, name, Some(decoding), sizes));
+            let engine = self.engine(EngineRole::Diffusion, (model, name), Some(decoding), sizes, cache);
+            out.extend(self.warmed(engine, &diffusion.warm));
         }
         let ar = &written.engine.ar;
         if ar.enabled {
-            let sizes = (ar.max_running, ar.queue_limit, ar.max_tokens);
-            out.extend(self.engine(EngineRole::Ar, &ar.model, &ar.name, None, sizes));
+            let sizes = (ar.max_running, ar.queue_limit, ar.max_tokens, ar.step_tokens);
+            let cache = (ar.kv_cache_mb, ar.kv_type, ar.share_prefixes);
+            let engine = self.engine(EngineRole::Ar, (&ar.model, &ar.name), None, sizes, cache);
+            out.extend(self.warmed(engine, &ar.warm));
         }
         out
     }
@@ -140,14 +145,15 @@ impl Checks<'_> {
     fn engine(
         &mut self,
         role: EngineRole,
-        model: &str,
-        name: &str,
+        (model, name): (&str, &str),
         decoding: Option<Decoding>,
-        (max_running, queue_limit, max_tokens): (usize, usize, u32),
+        (max_running, queue_limit, max_tokens, step_tokens): (usize, usize, u32, usize),
+        (kv_cache_mb, kv_type, share): (u64, KvType, SharePrefixes),
     ) -> Option<EngineSettings> {
         let at = role.as_str();
         self.at_least_one(&["engine", at, "max_running"], max_running as u64);
         self.at_least_one(&["engine", at, "max_tokens"], u64::from(max_tokens));
+        self.at_least_one(&["engine", at, "step_tokens"], step_tokens as u64);
         let (source, given_name) = if model == NANO {
             let twin = if role == EngineRole::Diffusion { "diffusion" } else { "ar" };
             (ModelSource::Nano, format!("weir-nano-{twin}"))
@@ -166,7 +172,47 @@ impl Checks<'_> {
             (ModelSource::Dir(dir), own_name.unwrap_or_else(|| at.to_owned()))
         };
         let name = if name.is_empty() { given_name } else { name.to_owned() };
-        Some(EngineSettings { role, name, model: source, decoding, max_running, queue_limit, max_tokens })
+        let bytes = (kv_cache_mb > 0).then(|| kv_cache_mb.saturating_mul(1 << 20));
+        let cache = CacheSettings { bytes, kv_type, share };
+        let (model, warm) = (source, Vec::new());
+        Some(EngineSettings {
+            role,
+            name,
+            model,
+            decoding,
+            max_running,
+            queue_limit,
+            max_tokens,
+            cache,
+            step_tokens,
+            warm,
+        })
+    }
+
+    /// `engine` with the prompt beginnings it shall read at the start.
+    fn warmed(&mut self, engine: Option<EngineSettings>, typed: &[WarmWritten]) -> Option<EngineSettings> {
+        let mut engine = engine?;
+        let at = engine.role.as_str();
+        if engine.cache.share == SharePrefixes::Off && !typed.is_empty() {
+            let help = "set `share_prefixes` to `tenant`, or leave `warm` out";
+            self.say(&["engine", at, "warm"], "nothing is kept while `share_prefixes` is `off`", help);
+        }
+        for (index, one) in typed.iter().enumerate() {
+            let index = index.to_string();
+            if one.name.is_empty() {
+                self.say(&["engine", at, "warm", &index, "name"], "missing", "name it for the log");
+            }
+            let path = ["engine", at, "warm", &index, "file"];
+            let file = self.layered.base_dir(&path.map(str::to_owned)).join(&one.file);
+            match std::fs::read(&file) {
+                Ok(body) => engine.warm.push(WarmPrefix { name: one.name.clone(), body }),
+                Err(error) => {
+                    let help = "name a file with a chat request as JSON: `messages` and `tools`";
+                    self.say(&path, format!("`{}` cannot be read: {error}", file.display()), help);
+                }
+            }
+        }
+        Some(engine)
     }
 
     fn backends(&mut self, typed: &[BackendWritten]) -> Vec<BackendSettings> {

@@ -78,6 +78,54 @@ pub struct EngineSettings {
     pub queue_limit: usize,
     /// Tokens generated when the caller gives no limit.
     pub max_tokens: u32,
+    /// Memory for K/V, and who shares it.
+    pub cache: CacheSettings,
+    /// Prompt tokens read in one step.
+    pub step_tokens: usize,
+    /// Prompt beginnings read at the start.
+    pub warm: Vec<WarmPrefix>,
+}
+
+/// The K/V memory of an engine, checked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CacheSettings {
+    /// Bytes; `None`: chosen from the model's size.
+    pub bytes: Option<u64>,
+    /// How it is stored.
+    pub kv_type: KvType,
+    /// Who shares.
+    pub share: SharePrefixes,
+}
+
+/// How K/V is stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum KvType {
+    /// As computed.
+    F32,
+    /// Rounded, half the memory.
+    Bf16,
+}
+
+/// Whose K/V serves requests that begin alike.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SharePrefixes {
+    /// Each tenant's own; a tenant is known by its key.
+    Tenant,
+    /// Everybody's.
+    All,
+    /// Nobody's.
+    Off,
+}
+
+/// A prompt beginning to be read at the start.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WarmPrefix {
+    /// Name in the log.
+    pub name: String,
+    /// The file's bytes: a chat request as JSON.
+    pub body: Vec<u8>,
 }
 
 /// Where a built-in engine's files are.

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use weir_protocol::DecoderKind;
 
-use super::settings::EngineRole;
+use super::settings::{EngineRole, KvType, SharePrefixes};
 
 /// A whole `weir.toml`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -95,6 +95,16 @@ pub struct DiffusionWritten {
     pub queue_limit: usize,
     /// Tokens generated when the caller gives no limit. Default 512.
     pub max_tokens: u32,
+    /// Memory for K/V in MiB, running requests and shared prefixes together. Default 0: chosen from the model's size.
+    pub kv_cache_mb: u64,
+    /// How K/V is stored: `f32`, or `bf16` for half the memory. Default `f32`.
+    pub kv_type: KvType,
+    /// Whose K/V serves requests that begin alike: `tenant`, `all` or `off`. Default `tenant`.
+    pub share_prefixes: SharePrefixes,
+    /// Prompt tokens read in one step, all requests together. Default 256.
+    pub step_tokens: usize,
+    /// Prompt beginnings read at the start. Default: none.
+    pub warm: Vec<WarmWritten>,
 }
 
 impl Default for DiffusionWritten {
@@ -114,6 +124,11 @@ impl Default for DiffusionWritten {
             max_running: 8,
             queue_limit: 64,
             max_tokens: 512,
+            kv_cache_mb: 0,
+            kv_type: KvType::F32,
+            share_prefixes: SharePrefixes::Tenant,
+            step_tokens: 256,
+            warm: Vec::new(),
         }
     }
 }
@@ -134,6 +149,16 @@ pub struct ArWritten {
     pub queue_limit: usize,
     /// Tokens generated when the caller gives no limit. Default 512.
     pub max_tokens: u32,
+    /// Memory for K/V in MiB, running requests and shared prefixes together. Default 0: chosen from the model's size.
+    pub kv_cache_mb: u64,
+    /// How K/V is stored: `f32`, or `bf16` for half the memory. Default `f32`.
+    pub kv_type: KvType,
+    /// Whose K/V serves requests that begin alike: `tenant`, `all` or `off`. Default `tenant`.
+    pub share_prefixes: SharePrefixes,
+    /// Prompt tokens read in one step, all requests together. Default 256.
+    pub step_tokens: usize,
+    /// Prompt beginnings read at the start. Default: none.
+    pub warm: Vec<WarmWritten>,
 }
 
 impl Default for ArWritten {
@@ -145,8 +170,23 @@ impl Default for ArWritten {
             max_running: 8,
             queue_limit: 64,
             max_tokens: 512,
+            kv_cache_mb: 0,
+            kv_type: KvType::F32,
+            share_prefixes: SharePrefixes::Tenant,
+            step_tokens: 256,
+            warm: Vec::new(),
         }
     }
+}
+
+/// `[[engine.diffusion.warm]]` and `[[engine.ar.warm]]`
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct WarmWritten {
+    /// Name in the log. Required.
+    pub name: String,
+    /// File with a chat request as JSON: the `messages` and `tools` that conversations begin with. Required.
+    pub file: String,
 }
 
 /// `[[backend]]`

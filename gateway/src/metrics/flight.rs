@@ -59,6 +59,7 @@ impl Flight {
             Event::Usage(usage) => {
                 self.metrics.tokens.with_label_values(&[backend, "input"]).inc_by(usage.prompt_tokens);
                 self.metrics.tokens.with_label_values(&[backend, "output"]).inc_by(usage.completion_tokens);
+                self.metrics.cached.with_label_values(&[backend]).inc_by(usage.cached_tokens);
                 if let Some(stats) = &usage.diffusion {
                     self.metrics.per_forward.with_label_values(&[backend]).observe(stats.tokens_per_forward());
                     self.metrics.steps.with_label_values(&[backend]).inc_by(u64::from(stats.steps));

@@ -9,6 +9,8 @@ use prometheus::{
     HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, Registry, TextEncoder, core::Collector,
 };
 
+use weir_diffusion_engine::EngineLoad;
+
 /// Label value where no backend or route was reached.
 pub const NONE: &str = "none";
 
@@ -31,6 +33,9 @@ pub struct Metrics {
     fallbacks: IntCounterVec,
     queue_depth: IntGaugeVec,
     in_flight: IntGaugeVec,
+    cached: IntCounterVec,
+    kv_pages: IntGaugeVec,
+    kv_evicted: IntCounterVec,
 }
 
 impl Metrics {
@@ -70,8 +75,20 @@ impl Metrics {
                     &["from", "to", "cause"],
                 )?,
             )?,
-            queue_depth: add(&registry, gauge("weir_queue_depth", "Requests waiting in a built-in engine.")?)?,
-            in_flight: add(&registry, gauge("weir_in_flight", "Attempts under way.")?)?,
+            queue_depth: add(&registry, gauge("weir_queue_depth", "Requests waiting in a built-in engine.", backend)?)?,
+            in_flight: add(&registry, gauge("weir_in_flight", "Attempts under way.", backend)?)?,
+            cached: add(
+                &registry,
+                counter("weir_cached_tokens_total", "Prompt tokens whose K/V came from a cache.", backend)?,
+            )?,
+            kv_pages: add(
+                &registry,
+                gauge("weir_kv_pages", "Pages of K/V: free, or shared by prompt beginning.", &["backend", "state"])?,
+            )?,
+            kv_evicted: add(
+                &registry,
+                counter("weir_kv_evicted_pages_total", "Shared pages thrown out for running requests.", backend)?,
+            )?,
             registry,
         })
     }
@@ -81,10 +98,14 @@ impl Metrics {
         self.requests.with_label_values(&[NONE, NONE, kind]).inc();
     }
 
-    /// The text `GET /metrics` answers with. Queue depths are read at that moment: `(backend, waiting)`.
-    pub fn render(&self, queues: &[(&str, usize)]) -> Result<String, prometheus::Error> {
-        for (backend, waiting) in queues {
-            self.queue_depth.with_label_values(&[backend]).set(i64::try_from(*waiting).unwrap_or(i64::MAX));
+    /// The text `GET /metrics` answers with. What the built-in engines are busy with is read at that moment.
+    pub fn render(&self, engines: &[(&str, EngineLoad)]) -> Result<String, prometheus::Error> {
+        for (backend, load) in engines {
+            set(&self.queue_depth, &[backend], load.queued);
+            set(&self.kv_pages, &[backend, "free"], load.free_pages);
+            set(&self.kv_pages, &[backend, "shared"], load.shared_pages);
+            let evicted = self.kv_evicted.with_label_values(&[backend]);
+            evicted.inc_by(load.evicted_pages.saturating_sub(evicted.get()));
         }
         TextEncoder::new().encode_to_string(&self.registry.gather())
     }
@@ -99,8 +120,12 @@ fn counter(name: &str, help: &str, labels: &[&str]) -> Result<IntCounterVec, pro
     IntCounterVec::new(Opts::new(name, help), labels)
 }
 
-fn gauge(name: &str, help: &str) -> Result<IntGaugeVec, prometheus::Error> {
-    IntGaugeVec::new(Opts::new(name, help), &["backend"])
+fn gauge(name: &str, help: &str, labels: &[&str]) -> Result<IntGaugeVec, prometheus::Error> {
+    IntGaugeVec::new(Opts::new(name, help), labels)
+}
+
+fn set(gauge: &IntGaugeVec, labels: &[&str], value: usize) {
+    gauge.with_label_values(labels).set(i64::try_from(value).unwrap_or(i64::MAX));
 }
 
 fn histogram(name: &str, help: &str, buckets: &[f64]) -> Result<HistogramVec, prometheus::Error> {

@@ -71,11 +71,14 @@ impl Router {
     /// # Errors
     /// The model is unknown.
     #[expect(clippy::result_large_err, reason = "made once a request, and only to be rendered")]
-    pub fn plan(&self, request: Arc<ChatRequest>) -> Result<Planned, Refusal> {
+    pub fn plan(&self, mut request: Arc<ChatRequest>) -> Result<Planned, Refusal> {
         let plan = plan::plan(&self.backends, &self.facts, &self.policy, &request).map_err(|error| {
             self.metrics.rejected(error.kind());
             Refusal { report: None, error }
         })?;
+        if plan.background && !request.background {
+            Arc::make_mut(&mut request).background = true;
+        }
         let flight = Flight::start(&self.metrics, &plan.report.route);
         Ok(Planned { request, plan, flight })
     }

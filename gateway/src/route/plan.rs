@@ -19,6 +19,8 @@ const ECHO_MAX: usize = 64;
 pub(super) struct Plan {
     pub(super) steps: Vec<Step>,
     pub(super) report: RouteReport,
+    /// Whether nobody waits for the answer.
+    pub(super) background: bool,
 }
 
 /// Plans `request`.
@@ -59,7 +61,7 @@ pub(super) fn plan(
         tracing::warn!(rule = %plan.rule, note = %note, "routing");
     }
     let report = RouteReport { route: plan.route, reason: plan.reason, backend: first, failed: Vec::new() };
-    Ok(Plan { steps, report })
+    Ok(Plan { steps, report, background: plan.features.trigger.is_background() })
 }
 
 fn unknown(backends: &Registry, model: &str) -> EngineError {

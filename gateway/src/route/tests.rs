@@ -121,7 +121,7 @@ async fn the_first_backend_answers() {
 
 #[tokio::test(start_paused = true)]
 async fn each_failure_before_content_is_replaced() {
-    let full = refusing(EngineError::Overloaded { limit: 1 });
+    let full = refusing(EngineError::Overloaded { limit: 1, retry_after: None });
     let slow = backend(vec![started("slow"), Line::Wait(500), text("never"), END]);
     let cut = backend(vec![started("cut"), text("")]);
     let broken = backend(vec![Line::Fail(EngineError::Upstream { status: 500, message: String::new() })]);
@@ -171,7 +171,7 @@ async fn when_all_fail_the_error_worth_most_is_shown() {
         go(steps, request()).await.result.err().expect("a refusal").error.kind()
     }
     let too_long = EngineError::ContextTooLong { limit: 1, got: 2 };
-    let full = EngineError::Overloaded { limit: 1 };
+    let full = EngineError::Overloaded { limit: 1, retry_after: None };
     let key = EngineError::Unauthorized { status: 401 };
     assert_eq!(shown(vec![full.clone(), too_long.clone()]).await, "overloaded");
     assert_eq!(shown(vec![too_long.clone(), key]).await, "context_too_long");

@@ -77,7 +77,7 @@ mod tests {
     async fn a_refusal_after_the_headers_is_an_error_event() {
         let opening = async {
             tokio::time::sleep(Duration::from_secs(5)).await;
-            Err(Refusal { report: None, error: EngineError::Overloaded { limit: 3 } })
+            Err(Refusal { report: None, error: EngineError::Overloaded { limit: 3, retry_after: None } })
         };
         let text = read(of(later(opening), writer(), Duration::from_secs(60))).await;
         assert!(

@@ -140,6 +140,6 @@ mod tests {
     #[tokio::test]
     async fn half_an_answer_is_an_error() {
         check(vec![started(), Ok(Event::TextDelta("a".into()))], Err("stream_cut")).await;
-        check(vec![started(), Err(EngineError::Overloaded { limit: 1 })], Err("overloaded")).await;
+        check(vec![started(), Err(EngineError::Overloaded { limit: 1, retry_after: None })], Err("overloaded")).await;
     }
 }

@@ -9,7 +9,7 @@ use http::{HeaderValue, StatusCode, header};
 use serde::Serialize;
 use weir_protocol::EngineError;
 
-/// What a caller waits before it tries a full queue again.
+/// What a caller waits before it tries a full queue again, where there is no measure of the wait.
 const RETRY_OVERLOADED: Duration = Duration::from_secs(1);
 
 /// An error as the caller sees it.
@@ -92,8 +92,10 @@ impl From<&EngineError> for ErrorReply {
                 reply(StatusCode::TOO_MANY_REQUESTS, "rate_limit_error", "rate_limit_exceeded")
                     .retry_after(*retry_after)
             }
-            EngineError::Overloaded { .. } => reply(StatusCode::SERVICE_UNAVAILABLE, "overloaded_error", "overloaded")
-                .retry_after(Some(RETRY_OVERLOADED)),
+            EngineError::Overloaded { retry_after, .. } => {
+                reply(StatusCode::SERVICE_UNAVAILABLE, "overloaded_error", "overloaded")
+                    .retry_after(Some(retry_after.unwrap_or(RETRY_OVERLOADED)))
+            }
             EngineError::Timeout { phase, .. } => {
                 reply(StatusCode::GATEWAY_TIMEOUT, "timeout_error", &format!("timeout_{}", phase.as_str()))
             }
@@ -173,7 +175,8 @@ mod tests {
         check(EngineError::Unauthorized { status: 401 }, "502 upstream_error upstream_unauthorized - -");
         check(EngineError::RateLimited { retry_after: late }, "429 rate_limit_error rate_limit_exceeded - 7");
         check(EngineError::RateLimited { retry_after: None }, "429 rate_limit_error rate_limit_exceeded - -");
-        check(EngineError::Overloaded { limit: 3 }, "503 overloaded_error overloaded - 1");
+        check(EngineError::Overloaded { limit: 3, retry_after: None }, "503 overloaded_error overloaded - 1");
+        check(EngineError::Overloaded { limit: 3, retry_after: late }, "503 overloaded_error overloaded - 7");
         check(timeout, "504 timeout_error timeout_idle - -");
         check(upstream, "502 upstream_error upstream_error - -");
         check(EngineError::StreamCut { message: "x".into() }, "502 upstream_error stream_cut - -");

@@ -20,17 +20,19 @@ use axum::Json;
 use axum::body::Bytes;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
+use http::HeaderMap;
 use weir_protocol::ChatRequest;
 
+use super::tenant;
 use crate::route::{Planned, Refusal};
 use crate::stack::Gateway;
 use error::ErrorReply;
 use stream::{Identity, StreamWriter};
 
 /// Answers one chat request.
-pub async fn chat(State(gateway): State<Arc<Gateway>>, body: Bytes) -> Response {
+pub async fn chat(State(gateway): State<Arc<Gateway>>, headers: HeaderMap, body: Bytes) -> Response {
     let request = match decode::decode(&body) {
-        Ok(request) => Arc::new(request),
+        Ok(request) => Arc::new(ChatRequest { tenant: tenant::of(&headers), ..request }),
         Err(error) => {
             gateway.metrics.rejected(error.kind());
             return ErrorReply::from(&error).into_response();

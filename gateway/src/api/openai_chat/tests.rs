@@ -78,7 +78,7 @@ async fn ask(script: Vec<Line>, stream: bool) -> (StatusCode, String, String) {
 }
 
 async fn send(script: Vec<Line>, body: String) -> (StatusCode, String, String) {
-    let response = chat(State(gateway(script)), Bytes::from(body)).await;
+    let response = chat(State(gateway(script)), HeaderMap::new(), Bytes::from(body)).await;
     let header = |name: &str| response.headers().get(name).map_or("-", |value| value.to_str().unwrap()).to_owned();
     let headers = format!("{} {} {}", header("content-type"), header("x-weir-route"), header("x-weir-backend"));
     let status = response.status();
@@ -106,7 +106,8 @@ async fn a_whole_answer_is_one_document() {
 #[tokio::test(start_paused = true)]
 async fn an_early_error_keeps_its_status() {
     for stream in [true, false] {
-        let (status, headers, body) = ask(vec![Line::Fail(EngineError::Overloaded { limit: 3 })], stream).await;
+        let (status, headers, body) =
+            ask(vec![Line::Fail(EngineError::Overloaded { limit: 3, retry_after: None })], stream).await;
         assert_eq!((status, headers.as_str()), (StatusCode::SERVICE_UNAVAILABLE, JSON));
         assert!(body.contains("\"code\":\"overloaded\""), "{body}");
     }
@@ -122,7 +123,7 @@ async fn a_slow_answer_keeps_the_connection_alive_and_still_names_its_route() {
 
 #[tokio::test(start_paused = true)]
 async fn a_late_error_is_an_event_and_no_end() {
-    let slow = vec![Line::Wait(15), Line::Fail(EngineError::Overloaded { limit: 3 })];
+    let slow = vec![Line::Wait(15), Line::Fail(EngineError::Overloaded { limit: 3, retry_after: None })];
     let cut = vec![text("a"), Line::Fail(EngineError::StreamCut { message: "x".into() })];
     let silent = vec![text("a")];
     for (script, code) in [(slow, "overloaded"), (cut, "stream_cut"), (silent, "stream_cut")] {

@@ -5,7 +5,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
-use weir_diffusion_engine::{DecodeDefaults, DecoderKind, Engine, EngineOptions, GenerationEvent, ModelFiles};
+use weir_diffusion_engine::{
+    DecodeDefaults, DecoderKind, Engine, EngineOptions, GenerationEvent, ModelFiles, SharePrefixes,
+};
 use weir_protocol::{ChatRequest, Message, Role, Tool, Usage};
 
 /// One answer.
@@ -16,16 +18,25 @@ pub(super) struct Answered {
 }
 
 /// The model `diffusion` or `ar` of this folder. Where a request names no preset it decodes as LLaDA2.0 does, above
-/// 0.95.
+/// 0.95. Reads every prompt anew, as a first caller would feel it.
 pub(super) fn load(models: &Path, name: &str) -> Result<Engine> {
+    load_with(models, name, EngineOptions { share_prefixes: SharePrefixes::Off, ..options() })
+}
+
+/// [`load`] with options of its own.
+pub(super) fn load_with(models: &Path, name: &str, options: EngineOptions) -> Result<Engine> {
+    Engine::load(ModelFiles::Dir(models.join(name)), options).with_context(|| format!("model {name}"))
+}
+
+/// The options of [`load`], but for what is kept between requests.
+pub(super) fn options() -> EngineOptions {
     let defaults = DecodeDefaults {
         decoder: DecoderKind::Threshold,
         threshold: 0.95,
         editing_threshold: 0.0,
         ..Default::default()
     };
-    let options = EngineOptions { defaults, max_tokens_default: 160, ..EngineOptions::default() };
-    Engine::load(ModelFiles::Dir(models.join(name)), options).with_context(|| format!("model {name}"))
+    EngineOptions { defaults, max_tokens_default: 160, ..EngineOptions::default() }
 }
 
 /// A request from the OpenAI shape of `messages` and `tools`.

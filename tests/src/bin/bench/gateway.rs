@@ -32,7 +32,7 @@ fn over_engine(runtime: &tokio::runtime::Runtime, models: &Path, name: &str, rou
     let model = models.join(name).canonicalize()?.display().to_string();
     let decoding = if name == "diffusion" { "decoder = \"threshold\"\nthreshold = 0.95\n" } else { "" };
     let through = client()?;
-    let weir = Weir::start(&format!("[engine.{name}]\nmodel = {model:?}\n{decoding}"))?;
+    let weir = Weir::start(&format!("[engine.{name}]\nmodel = {model:?}\nshare_prefixes = \"off\"\n{decoding}"))?;
     let body = with(question(name, PROMPT), json!({"max_tokens": 64}));
     let mut asked = request(&body)?;
     asked.max_tokens = Some(64);

@@ -5,6 +5,7 @@ mod accuracy;
 mod engine;
 mod figures;
 mod gateway;
+mod throughput;
 
 use std::path::PathBuf;
 
@@ -33,6 +34,8 @@ enum What {
     Gateway,
     /// Right answers on the held-out prompts.
     Accuracy,
+    /// Many callers against one; a cached prefix against none.
+    Throughput,
 }
 
 fn main() -> Result<()> {
@@ -41,6 +44,7 @@ fn main() -> Result<()> {
     let (name, figures) = match arguments.what {
         What::Engine => ("engine", engine::measure(&models, arguments.smoke)?),
         What::Gateway => ("gateway", gateway::measure(&models, arguments.smoke)?),
+        What::Throughput => ("throughput", throughput::measure(&models, arguments.smoke)?),
         What::Accuracy => ("accuracy", accuracy::measure(&models, arguments.smoke)?),
     };
     let place = std::env::var_os("WEIR_BENCH_OUT").map_or_else(|| PathBuf::from("target/bench"), PathBuf::from);

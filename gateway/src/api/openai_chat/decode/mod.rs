@@ -54,6 +54,9 @@ pub fn decode(body: &[u8]) -> Result<ChatRequest, EngineError> {
         include_usage: members.read("stream_options", settings::include_usage)?.unwrap_or(false),
         diffusion: diffusion::options(&members)?,
         unsupported,
+        // Known from headers and from the text; a body says neither.
+        tenant: None,
+        background: false,
         raw: Arc::new(raw),
     })
 }

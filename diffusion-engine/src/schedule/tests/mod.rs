@@ -1,4 +1,6 @@
-//! The scheduler with a scripted model: order, fairness, limits, cancellation, failures. No weights.
+//! The scheduler with a scripted model: limits, cancellation, failures; [`order`] has who goes first. No weights.
+
+mod order;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -14,13 +16,13 @@ use super::queue::Queue;
 use super::scorer::{Readout, Scorer};
 use super::writer::DiffusionJob;
 use super::*;
-use crate::cache::KvShape;
+use crate::cache::{KvShape, PrefixCache, Sharing};
 use crate::checkpoint::config::ModelConfig;
 use crate::checkpoint::source::{Bytes, Named};
 use crate::decode::rules::LogitRules;
 use crate::decode::settings::DecodeSettings;
 use crate::generation::{Generation, GenerationEvent};
-use crate::options::{DecodeDefaults, DecoderKind, EngineLoad};
+use crate::options::{DecodeDefaults, DecoderKind, EngineLoad, KvType};
 use crate::test_files::{self, FIRST_SPECIAL};
 
 const VOCAB: usize = 320;
@@ -45,24 +47,21 @@ struct Scripted {
     gate: Option<Mutex<Receiver<()>>>,
     forwards: Arc<AtomicUsize>,
     widest: Arc<AtomicUsize>,
+    most: Arc<AtomicUsize>,
 }
 
 impl Forward for Scripted {
-    fn new_cache(&self) -> KvCache {
-        let attention = AttentionShape { heads: 1, kv_heads: 1, head_dim: 2 };
-        KvCache::new(KvShape { layers: 1, attention })
-    }
-
     fn forward(&self, lanes: &mut [LaneInput<'_>]) -> Result<Vec<Vec<f32>>, EngineError> {
         if let Some(gate) = &self.gate {
             let _ = gate.lock().expect("one thread").recv();
         }
         self.forwards.fetch_add(1, Ordering::SeqCst);
+        self.most.fetch_max(lanes.len(), Ordering::SeqCst);
         let mut all = Vec::new();
         for lane in lanes {
             self.widest.fetch_max(lane.tokens.len(), Ordering::SeqCst);
             let start = lane.cache.committed();
-            lane.cache.reserve(start + lane.tokens.len());
+            lane.cache.reserve(start + lane.tokens.len()).expect("promised");
             let mut logits = Vec::new();
             for row in lane.logits_from..lane.tokens.len() {
                 let wanted = (self.script)(start + row, lane.tokens[0]);
@@ -93,23 +92,39 @@ struct Bench {
     permits: Sender<()>,
     forwards: Arc<AtomicUsize>,
     widest: Arc<AtomicUsize>,
+    /// Most requests in one forward.
+    most: Arc<AtomicUsize>,
     thread: JoinHandle<()>,
 }
 
+/// Pages enough for every test that does not count them.
+const PAGES: usize = 1000;
+
+fn limits(pages: usize) -> Limits {
+    let attention = AttentionShape { heads: 1, kv_heads: 1, head_dim: 2 };
+    let pool = Pool::new(KvShape { layers: 1, attention }, KvType::F32, pages);
+    Limits { pool, step_tokens: 64 }
+}
+
 fn bench(script: Script, gated: bool, max_running: usize, queue_limit: usize) -> Bench {
+    bench_with(script, gated, (max_running, queue_limit), PAGES)
+}
+
+fn bench_with(script: Script, gated: bool, (max_running, queue_limit): (usize, usize), pages: usize) -> Bench {
     let (permits, gate) = channel();
-    let (forwards, widest) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let (forwards, widest, most) = <(Arc<AtomicUsize>, Arc<AtomicUsize>, Arc<AtomicUsize>)>::default();
     let model = Scripted {
         script,
         tokenizer: tokenizer(),
         gate: gated.then(|| Mutex::new(gate)),
         forwards: forwards.clone(),
         widest: widest.clone(),
+        most: most.clone(),
     };
     let queue = Arc::new(Queue::new(max_running, queue_limit));
     let shared = queue.clone();
-    let thread = std::thread::spawn(move || runner::run(&shared, &model));
-    Bench { queue, permits, forwards, widest, thread }
+    let thread = std::thread::spawn(move || runner::run(&shared, &model, limits(pages)));
+    Bench { queue, permits, forwards, widest, most, thread }
 }
 
 fn job(prompt: Vec<u32>, limit: usize, diffusion: bool) -> (Job, Generation) {
@@ -123,6 +138,9 @@ fn job(prompt: Vec<u32>, limit: usize, diffusion: bool) -> (Job, Generation) {
         scorer: Scorer::new(&Sampling::default(), None, rules).expect("greedy"),
         diffusion: diffusion.then_some(DiffusionJob { settings, mask: MASK, control: None, drafts: false }),
         context: 4096,
+        tenant: "".into(),
+        background: false,
+        sharing: Some(Sharing { salt: None, block: if diffusion { 32 } else { 1 } }),
     };
     (job, generation)
 }
@@ -203,7 +221,8 @@ fn beyond_the_limit_is_refused_and_the_rest_goes_in_order() {
     let (jobs, generations): (Vec<Job>, Vec<Generation>) = (0..4).map(|_| job(vec![1; 8], 5, true)).unzip();
     let refused: Vec<bool> = jobs.into_iter().map(|job| bench.queue.push(job).is_err()).collect();
     assert_eq!(refused, [false, false, false, true], "one place and two waiting");
-    let EngineError::Overloaded { limit: 2 } = bench.queue.push(job(vec![1; 8], 5, true).0).expect_err("full") else {
+    let EngineError::Overloaded { limit: 2, .. } = bench.queue.push(job(vec![1; 8], 5, true).0).expect_err("full")
+    else {
         unreachable!("the only reason");
     };
     let mut generations = generations.into_iter();
@@ -213,7 +232,7 @@ fn beyond_the_limit_is_refused_and_the_rest_goes_in_order() {
         assert!(is_done(&last(generations.next().expect("three were taken"))));
     }
     // The last event leaves before its place does.
-    while bench.queue.load() != EngineLoad::default() {
+    while bench.queue.load().running > 0 {
         std::thread::yield_now();
     }
     // Those that wait for nobody make room.
@@ -226,7 +245,8 @@ fn beyond_the_limit_is_refused_and_the_rest_goes_in_order() {
     assert!(is_done(&last(answered)));
     bench.queue.close();
     bench.thread.join().expect("ends");
-    assert_eq!(bench.queue.load(), EngineLoad::default());
+    let EngineLoad { queued, running, free_pages, shared_pages, .. } = bench.queue.load();
+    assert_eq!((queued, running, free_pages + shared_pages), (0, 0, PAGES), "every page was given back");
 }
 
 #[test]
@@ -251,12 +271,15 @@ fn blocks_tile_from_position_zero_and_are_committed_once_final() {
         gate: None,
         forwards: Arc::default(),
         widest: Arc::default(),
+        most: Arc::default(),
     };
     let (job, generation) = job(vec![5; 70], 64, true);
-    let mut lane = Lane::new(job, model.new_cache());
+    let mut prefixes = PrefixCache::new(limits(PAGES).pool);
+    let cache = prefixes.admit(&job.need()).expect("room");
+    let mut lane = Lane::new(job, cache);
     let mut seen = Vec::new();
     let reason = loop {
-        let plan = lane.plan();
+        let plan = lane.plan(32).expect("a grant");
         let masked = plan.tokens.iter().filter(|token| **token == MASK).count();
         seen.push((lane.cache.committed(), plan.finals, plan.tokens.len() - plan.finals, masked));
         let visibility = lane.visibility();

@@ -1,0 +1,120 @@
+//! One request's pages: those it shares come first, its own follow, up to the positions it may ever need. Must never
+//! write to a page that is shared, nor use more pages of its own than its lease has.
+
+use std::sync::Arc;
+
+use weir_kernels::{KernelError, KvPanel, PANEL};
+
+use super::page::Page;
+use super::pool::{Lease, Pool};
+use super::tree::{NodeId, Sharing};
+use super::{KvShape, pages_for};
+use crate::options::KvType;
+
+/// One request's keys and values. Dropping it gives its own pages back and lets go of the shared ones.
+pub(crate) struct KvCache {
+    /// The first `published` are in the tree; each of the others is held here alone.
+    pub(super) pages: Vec<Arc<Page>>,
+    /// Last of the shared pages in the tree; `None` where nothing is shared yet.
+    pub(super) shared: Option<NodeId>,
+    pub(super) published: usize,
+    /// Pages of its own, used or not yet.
+    pub(super) lease: Lease,
+    /// The tokens at the committed positions.
+    tokens: Vec<u32>,
+    /// Positions that were committed when the request came.
+    cached: usize,
+    /// `None`: takes nothing from the tree and gives nothing to it.
+    pub(super) sharing: Option<Sharing>,
+}
+
+impl KvCache {
+    /// A cache that starts with `pages` and their `tokens` out of the tree, the last of them at `shared`.
+    pub(super) fn new(
+        lease: Lease,
+        sharing: Option<Sharing>,
+        shared: Option<NodeId>,
+        pages: Vec<Arc<Page>>,
+        tokens: &[u32],
+    ) -> Self {
+        let published = pages.len();
+        KvCache { pages, shared, published, lease, tokens: tokens.to_vec(), cached: tokens.len(), sharing }
+    }
+
+    /// A cache of its own for `positions` positions, for whoever runs one request and no engine.
+    pub(crate) fn alone(shape: KvShape, positions: usize) -> Self {
+        let lease = Pool::leased(shape, KvType::F32, pages_for(positions));
+        KvCache::new(lease, None, None, Vec::new(), &[])
+    }
+
+    /// Positions that are final.
+    pub(crate) fn committed(&self) -> usize {
+        self.tokens.len()
+    }
+
+    /// The tokens there.
+    pub(super) fn tokens(&self) -> &[u32] {
+        &self.tokens
+    }
+
+    /// How many positions were final before the request's first forward.
+    pub(crate) fn cached(&self) -> usize {
+        self.cached
+    }
+
+    /// Makes the positions of the next `tokens` final.
+    pub(crate) fn commit(&mut self, tokens: &[u32]) {
+        let room = (self.pages.len() * PANEL).saturating_sub(self.tokens.len());
+        debug_assert!(tokens.len() <= room, "{} tokens committed, {room} were fed", tokens.len());
+        self.tokens.extend(tokens.iter().take(room));
+    }
+
+    /// Makes room for positions below `end`.
+    ///
+    /// # Errors
+    /// When the request was promised less.
+    pub(crate) fn reserve(&mut self, end: usize) -> Result<(), KernelError> {
+        let promised = self.published + self.lease.pages();
+        if pages_for(end) > promised {
+            return Err(KernelError { what: "pages", expected: promised, got: pages_for(end) });
+        }
+        while self.pages.len() * PANEL < end {
+            self.pages.push(Arc::new(self.lease.page()));
+        }
+        Ok(())
+    }
+
+    /// Writes `keys` and `values`, each `[kv_heads, head_dim]`, of one reserved position behind the committed ones.
+    pub(crate) fn write(&mut self, layer: usize, position: usize, keys: &[f32], values: &[f32]) {
+        debug_assert!(position >= self.tokens.len(), "position {position} is final");
+        let own = self.pages.get_mut(position / PANEL).and_then(Arc::get_mut);
+        debug_assert!(own.is_some(), "position {position} lies in a page that is shared or missing");
+        if let Some(page) = own {
+            page.write(layer, position % PANEL, keys, values);
+        }
+    }
+
+    /// The panels of one layer that hold positions below `end`, `[kv_heads, n]`; unpacked into `scratch` where pages
+    /// are not f32.
+    pub(crate) fn panels<'a>(&'a self, layer: usize, end: usize, scratch: &'a mut Vec<f32>) -> Vec<KvPanel<'a>> {
+        let shape = self.lease.pool().shape();
+        let used = self.pages.get(..pages_for(end)).unwrap_or(&self.pages);
+        let packed = used.iter().any(|page| page.is_packed());
+        scratch.resize(if packed { used.len() * shape.layer() } else { 0 }, 0.0);
+        let mut rest = scratch.as_mut_slice();
+        let mut layers = Vec::with_capacity(used.len()); // n × [kv_heads, keys then values]
+        for page in used {
+            let (own, others) = rest.split_at_mut(if packed { shape.layer() } else { 0 });
+            rest = others;
+            layers.push(page.layer(layer, own));
+        }
+        let mut panels = Vec::with_capacity(shape.attention.kv_heads * layers.len());
+        for head in 0..shape.attention.kv_heads {
+            for layer in &layers {
+                let (keys, values) = layer[head * shape.head()..][..shape.head()].split_at(shape.attention.key_panel());
+                panels.push(KvPanel { keys, values });
+            }
+        }
+        panels
+    }
+}

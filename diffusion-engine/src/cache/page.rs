@@ -1,0 +1,108 @@
+//! 32 positions of all layers in one piece of memory, in the panels the attention loop reads. Must never be read
+//! where it was not written: a fresh page is zero, because attention multiplies what it does not see by zero, and
+//! zero times NaN is NaN.
+
+use std::sync::Arc;
+
+use half::bf16;
+use half::slice::HalfFloatSliceExt;
+use weir_kernels::PANEL;
+
+use super::KvShape;
+use super::pool::Pool;
+use crate::options::KvType;
+
+/// A page. Its memory goes back to the pool when it is dropped.
+pub(crate) struct Page {
+    storage: Storage,
+    pool: Arc<Pool>,
+}
+
+/// `[layers, kv_heads, keys then values]`.
+pub(super) enum Storage {
+    F32(Box<[f32]>),
+    /// Rounded when written, so that a block sees its own K/V as later blocks and other requests will.
+    Bf16(Box<[bf16]>),
+}
+
+impl Storage {
+    pub(super) fn zeros(shape: &KvShape, kind: KvType) -> Self {
+        match kind {
+            KvType::F32 => Storage::F32(vec![0.0; shape.page()].into_boxed_slice()),
+            KvType::Bf16 => Storage::Bf16(vec![bf16::ZERO; shape.page()].into_boxed_slice()),
+        }
+    }
+
+    pub(super) fn clear(&mut self) {
+        match self {
+            Storage::F32(elements) => elements.fill(0.0),
+            Storage::Bf16(elements) => elements.fill(bf16::ZERO),
+        }
+    }
+}
+
+impl Page {
+    pub(super) fn new(storage: Storage, pool: Arc<Pool>) -> Self {
+        Page { storage, pool }
+    }
+
+    /// Writes `keys` and `values`, each `[kv_heads, head_dim]`, of one of the 32 positions.
+    pub(super) fn write(&mut self, layer: usize, lane: usize, keys: &[f32], values: &[f32]) {
+        let shape = *self.pool.shape();
+        match &mut self.storage {
+            Storage::F32(elements) => put(elements, &shape, layer, lane, (keys, values), |element| element),
+            Storage::Bf16(elements) => put(elements, &shape, layer, lane, (keys, values), bf16::from_f32),
+        }
+    }
+
+    /// One layer as f32, `[kv_heads, keys then values]`; unpacked into `scratch`, of the same size, where it is stored
+    /// in another type.
+    pub(super) fn layer<'a>(&'a self, layer: usize, scratch: &'a mut [f32]) -> &'a [f32] {
+        let length = self.pool.shape().layer();
+        let range = layer * length..(layer + 1) * length;
+        match &self.storage {
+            Storage::F32(elements) => elements.get(range).unwrap_or_default(),
+            Storage::Bf16(elements) => {
+                if let Some(packed) = elements.get(range).filter(|packed| packed.len() == scratch.len()) {
+                    packed.convert_to_f32_slice(scratch);
+                }
+                scratch
+            }
+        }
+    }
+
+    /// Whether [`Page::layer`] needs its scratch.
+    pub(super) fn is_packed(&self) -> bool {
+        matches!(self.storage, Storage::Bf16(_))
+    }
+}
+
+impl Drop for Page {
+    fn drop(&mut self) {
+        let empty = Storage::F32(Box::default());
+        self.pool.take_back(std::mem::replace(&mut self.storage, empty));
+    }
+}
+
+fn put<T: Copy>(
+    page: &mut [T],
+    shape: &KvShape,
+    layer: usize,
+    lane: usize,
+    (keys, values): (&[f32], &[f32]),
+    pack: impl Fn(f32) -> T,
+) {
+    let d = shape.attention.head_dim;
+    let heads = page.chunks_exact_mut(shape.head()).skip(layer * shape.attention.kv_heads);
+    for ((head, keys), values) in heads.zip(keys.chunks_exact(d)).zip(values.chunks_exact(d)) {
+        let (key_panel, value_panel) = head.split_at_mut(shape.attention.key_panel());
+        for (row, key) in key_panel.chunks_exact_mut(PANEL).zip(keys) {
+            row[lane] = pack(*key);
+        }
+        for (square, values) in value_panel.chunks_exact_mut(PANEL * PANEL).zip(values.chunks(PANEL)) {
+            for (place, value) in square[lane * PANEL..].iter_mut().zip(values) {
+                *place = pack(*value);
+            }
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! How many pages an engine may have, and the leases that divide them up: every page is free, held by a request, or in
+//! the tree, because each belongs to exactly one lease or to none. Memory is taken when a page is first used and kept
+//! for the next. Must never give back by hand: dropping a lease or a page does.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::KvShape;
+use super::page::{Page, Storage};
+use crate::options::KvType;
+
+/// All pages of an engine.
+pub(crate) struct Pool {
+    shape: KvShape,
+    kind: KvType,
+    total: usize,
+    state: Mutex<State>,
+}
+
+struct State {
+    free: usize,
+    /// Memory of pages that were used and are free now.
+    spare: Vec<Storage>,
+}
+
+impl Pool {
+    pub(crate) fn new(shape: KvShape, kind: KvType, total: usize) -> Arc<Self> {
+        Arc::new(Pool { shape, kind, total, state: Mutex::new(State { free: total, spare: Vec::new() }) })
+    }
+
+    /// A pool of `pages` pages and the lease on all of them.
+    pub(super) fn leased(shape: KvShape, kind: KvType, pages: usize) -> Lease {
+        let pool = Pool::new(shape, kind, pages);
+        pool.state().free = 0;
+        Lease { pool, pages }
+    }
+
+    pub(super) fn shape(&self) -> &KvShape {
+        &self.shape
+    }
+
+    /// Pages there may be.
+    pub(crate) fn total(&self) -> usize {
+        self.total
+    }
+
+    /// Pages that nobody holds.
+    pub(crate) fn free(&self) -> usize {
+        self.state().free
+    }
+
+    /// The right to `pages` pages, if so many are free.
+    pub(super) fn lease(self: &Arc<Self>, pages: usize) -> Option<Lease> {
+        let mut state = self.state();
+        state.free = state.free.checked_sub(pages)?;
+        Some(Lease { pool: Arc::clone(self), pages })
+    }
+
+    pub(super) fn take_back(&self, storage: Storage) {
+        self.state().spare.push(storage);
+    }
+
+    /// A panic elsewhere cannot leave the state half changed: every change is one assignment or push.
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The right to a number of pages, given back when dropped.
+pub(crate) struct Lease {
+    pool: Arc<Pool>,
+    pages: usize,
+}
+
+impl Lease {
+    /// How many.
+    pub(super) fn pages(&self) -> usize {
+        self.pages
+    }
+
+    pub(super) fn pool(&self) -> &Arc<Pool> {
+        &self.pool
+    }
+
+    /// A part of the lease as one of its own.
+    pub(super) fn split(&mut self, pages: usize) -> Option<Lease> {
+        self.pages = self.pages.checked_sub(pages)?;
+        Some(Lease { pool: Arc::clone(&self.pool), pages })
+    }
+
+    /// An empty page to fill. The holder must not have more of them than [`Lease::pages`].
+    pub(super) fn page(&self) -> Page {
+        let spare = self.pool.state().spare.pop();
+        let storage = match spare {
+            Some(mut storage) => {
+                storage.clear();
+                storage
+            }
+            None => Storage::zeros(&self.pool.shape, self.pool.kind),
+        };
+        Page::new(storage, Arc::clone(&self.pool))
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.pool.state().free += self.pages;
+    }
+}
