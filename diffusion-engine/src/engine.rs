@@ -3,6 +3,7 @@
 
 mod warm;
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use weir_kernels::PANEL;
@@ -147,7 +148,8 @@ impl Engine {
         let limit = self.answer_limit(prompt.len(), request.max_tokens)?;
         let tokenizer = &self.inner.tokenizer;
         let scorer = self.scorer(request, &settings, &prompt, limit)?;
-        let diffusion = self.diffusion_job(settings, request.diffusion.drafts);
+        let start_from = self.start_from(request, &settings, limit)?;
+        let diffusion = self.diffusion_job(settings, request.diffusion.drafts, start_from);
         let (events, generation) = Generation::channel(prompt.len() as u32);
         let answer = Answer::new(events, &request.sampling.stop, tokenizer.ends.clone(), limit);
         let context = self.inner.info.context as usize;
@@ -170,6 +172,26 @@ impl Engine {
             return Err(EngineError::invalid("diffusion.block_length", "this model routes experts by its own blocks"));
         }
         Ok(settings)
+    }
+
+    /// The answer to begin from, its end token included.
+    fn start_from(
+        &self,
+        request: &ChatRequest,
+        settings: &DecodeSettings,
+        limit: usize,
+    ) -> Result<VecDeque<u32>, EngineError> {
+        let Some(text) = &request.diffusion.start_from else { return Ok(VecDeque::new()) };
+        let wrong = |message: String| Err(EngineError::invalid("diffusion.start_from", message));
+        if !settings.edits() {
+            return wrong("needs a decoder that edits: joint, multi_block or levenshtein".into());
+        }
+        let mut tokens = self.inner.tokenizer.encode_plain(text)?;
+        tokens.extend(self.inner.tokenizer.ends.first());
+        match tokens.len() <= limit {
+            true => Ok(tokens.into()),
+            false => wrong(format!("has {} tokens, the answer's limit is {limit}", tokens.len())),
+        }
     }
 
     /// How the request reads logits, for an answer of at most `limit` tokens.
@@ -196,9 +218,9 @@ impl Engine {
     }
 
     /// What a diffusion model needs besides; `None` for another.
-    fn diffusion_job(&self, settings: DecodeSettings, drafts: bool) -> Option<DiffusionJob> {
+    fn diffusion_job(&self, settings: DecodeSettings, drafts: bool, start_from: VecDeque<u32>) -> Option<DiffusionJob> {
         let mask = self.inner.tokenizer.mask.filter(|_| self.inner.info.kind == EngineKind::Diffusion)?;
-        Some(DiffusionJob { settings, mask, control: self.inner.control, drafts })
+        Some(DiffusionJob { settings, mask, control: self.inner.control, drafts, start_from })
     }
 
     /// With whom a request shares K/V. A page must be whole blocks: where it is not, with nobody.
@@ -268,7 +290,6 @@ fn has_decoder(decoder: DecoderKind, control: Option<ControlTokens>) -> Result<(
         DecoderKind::Levenshtein if control.is_none() => {
             Err("`levenshtein` needs a model with delete and split tokens (LLaDA2.2); this one has none".into())
         }
-        DecoderKind::MultiBlock => Err("this engine does not have `multi_block` yet".into()),
         _ => Ok(()),
     }
 }

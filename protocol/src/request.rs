@@ -210,6 +210,8 @@ pub struct DiffusionOptions {
     pub repeat_penalty: Option<f32>,
     /// Goes over [`Sampling::seed`].
     pub seed: Option<u64>,
+    /// Begin from this answer instead of masks, and edit it (decoders that edit).
+    pub start_from: Option<String>,
     /// Send [`crate::Event::Draft`] snapshots.
     pub drafts: bool,
 }

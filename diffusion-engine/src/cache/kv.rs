@@ -69,6 +69,12 @@ impl KvCache {
         self.tokens.extend(tokens.iter().take(room));
     }
 
+    /// Takes back what lies from position `end` on: the tokens there are open to edits again. What others share stays.
+    pub(crate) fn rewind(&mut self, end: usize) {
+        debug_assert!(end >= self.published * PANEL, "position {end} is shared");
+        self.tokens.truncate(end.max(self.published * PANEL));
+    }
+
     /// Makes room for positions below `end`.
     ///
     /// # Errors

@@ -99,6 +99,10 @@ impl BlockDecoder {
         settings: &DecodeSettings,
     ) -> BlockState {
         let was_last = self.is_last(settings);
+        if self.steps == 0 && before.masked().is_empty() {
+            // A block that began without masks: its first step is an editing step already.
+            (self.filled, self.post_steps) = (true, 1);
+        }
         self.steps += 1;
         self.replaced = self.replaced.saturating_add(replaced as u32);
         if before.masked().is_empty() && before.tokens == canvas.tokens {

@@ -30,18 +30,19 @@ pub(crate) fn edits(
         .into_iter()
         .filter_map(|at| candidates.get(at).map(|candidate| Edit { at, token: candidate.token }))
         .collect();
-    let replace = canvas
-        .tokens
-        .iter()
-        .enumerate()
-        .skip(canvas.fixed)
-        .filter(|(at, _)| !canvas.is_masked(*at))
+    let replace = replacements(canvas, candidates, editing);
+    JointEdits { unmask, replace }
+}
+
+/// T2T alone: the written tokens whose candidate differs and is surer than `editing`.
+pub(crate) fn replacements(canvas: &Canvas, candidates: &[Candidate], editing: f32) -> Vec<Edit> {
+    let written = canvas.tokens.iter().enumerate().skip(canvas.fixed).filter(|(at, _)| !canvas.is_masked(*at));
+    written
         .filter_map(|(at, token)| {
-            let candidate = surer_than(at, editing)?;
+            let candidate = candidates.get(at).filter(|candidate| candidate.probability > editing)?;
             (candidate.token != *token).then_some(Edit { at, token: candidate.token })
         })
-        .collect();
-    JointEdits { unmask, replace }
+        .collect()
 }
 
 #[cfg(test)]

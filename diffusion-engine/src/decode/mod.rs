@@ -1,6 +1,6 @@
 //! From logits to written tokens: [`settings`] (what was asked for), [`sampling`] (one candidate per position),
-//! [`threshold`], [`joint`], [`levenshtein`], [`hierarchy`], [`credit`] (what is written, one paper's rule each), [`block`]
-//! (a block from masks to final). [`rules`] come before all of them, [`logprobs`] after. Pure: no IO, no clock, no model.
+//! [`threshold`], [`joint`], [`multi_block`], [`levenshtein`], [`hierarchy`], [`credit`] (what is written, one paper's rule
+//! each), [`block`] (a block from masks to final). [`rules`] come before all of them, [`logprobs`] after. Pure: no IO, no clock, no model.
 
 pub(crate) mod block;
 pub(crate) mod credit;
@@ -8,6 +8,7 @@ pub(crate) mod hierarchy;
 pub(crate) mod joint;
 pub(crate) mod levenshtein;
 pub(crate) mod logprobs;
+pub(crate) mod multi_block;
 pub(crate) mod rules;
 pub(crate) mod sampling;
 pub(crate) mod settings;

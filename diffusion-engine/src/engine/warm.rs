@@ -1,6 +1,7 @@
 //! Prompt beginnings that an operator knows of, read before anybody asks. Takes the way of every request. Must never
 //! make what a tenant asked visible to others: it is for what the operator's own config says.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use weir_kernels::PANEL;
@@ -33,7 +34,7 @@ impl Engine {
         let settings = self.decoding(&plain)?;
         let (kept, limit) = (prompt.len(), self.answer_limit(prompt.len(), Some(1))?);
         let scorer = self.scorer(&plain, &settings, &prompt, limit)?;
-        let diffusion = self.diffusion_job(settings, false);
+        let diffusion = self.diffusion_job(settings, false, VecDeque::new());
         let tenant: Arc<str> = Arc::default();
         let Some(Sharing { block, .. }) = self.sharing(&tenant, diffusion.as_ref()).filter(|_| kept > 0) else {
             return Ok(0);

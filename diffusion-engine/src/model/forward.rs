@@ -20,6 +20,8 @@ pub(crate) enum Visibility {
     Causal,
     /// All up to the end of its own block; blocks of this length tile from position 0.
     Blocks(usize),
+    /// The same, but from position `from` on there is one large block.
+    Window { length: usize, from: usize },
 }
 
 impl Visibility {
@@ -27,7 +29,10 @@ impl Visibility {
     fn visible(self, position: usize, end: usize) -> usize {
         match self {
             Visibility::Causal => position + 1,
-            Visibility::Blocks(length) => ((position / length + 1) * length).min(end),
+            Visibility::Window { from, .. } if position >= from => end,
+            Visibility::Blocks(length) | Visibility::Window { length, .. } => {
+                ((position / length + 1) * length).min(end)
+            }
         }
     }
 
@@ -35,7 +40,7 @@ impl Visibility {
     fn block(self, position: usize) -> usize {
         match self {
             Visibility::Causal => position,
-            Visibility::Blocks(length) => position / length,
+            Visibility::Blocks(length) | Visibility::Window { length, .. } => position / length,
         }
     }
 }

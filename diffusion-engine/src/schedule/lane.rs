@@ -8,13 +8,14 @@ use std::sync::Arc;
 use weir_protocol::{EngineError, FinishReason, Usage};
 
 use crate::cache::{KvCache, Need, Sharing};
+use crate::checkpoint::tokenizer::TextTokenizer;
 use crate::decode::block::BlockState;
 use crate::model::forward::Visibility;
 
 use super::answer::Answer;
 use super::planner::Reading;
 use super::scorer::{Readout, Scorer};
-use super::writer::{BlockWriter, DiffusionJob, TokenWriter};
+use super::writer::{BlockWriter, Closed, DiffusionJob, Finished, TokenWriter};
 
 /// A request with everything decided that can be decided before it runs.
 pub(crate) struct Job {
@@ -68,6 +69,16 @@ enum Writer {
     Blocks(Box<BlockWriter>),
 }
 
+/// Whether the last forward made K/V that is good for the cache: with final tokens as its input, under the strict mask.
+#[derive(Debug, Clone, Copy)]
+enum Made {
+    Everything,
+    /// Not that of the finished block.
+    AllBefore,
+    /// The last forward was a revisit.
+    NoneOfWindow,
+}
+
 /// What a lane feeds in one step.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Plan {
@@ -104,7 +115,7 @@ impl Lane {
     pub(crate) fn visibility(&self) -> Visibility {
         match &self.writer {
             Writer::Tokens(_) => Visibility::Causal,
-            Writer::Blocks(writer) => Visibility::Blocks(writer.block_length()),
+            Writer::Blocks(writer) => writer.visibility(),
         }
     }
 
@@ -114,8 +125,8 @@ impl Lane {
         let (left, unit) = match &self.writer {
             Writer::Tokens(_) if pending == 1 => (0, 1),
             Writer::Tokens(_) => (pending, 1),
-            // The last block waits for the canvas.
-            Writer::Blocks(writer) => (pending.saturating_sub(writer.block_length()), writer.block_length()),
+            // The last blocks wait for the canvas.
+            Writer::Blocks(writer) => (pending.saturating_sub(writer.riding_length()), writer.block_length()),
         };
         Reading { tenant: &self.tenant, background: self.background, left, unit }
     }
@@ -142,7 +153,7 @@ impl Lane {
                     return Some(Plan { tokens, finals, logits_from: finals });
                 }
                 let finals = self.pending.len();
-                let tokens = self.pending.iter().chain(writer.canvas()).copied().collect();
+                let tokens = self.pending.iter().copied().chain(writer.fed()).collect();
                 Plan { tokens, finals, logits_from: finals }
             }
         })
@@ -150,7 +161,10 @@ impl Lane {
 
     /// Positions whose tokens can never change again, so that others may share their K/V.
     pub(crate) fn settled(&self) -> usize {
-        self.cache.committed()
+        match &self.writer {
+            Writer::Tokens(_) => self.cache.committed(),
+            Writer::Blocks(writer) => self.cache.committed().min(writer.settled()),
+        }
     }
 
     /// Takes the logits of a planned forward. `Ok(Some(_))` when the answer is complete.
@@ -166,28 +180,40 @@ impl Lane {
                 self.answer.push(&written, read.tokenizer);
                 self.pending = written.tokens;
             }
+            Writer::Blocks(writer) if writer.is_revisiting() => match writer.revisit(&mut read, &self.answer)? {
+                Some(closed) => self.close(closed, Made::NoneOfWindow, read.tokenizer),
+                None => self.pending = writer.open_tokens(),
+            },
             Writer::Blocks(writer) => {
                 if let BlockState::Final { confirmed } = writer.step(&mut read, &self.answer)? {
-                    self.answer.push(&writer.generated(), read.tokenizer);
-                    self.next_block(confirmed);
+                    match writer.finish(&self.answer) {
+                        Finished::Closed(closed) => {
+                            let made = if confirmed { Made::Everything } else { Made::AllBefore };
+                            self.close(closed, made, read.tokenizer);
+                        }
+                        Finished::Revisit(start) => self.cache.rewind(start),
+                    }
                 }
             }
         }
         Ok(self.answer.end())
     }
 
-    /// Moves on from a final block: its K/V is committed now if the last forward was good for it, else with the next
+    /// Hands out what is final and moves on from a finished block. K/V that is not `made` yet comes with the next
     /// block's first forward.
-    fn next_block(&mut self, confirmed: bool) {
+    fn close(&mut self, closed: Closed, made: Made, tokenizer: &TextTokenizer) {
         let Writer::Blocks(writer) = &mut self.writer else { return };
+        for block in &closed.leaving {
+            self.answer.push(block, tokenizer);
+        }
         if self.answer.end().is_some() {
             return;
         }
-        let finished = writer.next_block(self.cache.committed() + writer.canvas().len());
-        if confirmed {
-            self.cache.commit(&finished);
-        } else {
-            self.pending = finished;
+        let finished = writer.next_block();
+        match made {
+            Made::Everything => self.cache.commit(&finished),
+            Made::AllBefore => self.pending = finished,
+            Made::NoneOfWindow => self.pending = closed.window,
         }
     }
 

@@ -12,6 +12,7 @@ pub(crate) mod runner;
 pub(crate) mod scorer;
 #[cfg(test)]
 mod tests;
+pub(crate) mod window;
 pub(crate) mod writer;
 
 use std::sync::Arc;

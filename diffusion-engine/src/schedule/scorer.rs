@@ -28,6 +28,11 @@ impl Readout<'_> {
         self.logits.get(at * self.vocab..(at + 1) * self.vocab)
     }
 
+    /// The same, to be changed.
+    pub(crate) fn row_mut(&mut self, at: usize) -> Option<&mut [f32]> {
+        self.logits.get_mut(at * self.vocab..(at + 1) * self.vocab)
+    }
+
     /// All positions' logits, to be changed.
     pub(crate) fn rows_mut(&mut self) -> impl Iterator<Item = &mut [f32]> {
         self.logits.chunks_exact_mut(self.vocab)

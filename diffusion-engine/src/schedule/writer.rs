@@ -2,18 +2,23 @@
 //! decoder write into the active block. Knows the canvas, the decoder and the sampler of one request. Must never know
 //! the cache, nor decide when a block's K/V is committed: that is the lane's.
 
+use std::collections::{BTreeMap, VecDeque};
+
 use weir_protocol::{DiffusionStats, EngineError};
 
 use crate::checkpoint::tokenizer::TextTokenizer;
-use crate::decode::Canvas;
 use crate::decode::block::{BlockDecoder, BlockState};
 use crate::decode::levenshtein::{ControlTokens, Slot};
 use crate::decode::logprobs::TokenScore;
+use crate::decode::multi_block::{self, MOST_REVISITS};
 use crate::decode::settings::DecodeSettings;
+use crate::decode::{Candidate, Canvas};
+use crate::model::forward::Visibility;
 use crate::options::DecoderKind;
 
 use super::answer::Answer;
 use super::scorer::{Readout, Scorer};
+use super::window::{Block, Window};
 
 /// What only a diffusion request has.
 pub(crate) struct DiffusionJob {
@@ -22,6 +27,8 @@ pub(crate) struct DiffusionJob {
     /// Present for a model that was trained with them.
     pub(crate) control: Option<ControlTokens>,
     pub(crate) drafts: bool,
+    /// What the answer begins from instead of masks.
+    pub(crate) start_from: VecDeque<u32>,
 }
 
 /// Final tokens with the log-probabilities asked for: as many, or none.
@@ -66,32 +73,41 @@ impl TokenWriter {
 pub(crate) struct BlockWriter {
     job: DiffusionJob,
     scorer: Scorer,
-    canvas: Canvas,
-    /// Absolute position of the canvas.
-    start: usize,
+    active: Block,
+    decoder: BlockDecoder,
+    /// Finished blocks that stay open to edits.
+    window: Window,
+    stats: DiffusionStats,
     /// Length of the prompt.
     prompt: usize,
-    decoder: BlockDecoder,
-    /// By position of the canvas: the log-probabilities asked for of what is written there.
-    scores: Vec<Option<TokenScore>>,
-    stats: DiffusionStats,
-    /// The token before the canvas.
-    left: Option<u32>,
     /// Most positions the model has.
     context: usize,
+}
+
+/// What leaves when a block is finished.
+pub(crate) struct Closed {
+    /// Blocks that are final now.
+    pub(crate) leaving: Vec<Written>,
+    /// All tokens that were open, those of `leaving` included.
+    pub(crate) window: Vec<u32>,
+}
+
+/// What follows a finished block.
+pub(crate) enum Finished {
+    Closed(Closed),
+    /// The next forward revisits the open blocks: K/V from this position on is scratch.
+    Revisit(usize),
 }
 
 impl BlockWriter {
     /// Opens the first block, which begins with the prompt's `tail` and ends at a multiple of the block length.
     /// `before` is the prompt without it.
-    pub(crate) fn new(job: DiffusionJob, scorer: Scorer, before: &[u32], tail: Vec<u32>, context: usize) -> Self {
-        let (start, left) = (before.len(), before.last().copied());
-        let prompt = start + tail.len();
-        let canvas = open_canvas(tail, start, &job, context);
+    pub(crate) fn new(mut job: DiffusionJob, scorer: Scorer, before: &[u32], tail: Vec<u32>, context: usize) -> Self {
+        let prompt = before.len() + tail.len();
+        let active = open_block(tail, before.len(), before.last().copied(), &mut job, context);
+        let window = Window::new(if job.settings.decoder == DecoderKind::MultiBlock { job.settings.window } else { 0 });
         let stats = DiffusionStats { blocks: 1, ..DiffusionStats::default() };
-        let scores = vec![None; canvas.tokens.len()];
-        let decoder = BlockDecoder::default();
-        BlockWriter { job, scorer, canvas, start, prompt, decoder, scores, stats, left, context }
+        BlockWriter { job, scorer, active, decoder: BlockDecoder::default(), window, stats, prompt, context }
     }
 
     /// Tokens in a block.
@@ -99,80 +115,86 @@ impl BlockWriter {
         self.job.settings.block_length
     }
 
-    /// The active block as it stands.
-    pub(crate) fn canvas(&self) -> &[u32] {
-        &self.canvas.tokens
+    /// Most tokens before the canvas that are fed together with it.
+    pub(crate) fn riding_length(&self) -> usize {
+        if self.window.is_used() { self.job.settings.window * self.block_length() } else { self.block_length() }
     }
 
-    /// The active block's tokens that belong to the answer.
-    pub(crate) fn generated(&self) -> Written {
-        let scores = self.scores.iter().skip(self.canvas.fixed).flatten().cloned().collect();
-        Written { tokens: self.answered().to_vec(), scores }
+    /// The next forward's tokens behind those whose K/V is to be made.
+    pub(crate) fn fed(&self) -> Vec<u32> {
+        let mut tokens = if self.window.is_due { self.window.tokens() } else { Vec::new() };
+        tokens.extend(&self.active.canvas.tokens);
+        tokens
     }
 
-    fn answered(&self) -> &[u32] {
-        self.canvas.tokens.get(self.canvas.fixed..).unwrap_or_default()
+    /// What the next forward's tokens see of each other.
+    pub(crate) fn visibility(&self) -> Visibility {
+        let length = self.block_length();
+        match self.window.start().filter(|_| self.window.is_due) {
+            Some(from) => Visibility::Window { length, from },
+            None => Visibility::Blocks(length),
+        }
+    }
+
+    /// Positions below this will not change.
+    pub(crate) fn settled(&self) -> usize {
+        self.window.start().unwrap_or(self.active.start)
+    }
+
+    /// Open tokens whose K/V is to be made under the strict mask.
+    pub(crate) fn open_tokens(&self) -> Vec<u32> {
+        self.window.tokens()
+    }
+
+    /// Whether the next forward is a revisit.
+    pub(crate) fn is_revisiting(&self) -> bool {
+        self.window.is_due
     }
 
     /// One denoise step.
     pub(crate) fn step(&mut self, read: &mut Readout<'_>, answer: &Answer) -> Result<BlockState, EngineError> {
         self.stats.steps += 1;
         self.adjust(read);
-        let candidates = self.scorer.candidates(read, self.start)?;
-        let before = self.canvas.clone();
+        let candidates = self.scorer.candidates(read, self.active.start)?;
+        let before = self.active.canvas.clone();
         let (settings, control) = (&self.job.settings, self.job.control);
         let runner_up = |at: usize, token: u32| {
             let mut row = read.row(at)?.to_vec();
             *row.get_mut(token as usize)? = f32::NEG_INFINITY;
             u32::try_from(read.kernels.top1(&row)?.index).ok()
         };
-        let replaced = self.decoder.write(&mut self.canvas, &candidates, settings, control, runner_up);
+        let replaced = self.decoder.write(&mut self.active.canvas, &candidates, settings, control, runner_up);
         self.note(&before, read);
-        let mut state = self.decoder.judge(&before, &self.canvas, replaced, &self.job.settings);
+        let mut state = self.decoder.judge(&before, &self.active.canvas, replaced, &self.job.settings);
         if state == BlockState::Open && !self.job.settings.edits() && self.is_decided(answer) {
             state = BlockState::Final { confirmed: false };
         }
-        if self.job.drafts {
-            let masked = self.canvas.masked().len() as u32;
-            answer.draft(self.snapshot(read.tokenizer), self.stats.steps, masked);
-        }
+        self.draft(read.tokenizer, answer);
         Ok(state)
     }
 
     /// Applies to the logits what the caller and the decoder want: afterwards a row's likeliest token is what may be
     /// written there.
     fn adjust(&mut self, read: &mut Readout<'_>) {
-        let canvas = &self.canvas;
         let (settings, control) = (&self.job.settings, self.job.control);
-        let is_last = self.decoder.is_last(settings);
-        let rules = &self.scorer.rules;
-        let on_canvas = self.answered().iter().copied().filter(|token| *token != canvas.mask);
-        let written = rules.with_canvas(on_canvas);
-        let lefts = std::iter::once(self.left).chain(canvas.tokens.iter().copied().map(Some));
+        let (is_last, counts) = (self.decoder.is_last(settings), self.counts());
         let (kernels, vocab) = (read.kernels, read.vocab);
-        for ((at, row), left) in read.logits.chunks_exact_mut(vocab).enumerate().zip(lefts) {
-            // sglang's `penalty_lambda`: a token becomes less likely to the right of itself.
-            if settings.repeat_penalty > 0.0
-                && let Some(logit) = left.and_then(|token| row.get_mut(token as usize))
-            {
-                *logit -= settings.repeat_penalty;
-            }
-            let own = canvas.tokens.get(at).copied().filter(|token| at >= canvas.fixed && *token != canvas.mask);
-            let index = (self.start + at).saturating_sub(self.prompt);
-            rules.apply(row, index, &written, own);
+        for (at, row) in read.logits.chunks_exact_mut(vocab).enumerate() {
+            self.apply_rules(row, &self.active, at, &counts);
             if settings.decoder == DecoderKind::Levenshtein
                 && let Some(control) = control
             {
-                let may_move = own.is_some() && !is_last;
+                let may_move = self.active.own(at).is_some() && !is_last;
                 // A deletion before the least length would pull an end token below it.
-                forbid(row, control.delete, !may_move || rules.is_early(index));
+                let is_early = self.scorer.rules.is_early(self.index(&self.active, at));
+                forbid(row, control.delete, !may_move || is_early);
                 forbid(row, control.split, !may_move);
             }
             if settings.decoder == DecoderKind::Credit
-                && canvas.is_masked(at)
+                && self.active.canvas.is_masked(at)
                 && let Some(top) = kernels.top1(row)
             {
-                let proposed = crate::decode::Candidate { token: top.index as u32, probability: top.probability };
+                let proposed = Candidate { token: top.index as u32, probability: top.probability };
                 for (token, rise) in self.decoder.credits.book(at, proposed) {
                     if let Some(logit) = row.get_mut(token as usize) {
                         *logit += rise;
@@ -182,36 +204,126 @@ impl BlockWriter {
         }
     }
 
+    /// How often each token stands in the answer as it is.
+    fn counts(&self) -> BTreeMap<u32, u32> {
+        let blocks = self.window.open.iter().chain([&self.active]);
+        self.scorer.rules.with_canvas(blocks.flat_map(Block::written_tokens))
+    }
+
+    /// Index in the answer of a block's position.
+    fn index(&self, block: &Block, at: usize) -> usize {
+        (block.start + at).saturating_sub(self.prompt)
+    }
+
+    /// The caller's rules for one row, whatever the decoder.
+    fn apply_rules(&self, row: &mut [f32], block: &Block, at: usize, counts: &BTreeMap<u32, u32>) {
+        let before = at.checked_sub(1).map_or(block.left, |before| block.canvas.tokens.get(before).copied());
+        // sglang's `penalty_lambda`: a token becomes less likely to the right of itself.
+        if self.job.settings.repeat_penalty > 0.0
+            && let Some(logit) = before.and_then(|token| row.get_mut(token as usize))
+        {
+            *logit -= self.job.settings.repeat_penalty;
+        }
+        self.scorer.rules.apply(row, self.index(block, at), counts, block.own(at));
+    }
+
     /// Keeps the log-probabilities of what this step wrote, under the distribution of this step's forward.
     fn note(&mut self, before: &Canvas, read: &Readout<'_>) {
         if !self.scorer.reports() {
             return;
         }
+        let tokens = &self.active.canvas.tokens;
         let slot = |at: usize| match self.decoder.slots().and_then(|slots| slots.get(at)) {
             Some(slot) => *slot,
-            None if before.tokens.get(at) == self.canvas.tokens.get(at) => Slot::Kept(at),
+            None if before.tokens.get(at) == tokens.get(at) => Slot::Kept(at),
             None => Slot::Written(at),
         };
-        let scores = self.canvas.tokens.iter().enumerate().map(|(at, token)| match slot(at) {
-            Slot::Kept(from) => self.scores.get(from).cloned().flatten(),
+        let scores = tokens.iter().enumerate().map(|(at, token)| match slot(at) {
+            Slot::Kept(from) => self.active.scores.get(from).cloned().flatten(),
             Slot::Written(row) => self.scorer.score(read, row, *token),
             Slot::Opened => None,
         });
-        self.scores = scores.collect();
+        self.active.scores = scores.collect();
     }
 
-    /// Hands out the finished block and opens the next one, which starts at position `start`.
-    pub(crate) fn next_block(&mut self, start: usize) -> Vec<u32> {
-        self.scorer.rules.commit(self.canvas.tokens.get(self.canvas.fixed..).unwrap_or_default());
+    /// The active block is finished.
+    pub(crate) fn finish(&mut self, answer: &Answer) -> Finished {
+        match self.window.start() {
+            Some(start) if self.window.revisits < MOST_REVISITS => {
+                self.window.is_due = true;
+                Finished::Revisit(start)
+            }
+            _ => Finished::Closed(self.close(answer)),
+        }
+    }
+
+    /// One revisit ([`crate::decode::multi_block`]). `None` when it changed an older block, so that the active one is to
+    /// be edited again.
+    pub(crate) fn revisit(&mut self, read: &mut Readout<'_>, answer: &Answer) -> Result<Option<Closed>, EngineError> {
+        self.window.is_due = false;
+        self.window.revisits += 1;
+        self.stats.steps += 1;
+        let counts = self.counts();
+        let mut open = std::mem::take(&mut self.window.open);
+        let (mut row, mut changed) = (0, 0);
+        for block in &mut open {
+            let rows = row..row + block.canvas.tokens.len();
+            row = rows.end;
+            let mut candidates = Vec::with_capacity(rows.len());
+            for (at, row) in rows.clone().enumerate() {
+                let Some(logits) = read.row_mut(row) else { break };
+                self.apply_rules(logits, block, at, &counts);
+                candidates.push(self.scorer.candidate(
+                    read.kernels,
+                    read.row(row).unwrap_or_default(),
+                    block.start + at,
+                )?);
+            }
+            let edits = multi_block::edits(&block.canvas, &candidates, self.job.settings.editing_threshold);
+            block.canvas.write(&edits);
+            for edit in &edits {
+                block.scores[edit.at] = self.scorer.score(read, rows.start + edit.at, edit.token);
+            }
+            changed += edits.len();
+        }
+        let mut left = open.front().and_then(|block| block.left);
+        for block in open.iter_mut().chain([&mut self.active]) {
+            block.left = left;
+            left = block.canvas.tokens.last().copied();
+        }
+        self.window.open = open;
+        self.stats.edits += changed as u32;
+        self.draft(read.tokenizer, answer);
+        if changed == 0 || self.window.revisits >= MOST_REVISITS {
+            return Ok(Some(self.close(answer)));
+        }
+        self.stats.edits += self.decoder.replaced;
+        self.decoder = BlockDecoder::default();
+        Ok(None)
+    }
+
+    /// The blocks that leave now that the active one is finished.
+    fn close(&mut self, answer: &Answer) -> Closed {
+        let mut window = self.window.tokens();
+        window.extend(&self.active.canvas.tokens);
+        let answered = || self.window.open.iter().chain([&self.active]).flat_map(Block::answered);
+        let ends = answered().any(|token| answer.is_end(*token)) || answered().count() >= answer.room();
+        let leaving = self.window.push(self.active.clone(), ends);
+        for block in &leaving {
+            self.scorer.rules.commit(block.answered());
+        }
+        Closed { leaving: leaving.iter().map(Block::written).collect(), window }
+    }
+
+    /// Opens the next block; returns the tokens of the one before.
+    pub(crate) fn next_block(&mut self) -> Vec<u32> {
         self.stats.blocks += 1;
         self.stats.edits += self.decoder.replaced;
         self.decoder = BlockDecoder::default();
-        self.start = start;
-        let next = open_canvas(Vec::new(), start, &self.job, self.context);
-        self.scores = vec![None; next.tokens.len()];
-        let finished = std::mem::replace(&mut self.canvas, next).tokens;
-        self.left = finished.last().copied();
-        finished
+        let tokens = &self.active.canvas.tokens;
+        let (start, left) = (self.active.start + tokens.len(), tokens.last().copied());
+        let next = open_block(Vec::new(), start, left, &mut self.job, self.context);
+        std::mem::replace(&mut self.active, next).canvas.tokens
     }
 
     /// What the answer of `tokens` tokens cost.
@@ -222,12 +334,12 @@ impl BlockWriter {
     /// Whether the rest of the block cannot change the answer: a decoder that does not edit never takes a token back, so
     /// everything up to the first end token (or the token limit) being written is enough.
     fn is_decided(&self, answer: &Answer) -> bool {
-        let generated = self.canvas.tokens.iter().enumerate().skip(self.canvas.fixed);
+        let generated = self.active.canvas.tokens.iter().enumerate().skip(self.active.canvas.fixed);
         for (count, (at, token)) in generated.enumerate() {
             if count == answer.room() {
                 return true;
             }
-            if self.canvas.is_masked(at) {
+            if self.active.canvas.is_masked(at) {
                 return false;
             }
             if answer.is_end(*token) {
@@ -237,17 +349,23 @@ impl BlockWriter {
         true
     }
 
-    /// The block as text, masks as `░`.
-    fn snapshot(&self, tokenizer: &TextTokenizer) -> String {
+    /// Shows what is not final yet, if asked for, masks as `░`.
+    fn draft(&self, tokenizer: &TextTokenizer, answer: &Answer) {
+        if !self.job.drafts {
+            return;
+        }
+        let mask = self.job.mask;
+        let open = self.window.open.iter().chain([&self.active]).flat_map(Block::answered);
+        let open: Vec<u32> = open.copied().collect();
         let mut snapshot = String::new();
-        for run in self.answered().chunk_by(|a, b| (*a == self.canvas.mask) == (*b == self.canvas.mask)) {
-            if run.first() == Some(&self.canvas.mask) {
+        for run in open.chunk_by(|a, b| (*a == mask) == (*b == mask)) {
+            if run.first() == Some(&mask) {
                 snapshot.extend(std::iter::repeat_n('░', run.len()));
             } else {
                 snapshot.push_str(&tokenizer.decode(run));
             }
         }
-        snapshot
+        answer.draft(snapshot, self.stats.steps, self.active.canvas.masked().len() as u32);
     }
 }
 
@@ -257,11 +375,15 @@ fn forbid(row: &mut [f32], token: u32, forbidden: bool) {
     }
 }
 
-/// The block from position `start` on, masked behind the prompt's `tail`; shorter where the context ends.
-fn open_canvas(tail: Vec<u32>, start: usize, job: &DiffusionJob, context: usize) -> Canvas {
+/// The block from position `start` on: behind the prompt's `tail` what the answer begins from and then masks; shorter
+/// where the context ends. `left` is the token before it.
+fn open_block(tail: Vec<u32>, start: usize, left: Option<u32>, job: &mut DiffusionJob, context: usize) -> Block {
     let fixed = tail.len();
     let length = job.settings.block_length.min(context.saturating_sub(start));
     let mut tokens = tail;
+    let given = length.saturating_sub(fixed).min(job.start_from.len());
+    tokens.extend(job.start_from.drain(..given));
     tokens.resize(length.max(fixed), job.mask);
-    Canvas { tokens, fixed, mask: job.mask }
+    let scores = vec![None; tokens.len()];
+    Block { canvas: Canvas { tokens, fixed, mask: job.mask }, start, left, scores }
 }

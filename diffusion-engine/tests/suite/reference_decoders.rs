@@ -36,49 +36,77 @@ fn candidates(dir: &Path, window: &[u32], from: usize, defaults: &DecodeDefaults
         .collect()
 }
 
-/// Facts §2.1 and §2.2: the tokens generated, trimmed at the first end token, and the number of forwards.
+/// One block of `x`, which ends at `to`, by the loop of facts §2.1 or §2.2; the number of forwards.
+fn block(dir: &Path, x: &mut [u32], prompt: usize, (from, to): (usize, usize), defaults: &DecodeDefaults) -> u32 {
+    let (threshold, editing) = (f64::from(defaults.threshold), f64::from(defaults.editing_threshold));
+    let (mut forwards, mut post) = (0, 0);
+    loop {
+        let active: Vec<usize> = (from..to).filter(|i| x[*i] == MASK).collect();
+        if active.is_empty() {
+            post += 1;
+            if defaults.decoder == DecoderKind::Threshold || post > defaults.max_post_steps {
+                return forwards;
+            }
+        }
+        let proposed = candidates(dir, &x[..to], from, defaults);
+        forwards += 1;
+        let mut write: Vec<usize> = active.iter().copied().filter(|i| proposed[i - from].1 > threshold).collect();
+        if write.is_empty() && !active.is_empty() {
+            let best =
+                active.iter().copied().reduce(|a, b| if proposed[b - from].1 > proposed[a - from].1 { b } else { a });
+            write.extend(best);
+        }
+        let mut edits = Vec::new();
+        if defaults.decoder != DecoderKind::Threshold {
+            edits.extend((from.max(prompt)..to).filter(|i| {
+                let (token, probability) = proposed[i - from];
+                x[*i] != MASK && x[*i] != token && probability > editing
+            }));
+        }
+        for i in write.iter().chain(&edits) {
+            x[*i] = proposed[i - from].0;
+        }
+        if active.is_empty() && edits.is_empty() {
+            return forwards;
+        }
+    }
+}
+
+/// The first two blocks of a window that starts at position 0 are revisited as one (`decode/multi_block.rs`).
+fn revisits(dir: &Path, x: &mut [u32], prompt: usize, defaults: &DecodeDefaults) -> u32 {
+    let length = defaults.block_length;
+    let large = DecodeDefaults { block_length: 2 * length, ..defaults.clone() };
+    let mut forwards = 0;
+    for last in [false, true] {
+        let proposed = candidates(dir, &x[..2 * length], 0, &large);
+        forwards += 1;
+        let editing = f64::from(defaults.editing_threshold);
+        let edits: Vec<usize> =
+            (prompt..length).filter(|i| x[*i] != proposed[*i].0 && proposed[*i].1 > editing).collect();
+        for i in &edits {
+            x[*i] = proposed[*i].0;
+        }
+        if last || edits.is_empty() {
+            break;
+        }
+        forwards += block(dir, x, prompt, (length, 2 * length), defaults);
+    }
+    forwards
+}
+
+/// The tokens generated, trimmed at the first end token, and the number of forwards.
 fn reference(dir: &Path, prompt: &[u32], length: usize, options: &EngineOptions) -> (Vec<u32>, u32) {
     let defaults = &options.defaults;
     let block_length = defaults.block_length;
-    let (threshold, editing) = (f64::from(defaults.threshold), f64::from(defaults.editing_threshold));
     let blocks = (prompt.len() + length).div_ceil(block_length);
     let mut x = prompt.to_vec();
     x.resize(blocks * block_length, MASK);
     let mut forwards = 0;
-    for block in prompt.len() / block_length..blocks {
-        let (from, to) = (block * block_length, (block + 1) * block_length);
-        let mut post = 0;
-        loop {
-            let active: Vec<usize> = (from..to).filter(|i| x[*i] == MASK).collect();
-            if active.is_empty() {
-                post += 1;
-                if defaults.decoder == DecoderKind::Threshold || post > defaults.max_post_steps {
-                    break;
-                }
-            }
-            let proposed = candidates(dir, &x[..to], from, defaults);
-            forwards += 1;
-            let mut write: Vec<usize> = active.iter().copied().filter(|i| proposed[i - from].1 > threshold).collect();
-            if write.is_empty() && !active.is_empty() {
-                let best = active
-                    .iter()
-                    .copied()
-                    .reduce(|a, b| if proposed[b - from].1 > proposed[a - from].1 { b } else { a });
-                write.extend(best);
-            }
-            let mut edits = Vec::new();
-            if defaults.decoder == DecoderKind::Joint {
-                edits.extend((from.max(prompt.len())..to).filter(|i| {
-                    let (token, probability) = proposed[i - from];
-                    x[*i] != MASK && x[*i] != token && probability > editing
-                }));
-            }
-            for i in write.iter().chain(&edits) {
-                x[*i] = proposed[i - from].0;
-            }
-            if active.is_empty() && edits.is_empty() {
-                break;
-            }
+    for number in prompt.len() / block_length..blocks {
+        let (from, to) = (number * block_length, (number + 1) * block_length);
+        forwards += block(dir, &mut x, prompt.len(), (from, to), defaults);
+        if defaults.decoder == DecoderKind::MultiBlock && number == 1 {
+            forwards += revisits(dir, &mut x, prompt.len(), defaults);
         }
         if x[prompt.len()..to].iter().any(|token| is_end(*token)) {
             break;
@@ -121,7 +149,7 @@ fn check(user: &str, length: u32, decoder: DecoderKind, block_length: usize, rep
     let ended = tokens.last().is_some_and(|token| is_end(*token));
     assert_eq!(answer.reason, if ended { FinishReason::Stop } else { FinishReason::Length }, "{what}");
     let steps = answer.usage.diffusion.as_ref().expect("diffusion").steps;
-    if decoder == DecoderKind::Joint {
+    if decoder != DecoderKind::Threshold {
         assert_eq!(steps, forwards, "{what}");
     } else {
         // A finished block is committed by the next block's first forward, and nothing after the end is computed.
@@ -147,6 +175,43 @@ fn joint_equals_the_report() {
         edits += answer.usage.diffusion.expect("diffusion").edits;
     }
     assert!(edits > 0, "no edit happened: the thresholds do not exercise the decoder");
+}
+
+#[test]
+fn multi_block_equals_its_design() {
+    let (mut edits, mut plain) = (0, 0);
+    for user in ["hello", "tell me", "hi", "what", "why not"] {
+        for length in [64, 60, 40] {
+            let answer = check(user, length, DecoderKind::MultiBlock, 64, 0.0);
+            edits += answer.usage.diffusion.expect("diffusion").edits;
+            plain += check(user, length, DecoderKind::Joint, 64, 0.0).usage.diffusion.expect("diffusion").edits;
+        }
+    }
+    assert!(edits > plain, "no revisit changed anything: {edits} edits, {plain} without revisits");
+}
+
+/// Where no token is sure enough to be replaced, a revisit leaves nothing behind: the K/V that it overwrote is made anew.
+#[test]
+fn a_revisit_leaves_no_trace_in_the_cache() {
+    let engine = engine("llada2_moe", EngineOptions::default());
+    for window in 2..=4 {
+        let ask = |decoder| {
+            let mut request = request("hello there", 250);
+            request.diffusion = DiffusionOptions {
+                decoder: Some(decoder),
+                threshold: Some(0.03),
+                editing_threshold: Some(1.0),
+                multi_block_window: Some(window),
+                ..DiffusionOptions::default()
+            };
+            whole(engine.generate(&request).expect("accepted"))
+        };
+        let (open, closed) = (ask(DecoderKind::MultiBlock), ask(DecoderKind::Joint));
+        assert_eq!((&open.text, open.reason), (&closed.text, closed.reason), "window {window}");
+        let (open, closed) = (open.usage.diffusion.expect("stats"), closed.usage.diffusion.expect("stats"));
+        assert!(closed.blocks >= 4, "too short for this test: {closed:?}");
+        assert_eq!((open.blocks, open.steps), (closed.blocks, closed.steps + closed.blocks - 1), "one revisit a block");
+    }
 }
 
 #[test]

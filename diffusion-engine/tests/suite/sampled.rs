@@ -15,8 +15,14 @@ const ROLE_END: u32 = FIRST_SPECIAL + 3;
 const DELETE: u32 = 300;
 const SPLIT: u32 = 301;
 
-const DECODERS: [DecoderKind; 5] =
-    [DecoderKind::Threshold, DecoderKind::Joint, DecoderKind::Levenshtein, DecoderKind::Hierarchy, DecoderKind::Credit];
+const DECODERS: [DecoderKind; 6] = [
+    DecoderKind::Threshold,
+    DecoderKind::Joint,
+    DecoderKind::MultiBlock,
+    DecoderKind::Levenshtein,
+    DecoderKind::Hierarchy,
+    DecoderKind::Credit,
+];
 
 fn dir(kind: &str) -> tempfile::TempDir {
     let dir = support::tiny_model(kind);
@@ -188,6 +194,33 @@ fn a_repeat_penalty_keeps_a_token_from_following_itself() {
         let text = ask(&engine, &request).text;
         assert!(text.contains('x') && text.contains('y'), "{decoder:?} {text}");
     }
+}
+
+#[test]
+fn an_answer_can_begin_from_another() {
+    let engine = engine("llada2_moe");
+    let mut request = request("hello", 90);
+    request.diffusion.start_from = Some("What was there <|role_end|> stays. ".repeat(2));
+    request.diffusion.editing_threshold = Some(1.0);
+    for decoder in [DecoderKind::Joint, DecoderKind::Levenshtein] {
+        request.diffusion.decoder = Some(decoder);
+        let answer = ask(&engine, &request);
+        let stats = answer.usage.diffusion.as_ref().expect("diffusion");
+        assert_eq!((Some(&answer.text), stats.edits), (request.diffusion.start_from.as_ref(), 0), "{decoder:?}");
+        assert_eq!(answer.reason, FinishReason::Stop);
+        // Nothing can be surer than 1: one forward a block, and masks only behind the end.
+        assert!(stats.blocks >= 2, "{stats:?}");
+    }
+    request.diffusion.editing_threshold = Some(0.0);
+    let edited = ask(&engine, &request);
+    assert!(edited.usage.diffusion.as_ref().expect("diffusion").edits > 0, "{edited:?}");
+    let mut refused = |field: &str, change: &dyn Fn(&mut ChatRequest)| {
+        change(&mut request);
+        let error = engine.generate(&request).map(whole).expect_err("refused");
+        assert!(matches!(&error, EngineError::InvalidRequest { field: named, .. } if named == field), "{error:?}");
+    };
+    refused("diffusion.start_from", &|request| request.max_tokens = Some(10));
+    refused("diffusion.start_from", &|request| request.diffusion.decoder = Some(DecoderKind::Threshold));
 }
 
 #[test]

@@ -7,9 +7,10 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 use weir_diffusion_engine::Engine;
-use weir_protocol::DecodeMode;
+use weir_protocol::{DecodeMode, DecoderKind, DiffusionOptions};
 
 use super::figures::{answer, load, request};
+use super::repair;
 
 /// A smoke run takes every so many-th prompt.
 const SMOKE_STRIDE: usize = 50;
@@ -43,20 +44,33 @@ pub(super) fn measure(models: &Path, smoke: bool) -> Result<Value> {
     let rows = text.lines().map(serde_json::from_str::<Value>).collect::<Result<Vec<_>, _>>()?;
     let rows: Vec<Value> = rows.into_iter().step_by(if smoke { SMOKE_STRIDE } else { 1 }).collect();
     let (diffusion, ar) = (load(models, "diffusion")?, load(models, "ar")?);
-    let ways: [(&str, &Engine, Option<DecodeMode>); 4] = [
-        ("ar greedy", &ar, None),
-        ("diffusion 0.95", &diffusion, None),
-        ("diffusion speed", &diffusion, Some(DecodeMode::Speed)),
-        ("diffusion quality", &diffusion, Some(DecodeMode::Quality)),
+    let preset = |mode, decoder| DiffusionOptions { mode: Some(mode), decoder, ..DiffusionOptions::default() };
+    let above = |decoder, threshold| DiffusionOptions {
+        decoder: Some(decoder),
+        threshold: Some(threshold),
+        ..DiffusionOptions::default()
+    };
+    let many = Some(DecoderKind::MultiBlock);
+    let ways: [(&str, &Engine, DiffusionOptions); 10] = [
+        ("ar greedy", &ar, DiffusionOptions::default()),
+        ("threshold 0.95", &diffusion, above(DecoderKind::Threshold, 0.95)),
+        ("threshold 0.70", &diffusion, above(DecoderKind::Threshold, 0.7)),
+        ("hierarchy 0.95", &diffusion, above(DecoderKind::Hierarchy, 0.95)),
+        ("credit 0.95", &diffusion, above(DecoderKind::Credit, 0.95)),
+        ("credit 0.70", &diffusion, above(DecoderKind::Credit, 0.7)),
+        ("joint speed", &diffusion, preset(DecodeMode::Speed, None)),
+        ("joint quality", &diffusion, preset(DecodeMode::Quality, None)),
+        ("multi_block speed", &diffusion, preset(DecodeMode::Speed, many)),
+        ("multi_block quality", &diffusion, preset(DecodeMode::Quality, many)),
     ];
-    println!("{:<18} {:<12} {:>6} {:>9} {:>6} {:>9}", "decoding", "task", "asked", "right", "TPF", "tokens/s");
+    println!("{:<20} {:<12} {:>6} {:>9} {:>6} {:>9}", "decoding", "task", "asked", "right", "TPF", "tokens/s");
     let mut all = serde_json::Map::new();
-    for (name, engine, mode) in ways {
-        let sums = one_way(engine, mode, &rows)?;
+    for (name, engine, options) in ways {
+        let sums = one_way(engine, &options, &rows)?;
         for (task, sum) in &sums {
             let figures = sum.json();
             println!(
-                "{name:<18} {task:<12} {:>6} {:>8.1}% {:>6.2} {:>9.0}",
+                "{name:<20} {task:<12} {:>6} {:>8.1}% {:>6.2} {:>9.0}",
                 sum.asked,
                 100.0 * figures["accuracy"].as_f64().unwrap_or_default(),
                 figures["tokens_per_forward"].as_f64().unwrap_or_default(),
@@ -65,28 +79,32 @@ pub(super) fn measure(models: &Path, smoke: bool) -> Result<Value> {
         }
         all.insert(name.to_owned(), sums.into_iter().map(|(task, sum)| (task, sum.json())).collect());
     }
+    all.insert("repair".to_owned(), repair::measure(&diffusion, &rows)?);
     Ok(Value::Object(all))
 }
 
-fn one_way(engine: &Engine, mode: Option<DecodeMode>, rows: &[Value]) -> Result<BTreeMap<String, Sum>> {
+fn one_way(engine: &Engine, options: &DiffusionOptions, rows: &[Value]) -> Result<BTreeMap<String, Sum>> {
     let mut sums: BTreeMap<String, Sum> = BTreeMap::new();
     for row in rows {
         let mut asked = request(row)?;
-        asked.diffusion.mode = mode;
+        asked.diffusion = options.clone();
         let answered = answer(engine, &asked)?;
-        let sum = sums.entry(row["task"].as_str().unwrap_or("?").to_owned()).or_default();
-        sum.asked += 1;
-        sum.right += u64::from(is_right(row["expected"].as_str().unwrap_or_default(), &answered.text));
-        sum.tokens += answered.usage.completion_tokens;
-        // An AR model makes one forward for each token.
-        sum.forwards +=
-            answered.usage.diffusion.map_or(answered.usage.completion_tokens, |stats| u64::from(stats.steps));
-        sum.seconds += answered.took.as_secs_f64();
+        let is_right = is_right(row["expected"].as_str().unwrap_or_default(), &answered.text);
+        for task in [row["task"].as_str().unwrap_or("?"), "all"] {
+            let sum = sums.entry(task.to_owned()).or_default();
+            sum.asked += 1;
+            sum.right += u64::from(is_right);
+            sum.tokens += answered.usage.completion_tokens;
+            // An AR model makes one forward for each token.
+            let tokens = answered.usage.completion_tokens;
+            sum.forwards += answered.usage.diffusion.as_ref().map_or(tokens, |stats| u64::from(stats.steps));
+            sum.seconds += answered.took.as_secs_f64();
+        }
     }
     Ok(sums)
 }
 
-fn is_right(expected: &str, got: &str) -> bool {
+pub(super) fn is_right(expected: &str, got: &str) -> bool {
     match call(expected) {
         Some(expected) => call(got) == Some(expected),
         None => got.trim() == expected.trim(),

@@ -5,6 +5,7 @@ mod accuracy;
 mod engine;
 mod figures;
 mod gateway;
+mod repair;
 mod throughput;
 
 use std::path::PathBuf;

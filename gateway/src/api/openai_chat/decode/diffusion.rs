@@ -18,6 +18,7 @@ const KEYS: &[&str] = &[
     "multi_block_window",
     "repeat_penalty",
     "seed",
+    "start_from",
     "drafts",
 ];
 const MODES: &[(&str, DecodeMode)] =
@@ -47,6 +48,7 @@ fn object(path: &Path<'_>, value: &Value) -> Result<DiffusionOptions, EngineErro
         multi_block_window: members.read("multi_block_window", |path, value| fields::whole(path, value, 2, 4))?,
         repeat_penalty: members.read("repeat_penalty", |path, value| fields::number(path, value, 0.0, 10.0))?,
         seed: members.read("seed", seed)?,
+        start_from: members.read("start_from", fields::string)?.map(str::to_owned),
         drafts: members.read("drafts", fields::boolean)?.unwrap_or(false),
     })
 }
