@@ -166,8 +166,9 @@ impl Engine {
         if self.inner.info.kind == EngineKind::Autoregressive {
             return Ok(settings);
         }
+        // The caller's own mistake: another engine's answer would not be what was asked for.
         has_decoder(settings.decoder, self.inner.control)
-            .map_err(|message| EngineError::Unsupported { field: "diffusion.decoder".into(), message })?;
+            .map_err(|message| EngineError::invalid("diffusion.decoder", message))?;
         if self.inner.fixed_block_length.is_some_and(|fixed| fixed != settings.block_length) {
             return Err(EngineError::invalid("diffusion.block_length", "this model routes experts by its own blocks"));
         }

@@ -230,7 +230,10 @@ fn a_model_that_cannot_delete_refuses_levenshtein_and_others_never_write_its_tok
     let mut request = request("hello", 20);
     request.diffusion.decoder = Some(DecoderKind::Levenshtein);
     let refused = load(DecoderKind::Joint).expect("loads").generate(&request).map(whole).expect_err("refused");
-    assert!(matches!(&refused, EngineError::Unsupported { field, .. } if field == "diffusion.decoder"), "{refused:?}");
+    assert!(
+        matches!(&refused, EngineError::InvalidRequest { field, .. } if field == "diffusion.decoder"),
+        "{refused:?}"
+    );
     assert!(load(DecoderKind::Levenshtein).is_err_and(|error| error.to_string().contains("defaults.decoder")));
     for (engine, decoder) in everyone() {
         request.diffusion.decoder = decoder;
