@@ -23,7 +23,7 @@ mod test_files;
 pub use engine::Engine;
 pub use error::LoadError;
 pub use generation::{Generation, GenerationEvent};
-pub use logits::{LogitsError, logits_file, logits_for};
+pub use logits::{LogitsError, LogitsModel, logits_file, logits_for};
 pub use options::{
     DecodeDefaults, DecoderKind, EngineKind, EngineLoad, EngineOptions, KvType, ModelFiles, ModelInfo, SharePrefixes,
 };

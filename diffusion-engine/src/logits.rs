@@ -41,43 +41,70 @@ pub enum LogitsError {
     },
 }
 
-/// The logits of `input_ids` by the checkpoint at `path` (a folder or a GGUF file), `[len, vocab]` f32, row i at position i (a diffusion model's row i is about token i
-/// itself, an autoregressive one's about token i + 1). With `use_cache`, `block_length` tokens are fed at a time
-/// against the cache of those before; without, all at once. Both give the same up to rounding.
+/// A model that gives raw logits, without tokenizer and scheduler.
+pub struct LogitsModel(Model);
+
+impl std::fmt::Debug for LogitsModel {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("LogitsModel").field(&self.0.config).finish()
+    }
+}
+
+impl LogitsModel {
+    /// Loads config and weights of the folder or GGUF file at `path`.
+    ///
+    /// # Errors
+    /// Names the file and the tensor or field that is wrong.
+    pub fn open(path: &Path) -> Result<LogitsModel, LoadError> {
+        let checkpoint = Checkpoint::open(ModelFiles::Dir(path.to_path_buf()))?;
+        Ok(LogitsModel(Model::load(checkpoint.config()?, checkpoint.weights()?)?))
+    }
+
+    /// The logits of `input_ids`, `[len, vocab]` f32, row i at position i (a diffusion model's row i is about token i
+    /// itself, an autoregressive one's about token i + 1). With `use_cache`, `block_length` tokens are fed at a time
+    /// against the cache of those before; without, all at once. Both give the same up to rounding.
+    ///
+    /// # Errors
+    /// When an id is outside the vocabulary, or there are more ids than positions.
+    pub fn logits(&self, input_ids: &[u32], block_length: usize, use_cache: bool) -> Result<Vec<f32>, LogitsError> {
+        let model = &self.0;
+        let wrong = |field, message| Err(LogitsError::Input { field, message });
+        if block_length == 0 {
+            return wrong("block_length", "must be at least 1".into());
+        }
+        if input_ids.len() > model.config.context {
+            return wrong("input_ids", format!("{} ids, the model takes {}", input_ids.len(), model.config.context));
+        }
+        if let Some(at) = input_ids.iter().position(|id| *id as usize >= model.config.vocab) {
+            return wrong("input_ids", format!("element {at} is outside the vocabulary of {}", model.config.vocab));
+        }
+        let visibility = match model.config.kind {
+            EngineKind::Diffusion => Visibility::Blocks(block_length),
+            EngineKind::Autoregressive => Visibility::Causal,
+        };
+        let step = if use_cache { block_length } else { input_ids.len().max(1) };
+        let mut cache = KvCache::alone(model.kv_shape(), input_ids.len());
+        let mut logits = Vec::new();
+        for tokens in input_ids.chunks(step) {
+            let mut lane = [Lane { tokens, logits_from: 0, cache: &mut cache, visibility }];
+            logits.extend(model.forward(&mut lane)?.concat());
+            cache.commit(tokens.len());
+        }
+        Ok(logits)
+    }
+}
+
+/// [`LogitsModel::logits`] of the checkpoint at `path`, a folder or a GGUF file.
 ///
 /// # Errors
-/// When the checkpoint is wrong, an id is outside the vocabulary, or there are more ids than positions.
+/// As for [`LogitsModel`].
 pub fn logits_for(
     path: &Path,
     input_ids: &[u32],
     block_length: usize,
     use_cache: bool,
 ) -> Result<Vec<f32>, LogitsError> {
-    let checkpoint = Checkpoint::open(ModelFiles::Dir(path.to_path_buf()))?;
-    let model = Model::load(checkpoint.config()?, checkpoint.weights()?)?;
-    let wrong = |field, message| Err(LogitsError::Input { field, message });
-    if block_length == 0 {
-        return wrong("block_length", "must be at least 1".into());
-    }
-    if input_ids.len() > model.config.context {
-        return wrong("input_ids", format!("{} ids, the model takes {}", input_ids.len(), model.config.context));
-    }
-    if let Some(at) = input_ids.iter().position(|id| *id as usize >= model.config.vocab) {
-        return wrong("input_ids", format!("element {at} is outside the vocabulary of {}", model.config.vocab));
-    }
-    let visibility = match model.config.kind {
-        EngineKind::Diffusion => Visibility::Blocks(block_length),
-        EngineKind::Autoregressive => Visibility::Causal,
-    };
-    let step = if use_cache { block_length } else { input_ids.len().max(1) };
-    let mut cache = KvCache::alone(model.kv_shape(), input_ids.len());
-    let mut logits = Vec::new();
-    for tokens in input_ids.chunks(step) {
-        let mut lane = [Lane { tokens, logits_from: 0, cache: &mut cache, visibility }];
-        logits.extend(model.forward(&mut lane)?.concat());
-        cache.commit(tokens);
-    }
-    Ok(logits)
+    LogitsModel::open(path)?.logits(input_ids, block_length, use_cache)
 }
 
 /// Reads tensor `input_ids` (one dimension; I32, I64 or U32) from `input` and writes tensor `logits` (`[len, vocab]`,

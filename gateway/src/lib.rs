@@ -6,6 +6,7 @@
 //! - [`api`]: the only place that knows dialects: decode a body, encode an answer.
 //! - [`route`]: runs a plan: attempt → fallback, before the first content only.
 //! - [`backends`]: who can answer; the built-in engines are two of them, with no special path.
+//! - `hub`: fetches models for `weir model pull`; never part of a request.
 //! - [`embedded`]: what is compiled in: default config, default policy, nano models.
 //! - [`metrics`]: what is counted, through guards.
 //! - [`cli`]: the commands of the `weir` binary.
@@ -15,6 +16,7 @@ pub mod backends;
 pub mod cli;
 pub mod config;
 pub mod embedded;
+mod hub;
 pub mod layers;
 pub mod metrics;
 pub mod route;

@@ -154,7 +154,15 @@ impl Drop for Weir {
 /// # Errors
 /// It cannot be run.
 pub fn run(folder: &Path, arguments: &[&str]) -> Result<Output> {
-    quiet(folder)?.args(arguments).output().context("running weir")
+    run_with(folder, arguments, &[])
+}
+
+/// [`run`] with further environment variables.
+///
+/// # Errors
+/// It cannot be run.
+pub fn run_with(folder: &Path, arguments: &[&str], variables: &[(&str, &str)]) -> Result<Output> {
+    quiet(folder)?.args(arguments).envs(variables.iter().copied()).output().context("running weir")
 }
 
 /// Without the caller's own `WEIR_…` settings and proxies.

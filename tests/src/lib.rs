@@ -3,6 +3,7 @@
 //!
 //! - [`binary`]: starts `weir`, waits until it listens, kills it when dropped.
 //! - [`fault_upstream`]: an OpenAI-compatible upstream with scripted faults.
+//! - [`fake_hub`]: a Hugging Face hub on loopback, with scripted faults.
 //! - [`asking`]: sends chat requests and reads whole and streamed answers.
 //! - [`frames`]: server-sent events as a strict client reads them.
 //! - [`metrics_page`]: reads `/metrics`.
@@ -11,6 +12,7 @@
 
 pub mod asking;
 pub mod binary;
+pub mod fake_hub;
 pub mod fault_upstream;
 pub mod frames;
 pub mod metrics_page;

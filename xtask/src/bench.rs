@@ -30,6 +30,8 @@ enum What {
     Accuracy,
     /// Tokens a second of many callers against one, and time to the first block with and without a cached prefix.
     Throughput,
+    /// What storage formats cost: KL divergence and argmax agreement against the exact weights.
+    Formats,
 }
 
 /// The command.
@@ -57,6 +59,7 @@ fn one(root: &Path, stages: &mut Stages, what: What, smoke: bool) -> Result<()> 
         What::Gateway => "gateway",
         What::Accuracy => "accuracy",
         What::Throughput => "throughput",
+        What::Formats => "formats",
     };
     let release = metadata::release_dir()?;
     let mut command = Command::new(release.join("weir-bench"));

@@ -5,6 +5,7 @@ mod bench;
 mod ci;
 mod clients;
 mod counts;
+mod fuzz;
 mod metadata;
 mod stage;
 mod test;
@@ -30,6 +31,8 @@ enum Command {
     Test,
     /// Prints figures; JSON goes to target/bench/.
     Bench(bench::Args),
+    /// Fuzzes one reader (nightly compiler); keeps its corpus in fuzz/corpus/.
+    Fuzz(fuzz::Args),
     /// Everything CI runs: fmt, clippy, deny, test, bench --smoke.
     Ci,
 }
@@ -39,6 +42,7 @@ fn main() -> ExitCode {
         Command::Tidy => tidy::run(),
         Command::Test => test::command(),
         Command::Bench(args) => bench::command(&args),
+        Command::Fuzz(args) => fuzz::command(&args),
         Command::Ci => ci::run(),
     };
     match done {

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// Longest name or key; ggml writes at most 64 bytes of a tensor's name.
+/// Longest text; a `tokenizer.huggingface.json` has about 12 MB.
 const MOST_TEXT: u64 = 64 << 20;
 
 /// What is wrong at the cursor; the caller adds the file and the key or tensor.

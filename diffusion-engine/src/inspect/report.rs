@@ -191,7 +191,8 @@ fn decoder(config: &ModelConfig, weights: &Weights) -> String {
 
 fn odd_weights(config: &ModelConfig, weights: &Weights, types: &[TypeShare]) -> Vec<String> {
     let mut odd = Vec::new();
-    if weights.list().any(|tensor| tensor.name.contains(".mlp.experts.") && tensor.shape.len() == 3) {
+    let merged = |tensor: &Listed<'_>| tensor.name.contains(".mlp.experts.") && tensor.shape.len() == 3;
+    if weights.list().any(|tensor| merged(&tensor) && !tensor.file.ends_with(".gguf")) {
         odd.push("experts are merged into one tensor for each projection".to_owned());
     }
     if types.iter().any(|share| matches!(share.name, "I32" | "I64" | "U32")) {

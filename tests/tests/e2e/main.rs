@@ -8,6 +8,7 @@ mod faults;
 mod hostile_models;
 mod leaving;
 mod main_path;
+mod models;
 mod openclaw;
 mod operator;
 mod secrets;

@@ -4,6 +4,7 @@
 mod accuracy;
 mod engine;
 mod figures;
+mod formats;
 mod gateway;
 mod repair;
 mod throughput;
@@ -25,6 +26,9 @@ struct Arguments {
     /// Folder with the models `diffusion` and `ar` and `heldout.jsonl`; the embedded ones when left out.
     #[arg(long, value_name = "DIR")]
     models: Option<PathBuf>,
+    /// `formats` only: GGUF files of the same model to compare too (training/to_gguf.py makes them).
+    #[arg(long, value_name = "FILE")]
+    gguf: Vec<PathBuf>,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -37,6 +41,8 @@ enum What {
     Accuracy,
     /// Many callers against one; a cached prefix against none.
     Throughput,
+    /// What storage formats cost: KL divergence and argmax agreement.
+    Formats,
 }
 
 fn main() -> Result<()> {
@@ -46,6 +52,7 @@ fn main() -> Result<()> {
         What::Engine => ("engine", engine::measure(&models, arguments.smoke)?),
         What::Gateway => ("gateway", gateway::measure(&models, arguments.smoke)?),
         What::Throughput => ("throughput", throughput::measure(&models, arguments.smoke)?),
+        What::Formats => ("formats", formats::measure(&models, &arguments.gguf, arguments.smoke)?),
         What::Accuracy => ("accuracy", accuracy::measure(&models, arguments.smoke)?),
     };
     let place = std::env::var_os("WEIR_BENCH_OUT").map_or_else(|| PathBuf::from("target/bench"), PathBuf::from);

@@ -1,0 +1,95 @@
+//! `cargo xtask fuzz`: builds a target of `fuzz/` with a nightly compiler and lets libFuzzer run for a while over the
+//! kept corpus. Needs no cargo-fuzz. What it finds lies in `fuzz/artifacts/TARGET/` and ends the command with an error.
+
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context, Result};
+use clap::ValueEnum;
+
+use crate::{metadata, stage};
+
+/// What cargo-fuzz would pass: edge counters for libFuzzer, no sanitizer (the fuzzed code has no unsafe but a map).
+const FLAGS: &str = "--cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
+     -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
+     -Cllvm-args=-sanitizer-coverage-trace-compares -Clink-dead-code -Ccodegen-units=1";
+
+/// What to fuzz.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    #[arg(value_enum)]
+    target: Target,
+    /// For how long.
+    #[arg(long, default_value_t = 60)]
+    minutes: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Target {
+    /// GGUF files.
+    Gguf,
+    /// Safetensors files.
+    Safetensors,
+    /// config.json, tokenizer.json and tokenizer_config.json.
+    Tokenizer,
+    /// Conversations through the chat template.
+    Template,
+}
+
+impl Target {
+    fn name(self) -> &'static str {
+        match self {
+            Target::Gguf => "gguf",
+            Target::Safetensors => "safetensors",
+            Target::Tokenizer => "tokenizer",
+            Target::Template => "template",
+        }
+    }
+
+    /// Files to begin with, and the byte to put before each.
+    fn seeds(self) -> &'static [(&'static str, Option<u8>)] {
+        match self {
+            Target::Gguf => &[("small.gguf", None), ("blocks.gguf", None)],
+            Target::Safetensors => &[("small.expected.safetensors", None), ("blocks.expected.safetensors", None)],
+            Target::Tokenizer => {
+                &[("config.json", Some(0)), ("tokenizer.json", Some(1)), ("tokenizer_config.json", Some(2))]
+            }
+            Target::Template => &[],
+        }
+    }
+}
+
+/// The command.
+pub(crate) fn command(args: &Args) -> Result<()> {
+    let root = metadata::root()?;
+    let (fuzz, name) = (root.join("fuzz"), args.target.name());
+    let (corpus, artifacts) = (fuzz.join("corpus").join(name), fuzz.join("artifacts").join(name));
+    for folder in [&corpus, &artifacts] {
+        std::fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
+    }
+    for (seed, first) in args.target.seeds() {
+        plant(&root, &corpus, seed, *first)?;
+    }
+    let host = "x86_64-unknown-linux-gnu";
+    let mut command = Command::new("cargo");
+    command
+        .args(["+nightly", "run", "--release", "--target", host, "--bin", name, "--"])
+        .arg(&corpus)
+        .arg(format!("-artifact_prefix={}/", artifacts.display()))
+        .arg(format!("-max_total_time={}", args.minutes * 60))
+        .args(["-max_len=70000", "-timeout=20", "-rss_limit_mb=4096", "-print_final_stats=1"])
+        .env("RUSTFLAGS", FLAGS)
+        .env("CARGO_TARGET_DIR", fuzz.join("target"))
+        .env_remove("RUSTUP_TOOLCHAIN")
+        .current_dir(&fuzz);
+    stage::run(&mut command)
+}
+
+/// Puts a seed into the corpus under its own name.
+fn plant(root: &Path, corpus: &Path, seed: &str, first: Option<u8>) -> Result<()> {
+    let folder = if first.is_some() { "fuzz/small" } else { "diffusion-engine/tests/fixtures" };
+    let file = root.join(folder).join(seed);
+    let mut bytes: Vec<u8> = first.into_iter().collect();
+    bytes.extend(std::fs::read(&file).with_context(|| file.display().to_string())?);
+    std::fs::write(corpus.join(seed), bytes).with_context(|| corpus.display().to_string())
+}
