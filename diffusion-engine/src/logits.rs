@@ -88,7 +88,7 @@ impl LogitsModel {
         for tokens in input_ids.chunks(step) {
             let mut lane = [Lane { tokens, logits_from: 0, cache: &mut cache, visibility }];
             logits.extend(model.forward(&mut lane)?.concat());
-            cache.commit(tokens.len());
+            cache.commit(tokens);
         }
         Ok(logits)
     }
