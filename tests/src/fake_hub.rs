@@ -11,6 +11,7 @@ use axum::extract::{Path, State};
 use axum::http::{HeaderMap, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use futures::StreamExt;
 use serde_json::{Value, json};
 use sha1::Sha1;
 use sha2::{Digest, Sha256};
@@ -214,9 +215,15 @@ async fn stored(
     let length = rest.len();
     let body = match shelf.cuts.pop_front() {
         Some(cut) => {
-            let cause = std::io::Error::other("cut");
-            let pieces = [Ok(rest.slice(..cut.min(length))), Err(cause)];
-            Body::from_stream(futures::stream::iter(pieces))
+            // What was written goes out before the connection breaks, because the stream waits in between.
+            let piece = futures::stream::iter([Ok(rest.slice(..cut.min(length)))]);
+            let broken = futures::stream::once(async {
+                for _ in 0..64 {
+                    tokio::task::yield_now().await;
+                }
+                Err(std::io::Error::other("cut"))
+            });
+            Body::from_stream(piece.chain(broken))
         }
         None => Body::from(rest),
     };

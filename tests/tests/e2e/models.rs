@@ -9,7 +9,7 @@ use axum::body::Bytes;
 use serde_json::json;
 use weir_tests::asking::{ask, question, with};
 use weir_tests::binary::{Weir, repository, run_with};
-use weir_tests::fake_hub::{COMMIT, FakeHub};
+use weir_tests::fake_hub::{Asked, COMMIT, FakeHub};
 
 fn nano() -> std::path::PathBuf {
     repository().join("models/nano/diffusion")
@@ -105,22 +105,22 @@ async fn a_cut_download_goes_on_where_it_was() -> Result<()> {
     hub.cut(&[200_000, 300_000, 0]);
     let said = weir(folder.path(), &hub, None, &["pull", "weir/nano"]).await?;
     assert_eq!(said.code, Some(1), "{}", said.out);
-    assert!(
-        said.err.contains("model.safetensors") && said.err.contains("500000 bytes are kept, the same command goes on"),
-        "{}",
-        said.err
-    );
+    assert!(said.err.contains("model.safetensors") && said.err.contains("the same command goes on"), "{}", said.err);
+    let kept = said.err.split("cut; ").nth(1).and_then(|rest| rest.split(' ').next()?.parse::<u64>().ok());
+    let kept = kept.filter(|kept| (1..=500_000).contains(kept)).with_context(|| said.err.clone())?;
     let place = folder.path().join("nano");
     assert!(!place.join("model.safetensors").exists());
-    let ranges = |asked: Vec<weir_tests::fake_hub::Asked>| -> Vec<Option<String>> {
-        asked.into_iter().filter(|asked| asked.store).map(|asked| asked.range).collect()
+    // How much of a broken answer arrives is the network's choice; what arrived is never asked for again.
+    let starts = |asked: Vec<Asked>| -> Vec<u64> {
+        let start = |range: String| range.strip_prefix("bytes=")?.strip_suffix('-')?.parse().ok();
+        asked.into_iter().filter(|asked| asked.store).map(|asked| asked.range.and_then(start).unwrap_or(0)).collect()
     };
-    let from = |start: u64| Some(format!("bytes={start}-"));
-    assert_eq!(ranges(hub.asked()), [None, from(200_000), from(500_000)]);
-
+    let first = starts(hub.asked());
+    assert!(first.len() >= 2 && first.is_sorted() && first.last() == Some(&kept), "{first:?}, {kept}");
+    hub.cut(&[]);
     let said = weir(folder.path(), &hub, None, &["pull", "weir/nano"]).await?;
     assert_eq!(said.code, Some(0), "{}", said.err);
-    assert_eq!(ranges(hub.asked()), [from(500_000)]);
+    assert_eq!(starts(hub.asked()), [kept]);
     assert_eq!(std::fs::read(place.join("model.safetensors"))?, std::fs::read(nano().join("model.safetensors"))?);
     assert!(names(&place)?.iter().all(|name| !name.ends_with(".part")));
     Ok(())
