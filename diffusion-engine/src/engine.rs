@@ -7,12 +7,15 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use weir_kernels::PANEL;
-use weir_protocol::{ChatRequest, EngineError, ResponseFormat, ToolChoice};
+use weir_protocol::{ChatRequest, EngineError};
 
 use crate::cache::{KvShape, Pool, Sharing, pages_for};
 use crate::checkpoint::open::Checkpoint;
 use crate::checkpoint::template::ChatTemplate;
 use crate::checkpoint::tokenizer::TextTokenizer;
+use crate::constrain::constraint::Constraint;
+use crate::constrain::grammar;
+use crate::constrain::vocabulary::Vocabulary;
 use crate::decode::levenshtein::ControlTokens;
 use crate::decode::rules::LogitRules;
 use crate::decode::settings::DecodeSettings;
@@ -46,6 +49,8 @@ struct Inner {
     control: Option<ControlTokens>,
     share_prefixes: SharePrefixes,
     queue: Arc<Queue>,
+    /// For answers whose form is demanded, or why this model cannot have such.
+    vocabulary: Result<Arc<Vocabulary>, String>,
 }
 
 impl Drop for Inner {
@@ -103,6 +108,7 @@ impl Engine {
         let fixed_block_length = model.config.routes_by_block().then_some(decoding.block_length);
         let loaded = Loaded { model, tokenizer: tokenizer.clone() };
         let queue = start(loaded, pool, &options)?;
+        let vocabulary = Vocabulary::new(tokenizer.clone(), info.vocab as usize).map(Arc::new);
         let EngineOptions { max_tokens_default, share_prefixes, .. } = options;
         Ok(Engine {
             inner: Arc::new(Inner {
@@ -115,6 +121,7 @@ impl Engine {
                 control,
                 share_prefixes,
                 queue,
+                vocabulary,
             }),
         })
     }
@@ -139,7 +146,10 @@ impl Engine {
     /// # Errors
     /// `InvalidRequest`, `Unsupported`, `ContextTooLong` and `Overloaded` come back here, before any event.
     pub fn generate(&self, request: &ChatRequest) -> Result<Generation, EngineError> {
-        refuse_unsupported(request)?;
+        if let Some(field) = request.unsupported.first() {
+            let message = "the built-in engines cannot honour it".to_owned();
+            return Err(EngineError::Unsupported { field: (*field).to_owned(), message });
+        }
         let settings = self.decoding(request)?;
         let prompt = self.inner.template.tokens(request, &self.inner.tokenizer)?;
         if prompt.is_empty() {
@@ -148,6 +158,7 @@ impl Engine {
         let limit = self.answer_limit(prompt.len(), request.max_tokens)?;
         let tokenizer = &self.inner.tokenizer;
         let scorer = self.scorer(request, &settings, &prompt, limit)?;
+        let constraint = self.constraint(request)?;
         let start_from = self.start_from(request, &settings, limit)?;
         let diffusion = self.diffusion_job(settings, request.diffusion.drafts, start_from);
         let (events, generation) = Generation::channel(prompt.len() as u32);
@@ -156,8 +167,23 @@ impl Engine {
         let tenant = request.tenant.clone().unwrap_or_default();
         let sharing = self.sharing(&tenant, diffusion.as_ref());
         let background = request.background;
-        self.inner.queue.push(Job { prompt, answer, scorer, diffusion, context, tenant, background, sharing })?;
+        let job = Job { prompt, answer, scorer, diffusion, constraint, context, tenant, background, sharing };
+        self.inner.queue.push(job)?;
         Ok(generation)
+    }
+
+    /// What the request demands of the answer's form.
+    fn constraint(&self, request: &ChatRequest) -> Result<Option<Constraint>, EngineError> {
+        let vocabulary = match &self.inner.vocabulary {
+            Ok(vocabulary) => vocabulary,
+            Err(_) if !grammar::demands_form(request) => return Ok(None),
+            Err(reason) => {
+                let message = format!("this model cannot be held to a form: {reason}");
+                return Err(EngineError::Unsupported { field: "response_format".into(), message });
+            }
+        };
+        let matcher = grammar::matcher(request, vocabulary)?;
+        Ok(matcher.map(|matcher| Constraint::new(matcher, vocabulary.clone(), self.inner.tokenizer.ends.clone())))
     }
 
     /// The request's settings over the engine's.
@@ -293,21 +319,4 @@ fn has_decoder(decoder: DecoderKind, control: Option<ControlTokens>) -> Result<(
         }
         _ => Ok(()),
     }
-}
-
-/// Demands that free decoding cannot honour. Ignoring them would break a promise the caller relies on.
-fn refuse_unsupported(request: &ChatRequest) -> Result<(), EngineError> {
-    let refuse = |field: &str, message: &str| {
-        Err(EngineError::Unsupported { field: field.to_owned(), message: message.to_owned() })
-    };
-    if let Some(field) = request.unsupported.first() {
-        return refuse(field, "the built-in engines cannot honour it");
-    }
-    if matches!(request.tool_choice, ToolChoice::Required | ToolChoice::Function(_)) {
-        return refuse("tool_choice", "the built-in engines cannot force a tool call");
-    }
-    if request.response_format != ResponseFormat::Text {
-        return refuse("response_format", "the built-in engines cannot force a format");
-    }
-    Ok(())
 }

@@ -1,11 +1,12 @@
 //! The built-in LLaDA2 block-diffusion engine and its AR twin. Must never open a socket or know a wire dialect.
 //!
 //! Reading order: [`options`] and [`error`] (what goes in, how it fails) → `checkpoint` (files to checked values) →
-//! `model` (one forward) with `cache` → `decode` (logits to tokens) → `schedule` (many requests, one model) →
-//! [`engine`] and [`generation`] (what callers hold) → [`inspect`] and [`logits`] (for people who look at a checkpoint).
+//! `model` (one forward) with `cache` → `decode` (logits to tokens) and
+//! `constrain` (the form demanded of an answer) → `schedule` (many requests, one model) → [`engine`] and [`generation`] (what callers hold) → [`inspect`] and [`logits`] (for people who look at a checkpoint).
 
 mod cache;
 mod checkpoint;
+mod constrain;
 mod decode;
 pub mod engine;
 pub mod error;

@@ -155,6 +155,10 @@ pub enum ResponseFormat {
     JsonObject,
     /// JSON that fits this schema.
     JsonSchema(Value),
+    /// Text that matches this regular expression as a whole (Rust `regex` syntax).
+    Regex(String),
+    /// Text that this Lark grammar derives.
+    Grammar(String),
 }
 
 /// Sampling settings, `None` where the caller said nothing. Order in which an engine applies them: bias and penalties to

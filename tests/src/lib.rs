@@ -8,6 +8,7 @@
 //! - [`frames`]: server-sent events as a strict client reads them.
 //! - [`metrics_page`]: reads `/metrics`.
 //! - [`openclaw_request`]: requests of OpenClaw's shape and size.
+//! - [`schemas`], [`random_weights`]: demands on an answer's form, and a model that knows nothing.
 //! - [`wait`]: until something is true, or too long.
 
 pub mod asking;
@@ -17,4 +18,6 @@ pub mod fault_upstream;
 pub mod frames;
 pub mod metrics_page;
 pub mod openclaw_request;
+pub mod random_weights;
+pub mod schemas;
 pub mod wait;

@@ -32,6 +32,8 @@ enum What {
     Throughput,
     /// What storage formats cost: KL divergence and argmax agreement against the exact weights.
     Formats,
+    /// Answers held to a form: how many are valid, and what forcing saves.
+    Structure,
 }
 
 /// The command.
@@ -60,6 +62,7 @@ fn one(root: &Path, stages: &mut Stages, what: What, smoke: bool) -> Result<()> 
         What::Accuracy => "accuracy",
         What::Throughput => "throughput",
         What::Formats => "formats",
+        What::Structure => "structure",
     };
     let release = metadata::release_dir()?;
     let mut command = Command::new(release.join("weir-bench"));

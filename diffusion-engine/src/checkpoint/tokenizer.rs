@@ -1,10 +1,10 @@
 //! Text to token ids and back. Control tokens come in by id only: plain text never turns into one, whatever it
 //! spells. Must never put text into an error or a log.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use tokenizers::Tokenizer;
+use tokenizers::{DecoderWrapper, Tokenizer};
 use weir_protocol::EngineError;
 
 use crate::error::LoadError;
@@ -29,6 +29,8 @@ pub(crate) struct TextTokenizer {
     /// Control tokens, longest text first, so that the first match is the longest.
     specials: Vec<(String, u32)>,
     special_ids: BTreeSet<u32>,
+    /// Ordinary tokens that stand for their own text.
+    added: BTreeMap<u32, String>,
     /// Never written by a decoder; present for a diffusion model.
     pub(crate) mask: Option<u32>,
     /// The answer ends at the first of these.
@@ -59,12 +61,10 @@ impl TextTokenizer {
             let message = format!("id {largest} in a model with vocab_size {}", config.vocab);
             return Err(wrong("model.vocab / added_tokens", message));
         }
-        let added = inner.get_added_tokens_decoder();
-        let mut specials: Vec<(String, u32)> = added
-            .into_iter()
-            .filter(|(_, token)| token.special && !token.content.is_empty())
-            .map(|(id, token)| (token.content, id))
-            .collect();
+        let named = inner.get_added_tokens_decoder().into_iter().filter(|(_, token)| !token.content.is_empty());
+        let (special, plain): (Vec<_>, Vec<_>) = named.partition(|(_, token)| token.special);
+        let added = plain.into_iter().map(|(id, token)| (id, token.content)).collect();
+        let mut specials: Vec<(String, u32)> = special.into_iter().map(|(id, token)| (token.content, id)).collect();
         specials.sort_by(|a, b| b.0.len().cmp(&a.0.len()).then_with(|| a.cmp(b)));
         let special_ids = specials.iter().map(|(_, id)| *id).collect();
 
@@ -82,7 +82,7 @@ impl TextTokenizer {
         if ends.is_empty() {
             return Err(wrong("added_tokens", format!("none of {ENDS:?} is present")));
         }
-        Ok(TextTokenizer { inner, specials, special_ids, mask, ends })
+        Ok(TextTokenizer { inner, specials, special_ids, added, mask, ends })
     }
 
     /// Control tokens' texts, longest first.
@@ -93,6 +93,34 @@ impl TextTokenizer {
     /// Id of the control token at `index` of [`TextTokenizer::special_texts`].
     pub(crate) fn special_id(&self, index: usize) -> Option<u32> {
         self.specials.get(index).map(|(_, id)| *id)
+    }
+
+    /// Text of the control token `id`.
+    pub(crate) fn special_text(&self, id: u32) -> Option<&str> {
+        let found = self.special_ids.contains(&id).then(|| self.specials.iter().find(|(_, special)| *special == id));
+        found.flatten().map(|(text, _)| text.as_str())
+    }
+
+    /// The bytes that token `id` stands for in an answer, if it is an ordinary token of a byte-level vocabulary.
+    /// `None` for control tokens and for ids without a token.
+    pub(crate) fn bytes(&self, id: u32) -> Option<Vec<u8>> {
+        if self.special_ids.contains(&id) {
+            return None;
+        }
+        if let Some(added) = self.added.get(&id) {
+            return Some(added.clone().into_bytes());
+        }
+        self.inner.id_to_token(id)?.chars().map(byte_of).collect()
+    }
+
+    /// Whether every byte has its own character in the vocabulary, as in GPT-2's and LLaDA2's.
+    pub(crate) fn is_byte_level(&self) -> bool {
+        matches!(self.inner.get_decoder(), Some(DecoderWrapper::ByteLevel(_)))
+    }
+
+    /// Token ids of text that may spell added tokens such as `<tool_call>`, but never control tokens.
+    pub(crate) fn encode_answer(&self, text: &str) -> Vec<u32> {
+        self.encode_plain(text).unwrap_or_default()
     }
 
     /// Token ids of plain text: never a control token.
@@ -136,5 +164,16 @@ impl TextTokenizer {
     pub(crate) fn decode(&self, ids: &[u32]) -> String {
         let decoded = catch_unwind(AssertUnwindSafe(|| self.inner.decode(ids, true)));
         decoded.ok().and_then(Result::ok).unwrap_or_default()
+    }
+}
+
+/// The byte that a character of a byte-level vocabulary stands for: printable Latin-1 characters are themselves, the
+/// other bytes follow in order from U+0100 on (the GPT-2 mapping).
+fn byte_of(character: char) -> Option<u8> {
+    let code = u32::from(character);
+    let printable = |byte: &u8| matches!(byte, 0x21..=0x7E | 0xA1..=0xAC | 0xAE..=0xFF);
+    match code.checked_sub(0x100) {
+        None => u8::try_from(code).ok().filter(printable),
+        Some(index) => (0..=u8::MAX).filter(|byte| !printable(byte)).nth(index as usize),
     }
 }

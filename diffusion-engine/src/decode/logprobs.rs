@@ -19,6 +19,11 @@ pub(crate) struct TokenScore {
 }
 
 impl TokenScore {
+    /// Of a token that had no alternative.
+    pub(crate) fn certain(token: u32) -> Self {
+        TokenScore { token, logprob: 0.0, top: Vec::new() }
+    }
+
     /// With the tokens' texts.
     pub(crate) fn named(&self, tokenizer: &TextTokenizer) -> TokenLogprob {
         let chance = |(id, logprob): (u32, f32)| {

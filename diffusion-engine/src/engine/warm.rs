@@ -42,7 +42,17 @@ impl Engine {
         let (events, mut generation) = Generation::channel(kept as u32);
         let answer = Answer::new(events, &[], inner.tokenizer.ends.clone(), limit);
         let (context, sharing) = (inner.info.context as usize, Some(Sharing { salt: None, block }));
-        inner.queue.push(Job { prompt, answer, scorer, diffusion, context, tenant, background: true, sharing })?;
+        inner.queue.push(Job {
+            prompt,
+            answer,
+            scorer,
+            diffusion,
+            constraint: None,
+            context,
+            tenant,
+            background: true,
+            sharing,
+        })?;
         while let Some(event) = generation.next_blocking() {
             if let GenerationEvent::Failed(error) = event {
                 return Err(error);

@@ -11,7 +11,7 @@ use crate::checkpoint::tokenizer::TextTokenizer;
 use crate::decode::logprobs::TokenScore;
 use crate::generation::GenerationEvent;
 
-use super::writer::Written;
+use super::token_writer::Written;
 
 /// The sending end of a [`crate::Generation`].
 pub(crate) struct Answer {

@@ -9,13 +9,15 @@ use weir_protocol::{EngineError, FinishReason, Usage};
 
 use crate::cache::{KvCache, Need, Sharing};
 use crate::checkpoint::tokenizer::TextTokenizer;
+use crate::constrain::constraint::Constraint;
 use crate::decode::block::BlockState;
 use crate::model::forward::Visibility;
 
 use super::answer::Answer;
 use super::planner::Reading;
 use super::scorer::{Readout, Scorer};
-use super::writer::{BlockWriter, Closed, DiffusionJob, Finished, TokenWriter};
+use super::token_writer::TokenWriter;
+use super::writer::{BlockWriter, Closed, DiffusionJob, Finished};
 
 /// A request with everything decided that can be decided before it runs.
 pub(crate) struct Job {
@@ -24,6 +26,8 @@ pub(crate) struct Job {
     pub(crate) scorer: Scorer,
     /// Present for a diffusion model.
     pub(crate) diffusion: Option<DiffusionJob>,
+    /// The form demanded of the answer.
+    pub(crate) constraint: Option<Constraint>,
     /// Most positions the model has.
     pub(crate) context: usize,
     /// Whose request it is, for fairness.
@@ -93,17 +97,43 @@ pub(crate) struct Plan {
 impl Lane {
     /// `cache` was made for what `job` needs, and may hold the beginning of its prompt.
     pub(crate) fn new(job: Job, cache: KvCache) -> Self {
-        let Job { mut prompt, answer, scorer, diffusion, context, tenant, background, sharing: _ } = job;
+        let Job { mut prompt, answer, scorer, diffusion, constraint, context, tenant, background, sharing: _ } = job;
         let prompt_tokens = prompt.len();
         let writer = match diffusion {
-            None => Writer::Tokens(Box::new(TokenWriter::new(scorer, prompt_tokens))),
+            None => Writer::Tokens(Box::new(TokenWriter::new(scorer, constraint, prompt_tokens))),
             Some(job) => {
                 let tail = prompt.split_off(prompt.len() - prompt.len() % job.settings.block_length);
-                Writer::Blocks(Box::new(BlockWriter::new(job, scorer, &prompt, tail, context)))
+                Writer::Blocks(Box::new(BlockWriter::new(job, scorer, constraint, &prompt, tail, context)))
             }
         };
         prompt.drain(..cache.committed().min(prompt.len()));
         Lane { answer, prompt_tokens, cache, pending: prompt, writer, tenant, background }
+    }
+
+    /// Writes what the demanded form forces here, before the model is asked. Blocks that need no forward are final at
+    /// once and become `pending`.
+    pub(crate) fn open(&mut self, tokenizer: &TextTokenizer) -> Result<(), EngineError> {
+        while self.answer.end().is_none() {
+            let closed = match &mut self.writer {
+                Writer::Tokens(writer) => {
+                    let forced = writer.open(self.answer.room())?;
+                    self.answer.push(&forced, tokenizer);
+                    self.pending.extend(forced.tokens);
+                    break;
+                }
+                Writer::Blocks(writer) => {
+                    if !writer.open(self.answer.room())? {
+                        break;
+                    }
+                    match writer.finish(&self.answer) {
+                        Finished::Closed(closed) => closed,
+                        Finished::Revisit(_) => break,
+                    }
+                }
+            };
+            self.close(closed, Made::AllBefore, tokenizer);
+        }
+        Ok(())
     }
 
     /// Whether nobody waits for the answer.
@@ -171,17 +201,24 @@ impl Lane {
     pub(crate) fn apply(&mut self, plan: &Plan, mut read: Readout<'_>) -> Result<Option<FinishReason>, EngineError> {
         self.cache.commit(plan.tokens.get(..plan.finals).unwrap_or_default());
         self.pending.drain(..plan.finals.min(self.pending.len()));
+        if self.answer.end().is_some() {
+            // All of it was forced.
+            return Ok(self.answer.end());
+        }
         if plan.logits_from == plan.tokens.len() {
             return Ok(None);
         }
         match &mut self.writer {
             Writer::Tokens(writer) => {
-                let written = writer.step(&mut read)?;
+                let written = writer.step(&mut read, self.answer.room())?;
                 self.answer.push(&written, read.tokenizer);
                 self.pending = written.tokens;
             }
             Writer::Blocks(writer) if writer.is_revisiting() => match writer.revisit(&mut read, &self.answer)? {
-                Some(closed) => self.close(closed, Made::NoneOfWindow, read.tokenizer),
+                Some(closed) => {
+                    self.close(closed, Made::NoneOfWindow, read.tokenizer);
+                    self.open(read.tokenizer)?;
+                }
                 None => self.pending = writer.open_tokens(),
             },
             Writer::Blocks(writer) => {
@@ -190,6 +227,7 @@ impl Lane {
                         Finished::Closed(closed) => {
                             let made = if confirmed { Made::Everything } else { Made::AllBefore };
                             self.close(closed, made, read.tokenizer);
+                            self.open(read.tokenizer)?;
                         }
                         Finished::Revisit(start) => self.cache.rewind(start),
                     }
@@ -212,7 +250,7 @@ impl Lane {
         let finished = writer.next_block();
         match made {
             Made::Everything => self.cache.commit(&finished),
-            Made::AllBefore => self.pending = finished,
+            Made::AllBefore => self.pending.extend(finished),
             Made::NoneOfWindow => self.pending = closed.window,
         }
     }

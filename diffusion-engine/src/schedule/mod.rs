@@ -8,10 +8,12 @@ pub(crate) mod lane;
 pub(crate) mod pace;
 pub(crate) mod planner;
 pub(crate) mod queue;
+mod rows;
 pub(crate) mod runner;
 pub(crate) mod scorer;
 #[cfg(test)]
 mod tests;
+pub(crate) mod token_writer;
 pub(crate) mod window;
 pub(crate) mod writer;
 

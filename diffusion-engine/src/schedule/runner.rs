@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use weir_protocol::{EngineError, FinishReason};
 
 use crate::cache::PrefixCache;
+use crate::checkpoint::tokenizer::TextTokenizer;
 use crate::model::forward::Lane as LaneInput;
 
 use super::lane::{Lane, Plan};
@@ -25,7 +26,7 @@ pub(crate) fn run(queue: &Queue, model: &impl Forward, limits: Limits) {
     while queue.wait(lanes.len()) {
         let began = Instant::now();
         lanes.retain(|lane| !lane.is_abandoned());
-        join(&mut lanes, queue, &mut prefixes);
+        join(&mut lanes, queue, &mut prefixes, model.tokenizer());
         if lanes.is_empty() {
             continue;
         }
@@ -47,12 +48,18 @@ pub(crate) fn run(queue: &Queue, model: &impl Forward, limits: Limits) {
 }
 
 /// Lets those join that find a place and the memory they may need.
-fn join(lanes: &mut Vec<Lane>, queue: &Queue, prefixes: &mut PrefixCache) {
+fn join(lanes: &mut Vec<Lane>, queue: &Queue, prefixes: &mut PrefixCache, tokenizer: &TextTokenizer) {
     loop {
         let tenants: Vec<Arc<str>> = lanes.iter().map(|lane| Arc::clone(&lane.tenant)).collect();
         let Some(job) = queue.next(&tenants) else { return };
         match prefixes.admit(&job.need()) {
-            Some(cache) => lanes.push(Lane::new(job, cache)),
+            Some(cache) => {
+                let mut lane = Lane::new(job, cache);
+                match lane.open(tokenizer) {
+                    Ok(()) => lanes.push(lane),
+                    Err(error) => lane.fail(error),
+                }
+            }
             // Alone it would fit, or it would have been refused: some of those that run must leave first.
             None if !lanes.is_empty() => return queue.hold(job),
             None => job.answer.fail(EngineError::internal("the request needs more pages than there are")),
@@ -112,7 +119,8 @@ fn end(lanes: &mut Vec<Lane>, outcomes: Vec<Outcome>) {
             Ok(None) => lanes.push(lane),
             Ok(Some(reason)) => lane.complete(reason),
             Err(error) => {
-                tracing::error!(%error, "a request failed");
+                // Its words may quote the grammar that the caller sent.
+                tracing::error!(error = error.kind(), "a request failed");
                 lane.fail(error);
             }
         }

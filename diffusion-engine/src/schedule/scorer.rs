@@ -74,6 +74,11 @@ impl Scorer {
         self.logprobs.is_some()
     }
 
+    /// The log-probability of a token that had no alternative, if asked for.
+    pub(crate) fn certain(&self, token: u32) -> Option<TokenScore> {
+        self.reports().then(|| TokenScore::certain(token))
+    }
+
     /// The log-probability of `token` in row `at`, if asked for.
     pub(crate) fn score(&self, read: &Readout<'_>, at: usize, token: u32) -> Option<TokenScore> {
         logprobs::score(read.kernels, read.row(at)?, token, self.logprobs?)

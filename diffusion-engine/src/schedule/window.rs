@@ -6,7 +6,8 @@ use std::collections::VecDeque;
 use crate::decode::Canvas;
 use crate::decode::logprobs::TokenScore;
 
-use super::writer::Written;
+use super::token_writer::Written;
+use super::writer::DiffusionJob;
 
 /// A block with where it stands and the log-probabilities asked for.
 #[derive(Debug, Clone)]
@@ -84,6 +85,25 @@ impl Window {
         let leaving = self.open.len().saturating_sub(stay);
         self.open.drain(..leaving).collect()
     }
+}
+
+/// The block from position `start` on: behind the prompt's `tail` what the answer begins from and then masks; shorter
+/// where the context ends. `left` is the token before it.
+pub(super) fn open_block(
+    tail: Vec<u32>,
+    start: usize,
+    left: Option<u32>,
+    job: &mut DiffusionJob,
+    context: usize,
+) -> Block {
+    let fixed = tail.len();
+    let length = job.settings.block_length.min(context.saturating_sub(start));
+    let mut tokens = tail;
+    let given = length.saturating_sub(fixed).min(job.start_from.len());
+    tokens.extend(job.start_from.drain(..given));
+    tokens.resize(length.max(fixed), job.mask);
+    let scores = vec![None; tokens.len()];
+    Block { canvas: Canvas { tokens, fixed, mask: job.mask }, start, left, scores }
 }
 
 #[cfg(test)]

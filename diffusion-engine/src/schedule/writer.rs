@@ -1,15 +1,15 @@
-//! What a request does with the logits of one forward: an autoregressive one takes a token, a diffusion one lets its
-//! decoder write into the active block. Knows the canvas, the decoder and the sampler of one request. Must never know
-//! the cache, nor decide when a block's K/V is committed: that is the lane's.
+//! What a diffusion request does with the logits of one forward: its decoder writes into the active block, as far as the
+//! form demanded of the answer allows it. Knows the canvas, the decoder, the sampler and the form of one request. Must
+//! never know the cache, nor decide when a block's K/V is committed: that is the lane's.
 
 use std::collections::{BTreeMap, VecDeque};
 
 use weir_protocol::{DiffusionStats, EngineError};
 
 use crate::checkpoint::tokenizer::TextTokenizer;
+use crate::constrain::constraint::Constraint;
 use crate::decode::block::{BlockDecoder, BlockState};
 use crate::decode::levenshtein::{ControlTokens, Slot};
-use crate::decode::logprobs::TokenScore;
 use crate::decode::multi_block::{self, MOST_REVISITS};
 use crate::decode::settings::DecodeSettings;
 use crate::decode::{Candidate, Canvas};
@@ -17,8 +17,10 @@ use crate::model::forward::Visibility;
 use crate::options::DecoderKind;
 
 use super::answer::Answer;
+use super::rows::{Rows, restrict};
 use super::scorer::{Readout, Scorer};
-use super::window::{Block, Window};
+use super::token_writer::Written;
+use super::window::{Block, Window, open_block};
 
 /// What only a diffusion request has.
 pub(crate) struct DiffusionJob {
@@ -31,48 +33,11 @@ pub(crate) struct DiffusionJob {
     pub(crate) start_from: VecDeque<u32>,
 }
 
-/// Final tokens with the log-probabilities asked for: as many, or none.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Written {
-    pub(crate) tokens: Vec<u32>,
-    pub(crate) scores: Vec<TokenScore>,
-}
-
-/// Writes token after token.
-pub(crate) struct TokenWriter {
-    scorer: Scorer,
-    /// Absolute position of the next token.
-    position: usize,
-    /// Tokens written.
-    count: usize,
-}
-
-impl TokenWriter {
-    /// `prompt` is the prompt's length.
-    pub(crate) fn new(scorer: Scorer, prompt: usize) -> Self {
-        TokenWriter { scorer, position: prompt, count: 0 }
-    }
-
-    /// The next token.
-    pub(crate) fn step(&mut self, read: &mut Readout<'_>) -> Result<Written, EngineError> {
-        let written = self.scorer.rules.with_canvas(std::iter::empty());
-        for row in read.rows_mut() {
-            self.scorer.rules.apply(row, self.count, &written, None);
-        }
-        let candidates = self.scorer.candidates(read, self.position)?;
-        let tokens: Vec<u32> = candidates.iter().map(|candidate| candidate.token).collect();
-        self.scorer.rules.commit(&tokens);
-        self.position += tokens.len();
-        self.count += tokens.len();
-        let scores = tokens.iter().enumerate().filter_map(|(at, token)| self.scorer.score(read, at, *token)).collect();
-        Ok(Written { tokens, scores })
-    }
-}
-
 /// Writes block after block.
 pub(crate) struct BlockWriter {
     job: DiffusionJob,
     scorer: Scorer,
+    constraint: Option<Constraint>,
     active: Block,
     decoder: BlockDecoder,
     /// Finished blocks that stay open to edits.
@@ -102,12 +67,31 @@ pub(crate) enum Finished {
 impl BlockWriter {
     /// Opens the first block, which begins with the prompt's `tail` and ends at a multiple of the block length.
     /// `before` is the prompt without it.
-    pub(crate) fn new(mut job: DiffusionJob, scorer: Scorer, before: &[u32], tail: Vec<u32>, context: usize) -> Self {
+    pub(crate) fn new(
+        mut job: DiffusionJob,
+        scorer: Scorer,
+        constraint: Option<Constraint>,
+        before: &[u32],
+        tail: Vec<u32>,
+        context: usize,
+    ) -> Self {
         let prompt = before.len() + tail.len();
         let active = open_block(tail, before.len(), before.last().copied(), &mut job, context);
-        let window = Window::new(if job.settings.decoder == DecoderKind::MultiBlock { job.settings.window } else { 0 });
+        // Under a form, a block that was validated is not opened again.
+        let revisits = job.settings.decoder == DecoderKind::MultiBlock && constraint.is_none();
+        let window = Window::new(if revisits { job.settings.window } else { 0 });
         let stats = DiffusionStats { blocks: 1, ..DiffusionStats::default() };
-        BlockWriter { job, scorer, active, decoder: BlockDecoder::default(), window, stats, prompt, context }
+        let decoder = BlockDecoder::default();
+        BlockWriter { job, scorer, constraint, active, decoder, window, stats, prompt, context }
+    }
+
+    /// Writes what is forced in the block just opened, of which the answer may take `room` tokens. `true` when the
+    /// block is final without a forward.
+    pub(crate) fn open(&mut self, room: usize) -> Result<bool, EngineError> {
+        let Some(constraint) = &mut self.constraint else { return Ok(false) };
+        let complete = constraint.open(&mut self.active.canvas, room)?;
+        self.note_forced();
+        Ok(complete)
     }
 
     /// Tokens in a block.
@@ -151,26 +135,52 @@ impl BlockWriter {
         self.window.is_due
     }
 
-    /// One denoise step.
+    /// One denoise step: candidates of the forward, the decoder's edits, the form demanded, the verdict.
     pub(crate) fn step(&mut self, read: &mut Readout<'_>, answer: &Answer) -> Result<BlockState, EngineError> {
         self.stats.steps += 1;
         self.adjust(read);
+        let kept = self.restrict(read)?;
         let candidates = self.scorer.candidates(read, self.active.start)?;
         let before = self.active.canvas.clone();
+        if let (Some(constraint), DecoderKind::Levenshtein) = (&self.constraint, self.job.settings.decoder) {
+            // It moves tokens; what is validated must stay in its place.
+            self.active.canvas.fixed = constraint.frontier();
+        }
         let (settings, control) = (&self.job.settings, self.job.control);
         let runner_up = |at: usize, token: u32| {
             let mut row = read.row(at)?.to_vec();
             *row.get_mut(token as usize)? = f32::NEG_INFINITY;
             u32::try_from(read.kernels.top1(&row)?.index).ok()
         };
-        let replaced = self.decoder.write(&mut self.active.canvas, &candidates, settings, control, runner_up);
+        let mut replaced = self.decoder.write(&mut self.active.canvas, &candidates, settings, control, runner_up);
+        self.active.canvas.fixed = before.fixed;
+        let mut decided = !settings.edits();
+        if let Some(constraint) = &mut self.constraint {
+            let rows = &mut Rows { read, scorer: &self.scorer, start: self.active.start, kept };
+            let canvas = &mut self.active.canvas;
+            let settled = constraint.settle(&before, canvas, answer.room(), settings.threshold, rows)?;
+            replaced = settled.replaced;
+            decided = settled.complete || (decided && constraint.is_decided());
+        } else {
+            decided = decided && self.is_decided(answer);
+        }
         self.note(&before, read);
         let mut state = self.decoder.judge(&before, &self.active.canvas, replaced, &self.job.settings);
-        if state == BlockState::Open && !self.job.settings.edits() && self.is_decided(answer) {
+        if state == BlockState::Open && decided {
             state = BlockState::Final { confirmed: false };
         }
         self.draft(read.tokenizer, answer);
         Ok(state)
+    }
+
+    /// Leaves only allowed tokens in the logits of the frontier; returns where that is and the row as it was.
+    fn restrict(&mut self, read: &mut Readout<'_>) -> Result<Option<(usize, Vec<f32>)>, EngineError> {
+        let Some(constraint) = &mut self.constraint else { return Ok(None) };
+        let Some((at, allowed)) = constraint.allowed(&self.active.canvas)? else { return Ok(None) };
+        let Some(row) = read.row_mut(at) else { return Ok(None) };
+        let kept = row.to_vec();
+        restrict(row, &allowed);
+        Ok(Some((at, kept)))
     }
 
     /// Applies to the logits what the caller and the decoder want: afterwards a row's likeliest token is what may be
@@ -244,6 +254,17 @@ impl BlockWriter {
             Slot::Opened => None,
         });
         self.active.scores = scores.collect();
+        self.note_forced();
+    }
+
+    /// A forced token is certain, whatever the model thinks of it.
+    fn note_forced(&mut self) {
+        let Some(constraint) = self.constraint.as_ref().filter(|_| self.scorer.reports()) else { return };
+        for (at, (score, token)) in self.active.scores.iter_mut().zip(&self.active.canvas.tokens).enumerate() {
+            if constraint.is_forced(at) {
+                *score = self.scorer.certain(*token);
+            }
+        }
     }
 
     /// The active block is finished.
@@ -328,7 +349,9 @@ impl BlockWriter {
 
     /// What the answer of `tokens` tokens cost.
     pub(crate) fn stats(self, tokens: usize) -> DiffusionStats {
-        DiffusionStats { edits: self.stats.edits + self.decoder.replaced, tokens: tokens as u32, ..self.stats }
+        let forced_tokens = self.constraint.map_or(0, |constraint| constraint.forced_tokens);
+        let edits = self.stats.edits + self.decoder.replaced;
+        DiffusionStats { edits, tokens: tokens as u32, forced_tokens, ..self.stats }
     }
 
     /// Whether the rest of the block cannot change the answer: a decoder that does not edit never takes a token back, so
@@ -373,17 +396,4 @@ fn forbid(row: &mut [f32], token: u32, forbidden: bool) {
     if forbidden && let Some(logit) = row.get_mut(token as usize) {
         *logit = f32::NEG_INFINITY;
     }
-}
-
-/// The block from position `start` on: behind the prompt's `tail` what the answer begins from and then masks; shorter
-/// where the context ends. `left` is the token before it.
-fn open_block(tail: Vec<u32>, start: usize, left: Option<u32>, job: &mut DiffusionJob, context: usize) -> Block {
-    let fixed = tail.len();
-    let length = job.settings.block_length.min(context.saturating_sub(start));
-    let mut tokens = tail;
-    let given = length.saturating_sub(fixed).min(job.start_from.len());
-    tokens.extend(job.start_from.drain(..given));
-    tokens.resize(length.max(fixed), job.mask);
-    let scores = vec![None; tokens.len()];
-    Block { canvas: Canvas { tokens, fixed, mask: job.mask }, start, left, scores }
 }

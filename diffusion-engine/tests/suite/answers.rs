@@ -2,12 +2,13 @@
 
 use std::time::{Duration, Instant};
 
+use serde_json::{Value, json};
 use weir_diffusion_engine::{
     DecodeDefaults, DecoderKind, Engine, EngineKind, EngineOptions, Generation, GenerationEvent, ModelFiles,
 };
 use weir_protocol::{
     ChatRequest, DiffusionOptions, EngineError, FinishReason, Message, Part, ResponseFormat, Role, Sampling,
-    TokenLogprob, ToolChoice, Usage,
+    TokenLogprob, Tool, ToolChoice, Usage,
 };
 
 use crate::support;
@@ -174,6 +175,10 @@ fn seeds_repeat_and_differ() {
     }
 }
 
+fn tool(name: &str, parameters: &Value) -> Tool {
+    Tool { name: name.into(), description: None, parameters: parameters.clone() }
+}
+
 fn refused(engine: &Engine, change: impl FnOnce(&mut ChatRequest)) -> EngineError {
     let mut request = request("hello", 8);
     change(&mut request);
@@ -196,11 +201,20 @@ fn what_cannot_be_honoured_is_refused_at_once_with_its_field() {
             (refused(&engine, |r| r.messages.clear()), "invalid messages".to_owned()),
             (refused(&engine, |r| r.messages[0].content.push(image)), "unsupported messages[0].content[1]".into()),
             (refused(&engine, |r| r.unsupported = vec!["logprobs"]), "unsupported logprobs".into()),
-            (refused(&engine, |r| r.tool_choice = ToolChoice::Required), "unsupported tool_choice".into()),
+            (refused(&engine, |r| r.tool_choice = ToolChoice::Required), "invalid tool_choice".into()),
             (
-                refused(&engine, |r| r.response_format = ResponseFormat::JsonObject),
-                "unsupported response_format".into(),
+                refused(&engine, |r| r.response_format = ResponseFormat::JsonSchema(json!({"type": "nonsense"}))),
+                "unsupported response_format.json_schema.schema".into(),
             ),
+            (
+                refused(&engine, |r| {
+                    r.tools = ["fine", "odd"].map(|name| tool(name, &json!({"not": {}}))).to_vec();
+                    r.tools[0].parameters = json!({"type": "object"});
+                }),
+                "unsupported tools[1].function.parameters".into(),
+            ),
+            (refused(&engine, |r| r.response_format = ResponseFormat::Regex("(".into())), "invalid regex".into()),
+            (refused(&engine, |r| r.response_format = ResponseFormat::Grammar("?".into())), "invalid grammar".into()),
             (refused(&engine, |r| r.max_tokens = Some(0)), "invalid max_tokens".into()),
             (refused(&engine, |r| r.sampling.temperature = Some(3.0)), "invalid temperature".into()),
             (

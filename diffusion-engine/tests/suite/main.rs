@@ -11,4 +11,5 @@ mod plain_forward;
 mod reference_decoders;
 mod sampled;
 mod sharing;
+mod structured;
 mod support;

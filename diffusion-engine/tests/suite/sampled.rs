@@ -34,8 +34,13 @@ fn dir(kind: &str) -> tempfile::TempDir {
 }
 
 fn engine(kind: &str) -> Engine {
+    controlled(kind, lively(DecoderKind::Joint))
+}
+
+/// The tiny model with LLaDA2.2's control tokens, so that every decoder runs on it.
+pub(crate) fn controlled(kind: &str, options: EngineOptions) -> Engine {
     let dir = dir(kind);
-    Engine::load(ModelFiles::Dir(dir.path().to_path_buf()), lively(DecoderKind::Joint)).expect("loads")
+    Engine::load(ModelFiles::Dir(dir.path().to_path_buf()), options).expect("loads")
 }
 
 /// Both engines, the diffusion one once with each decoder.

@@ -4,11 +4,9 @@
 use std::sync::Arc;
 
 use async_stream::stream;
-use futures::StreamExt;
 use weir_diffusion_engine::{Engine, Generation, GenerationEvent};
 use weir_protocol::{ChatRequest, EngineError, Event, FinishReason, Part, ToolChoice};
 
-use super::demands::Demands;
 use super::tool_text::ToolText;
 use super::{Attempt, BackendService, EventStream};
 
@@ -20,16 +18,11 @@ pub fn service(engine: Engine, model: String) -> BackendService {
         async move {
             honours(&attempt.request)?;
             could_fit(&attempt.request, u64::from(engine.info().context))?;
-            let demands = Demands::of(&attempt.request)?;
             let request = Arc::clone(&attempt.request);
             // Rendering and tokenizing a long prompt takes milliseconds: not on a thread that serves sockets.
             let started = tokio::task::spawn_blocking(move || engine.generate(&request)).await;
             let generation = started.map_err(|_| EngineError::internal("the engine's front end failed"))??;
-            let answer = events(generation, model.to_string(), &attempt.request);
-            Ok(match demands {
-                None => answer,
-                Some(demands) => judged(answer, demands),
-            })
+            Ok(events(generation, model.to_string(), &attempt.request))
         }
     }))
 }
@@ -102,34 +95,6 @@ fn events(mut generation: Generation, model: String, request: &ChatRequest) -> E
                     return;
                 }
                 GenerationEvent::Failed(error) => {
-                    yield Err(error);
-                    return;
-                }
-            }
-        }
-    })
-}
-
-/// Holds the answer back until it is whole and meets the demands. Drafts pass: they are no part of the answer.
-fn judged(mut answer: EventStream, demands: Demands) -> EventStream {
-    Box::pin(stream! {
-        let mut held = Vec::new();
-        while let Some(event) = answer.next().await {
-            match event {
-                Ok(Event::Draft { .. }) => yield event,
-                Ok(Event::Finished { .. }) => {
-                    if let Err(error) = demands.judge(&held) {
-                        yield Err(error);
-                        return;
-                    }
-                    for event in held.drain(..) {
-                        yield Ok(event);
-                    }
-                    yield event;
-                    return;
-                }
-                Ok(event) => held.push(event),
-                Err(error) => {
                     yield Err(error);
                     return;
                 }

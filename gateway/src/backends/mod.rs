@@ -2,7 +2,6 @@
 //! of protocol events; nothing here may know which dialect the caller speaks or what other backends exist.
 
 pub mod builtin;
-mod demands;
 pub mod openai;
 mod registry;
 pub mod sse;

@@ -136,6 +136,7 @@ fn job(prompt: Vec<u32>, limit: usize, diffusion: bool) -> (Job, Generation) {
         prompt,
         answer: Answer::new(events, &[], vec![ROLE_END], limit),
         scorer: Scorer::new(&Sampling::default(), None, rules).expect("greedy"),
+        constraint: None,
         diffusion: diffusion.then_some(DiffusionJob {
             settings,
             mask: MASK,

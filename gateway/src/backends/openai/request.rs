@@ -3,13 +3,22 @@
 
 use serde::ser::{Serialize, SerializeMap, Serializer};
 use serde_json::{Map, Value, json};
-use weir_protocol::{ChatRequest, EngineError};
+use weir_protocol::{ChatRequest, EngineError, ResponseFormat};
 
 /// Demands whose answers have no place among our events.
 const LOST: &[&str] = &["n", "modalities", "audio"];
 
 /// Refuses what would come back mutilated.
 pub(super) fn carries(request: &ChatRequest) -> Result<(), EngineError> {
+    let extension = match &request.response_format {
+        ResponseFormat::Regex(_) => Some("regex"),
+        ResponseFormat::Grammar(_) => Some("grammar"),
+        ResponseFormat::Text | ResponseFormat::JsonObject | ResponseFormat::JsonSchema(_) => None,
+    };
+    if let Some(field) = extension {
+        let message = "an upstream of this kind promises no such form".to_owned();
+        return Err(EngineError::Unsupported { field: field.to_owned(), message });
+    }
     match request.unsupported.iter().find(|field| LOST.contains(field)) {
         Some(field) => Err(EngineError::Unsupported {
             field: (*field).to_owned(),

@@ -7,6 +7,7 @@ mod figures;
 mod formats;
 mod gateway;
 mod repair;
+mod structure;
 mod throughput;
 
 use std::path::PathBuf;
@@ -43,6 +44,8 @@ enum What {
     Throughput,
     /// What storage formats cost: KL divergence and argmax agreement.
     Formats,
+    /// Answers held to a form: how many are valid, and what forcing saves.
+    Structure,
 }
 
 fn main() -> Result<()> {
@@ -54,6 +57,7 @@ fn main() -> Result<()> {
         What::Throughput => ("throughput", throughput::measure(&models, arguments.smoke)?),
         What::Formats => ("formats", formats::measure(&models, &arguments.gguf, arguments.smoke)?),
         What::Accuracy => ("accuracy", accuracy::measure(&models, arguments.smoke)?),
+        What::Structure => ("structure", structure::measure(&models, arguments.smoke)?),
     };
     let place = std::env::var_os("WEIR_BENCH_OUT").map_or_else(|| PathBuf::from("target/bench"), PathBuf::from);
     std::fs::create_dir_all(&place).with_context(|| place.display().to_string())?;

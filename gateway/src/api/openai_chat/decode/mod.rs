@@ -47,7 +47,7 @@ pub fn decode(body: &[u8]) -> Result<ChatRequest, EngineError> {
         messages,
         tools,
         tool_choice,
-        response_format: members.read("response_format", settings::response_format)?.unwrap_or_default(),
+        response_format: settings::form(&members)?,
         sampling: settings::sampling(&members)?,
         max_tokens: settings::max_tokens(&members)?,
         stream: members.read("stream", fields::boolean)?.unwrap_or(false),

@@ -16,6 +16,7 @@ const MAX_BIASES: usize = 1024;
 const MAX_LOGPROBS: u32 = 20;
 const MAX_STOPS: usize = 16;
 const MAX_STOP_BYTES: usize = 1024;
+const MAX_GRAMMAR_BYTES: usize = 1 << 20;
 
 /// `max_completion_tokens` is the newer name and wins.
 pub(super) fn max_tokens(body: &Members<'_, '_>) -> Result<Option<u32>, EngineError> {
@@ -102,7 +103,30 @@ fn stop_text(path: &Path<'_>, value: &Value) -> Result<String, EngineError> {
     Ok(text.to_owned())
 }
 
-pub(super) fn response_format(path: &Path<'_>, value: &Value) -> Result<ResponseFormat, EngineError> {
+/// The form demanded: `response_format`, or the extensions `regex` and `grammar` (Lark), of which only one may be there.
+pub(super) fn form(body: &Members<'_, '_>) -> Result<ResponseFormat, EngineError> {
+    let text = |path: &Path<'_>, value: &Value| match fields::string(path, value)? {
+        text if text.is_empty() || text.len() > MAX_GRAMMAR_BYTES => {
+            Err(path.wrong(format!("must be 1 to {MAX_GRAMMAR_BYTES} bytes long")))
+        }
+        text => Ok(text.to_owned()),
+    };
+    let forms = [
+        body.read("response_format", response_format)?.filter(|form| *form != ResponseFormat::Text),
+        body.read("regex", text)?.map(ResponseFormat::Regex),
+        body.read("grammar", text)?.map(ResponseFormat::Grammar),
+    ];
+    let mut demanded = forms.into_iter().flatten();
+    match (demanded.next(), demanded.next()) {
+        (_, Some(ResponseFormat::Grammar(_))) => {
+            Err(EngineError::invalid("grammar", "cannot be demanded beside another form"))
+        }
+        (_, Some(_)) => Err(EngineError::invalid("regex", "cannot be demanded beside `response_format`")),
+        (form, None) => Ok(form.unwrap_or_default()),
+    }
+}
+
+fn response_format(path: &Path<'_>, value: &Value) -> Result<ResponseFormat, EngineError> {
     #[derive(Clone, Copy)]
     enum Kind {
         Text,

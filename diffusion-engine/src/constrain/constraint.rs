@@ -1,0 +1,375 @@
+//! One answer's demanded form while blocks are denoised. In every block there is a frontier: tokens before it are
+//! validated, what the decoder writes behind it is a draft that nobody vouches for yet.
+//!
+//! ```text
+//! fixed ........ frontier ................. end of the canvas
+//! validated, consumed   drafts and masks
+//! ```
+//! After each step the frontier moves over drafts that fit. A draft that does not fit is chosen again among the tokens
+//! that do, or masked. Forced tokens are written at once, without asking the model. An edit of a validated token is
+//! taken back unless everything validated still fits with it. When the tokens left only just reach the nearest end,
+//! that end is written. Must never let the frontier pass a token that the grammar forbids.
+
+mod edits;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use llguidance::Matcher;
+use llguidance::toktrie::SimpleVob;
+use weir_protocol::EngineError;
+
+use crate::decode::Canvas;
+
+use super::closing::nearest_end;
+use super::forcing::forced;
+use super::vocabulary::Vocabulary;
+
+/// Steps that the frontier may wait for the decoder to write at it; then the likeliest allowed token is written.
+/// Without a limit a block could take as many steps as it has pairs of positions.
+const PATIENCE: u32 = 1;
+
+/// The nearest end is looked for after so many tokens, and after each one when no more than these are to spare.
+const SPARE: usize = 32;
+
+/// Longest end that is looked for.
+const LONGEST_END: usize = 1024;
+
+/// Most tokens an autoregressive answer takes at once: forced ones included.
+const STRETCH: usize = 64;
+
+/// The form of one answer and how far the active canvas fulfils it.
+pub(crate) struct Constraint {
+    matcher: Matcher,
+    vocabulary: Arc<Vocabulary>,
+    ends: Vec<u32>,
+    /// First position of the canvas that is not validated.
+    frontier: usize,
+    /// Tokens of this canvas that the matcher has consumed: all validated ones but the end, which it never sees.
+    consumed: usize,
+    /// End of the canvas, or of what the answer may still take of it.
+    limit: usize,
+    /// Positions of the canvas that were forced; no edit may touch them.
+    forced: Vec<bool>,
+    /// The answer has ended in this canvas or before.
+    ended: bool,
+    waited: u32,
+    /// Length of the nearest end when it was last looked for, and the tokens since.
+    end_length: usize,
+    since: usize,
+    /// No end within the limit was found; the answer will be cut.
+    hopeless: bool,
+    /// The nearest end that is being written.
+    closing: VecDeque<u32>,
+    /// Tokens written without the model, over all blocks.
+    pub(crate) forced_tokens: u32,
+    /// The answer was ended early because its token limit was near.
+    pub(crate) closed_at_limit: bool,
+}
+
+/// What the decoder's step became.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Settled {
+    /// Written tokens that were replaced by another token, those taken back not counted.
+    pub(crate) replaced: usize,
+    /// Nothing in the canvas is left for the model: all of it is validated, and what is not forced lies behind the end.
+    pub(crate) complete: bool,
+}
+
+/// Chooses a token for a position among those allowed, with its probability among them.
+pub(crate) trait Choose {
+    /// # Errors
+    /// Where the logits are not numbers.
+    fn choose(&mut self, at: usize, allowed: &SimpleVob) -> Result<(u32, f32), EngineError>;
+}
+
+impl Constraint {
+    pub(crate) fn new(matcher: Matcher, vocabulary: Arc<Vocabulary>, ends: Vec<u32>) -> Self {
+        Constraint {
+            matcher,
+            vocabulary,
+            ends,
+            frontier: 0,
+            consumed: 0,
+            limit: 0,
+            forced: Vec::new(),
+            ended: false,
+            waited: 0,
+            end_length: LONGEST_END,
+            since: SPARE,
+            hopeless: false,
+            closing: VecDeque::new(),
+            forced_tokens: 0,
+            closed_at_limit: false,
+        }
+    }
+
+    /// Starts on a new canvas, whose answer part may still take `room` tokens, and writes what is forced there.
+    /// `true` when nothing in it is left for the model.
+    pub(crate) fn open(&mut self, canvas: &mut Canvas, room: usize) -> Result<bool, EngineError> {
+        self.frontier = canvas.fixed;
+        self.consumed = 0;
+        self.limit = canvas.tokens.len().min(canvas.fixed.saturating_add(room));
+        self.forced = vec![false; canvas.tokens.len()];
+        self.waited = 0;
+        self.advance(canvas, room, None)?;
+        Ok(self.is_settled(canvas))
+    }
+
+    /// Allowed tokens at the frontier, if the model is to write there.
+    pub(crate) fn allowed(&mut self, canvas: &Canvas) -> Result<Option<(usize, SimpleVob)>, EngineError> {
+        if self.ended || self.frontier >= self.limit || !canvas.is_masked(self.frontier) {
+            return Ok(None);
+        }
+        let mask = self.matcher.compute_mask().map_err(broken)?;
+        Ok(Some((self.frontier, mask)))
+    }
+
+    /// First position that a decoder which moves tokens may touch.
+    pub(crate) fn frontier(&self) -> usize {
+        self.frontier
+    }
+
+    /// Whether the token at this position was written without the model.
+    pub(crate) fn is_forced(&self, at: usize) -> bool {
+        self.forced.get(at) == Some(&true)
+    }
+
+    /// Whether the answer has ended, in this canvas or before.
+    #[cfg(test)]
+    pub(crate) fn has_ended(&self) -> bool {
+        self.ended
+    }
+
+    /// Whether the canvas holds all that it can add to the answer, edits aside.
+    pub(crate) fn is_decided(&self) -> bool {
+        self.ended || self.frontier >= self.limit
+    }
+
+    /// Judges a decoder's step from `before` to `canvas` and moves the frontier. Drafts that do not fit are chosen
+    /// again and kept if surer than `threshold`. `room` as in [`Constraint::open`].
+    pub(crate) fn settle(
+        &mut self,
+        before: &Canvas,
+        canvas: &mut Canvas,
+        room: usize,
+        threshold: f32,
+        choose: &mut dyn Choose,
+    ) -> Result<Settled, EngineError> {
+        self.keep_valid_edits(before, canvas)?;
+        if self.ended {
+            self.end(canvas);
+        }
+        let start = self.frontier;
+        self.advance(canvas, room, Some((threshold, choose)))?;
+        self.waited = if self.frontier > start { 0 } else { self.waited + 1 };
+        if self.waited > PATIENCE && canvas.is_masked(self.frontier) && !self.ended {
+            self.waited = 0;
+            self.write_allowed(canvas, -1.0, choose)?;
+            self.advance(canvas, room, Some((threshold, choose)))?;
+        }
+        let until = if self.ended { self.frontier } else { canvas.tokens.len() };
+        let both = before.tokens.iter().zip(&canvas.tokens).zip(&self.forced).take(until).skip(canvas.fixed);
+        let replaced =
+            both.filter(|((old, new), forced)| **old != canvas.mask && **new != canvas.mask && old != new && !**forced);
+        Ok(Settled { replaced: replaced.count(), complete: self.is_settled(canvas) })
+    }
+
+    /// The next tokens of an answer that is written token by token: what `choose` takes first, if it may, and what is
+    /// forced after it.
+    pub(crate) fn extend(&mut self, room: usize, choose: Option<&mut dyn Choose>) -> Result<Vec<u32>, EngineError> {
+        const OPEN: u32 = u32::MAX;
+        let mut canvas = Canvas { tokens: vec![OPEN; room.min(STRETCH)], fixed: 0, mask: OPEN };
+        self.open(&mut canvas, room)?;
+        if let Some(choose) = choose
+            && self.write_allowed(&mut canvas, -1.0, choose)?
+        {
+            self.advance(&mut canvas, room, None)?;
+        }
+        canvas.tokens.truncate(self.frontier);
+        Ok(canvas.tokens)
+    }
+
+    /// Whether the model has nothing left to say about this canvas.
+    fn is_settled(&self, canvas: &Canvas) -> bool {
+        let validated = self.forced.iter().take(self.frontier).skip(canvas.fixed);
+        self.is_decided() && validated.copied().all(|forced| forced)
+    }
+
+    fn consume(&mut self, tokens: &[u32]) -> Result<(), EngineError> {
+        self.matcher.consume_tokens(tokens).map_err(broken)
+    }
+
+    fn may_end(&mut self) -> bool {
+        !self.matcher.is_error() && (self.matcher.is_stopped() || self.matcher.is_accepting().unwrap_or(false))
+    }
+
+    /// Moves the frontier over what is forced and over drafts that fit.
+    fn advance(
+        &mut self,
+        canvas: &mut Canvas,
+        room: usize,
+        mut again: Option<(f32, &mut dyn Choose)>,
+    ) -> Result<(), EngineError> {
+        while !self.is_decided() {
+            let left = room.saturating_sub(self.frontier - canvas.fixed);
+            if self.write_forced(canvas)? {
+                continue;
+            }
+            let at = self.frontier;
+            if canvas.is_masked(at) {
+                break;
+            }
+            let Some(token) = canvas.tokens.get(at).copied() else { break };
+            if !self.fits_alone(token)? {
+                if let Some(place) = canvas.tokens.get_mut(at) {
+                    *place = canvas.mask;
+                }
+                let Some((threshold, choose)) = &mut again else { break };
+                if !self.write_allowed(canvas, *threshold, *choose)? {
+                    break;
+                }
+                continue;
+            }
+            if self.ends.contains(&token) {
+                self.frontier += 1;
+                self.end(canvas);
+                break;
+            }
+            self.consume(&[token])?;
+            if self.is_one_too_many(left - 1) && self.close_before(token, left)? {
+                continue;
+            }
+            self.pass(canvas, false);
+        }
+        Ok(())
+    }
+
+    /// Writes the next token that needs no model: of the nearest end, of the grammar's forced text, or the end token
+    /// where nothing else can follow.
+    fn write_forced(&mut self, canvas: &mut Canvas) -> Result<bool, EngineError> {
+        if let Some(error) = self.matcher.get_error() {
+            return Err(broken(error));
+        }
+        let tokens = match self.closing.pop_front() {
+            Some(token) => vec![token],
+            None if self.matcher.is_stopped() || self.closed_at_limit => {
+                self.write_end(canvas);
+                return Ok(true);
+            }
+            None => {
+                let last = self.frontier.checked_sub(1).filter(|_| self.consumed > 0);
+                let last = last.and_then(|at| canvas.tokens.get(at).copied());
+                forced(&mut self.matcher, &self.vocabulary, last)
+            }
+        };
+        for token in &tokens {
+            if self.frontier >= self.limit {
+                break;
+            }
+            if let Some(place) = canvas.tokens.get_mut(self.frontier) {
+                *place = *token;
+            }
+            self.consume(&[*token])?;
+            self.pass(canvas, true);
+        }
+        Ok(!tokens.is_empty())
+    }
+
+    /// Writes the likeliest allowed token at the frontier if it is surer than `threshold`.
+    fn write_allowed(
+        &mut self,
+        canvas: &mut Canvas,
+        threshold: f32,
+        choose: &mut dyn Choose,
+    ) -> Result<bool, EngineError> {
+        let Some((at, mask)) = self.allowed(canvas)? else { return Ok(false) };
+        let (token, probability) = choose.choose(at, &mask)?;
+        if probability <= threshold {
+            return Ok(false);
+        }
+        if let Some(place) = canvas.tokens.get_mut(at) {
+            *place = token;
+        }
+        Ok(true)
+    }
+
+    /// The frontier's token is consumed.
+    fn pass(&mut self, canvas: &Canvas, forced: bool) {
+        if let Some(place) = self.forced.get_mut(self.frontier) {
+            *place = forced;
+        }
+        self.forced_tokens += u32::from(forced);
+        self.frontier += 1;
+        self.consumed = self.frontier - canvas.fixed;
+    }
+
+    /// Writes an end token that the matcher need not see.
+    fn write_end(&mut self, canvas: &mut Canvas) {
+        if let (Some(place), Some(end)) = (canvas.tokens.get_mut(self.frontier), self.ends.first()) {
+            *place = *end;
+            if let Some(place) = self.forced.get_mut(self.frontier) {
+                *place = true;
+            }
+            self.forced_tokens += 1;
+            self.frontier += 1;
+            self.end(canvas);
+        }
+    }
+
+    /// The answer is complete; nothing behind it matters, so the canvas counts as full.
+    fn end(&mut self, canvas: &mut Canvas) {
+        self.ended = true;
+        if let Some(end) = self.ends.first() {
+            canvas.tokens.iter_mut().skip(self.frontier).for_each(|token| *token = *end);
+        }
+    }
+
+    fn fits_alone(&mut self, token: u32) -> Result<bool, EngineError> {
+        if self.ends.contains(&token) {
+            return Ok(self.may_end());
+        }
+        Ok(self.matcher.validate_tokens(&[token]).map_err(broken)? == 1)
+    }
+
+    /// Whether the `left` tokens after the one just consumed cannot reach an end any more, or only just.
+    fn is_one_too_many(&mut self, left: usize) -> bool {
+        self.since += 1;
+        let near = left <= 2 * self.end_length + SPARE;
+        if self.hopeless || self.matcher.is_stopped() || (self.since < SPARE && !near) {
+            return false;
+        }
+        self.since = 0;
+        let end = self.nearest_end(left);
+        self.end_length = end.as_ref().map_or(LONGEST_END, Vec::len);
+        end.map_or(left < LONGEST_END, |end| end.len() + 1 >= left)
+    }
+
+    /// Takes `token`, just consumed, back and sets out for the nearest end. `false`, and the token stays, when there
+    /// is none within `left` tokens from before it either.
+    fn close_before(&mut self, token: u32, left: usize) -> Result<bool, EngineError> {
+        self.matcher.rollback(1).map_err(broken)?;
+        match self.nearest_end(left.saturating_sub(1)) {
+            Some(end) => {
+                self.closing = end.into();
+                self.closed_at_limit = true;
+                Ok(true)
+            }
+            None => {
+                self.hopeless = true;
+                self.consume(&[token])?;
+                Ok(false)
+            }
+        }
+    }
+
+    fn nearest_end(&self, limit: usize) -> Option<Vec<u32>> {
+        nearest_end(&self.matcher, &self.vocabulary, limit.min(LONGEST_END))
+    }
+}
+
+/// The grammar grew beyond the library's limits, or it contradicts itself. The library's words hold no answer text.
+fn broken(reason: impl std::fmt::Display) -> EngineError {
+    let message = format!("its grammar cannot be followed any further: {reason}");
+    EngineError::Unsupported { field: "response_format".into(), message }
+}

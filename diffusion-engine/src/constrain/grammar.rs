@@ -1,0 +1,169 @@
+//! What a request demands of its answer's form, as a grammar. Free text has none; offered tools give one to the calls
+//! in it, so that a call always fits its tool's schema. Must never weaken a demand that it cannot take: it is refused
+//! with the library's reason.
+
+use llguidance::Matcher;
+use llguidance::api::TopLevelGrammar;
+use serde_json::{Value, json};
+use weir_protocol::{ChatRequest, EngineError, ResponseFormat, Tool, ToolChoice};
+
+use super::vocabulary::Vocabulary;
+
+/// A matcher for the form that `request` demands, `None` where any text will do.
+///
+/// # Errors
+/// `Unsupported` names the schema that the grammar library cannot take, `InvalidRequest` a broken regex or grammar.
+pub(crate) fn matcher(request: &ChatRequest, vocabulary: &Vocabulary) -> Result<Option<Matcher>, EngineError> {
+    let tools = offered(request)?;
+    let forced = matches!(request.tool_choice, ToolChoice::Required | ToolChoice::Function(_));
+    if tools.is_empty() {
+        return format_only(&request.response_format, vocabulary);
+    }
+    let answer = match &request.response_format {
+        _ if forced => None,
+        ResponseFormat::Text => Some(Answer::Text),
+        ResponseFormat::JsonObject => Some(Answer::Json(json!({"type": "object"}))),
+        ResponseFormat::JsonSchema(schema) => Some(Answer::Json(schema.clone())),
+        ResponseFormat::Regex(_) | ResponseFormat::Grammar(_) => {
+            return format_only(&request.response_format, vocabulary);
+        }
+    };
+    let several = !matches!(request.tool_choice, ToolChoice::Function(_));
+    match vocabulary.matcher(TopLevelGrammar::from_lark(calls(&tools, answer.as_ref(), several))) {
+        Ok(matcher) => Ok(Some(matcher)),
+        Err(reason) => Err(culprit(request, &tools, answer.as_ref(), vocabulary, reason)),
+    }
+}
+
+/// Whether the caller relies on a form, so that an engine that cannot enforce one must refuse.
+pub(crate) fn demands_form(request: &ChatRequest) -> bool {
+    request.response_format != ResponseFormat::Text
+        || matches!(request.tool_choice, ToolChoice::Required | ToolChoice::Function(_))
+}
+
+/// What may stand in the answer instead of calls.
+enum Answer {
+    Text,
+    Json(Value),
+}
+
+/// The tools that may be called.
+fn offered(request: &ChatRequest) -> Result<Vec<&Tool>, EngineError> {
+    let tools: Vec<&Tool> = match &request.tool_choice {
+        ToolChoice::None => Vec::new(),
+        ToolChoice::Auto | ToolChoice::Required => request.tools.iter().collect(),
+        ToolChoice::Function(name) => request.tools.iter().filter(|tool| tool.name == *name).collect(),
+    };
+    match &request.tool_choice {
+        ToolChoice::Required if tools.is_empty() => {
+            Err(EngineError::invalid("tool_choice", "a call is required, but `tools` is empty"))
+        }
+        ToolChoice::Function(name) if tools.is_empty() => {
+            Err(EngineError::invalid("tool_choice", format!("names the function `{name}`, which `tools` lacks")))
+        }
+        _ => Ok(tools),
+    }
+}
+
+fn format_only(format: &ResponseFormat, vocabulary: &Vocabulary) -> Result<Option<Matcher>, EngineError> {
+    let (grammar, field) = match format {
+        ResponseFormat::Text => return Ok(None),
+        ResponseFormat::JsonObject => (TopLevelGrammar::from_json_schema(styled(&json!({"type": "object"}))), ""),
+        ResponseFormat::JsonSchema(schema) => (TopLevelGrammar::from_json_schema(styled(schema)), ""),
+        ResponseFormat::Regex(pattern) => (TopLevelGrammar::from_regex(pattern), "regex"),
+        ResponseFormat::Grammar(lark) => (TopLevelGrammar::from_lark(lark.clone()), "grammar"),
+    };
+    match vocabulary.matcher(grammar) {
+        Ok(matcher) => Ok(Some(matcher)),
+        Err(reason) if field.is_empty() => Err(unsupported(SCHEMA, reason)),
+        Err(reason) => Err(EngineError::invalid(field, reason)),
+    }
+}
+
+const SCHEMA: &str = "response_format.json_schema.schema";
+
+fn unsupported(field: impl Into<String>, reason: String) -> EngineError {
+    EngineError::Unsupported { field: field.into(), message: format!("it cannot be enforced: {reason}") }
+}
+
+/// Which of the schemas the library refuses: each is tried alone.
+fn culprit(
+    request: &ChatRequest,
+    tools: &[&Tool],
+    answer: Option<&Answer>,
+    vocabulary: &Vocabulary,
+    together: String,
+) -> EngineError {
+    let alone = |schema: &Value| vocabulary.matcher(TopLevelGrammar::from_json_schema(styled(schema))).err();
+    if let Some(Answer::Json(schema)) = answer
+        && let Some(reason) = alone(schema)
+    {
+        return unsupported(SCHEMA, reason);
+    }
+    for tool in tools {
+        if let Some(reason) = alone(&parameters(tool)) {
+            let index = request.tools.iter().position(|offered| offered.name == tool.name).unwrap_or(0);
+            return unsupported(format!("tools[{index}].function.parameters"), reason);
+        }
+    }
+    unsupported("tools", together)
+}
+
+/// LLaDA2's form of calls (its chat template's): `<tool_call>\n{"name": …, "arguments": …}\n</tool_call>`, one after
+/// the other, in Lark. Where text is an answer too, it may stand before, between and after the calls.
+fn calls(tools: &[&Tool], answer: Option<&Answer>, several: bool) -> String {
+    const OPEN: &str = "<tool_call>";
+    let mut lark = match (answer, several) {
+        (Some(Answer::Text), _) => {
+            // The shortest text up to the first opening tag belongs to a call; what has none is the rest.
+            format!(
+                "start: (opened call)* TEXT?\nopened[suffix={}]: /(?s:.*)/\nTEXT: /(?s:.+)/ & ~/(?s:.*){OPEN}(?s:.*)/\n",
+                Value::from(OPEN)
+            )
+        }
+        (Some(Answer::Json(schema)), _) => format!(
+            "start: {open} call (\"\\n\" {open} call)* | json\njson: %json {}\n",
+            styled(schema),
+            open = Value::from(OPEN)
+        ),
+        (None, true) => {
+            let open = Value::from(OPEN);
+            format!("start: {open} call (\"\\n\" {open} call)*\n")
+        }
+        (None, false) => format!("start: {} call\n", Value::from(OPEN)),
+    };
+    let names: Vec<String> = (0..tools.len()).map(|index| format!("call{index}")).collect();
+    lark.push_str(&format!("call: {}\n", names.join(" | ")));
+    for (index, tool) in tools.iter().enumerate() {
+        let head = format!("\n{{\"name\": {}, \"arguments\": ", Value::from(tool.name.as_str()));
+        lark.push_str(&format!(
+            "call{index}: {} arguments{index} \"}}\\n</tool_call>\"\narguments{index}: %json {}\n",
+            Value::from(head),
+            styled(&parameters(tool))
+        ));
+    }
+    lark
+}
+
+/// A tool's schema; one that states none takes an object without any.
+fn parameters(tool: &Tool) -> Value {
+    match &tool.parameters {
+        Value::Object(schema) if !schema.is_empty() => tool.parameters.clone(),
+        Value::Bool(_) => tool.parameters.clone(),
+        _ => json!({"type": "object"}),
+    }
+}
+
+/// The schema with the separators that Python's `json.dumps` and LLaDA2's template write: no choice of white space is
+/// left, so the grammar forces more.
+fn styled(schema: &Value) -> Value {
+    let mut schema = match schema {
+        Value::Bool(true) => json!({}),
+        other => other.clone(),
+    };
+    if let Value::Object(fields) = &mut schema {
+        let style = json!({"whitespace_flexible": false, "item_separator": ", ", "key_separator": ": "});
+        fields.entry("x-guidance").or_insert(style);
+    }
+    schema
+}

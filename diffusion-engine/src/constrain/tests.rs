@@ -1,0 +1,233 @@
+//! The frontier with scripted drafts: whatever a decoder writes and a model prefers, what is committed fits.
+
+use std::sync::Arc;
+
+use llguidance::toktrie::SimpleVob;
+use proptest::prelude::*;
+use serde_json::{Value, json};
+use weir_protocol::{ChatRequest, EngineError, ResponseFormat, Tool, ToolChoice};
+
+use super::constraint::{Choose, Constraint};
+use super::vocabulary::Vocabulary;
+use super::{forcing, grammar};
+use crate::checkpoint::config::ModelConfig;
+use crate::checkpoint::source::{Bytes, Named};
+use crate::checkpoint::tokenizer::TextTokenizer;
+use crate::decode::Canvas;
+use crate::test_files::{self, FIRST_SPECIAL};
+
+const MASK: u32 = FIRST_SPECIAL + 2;
+const ROWS: usize = 320;
+
+fn tokenizer() -> Arc<TextTokenizer> {
+    let named = |value: Value| Named { name: "test".into(), bytes: Bytes::Owned(value.to_string().into_bytes()) };
+    let config = ModelConfig::parse(&named(test_files::config_json("llada2_moe"))).expect("config");
+    Arc::new(TextTokenizer::parse(&named(test_files::tokenizer_json()), &config).expect("tokenizer"))
+}
+
+struct Bench {
+    tokenizer: Arc<TextTokenizer>,
+    vocabulary: Arc<Vocabulary>,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let tokenizer = tokenizer();
+        let vocabulary = Arc::new(Vocabulary::new(tokenizer.clone(), ROWS).expect("byte-level"));
+        Bench { tokenizer, vocabulary }
+    }
+
+    fn constraint(&self, request: &ChatRequest) -> Constraint {
+        let matcher = grammar::matcher(request, &self.vocabulary).expect("a grammar").expect("a demand");
+        Constraint::new(matcher, self.vocabulary.clone(), self.tokenizer.ends.clone())
+    }
+
+    fn schema(&self, schema: &Value) -> Constraint {
+        self.constraint(&ChatRequest {
+            response_format: ResponseFormat::JsonSchema(schema.clone()),
+            ..Default::default()
+        })
+    }
+}
+
+/// A model that prefers tokens by a hash of its seed, position and token, and is as sure as the hash says.
+struct Whims(u64);
+
+impl Whims {
+    fn number(&self, at: usize, token: usize) -> u64 {
+        let mut z = self.0 ^ (at as u64) << 32 ^ token as u64;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+}
+
+impl Choose for Whims {
+    fn choose(&mut self, at: usize, allowed: &SimpleVob) -> Result<(u32, f32), EngineError> {
+        let tokens = (0..ROWS).filter(|token| allowed.is_allowed(*token as u32));
+        let token = tokens.max_by_key(|token| self.number(at, *token)).expect("something is allowed");
+        Ok((token as u32, (self.number(at, ROWS) % 100) as f32 / 100.0))
+    }
+}
+
+/// Writes blocks of 16 with a decoder that drafts and edits at random; gives the answer's tokens and whether it ended.
+fn write(constraint: &mut Constraint, seed: u64, limit: usize) -> (Vec<u32>, bool) {
+    let (mut answer, mut whims) = (Vec::new(), Whims(seed));
+    while answer.len() < limit {
+        let mut canvas = Canvas { tokens: vec![MASK; 16], fixed: 0, mask: MASK };
+        let room = limit - answer.len();
+        constraint.open(&mut canvas, room).expect("follows");
+        let mut steps = 0;
+        while !constraint.is_decided() {
+            steps += 1;
+            assert!(steps <= 64, "a block must end");
+            let before = canvas.clone();
+            whims.0 = whims.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+            for at in 0..16 {
+                // One position in four is written anew, drafts and validated tokens alike.
+                if whims.number(at, 1) % 4 == 0 {
+                    canvas.tokens[at] = (whims.number(at, 2) % 256) as u32;
+                }
+            }
+            constraint.settle(&before, &mut canvas, room, 0.5, &mut whims).expect("follows");
+        }
+        for token in canvas.tokens.into_iter().take(room) {
+            answer.push(token);
+            if constraint.has_ended() && (FIRST_SPECIAL..FIRST_SPECIAL + 6).contains(&token) {
+                return (answer, true);
+            }
+        }
+    }
+    (answer, false)
+}
+
+fn schemas() -> Vec<Value> {
+    vec![
+        json!({"type": "object", "properties": {"name": {"type": "string", "maxLength": 6}, "n": {"type": "integer"}},
+            "required": ["name", "n"], "additionalProperties": false}),
+        json!({"enum": ["hello", "héllo", "a \"b\""]}),
+        json!({"type": "array", "items": {"type": "number", "minimum": 1, "maximum": 9.5}, "minItems": 2, "maxItems": 5}),
+        json!({"$defs": {"n": {"anyOf": [{"type": "null"}, {"type": "object", "required": ["x"],
+            "properties": {"x": {"$ref": "#/$defs/n"}}, "additionalProperties": false}]}}, "$ref": "#/$defs/n"}),
+        json!({"type": "string", "pattern": "^[a-c]{2,5}-[0-9]+$"}),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    /// Judged by a validator that knows nothing of grammars.
+    #[test]
+    fn what_is_committed_fits_whatever_is_drafted(seed: u64, which in 0usize..5, limit in 40usize..120) {
+        let (bench, schema) = (Bench::new(), schemas().swap_remove(which));
+        let mut constraint = bench.schema(&schema);
+        let (answer, ended) = write(&mut constraint, seed, limit);
+        let text = bench.tokenizer.decode(&answer);
+        prop_assert!(ended, "the form can be closed in {limit} tokens: {text}");
+        let value: Value = serde_json::from_str(&text).map_err(|error| TestCaseError::fail(format!("{error}: {text}")))?;
+        prop_assert!(jsonschema::is_valid(&schema, &value), "{text}");
+    }
+}
+
+#[test]
+fn a_form_that_leaves_no_choice_needs_no_model() {
+    let bench = Bench::new();
+    let mut constraint = bench.schema(&json!({"const": {"a": [1, true], "b": "hello"}}));
+    let mut canvas = Canvas { tokens: vec![MASK; 64], fixed: 0, mask: MASK };
+    assert!(constraint.open(&mut canvas, 100).expect("follows"), "complete without a forward");
+    assert_eq!(bench.tokenizer.decode(&canvas.tokens), r#"{"a": [1, true], "b": "hello"}"#);
+    let (answer, ended) = write(&mut bench.schema(&json!({"const": "hello"})), 1, 60);
+    assert!(ended && bench.tokenizer.decode(&answer) == "\"hello\"");
+}
+
+#[test]
+fn a_limit_too_small_for_any_end_cuts() {
+    let bench = Bench::new();
+    let (answer, ended) = write(&mut bench.schema(&json!({"const": "a text of more than ten tokens"})), 1, 10);
+    assert!(!ended && answer.len() == 10);
+    assert_eq!(bench.tokenizer.decode(&answer), "\"a text of");
+}
+
+#[test]
+fn token_by_token_the_same_holds() {
+    let bench = Bench::new();
+    for (seed, schema) in (0..40u64).flat_map(|seed| schemas().into_iter().map(move |schema| (seed, schema))) {
+        let (mut constraint, mut answer, mut whims) = (bench.schema(&schema), Vec::new(), Whims(seed));
+        answer.extend(constraint.extend(60, None).expect("follows"));
+        while !constraint.has_ended() && answer.len() < 60 {
+            whims.0 += 1000;
+            let more = constraint.extend(60 - answer.len(), Some(&mut whims)).expect("follows");
+            assert!(!more.is_empty());
+            answer.extend(more);
+        }
+        let text = bench.tokenizer.decode(&answer);
+        let value: Value = serde_json::from_str(&text).expect(&text);
+        assert!(constraint.has_ended() && jsonschema::is_valid(&schema, &value), "{text} for {schema}");
+    }
+}
+
+/// Offers `set(on: boolean)` and `say(text: string)`.
+fn with_tools(choice: ToolChoice) -> ChatRequest {
+    let tool = |name: &str, field: &str, kind: &str| Tool {
+        name: name.into(),
+        description: None,
+        parameters: json!({"type": "object", "properties": {field: {"type": kind, "maxLength": 9}}, "required": [field],
+            "additionalProperties": false}),
+    };
+    ChatRequest {
+        tools: vec![tool("set", "on", "boolean"), tool("say", "text", "string")],
+        tool_choice: choice,
+        ..ChatRequest::default()
+    }
+}
+
+fn accepts(bench: &Bench, request: &ChatRequest, text: &str) -> bool {
+    let mut matcher = grammar::matcher(request, &bench.vocabulary).expect("a grammar").expect("a demand");
+    let tokens = bench.tokenizer.encode_answer(text);
+    let taken = matcher.try_consume_tokens(&tokens).expect("no error");
+    taken == tokens.len() && (matcher.is_stopped() || matcher.is_accepting().expect("no error"))
+}
+
+#[test]
+fn calls_have_the_models_own_notation() {
+    let bench = Bench::new();
+    let set = "<tool_call>\n{\"name\": \"set\", \"arguments\": {\"on\": true}}\n</tool_call>";
+    let say = "<tool_call>\n{\"name\": \"say\", \"arguments\": {\"text\": \"hi\"}}\n</tool_call>";
+    let wrong = "<tool_call>\n{\"name\": \"set\", \"arguments\": {\"on\": 1}}\n</tool_call>";
+    let auto = with_tools(ToolChoice::Auto);
+    for text in [set, "Sure: a < b.", &format!("One moment.\n{set}"), &format!("{set}\n{say}"), &format!("{set} done")]
+    {
+        assert!(accepts(&bench, &auto, text), "{text}");
+    }
+    for text in [wrong, "<tool_call>", "so <tool_call>{}</tool_call>"] {
+        assert!(!accepts(&bench, &auto, text), "{text}");
+    }
+    let required = with_tools(ToolChoice::Required);
+    assert!(accepts(&bench, &required, set) && accepts(&bench, &required, &format!("{say}\n{set}")));
+    assert!(!accepts(&bench, &required, "no call") && !accepts(&bench, &required, &format!("First: {set}")));
+    let named = with_tools(ToolChoice::Function("say".into()));
+    assert!(accepts(&bench, &named, say) && !accepts(&bench, &named, set));
+    assert!(!accepts(&bench, &named, &format!("{say}\n{say}")), "one function was named, so one call");
+    let none = grammar::matcher(&with_tools(ToolChoice::None), &bench.vocabulary).expect("fine");
+    assert!(none.is_none(), "free text");
+}
+
+#[test]
+fn forced_text_is_cut_as_the_tokenizer_cuts_it() {
+    // `llo` is one token of the test vocabulary; `he` and `ll` are others.
+    let bench = Bench::new();
+    let request =
+        ChatRequest { response_format: ResponseFormat::Regex("x hello( world)?!".into()), ..ChatRequest::default() };
+    let mut matcher = grammar::matcher(&request, &bench.vocabulary).expect("a grammar").expect("a demand");
+    let forced = forcing::forced(&mut matcher, &bench.vocabulary, None);
+    assert_eq!(forced, bench.tokenizer.encode_answer("x hello"));
+}
+
+#[test]
+fn a_longer_token_keeps_the_last_forced_ones_open() {
+    // After `he` an `l` may follow: `ll` and `llo` reach beyond the forced text, so `l` alone is not written.
+    let bench = Bench::new();
+    let request = ChatRequest { response_format: ResponseFormat::Regex("xhel(lo|p)".into()), ..ChatRequest::default() };
+    let mut matcher = grammar::matcher(&request, &bench.vocabulary).expect("a grammar").expect("a demand");
+    assert_eq!(forcing::forced(&mut matcher, &bench.vocabulary, None), bench.tokenizer.encode_answer("xhe"));
+}

@@ -1,0 +1,75 @@
+//! What an autoregressive request does with the logits of one forward: it takes a token, and what the demanded form
+//! forces after it. Must never know the cache.
+
+use weir_protocol::EngineError;
+
+use crate::constrain::constraint::Constraint;
+use crate::decode::logprobs::TokenScore;
+
+use super::rows::Rows;
+use super::scorer::{Readout, Scorer};
+
+/// Final tokens with the log-probabilities asked for: as many, or none.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Written {
+    pub(crate) tokens: Vec<u32>,
+    pub(crate) scores: Vec<TokenScore>,
+}
+
+/// Writes token after token.
+pub(crate) struct TokenWriter {
+    scorer: Scorer,
+    constraint: Option<Constraint>,
+    /// Absolute position of the next token.
+    position: usize,
+    /// Tokens written.
+    count: usize,
+}
+
+impl TokenWriter {
+    /// `prompt` is the prompt's length.
+    pub(crate) fn new(scorer: Scorer, constraint: Option<Constraint>, prompt: usize) -> Self {
+        TokenWriter { scorer, constraint, position: prompt, count: 0 }
+    }
+
+    /// What the answer begins with before the model is asked; it may take `room` tokens.
+    pub(crate) fn open(&mut self, room: usize) -> Result<Written, EngineError> {
+        let tokens = match &mut self.constraint {
+            Some(constraint) => constraint.extend(room, None)?,
+            None => Vec::new(),
+        };
+        Ok(self.written(tokens, None))
+    }
+
+    /// The next token and what is forced after it. The answer may take `room` more.
+    pub(crate) fn step(&mut self, read: &mut Readout<'_>, room: usize) -> Result<Written, EngineError> {
+        let written = self.scorer.rules.with_canvas(std::iter::empty());
+        for row in read.rows_mut() {
+            self.scorer.rules.apply(row, self.count, &written, None);
+        }
+        let tokens = match &mut self.constraint {
+            Some(constraint) => {
+                let rows = &mut Rows { read, scorer: &self.scorer, start: self.position, kept: None };
+                constraint.extend(room, Some(rows))?
+            }
+            None => {
+                let candidates = self.scorer.candidates(read, self.position)?;
+                candidates.into_iter().map(|candidate| candidate.token).collect()
+            }
+        };
+        Ok(self.written(tokens, Some(read)))
+    }
+
+    /// Books `tokens`: the first one was chosen from `read`, the others had no choice.
+    fn written(&mut self, tokens: Vec<u32>, read: Option<&Readout<'_>>) -> Written {
+        self.scorer.rules.commit(&tokens);
+        self.position += tokens.len();
+        self.count += tokens.len();
+        let score = |(at, token): (usize, &u32)| match read.filter(|_| at == 0) {
+            Some(read) => self.scorer.score(read, at, *token),
+            None => self.scorer.certain(*token),
+        };
+        let scores = tokens.iter().enumerate().filter_map(score).collect();
+        Written { tokens, scores }
+    }
+}
