@@ -120,7 +120,7 @@ fn fields_of_the_file() {
     check(
         "mode = \"speed\"",
         "mode = \"sped\"",
-        &none(6, "unknown variant `sped`, expected `speed` or `quality`", "did you mean `speed`?"),
+        &none(6, "unknown variant `sped`, expected one of `speed`, `quality`, `custom`", "did you mean `speed`?"),
     );
     check(
         "[[rule]]\nname = \"rest\"",
