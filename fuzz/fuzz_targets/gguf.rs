@@ -8,7 +8,7 @@ use weir_diffusion_engine::inspect::{inspect, verify};
 #[path = "place.rs"]
 mod place;
 
-fuzz_target!(|data: &[u8]| {
+fuzz_target!(init: place::let_caught_panics_be(), |data: &[u8]| {
     let path = place::folder().join("fuzz.gguf");
     std::fs::write(&path, data).expect("writable");
     let described = inspect(&path);

@@ -1,5 +1,7 @@
 //! A folder in memory where a target keeps the files of one checkpoint; one folder a process.
 
+#![allow(dead_code)] // each target uses its part
+
 use std::path::{Path, PathBuf};
 
 /// The tests' small model: the files that a target does not fuzz.
@@ -15,4 +17,13 @@ pub fn folder() -> PathBuf {
     let folder = base.join(format!("weir-fuzz-{}", std::process::id()));
     std::fs::create_dir_all(&folder).expect("a folder");
     folder
+}
+
+/// libFuzzer's own hook aborts at every panic, but the engine catches those of the tokenizer library on purpose: only
+/// a panic that leaves the target counts. Quiet, unless `WEIR_FUZZ_LOUD` is set to look at a finding.
+pub fn let_caught_panics_be() {
+    drop(std::panic::take_hook());
+    if std::env::var_os("WEIR_FUZZ_LOUD").is_none() {
+        std::panic::set_hook(Box::new(|_| {}));
+    }
 }

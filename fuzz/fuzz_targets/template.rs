@@ -8,9 +8,13 @@ use libfuzzer_sys::fuzz_target;
 use weir_diffusion_engine::{Engine, EngineOptions, ModelFiles};
 use weir_protocol::{ChatRequest, Message, Role};
 
+#[path = "place.rs"]
+mod place;
+
 static ENGINE: OnceLock<Engine> = OnceLock::new();
 
 fuzz_target!(init: {
+    place::let_caught_panics_be();
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../diffusion-engine/tests/fixtures/small.gguf");
     let engine = Engine::load(ModelFiles::Dir(file), EngineOptions::default()).expect("the fixture loads");
     ENGINE.set(engine).expect("once");
