@@ -8,17 +8,25 @@ const MOST_BYTES: usize = 4000;
 
 /// A sudoku grid, edges with a start and a goal, or something to plan under constraints.
 pub(super) fn is_planning(text: &str) -> bool {
-    text.len() <= MOST_BYTES && (has_grid(text) || has_path_question(text) || has_constrained_plan(text))
+    text.len() <= MOST_BYTES
+        && (has_grid(text.lines()) || has_slashed_grid(text) || has_path_question(text) || has_constrained_plan(text))
+}
+
+/// A grid written in one line, its rows parted by slashes.
+fn has_slashed_grid(text: &str) -> bool {
+    text.split_whitespace().any(|word| word.matches('/').count() >= 3 && has_grid(word.split('/')))
 }
 
 /// At least four lines in a row of one puzzle width, of digits and blanks.
-fn has_grid(text: &str) -> bool {
+fn has_grid<'a>(lines: impl Iterator<Item = &'a str>) -> bool {
     let mut rows = 0;
     let mut width = 0;
     let mut blanks = 0;
-    for line in text.lines() {
+    for line in lines {
         let cells: Vec<char> = line.chars().filter(|c| !" |,+-\t".contains(*c)).collect();
-        let is_cell = |c: &char| c.is_ascii_digit() || is_blank_cell(*c);
+        // A puzzle of width 4 has no 5 in it; 0 is a blank to some.
+        let fits = |digit: u32| digit as usize <= cells.len();
+        let is_cell = |c: &char| c.to_digit(10).is_some_and(fits) || is_blank_cell(*c);
         let is_rule = cells.is_empty() && line.contains('-');
         if is_rule {
             continue;
