@@ -29,7 +29,10 @@ use super::vocabulary::Vocabulary;
 /// Without a limit a block could take as many steps as it has pairs of positions.
 const PATIENCE: u32 = 1;
 
-/// The nearest end is looked for after so many tokens, and after each one when no more than these are to spare.
+/// The nearest end is looked for after so many tokens ...
+const LOOK_EVERY: usize = 8;
+
+/// ... and after each one when no more than these, beyond twice its length, are to spare.
 const SPARE: usize = 32;
 
 /// Longest end that is looked for.
@@ -96,7 +99,7 @@ impl Constraint {
             ended: false,
             waited: 0,
             end_length: LONGEST_END,
-            since: SPARE,
+            since: LOOK_EVERY,
             hopeless: false,
             closing: VecDeque::new(),
             forced_tokens: 0,
@@ -156,7 +159,8 @@ impl Constraint {
         threshold: f32,
         choose: &mut dyn Choose,
     ) -> Result<Settled, EngineError> {
-        self.keep_valid_edits(before, canvas)?;
+        let left = room.saturating_sub(self.frontier - canvas.fixed);
+        self.keep_valid_edits(before, canvas, self.ended || !self.is_near(left))?;
         if self.ended {
             self.end(canvas);
         }
@@ -300,6 +304,7 @@ impl Constraint {
             *place = forced;
         }
         self.forced_tokens += u32::from(forced);
+        self.since += 1;
         self.frontier += 1;
         self.consumed = self.frontier - canvas.fixed;
     }
@@ -334,9 +339,7 @@ impl Constraint {
 
     /// Whether the `left` tokens after the one just consumed cannot reach an end any more, or only just.
     fn is_one_too_many(&mut self, left: usize) -> bool {
-        self.since += 1;
-        let near = left <= 2 * self.end_length + SPARE;
-        if self.hopeless || self.matcher.is_stopped() || (self.since < SPARE && !near) {
+        if self.hopeless || self.matcher.is_stopped() || (self.since < LOOK_EVERY && !self.is_near(left)) {
             return false;
         }
         self.since = 0;
@@ -361,6 +364,11 @@ impl Constraint {
                 Ok(false)
             }
         }
+    }
+
+    /// Whether `left` tokens are few, measured by the nearest end that was seen last.
+    fn is_near(&self, left: usize) -> bool {
+        left <= 2 * self.end_length + SPARE
     }
 
     fn nearest_end(&self, limit: usize) -> Option<Vec<u32>> {

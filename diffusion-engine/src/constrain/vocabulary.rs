@@ -13,9 +13,9 @@ use crate::checkpoint::tokenizer::TextTokenizer;
 
 /// Texts that end a JSON value or a container, the ones that end most first, then the shortest values, then the
 /// characters that keep a text short. What the search for the nearest end tries, in this order.
-const ENDINGS: [&str; 24] = [
-    "\"}}", "\"]}", "\"}", "\"]", "}}", "]}", "\"", "}", "]", "null", "true", "false", "0", "1", "2", "3", "5", "9",
-    "a", "A", "{", "[", "-", ",",
+const ENDINGS: [&str; 27] = [
+    "\"}}", "\"]}", "\"}", "\"]", "}}", "]}", "\"", "}", "]", "null", "n", "true", "t", "false", "f", "0", "1", "2",
+    "3", "5", "9", "a", "A", "[", "-", "{", ",",
 ];
 
 /// Compiles grammars for one vocabulary.

@@ -8,8 +8,14 @@ use crate::decode::Canvas;
 use super::{Constraint, broken};
 
 impl Constraint {
-    /// Takes back edits of validated tokens that do not fit. What was validated before stays validated.
-    pub(super) fn keep_valid_edits(&mut self, before: &Canvas, canvas: &mut Canvas) -> Result<(), EngineError> {
+    /// Takes back edits of validated tokens that do not fit, and all of them where not `any` may be made: near the token
+    /// limit an edit could put the nearest end out of reach. What was validated before stays validated.
+    pub(super) fn keep_valid_edits(
+        &mut self,
+        before: &Canvas,
+        canvas: &mut Canvas,
+        any: bool,
+    ) -> Result<(), EngineError> {
         let end = self.frontier;
         for at in canvas.fixed..end {
             if self.is_forced(at)
@@ -25,7 +31,7 @@ impl Constraint {
         restore(canvas, before, &changed);
         // The end stays where it is.
         let stretch = first..canvas.fixed + self.consumed;
-        if stretch.is_empty() {
+        if stretch.is_empty() || !any {
             return Ok(());
         }
         self.matcher.rollback(stretch.len()).map_err(broken)?;

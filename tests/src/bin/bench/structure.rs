@@ -69,7 +69,7 @@ pub(super) fn measure(models: &Path, smoke: bool) -> Result<Value> {
                 sum.cut,
                 sum.broken.len(),
                 100.0 * per(sum.forced, sum.tokens),
-                per(sum.tokens, sum.steps)
+                if sum.steps > 0 { per(sum.tokens, sum.steps) } else { 1.0 }
             );
             for number in sum.broken.iter().take(5) {
                 println!("  broken: pair {number}");
