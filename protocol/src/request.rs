@@ -268,4 +268,9 @@ impl DecoderKind {
         ("hierarchy", DecoderKind::Hierarchy),
         ("credit", DecoderKind::Credit),
     ];
+
+    /// Its word.
+    pub fn as_str(self) -> &'static str {
+        Self::ALL.into_iter().find(|(_, kind)| *kind == self).map_or("", |(word, _)| word)
+    }
 }

@@ -136,7 +136,9 @@ fn start_engine(settings: &EngineSettings) -> Result<Backend, StartError> {
     let engine =
         Engine::load(files, options(settings)).map_err(|source| StartError::Engine { engine: name, source })?;
     let info = engine.info();
-    tracing::info!(engine = name, model = %settings.name, parameters = info.parameters, kernels = info.kernels, kv_pages = info.kv_pages, kv_page_bytes = info.kv_page_bytes, "engine loaded");
+    // Nothing in a checkpoint tells LLaDA2.0 from 2.1, so the log says how it will be decoded.
+    let decoder = settings.decoding.as_ref().map_or("greedy or sampled", |decoding| decoding.decoder.as_str());
+    tracing::info!(engine = name, model = %settings.name, decoder, parameters = info.parameters, kernels = info.kernels, kv_pages = info.kv_pages, kv_page_bytes = info.kv_page_bytes, "engine loaded");
     Ok(Backend {
         name: name.to_owned(),
         service: builtin::service(engine.clone(), settings.name.clone()),
