@@ -13,6 +13,7 @@ mod openclaw;
 mod operator;
 mod secrets;
 mod streaming;
+mod structured;
 mod tool_calls;
 
 use anyhow::Result;
