@@ -19,6 +19,9 @@ use crate::metrics::Metrics;
 use crate::route::Router;
 use crate::stack::{Gateway, stack};
 
+/// How long callers may take to read the end of an answer that outlasted the grace.
+const FAREWELL: Duration = Duration::from_secs(1);
+
 /// Serves until a signal comes.
 pub(super) fn command(settings: Settings) -> Result<()> {
     let origins = settings.origins.join(" ← ");
@@ -107,7 +110,7 @@ impl Running {
         self.stop().await
     }
 
-    /// Takes no new connections, lets running answers end, and gives up on those that outlast the grace.
+    /// Takes no new connections, lets running answers end, and ends those that outlast the grace with an error.
     ///
     /// # Errors
     /// Serving broke.
@@ -115,13 +118,20 @@ impl Running {
         self.gateway.draining.store(true, Ordering::Relaxed);
         let _ = self.stop.send(true);
         let grace = self.gateway.settings.shutdown_grace.max(Duration::from_millis(1));
-        match tokio::time::timeout(grace, self.task).await {
-            Ok(served) => served.context("the server failed")?.context("the server failed"),
+        let mut task = self.task;
+        let served = match tokio::time::timeout(grace, &mut task).await {
+            Ok(served) => served,
             Err(_) => {
-                tracing::warn!("answers outlasted the grace and were cut");
-                Ok(())
+                tracing::warn!("answers outlasted the grace and are ended");
+                self.gateway.router.end_all();
+                match tokio::time::timeout(FAREWELL, &mut task).await {
+                    Ok(served) => served,
+                    // Callers that do not read their answers, or keep a connection open without a request.
+                    Err(_) => return Ok(()),
+                }
             }
-        }
+        };
+        served.context("the server failed")?.context("the server failed")
     }
 }
 

@@ -5,9 +5,10 @@ use std::collections::VecDeque;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use futures::Stream;
+use futures::{FutureExt, Stream};
 use weir_protocol::{EngineError, Event};
 
+use super::ending::{Ended, stopping};
 use super::run::cut;
 use crate::backends::EventStream;
 use crate::metrics::{AttemptGuard, Flight};
@@ -19,6 +20,7 @@ pub(super) struct Answering {
     /// `None` once counted.
     flight: Option<Flight>,
     drafts: bool,
+    ended: Ended,
 }
 
 impl Answering {
@@ -28,8 +30,8 @@ impl Answering {
         rest: EventStream,
         named: String,
         drafts: bool,
-        flight: Flight,
-        guard: AttemptGuard,
+        (flight, guard): (Flight, AttemptGuard),
+        ended: Ended,
     ) -> Self {
         let mut started = Event::Started { model: named };
         let mut queue = VecDeque::with_capacity(head.len() + 1);
@@ -40,7 +42,7 @@ impl Answering {
             }
         }
         queue.push_front(started);
-        Answering { head: queue, rest: Some((rest, guard)), flight: Some(flight), drafts }
+        Answering { head: queue, rest: Some((rest, guard)), flight: Some(flight), drafts, ended }
     }
 
     fn give(&mut self, event: Event) -> Poll<Option<Result<Event, EngineError>>> {
@@ -78,6 +80,10 @@ impl Stream for Answering {
         }
         loop {
             let Some((rest, _)) = &mut this.rest else { return Poll::Ready(None) };
+            // Not polled again once it is ready: `fail` lets `rest` go.
+            if this.ended.poll_unpin(cx).is_ready() {
+                return this.fail(stopping());
+            }
             match rest.as_mut().poll_next(cx) {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Some(Ok(Event::Started { .. }))) => {}

@@ -2,6 +2,7 @@
 //! Must never choose (that is `router-policies`) nor know a dialect (that is `api`).
 
 mod answering;
+mod ending;
 mod plan;
 mod run;
 
@@ -13,6 +14,7 @@ use std::sync::Arc;
 use weir_protocol::{ChatRequest, EngineError};
 use weir_router_policies::{BackendFacts, Policy};
 
+use self::ending::{Ended, Ending};
 use crate::backends::{EventStream, Registry};
 use crate::metrics::{Flight, Metrics};
 
@@ -52,13 +54,19 @@ pub struct Router {
     facts: Vec<BackendFacts>,
     policy: Policy,
     metrics: Arc<Metrics>,
+    ending: Ending,
 }
 
 impl Router {
     /// A router over these backends, choosing by this policy.
     pub fn new(backends: Registry, policy: Policy, metrics: Arc<Metrics>) -> Self {
         let facts = backends.facts();
-        Router { backends, facts, policy, metrics }
+        Router { backends, facts, policy, metrics, ending: Ending::new() }
+    }
+
+    /// Ends every answer that is under way, each with an error that its caller sees.
+    pub fn end_all(&self) {
+        self.ending.now();
     }
 
     /// The backends behind it.
@@ -80,7 +88,7 @@ impl Router {
             Arc::make_mut(&mut request).background = true;
         }
         let flight = Flight::start(&self.metrics, &plan.report.route);
-        Ok(Planned { request, plan, flight })
+        Ok(Planned { request, plan, flight, ended: self.ending.ended() })
     }
 }
 
@@ -89,6 +97,7 @@ pub struct Planned {
     request: Arc<ChatRequest>,
     plan: plan::Plan,
     flight: Flight,
+    ended: Ended,
 }
 
 impl Planned {
@@ -103,6 +112,11 @@ impl Planned {
     /// # Errors
     /// No attempt could answer.
     pub async fn run(self) -> Result<Answer, Refusal> {
-        run::run(self.plan.steps, &self.request, self.plan.report, self.flight).await
+        let report = self.plan.report.clone();
+        tokio::select! {
+            biased;
+            () = self.ended.clone() => Err(Refusal { report: Some(report), error: ending::stopping() }),
+            answer = run::run(self.plan.steps, &self.request, self.plan.report, self.flight, self.ended) => answer,
+        }
     }
 }

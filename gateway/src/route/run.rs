@@ -9,6 +9,7 @@ use tower::ServiceExt;
 use weir_protocol::{ChatRequest, DecodeMode, EngineError, Event, TimeoutPhase};
 
 use super::answering::Answering;
+use super::ending::Ended;
 use super::{Answer, Refusal, RouteReport};
 use crate::backends::{Attempt, BackendService, EventStream};
 use crate::metrics::Flight;
@@ -28,6 +29,7 @@ pub(super) async fn run(
     request: &Arc<ChatRequest>,
     mut report: RouteReport,
     mut flight: Flight,
+    ended: Ended,
 ) -> Result<Answer, Refusal> {
     let mut failures: Vec<EngineError> = Vec::new();
     let mut steps = steps.into_iter().peekable();
@@ -37,7 +39,8 @@ pub(super) async fn run(
         let error = match open(&step, request).await {
             Ok(opened) => {
                 let named = step.model.unwrap_or(step.backend);
-                let events = Answering::new(opened.head, opened.rest, named, request.diffusion.drafts, flight, guard);
+                let events =
+                    Answering::new(opened.head, opened.rest, named, request.diffusion.drafts, (flight, guard), ended);
                 return Ok(Answer { report, events: Box::pin(events) });
             }
             Err(error) => error,

@@ -6,6 +6,7 @@ use std::time::Duration;
 use futures::{StreamExt, stream};
 use weir_protocol::{ChatRequest, DecodeMode, EngineError, Event, FinishReason, TimeoutPhase, Usage};
 
+use super::ending::Ending;
 use super::run::{Step, run};
 use super::{Answer, Refusal, RouteReport};
 use crate::backends::{Attempt, BackendService, EventStream};
@@ -72,7 +73,7 @@ async fn go(steps: Vec<Step>, request: Arc<ChatRequest>) -> Ran {
     let metrics = Arc::new(Metrics::new().unwrap());
     let report = RouteReport { route: "auto".into(), reason: "r".into(), backend: String::new(), failed: vec![] };
     let flight = Flight::start(&metrics, "auto");
-    let result = run(steps, &request, report, flight).await;
+    let result = run(steps, &request, report, flight, Ending::new().ended()).await;
     Ran { metrics, result }
 }
 
@@ -194,7 +195,7 @@ async fn a_caller_that_leaves_counts_as_cancelled() {
     let metrics = Arc::new(Metrics::new().unwrap());
     let report = RouteReport { route: "auto".into(), reason: String::new(), backend: String::new(), failed: vec![] };
     let request = request();
-    let waiting = run(vec![silent], &request, report, Flight::start(&metrics, "auto"));
+    let waiting = run(vec![silent], &request, report, Flight::start(&metrics, "auto"), Ending::new().ended());
     assert!(tokio::time::timeout(Duration::from_secs(1), waiting).await.is_err());
     counted(&metrics, r#"weir_requests_total{backend="a",outcome="cancelled",route="auto"} 1"#);
 }

@@ -1,9 +1,10 @@
-//! A caller leaves. Its work stops at once on both sides of the gateway, and it is counted like everybody else.
+//! A caller leaves, or the gateway does. The work stops at once on both sides of the gateway, and it is counted like
+//! everybody else.
 
 use anyhow::{Context, Result};
 use futures::StreamExt;
 use serde_json::json;
-use weir_tests::asking::{ask, client, metrics_until, question, with};
+use weir_tests::asking::{ask, client, metrics_until, question, read, with};
 use weir_tests::binary::Weir;
 use weir_tests::fault_upstream::{Ending, FaultUpstream};
 use weir_tests::wait::until;
@@ -91,4 +92,22 @@ async fn a_full_house_refuses_at_once_and_recovers() -> Result<()> {
         (reply.status == 200).then_some(())
     };
     until("there is room again", served).await
+}
+
+#[tokio::test]
+async fn an_answer_that_outlasts_the_stop_is_told_so() -> Result<()> {
+    let upstream = FaultUpstream::start().await?;
+    for fault in ["hang", "silent"] {
+        let config = format!("[server]\nshutdown_grace_ms = 1\n{}", patient(&upstream.base_url(fault)));
+        let weir = Weir::start(&config)?;
+        let asked = upstream.seen().len();
+        let request = client()?.post(weir.url("/v1/chat/completions")).body(story("cloud")).send();
+        let answer = tokio::spawn(async move { read(request.await?).await });
+        until("the upstream was asked", || async { (upstream.seen().len() > asked).then_some(()) }).await?;
+        assert_eq!(tokio::task::spawn_blocking(move || weir.terminate()).await??, Some(0));
+        let reply = answer.await??;
+        assert!(!reply.cut && reply.text.contains("stopping"), "{fault}: cut {}: {}", reply.cut, reply.text);
+        assert!(!reply.text.contains("[DONE]"), "{fault}: {}", reply.text);
+    }
+    Ok(())
 }

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use serde_json::json;
-use weir_tests::asking::{ask, get, metrics_until, post, question, with};
+use weir_tests::asking::{ask, client, get, metrics_until, post, question, read, with};
 use weir_tests::binary::{Weir, run};
 use weir_tests::fault_upstream::FaultUpstream;
 
@@ -121,5 +121,38 @@ async fn a_stop_is_clean() -> Result<()> {
     let weir = embedded()?;
     assert_eq!(get(&weir, "/readyz").await?.status, 200);
     assert_eq!(weir.terminate()?, Some(0));
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_warmed_prefix_and_a_callers_own_are_found_again() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let system = "You keep a house: lights, blinds, heating, doors and the garden. ".repeat(8);
+    let file = folder.path().join("house.json");
+    let body = json!({"messages": [{"role": "system", "content": system}]});
+    std::fs::write(&file, body.to_string())?;
+    let file = file.display().to_string();
+    let weir = Weir::start(&format!("[[engine.diffusion.warm]]\nname = \"house\"\nfile = {file:?}\n"))?;
+    let asked = |system: &str| {
+        let messages = json!([{"role": "system", "content": system}, {"role": "user", "content": "Sort: tea, fox"}]);
+        json!({"model": "diffusion", "messages": messages, "max_tokens": 16})
+    };
+    let cached = async |key: &str, system: &str| -> Result<u64> {
+        let request = client()?.post(weir.url("/v1/chat/completions")).bearer_auth(key).body(asked(system).to_string());
+        let reply = read(request.send().await?).await?;
+        anyhow::ensure!(reply.status == 200, "{}", reply.text);
+        Ok(reply.json()["usage"]["prompt_tokens_details"]["cached_tokens"].as_u64().unwrap_or_default())
+    };
+    assert!(cached("key-a", &system).await? >= 64, "warmed for everybody");
+    let own = format!("Mine. {system}");
+    assert_eq!(cached("key-a", &own).await?, 0);
+    assert!(cached("key-a", &own).await? >= 64, "its own");
+    assert_eq!(cached("key-b", &own).await?, 0, "and nobody else's");
+    let page =
+        metrics_until(&weir, "cached tokens are counted", |page| page.sum("weir_cached_tokens_total", &[]) >= 128.0);
+    assert!(page.await?.sum("weir_kv_pages", &[("backend", "diffusion"), ("state", "shared")]) >= 4.0);
+    let wrong = "[[engine.diffusion.warm]]\nname = \"x\"\nfile = \"missing.json\"\n";
+    let (code, _, err) = self::weir("check", wrong)?;
+    assert!(code == Some(1) && err.contains("missing.json"), "{err}");
     Ok(())
 }
