@@ -22,12 +22,14 @@ use crate::decode::settings::DecodeSettings;
 use crate::error::LoadError;
 use crate::generation::Generation;
 use crate::model::weights::Model;
-use crate::options::{DecoderKind, EngineKind, EngineLoad, EngineOptions, ModelFiles, ModelInfo, SharePrefixes};
+use crate::options::{
+    DecodeDefaults, DecoderKind, EngineKind, EngineLoad, EngineOptions, ModelFiles, ModelInfo, SharePrefixes,
+};
 use crate::schedule::answer::Answer;
-use crate::schedule::lane::Job;
+use crate::schedule::lane::{DiffusionJob, Job};
 use crate::schedule::queue::Queue;
 use crate::schedule::scorer::Scorer;
-use crate::schedule::writer::DiffusionJob;
+use crate::schedule::watch::Wish;
 use crate::schedule::{Forward, Limits, Loaded, runner};
 
 /// A loaded model with its own thread. Cheap to clone. The thread ends when the last clone is gone and the answers
@@ -107,7 +109,7 @@ impl Engine {
         };
         let fixed_block_length = model.config.routes_by_block().then_some(decoding.block_length);
         let loaded = Loaded { model, tokenizer: tokenizer.clone() };
-        let queue = start(loaded, pool, &options)?;
+        let queue = run_thread(loaded, pool, &options)?;
         let vocabulary = Vocabulary::new(tokenizer.clone(), info.vocab as usize).map(Arc::new);
         let EngineOptions { max_tokens_default, share_prefixes, .. } = options;
         Ok(Engine {
@@ -146,6 +148,19 @@ impl Engine {
     /// # Errors
     /// `InvalidRequest`, `Unsupported`, `ContextTooLong` and `Overloaded` come back here, before any event.
     pub fn generate(&self, request: &ChatRequest) -> Result<Generation, EngineError> {
+        self.start(request, Wish { drafts: request.diffusion.drafts, steps: false })
+    }
+
+    /// [`Engine::generate`] with a [`crate::GenerationEvent::Step`] for each denoise step, for who sits at the machine:
+    /// no request can ask for it. An autoregressive model has none.
+    ///
+    /// # Errors
+    /// As [`Engine::generate`].
+    pub fn generate_traced(&self, request: &ChatRequest) -> Result<Generation, EngineError> {
+        self.start(request, Wish { drafts: request.diffusion.drafts, steps: true })
+    }
+
+    fn start(&self, request: &ChatRequest, wish: Wish) -> Result<Generation, EngineError> {
         if let Some(field) = request.unsupported.first() {
             let message = "the built-in engines cannot honour it".to_owned();
             return Err(EngineError::Unsupported { field: (*field).to_owned(), message });
@@ -160,7 +175,7 @@ impl Engine {
         let scorer = self.scorer(request, &settings, &prompt, limit)?;
         let constraint = self.constraint(request)?;
         let start_from = self.start_from(request, &settings, limit)?;
-        let diffusion = self.diffusion_job(settings, request.diffusion.drafts, start_from);
+        let diffusion = self.diffusion_job(settings, wish, start_from);
         let (events, generation) = Generation::channel(prompt.len() as u32);
         let answer = Answer::new(events, &request.sampling.stop, tokenizer.ends.clone(), limit);
         let context = self.inner.info.context as usize;
@@ -184,6 +199,14 @@ impl Engine {
         };
         let matcher = grammar::matcher(request, vocabulary)?;
         Ok(matcher.map(|matcher| Constraint::new(matcher, vocabulary.clone(), self.inner.tokenizer.ends.clone())))
+    }
+
+    /// How a request's blocks will be decoded: its settings over the engine's. Means nothing to an autoregressive model.
+    ///
+    /// # Errors
+    /// As [`Engine::generate`].
+    pub fn decoding_of(&self, request: &ChatRequest) -> Result<DecodeDefaults, EngineError> {
+        Ok(self.decoding(request)?.as_defaults())
     }
 
     /// The request's settings over the engine's.
@@ -245,9 +268,9 @@ impl Engine {
     }
 
     /// What a diffusion model needs besides; `None` for another.
-    fn diffusion_job(&self, settings: DecodeSettings, drafts: bool, start_from: VecDeque<u32>) -> Option<DiffusionJob> {
+    fn diffusion_job(&self, settings: DecodeSettings, wish: Wish, start_from: VecDeque<u32>) -> Option<DiffusionJob> {
         let mask = self.inner.tokenizer.mask.filter(|_| self.inner.info.kind == EngineKind::Diffusion)?;
-        Some(DiffusionJob { settings, mask, control: self.inner.control, drafts, start_from })
+        Some(DiffusionJob { settings, mask, control: self.inner.control, wish, start_from })
     }
 
     /// With whom a request shares K/V. A page must be whole blocks: where it is not, with nobody.
@@ -300,7 +323,7 @@ fn pool(shape: KvShape, context: usize, options: &EngineOptions) -> Result<Arc<P
 }
 
 /// Starts the thread that runs `model`.
-fn start(model: impl Forward, pool: Arc<Pool>, options: &EngineOptions) -> Result<Arc<Queue>, LoadError> {
+fn run_thread(model: impl Forward, pool: Arc<Pool>, options: &EngineOptions) -> Result<Arc<Queue>, LoadError> {
     let queue = Arc::new(Queue::new(options.max_running, options.queue_limit));
     let limits = Limits { pool, step_tokens: options.step_tokens };
     let shared = queue.clone();

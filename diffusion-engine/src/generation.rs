@@ -8,6 +8,8 @@ use futures::Stream;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use weir_protocol::{EngineError, FinishReason, TokenLogprob, Usage};
 
+use crate::steps::StepView;
+
 /// One step of an answer.
 #[derive(Debug, Clone, PartialEq)]
 pub enum GenerationEvent {
@@ -20,6 +22,8 @@ pub enum GenerationEvent {
         /// Positions still masked.
         masked: u32,
     },
+    /// The open blocks, position by position. Only from [`crate::Engine::generate_traced`].
+    Step(StepView),
     /// The log-probabilities of the tokens of the next text. Only if `sampling.logprobs` was asked for.
     Logprobs(Vec<TokenLogprob>),
     /// Committed text: it will not change. Valid UTF-8; an incomplete code point waits for its rest.

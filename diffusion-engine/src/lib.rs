@@ -2,7 +2,8 @@
 //!
 //! Reading order: [`options`] and [`error`] (what goes in, how it fails) → `checkpoint` (files to checked values) →
 //! `model` (one forward) with `cache` → `decode` (logits to tokens) and
-//! `constrain` (the form demanded of an answer) → `schedule` (many requests, one model) → [`engine`] and [`generation`] (what callers hold) → [`inspect`] and [`logits`] (for people who look at a checkpoint).
+//! `constrain` (the form demanded of an answer) → `schedule` (many requests, one model) → [`engine`], [`generation`] and [`steps`]
+//! (what callers hold) → [`inspect`] and [`logits`] (for people who look at a checkpoint).
 
 mod cache;
 mod checkpoint;
@@ -16,6 +17,7 @@ pub mod logits;
 mod model;
 pub mod options;
 mod schedule;
+pub mod steps;
 
 #[cfg(test)]
 #[path = "../tests/suite/support.rs"]
@@ -28,3 +30,4 @@ pub use logits::{LogitsError, LogitsModel, logits_file, logits_for};
 pub use options::{
     DecodeDefaults, DecoderKind, EngineKind, EngineLoad, EngineOptions, KvType, ModelFiles, ModelInfo, SharePrefixes,
 };
+pub use steps::{Cell, CellState, StepView};

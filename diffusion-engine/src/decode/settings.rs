@@ -49,6 +49,20 @@ impl DecodeSettings {
         })
     }
 
+    /// As an operator would write them.
+    pub(crate) fn as_defaults(&self) -> DecodeDefaults {
+        DecodeDefaults {
+            decoder: self.decoder,
+            threshold: self.threshold,
+            editing_threshold: self.editing_threshold,
+            max_post_steps: self.max_post_steps,
+            block_length: self.block_length,
+            max_steps_per_block: self.max_steps as u32,
+            multi_block_window: self.window as u32,
+            repeat_penalty: self.repeat_penalty,
+        }
+    }
+
     /// The request's settings over these. A named preset brings its thresholds (LLaDA2.1 model card) and a decoder that
     /// edits; single values go over the preset's.
     pub(crate) fn for_request(&self, options: &DiffusionOptions) -> Result<Self, EngineError> {

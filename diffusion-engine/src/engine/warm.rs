@@ -12,6 +12,7 @@ use crate::cache::Sharing;
 use crate::generation::{Generation, GenerationEvent};
 use crate::schedule::answer::Answer;
 use crate::schedule::lane::Job;
+use crate::schedule::watch::Wish;
 
 impl Engine {
     /// Reads what every conversation that begins like `request` begins with, so that the next ones find it in the
@@ -34,7 +35,7 @@ impl Engine {
         let settings = self.decoding(&plain)?;
         let (kept, limit) = (prompt.len(), self.answer_limit(prompt.len(), Some(1))?);
         let scorer = self.scorer(&plain, &settings, &prompt, limit)?;
-        let diffusion = self.diffusion_job(settings, false, VecDeque::new());
+        let diffusion = self.diffusion_job(settings, Wish::default(), VecDeque::new());
         let tenant: Arc<str> = Arc::default();
         let Some(Sharing { block, .. }) = self.sharing(&tenant, diffusion.as_ref()).filter(|_| kept > 0) else {
             return Ok(0);

@@ -102,9 +102,9 @@ impl Answer {
         self.end
     }
 
-    /// Shows an unfinished block.
-    pub(crate) fn draft(&self, snapshot: String, step: u32, masked: u32) {
-        self.send(GenerationEvent::Draft { snapshot, step, masked });
+    /// Shows unfinished blocks.
+    pub(crate) fn show(&self, view: GenerationEvent) {
+        self.send(view);
     }
 
     /// Ends the stream as complete.

@@ -3,6 +3,7 @@
 //! last token. They ride along with the next canvas, so that committing a block costs no forward of its own.
 //! Must never commit a token that may still change.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use weir_protocol::{EngineError, FinishReason, Usage};
@@ -11,13 +12,16 @@ use crate::cache::{KvCache, Need, Sharing};
 use crate::checkpoint::tokenizer::TextTokenizer;
 use crate::constrain::constraint::Constraint;
 use crate::decode::block::BlockState;
+use crate::decode::levenshtein::ControlTokens;
+use crate::decode::settings::DecodeSettings;
 use crate::model::forward::Visibility;
 
 use super::answer::Answer;
 use super::planner::Reading;
 use super::scorer::{Readout, Scorer};
 use super::token_writer::TokenWriter;
-use super::writer::{BlockWriter, Closed, DiffusionJob, Finished};
+use super::watch::Wish;
+use super::writer::{BlockWriter, Closed, Finished};
 
 /// A request with everything decided that can be decided before it runs.
 pub(crate) struct Job {
@@ -36,6 +40,18 @@ pub(crate) struct Job {
     pub(crate) background: bool,
     /// With whom it shares K/V.
     pub(crate) sharing: Option<Sharing>,
+}
+
+/// What only a diffusion request has.
+pub(crate) struct DiffusionJob {
+    pub(crate) settings: DecodeSettings,
+    pub(crate) mask: u32,
+    /// Present for a model that was trained with them.
+    pub(crate) control: Option<ControlTokens>,
+    /// What is to be shown meanwhile.
+    pub(crate) wish: Wish,
+    /// What the answer begins from instead of masks.
+    pub(crate) start_from: VecDeque<u32>,
 }
 
 impl Job {
@@ -122,7 +138,7 @@ impl Lane {
                     break;
                 }
                 Writer::Blocks(writer) => {
-                    if !writer.open(self.answer.room())? {
+                    if !writer.open(&self.answer, tokenizer)? {
                         break;
                     }
                     match writer.finish(&self.answer) {

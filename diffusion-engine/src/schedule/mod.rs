@@ -1,6 +1,6 @@
 //! Many requests, one model: [`queue`] (who waits), [`planner`] (who is next, who reads how much of its prompt in a
 //! step), [`pace`] (how long the wait will be), [`lane`] (one running request: what it feeds, what it commits),
-//! [`writer`] and [`scorer`] (what it does with the logits), [`answer`] (its text and how it ends), [`runner`] (the
+//! [`writer`] and [`scorer`] (what it does with the logits), [`watch`] (what it shows meanwhile), [`answer`] (its text and how it ends), [`runner`] (the
 //! thread: join, leave, one forward, repeat). Must never run two forwards at once or let one request's failure end another's.
 
 pub(crate) mod answer;
@@ -14,6 +14,7 @@ pub(crate) mod scorer;
 #[cfg(test)]
 mod tests;
 pub(crate) mod token_writer;
+pub(crate) mod watch;
 pub(crate) mod window;
 pub(crate) mod writer;
 

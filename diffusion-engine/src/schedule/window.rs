@@ -6,8 +6,8 @@ use std::collections::VecDeque;
 use crate::decode::Canvas;
 use crate::decode::logprobs::TokenScore;
 
+use super::lane::DiffusionJob;
 use super::token_writer::Written;
-use super::writer::DiffusionJob;
 
 /// A block with where it stands and the log-probabilities asked for.
 #[derive(Debug, Clone)]

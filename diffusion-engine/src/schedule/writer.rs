@@ -2,36 +2,26 @@
 //! form demanded of the answer allows it. Knows the canvas, the decoder, the sampler and the form of one request. Must
 //! never know the cache, nor decide when a block's K/V is committed: that is the lane's.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 
 use weir_protocol::{DiffusionStats, EngineError};
 
 use crate::checkpoint::tokenizer::TextTokenizer;
 use crate::constrain::constraint::Constraint;
 use crate::decode::block::{BlockDecoder, BlockState};
-use crate::decode::levenshtein::{ControlTokens, Slot};
+use crate::decode::levenshtein::Slot;
 use crate::decode::multi_block::{self, MOST_REVISITS};
-use crate::decode::settings::DecodeSettings;
 use crate::decode::{Candidate, Canvas};
 use crate::model::forward::Visibility;
 use crate::options::DecoderKind;
 
 use super::answer::Answer;
+use super::lane::DiffusionJob;
 use super::rows::{Rows, restrict};
 use super::scorer::{Readout, Scorer};
 use super::token_writer::Written;
+use super::watch::{Watch, Wish};
 use super::window::{Block, Window, open_block};
-
-/// What only a diffusion request has.
-pub(crate) struct DiffusionJob {
-    pub(crate) settings: DecodeSettings,
-    pub(crate) mask: u32,
-    /// Present for a model that was trained with them.
-    pub(crate) control: Option<ControlTokens>,
-    pub(crate) drafts: bool,
-    /// What the answer begins from instead of masks.
-    pub(crate) start_from: VecDeque<u32>,
-}
 
 /// Writes block after block.
 pub(crate) struct BlockWriter {
@@ -42,6 +32,7 @@ pub(crate) struct BlockWriter {
     decoder: BlockDecoder,
     /// Finished blocks that stay open to edits.
     window: Window,
+    watch: Watch,
     stats: DiffusionStats,
     /// Length of the prompt.
     prompt: usize,
@@ -82,15 +73,18 @@ impl BlockWriter {
         let window = Window::new(if revisits { job.settings.window } else { 0 });
         let stats = DiffusionStats { blocks: 1, ..DiffusionStats::default() };
         let decoder = BlockDecoder::default();
-        BlockWriter { job, scorer, constraint, active, decoder, window, stats, prompt, context }
+        let watch = Watch::new(job.wish, job.mask);
+        BlockWriter { job, scorer, constraint, active, decoder, window, watch, stats, prompt, context }
     }
 
-    /// Writes what is forced in the block just opened, of which the answer may take `room` tokens. `true` when the
-    /// block is final without a forward.
-    pub(crate) fn open(&mut self, room: usize) -> Result<bool, EngineError> {
-        let Some(constraint) = &mut self.constraint else { return Ok(false) };
-        let complete = constraint.open(&mut self.active.canvas, room)?;
-        self.note_forced();
+    /// Writes what is forced in the block just opened. `true` when the block is final without a forward.
+    pub(crate) fn open(&mut self, answer: &Answer, tokenizer: &TextTokenizer) -> Result<bool, EngineError> {
+        let mut complete = false;
+        if let Some(constraint) = &mut self.constraint {
+            complete = constraint.open(&mut self.active.canvas, answer.room())?;
+            self.note_forced();
+        }
+        self.show(true, tokenizer, answer);
         Ok(complete)
     }
 
@@ -169,7 +163,7 @@ impl BlockWriter {
         if state == BlockState::Open && decided {
             state = BlockState::Final { confirmed: false };
         }
-        self.draft(read.tokenizer, answer);
+        self.show(false, read.tokenizer, answer);
         Ok(state)
     }
 
@@ -314,7 +308,7 @@ impl BlockWriter {
         }
         self.window.open = open;
         self.stats.edits += changed as u32;
-        self.draft(read.tokenizer, answer);
+        self.show(false, read.tokenizer, answer);
         if changed == 0 || self.window.revisits >= MOST_REVISITS {
             return Ok(Some(self.close(answer)));
         }
@@ -372,23 +366,24 @@ impl BlockWriter {
         true
     }
 
-    /// Shows what is not final yet, if asked for, masks as `░`.
-    fn draft(&self, tokenizer: &TextTokenizer, answer: &Answer) {
-        if !self.job.drafts {
+    /// Shows what is not final yet, if asked for; a block just opened is no draft.
+    fn show(&mut self, opened: bool, tokenizer: &TextTokenizer, answer: &Answer) {
+        let Wish { drafts, steps } = self.watch.wish;
+        if !(drafts && !opened || steps) {
             return;
         }
-        let mask = self.job.mask;
-        let open = self.window.open.iter().chain([&self.active]).flat_map(Block::answered);
-        let open: Vec<u32> = open.copied().collect();
-        let mut snapshot = String::new();
-        for run in open.chunk_by(|a, b| (*a == mask) == (*b == mask)) {
-            if run.first() == Some(&mask) {
-                snapshot.extend(std::iter::repeat_n('░', run.len()));
-            } else {
-                snapshot.push_str(&tokenizer.decode(run));
-            }
+        let open: Vec<u32> = self.window.open.iter().chain([&self.active]).flat_map(Block::answered).copied().collect();
+        if drafts && !opened {
+            self.watch.draft(&open, self.stats.steps, tokenizer, answer);
         }
-        answer.draft(snapshot, self.stats.steps, self.active.canvas.masked().len() as u32);
+        if steps {
+            let (canvas, constraint) = (&self.active.canvas, self.constraint.as_ref());
+            let forced = |at: usize| {
+                let at = (at + canvas.tokens.len()).checked_sub(open.len());
+                at.is_some_and(|at| constraint.is_some_and(|constraint| constraint.is_forced(at)))
+            };
+            self.watch.step(&open, (self.stats.steps, self.stats.blocks), forced, tokenizer, answer);
+        }
     }
 }
 

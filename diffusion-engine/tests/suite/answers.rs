@@ -57,6 +57,7 @@ pub(crate) fn whole(mut generation: Generation) -> Whole {
             GenerationEvent::Text(more) => text.push_str(&more),
             GenerationEvent::Logprobs(more) => logprobs.extend(more),
             GenerationEvent::Draft { snapshot, step, masked } => drafts.push((snapshot, step, masked)),
+            GenerationEvent::Step(_) => unreachable!("nobody asked for steps"),
             GenerationEvent::Done { reason, usage } => return Whole { text, reason, usage, drafts, logprobs },
             GenerationEvent::Failed(error) => unreachable!("the request failed: {error}"),
         }

@@ -13,3 +13,4 @@ mod sampled;
 mod sharing;
 mod structured;
 mod support;
+mod watched;

@@ -77,6 +77,8 @@ fn events(mut generation: Generation, model: String, request: &ChatRequest) -> E
         while let Some(event) = generation.next().await {
             match event {
                 GenerationEvent::Draft { snapshot, step, masked } => yield Ok(Event::Draft { snapshot, step, masked }),
+                // Only for who sits at the machine.
+                GenerationEvent::Step(_) => {}
                 GenerationEvent::Logprobs(logprobs) => yield Ok(Event::Logprobs(logprobs)),
                 GenerationEvent::Text(text) => {
                     for event in reader.push(&text) {

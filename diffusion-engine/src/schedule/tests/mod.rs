@@ -11,10 +11,10 @@ use weir_kernels::{AttentionShape, registry};
 use weir_protocol::Sampling;
 
 use super::answer::Answer;
-use super::lane::{Job, Lane};
+use super::lane::{DiffusionJob, Job, Lane};
 use super::queue::Queue;
 use super::scorer::{Readout, Scorer};
-use super::writer::DiffusionJob;
+use super::watch::Wish;
 use super::*;
 use crate::cache::{KvShape, PrefixCache, Sharing};
 use crate::checkpoint::config::ModelConfig;
@@ -141,7 +141,7 @@ fn job(prompt: Vec<u32>, limit: usize, diffusion: bool) -> (Job, Generation) {
             settings,
             mask: MASK,
             control: None,
-            drafts: false,
+            wish: Wish::default(),
             start_from: [].into(),
         }),
         context: 4096,

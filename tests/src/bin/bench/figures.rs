@@ -66,7 +66,7 @@ pub(super) fn answer(engine: &Engine, request: &ChatRequest) -> Result<Answered>
     while let Some(event) = generation.next_blocking() {
         match event {
             GenerationEvent::Text(more) => text.push_str(&more),
-            GenerationEvent::Draft { .. } | GenerationEvent::Logprobs(_) => {}
+            GenerationEvent::Draft { .. } | GenerationEvent::Step(_) | GenerationEvent::Logprobs(_) => {}
             GenerationEvent::Done { usage, .. } => return Ok(Answered { text, usage, took: begun.elapsed() }),
             GenerationEvent::Failed(error) => return Err(error.into()),
         }

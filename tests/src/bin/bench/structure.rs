@@ -121,7 +121,7 @@ fn ended(engine: &Engine, request: &ChatRequest) -> Result<(String, FinishReason
     while let Some(event) = generation.next_blocking() {
         match event {
             GenerationEvent::Text(more) => text.push_str(&more),
-            GenerationEvent::Draft { .. } | GenerationEvent::Logprobs(_) => {}
+            GenerationEvent::Draft { .. } | GenerationEvent::Step(_) | GenerationEvent::Logprobs(_) => {}
             GenerationEvent::Done { reason, usage } => return Ok((text, reason, usage)),
             GenerationEvent::Failed(error) => return Err(error.into()),
         }
