@@ -165,6 +165,17 @@ pub fn run_with(folder: &Path, arguments: &[&str], variables: &[(&str, &str)]) -
     quiet(folder)?.args(arguments).envs(variables.iter().copied()).output().context("running weir")
 }
 
+/// Runs `weir` to its end in `folder` with `input` on its standard input.
+///
+/// # Errors
+/// It cannot be run.
+pub fn run_fed(folder: &Path, arguments: &[&str], input: &[u8]) -> Result<Output> {
+    let file = tempfile::NamedTempFile::new().context("a file for the input")?;
+    std::fs::write(file.path(), input).context("writing the input")?;
+    let input = std::fs::File::open(file.path()).context("the input")?;
+    quiet(folder)?.args(arguments).stdin(input).output().context("running weir")
+}
+
 /// Without the caller's own `WEIR_…` settings and proxies.
 fn quiet(folder: &Path) -> Result<Command> {
     let mut command = Command::new(program()?);

@@ -2,6 +2,7 @@
 
 mod check;
 mod demo;
+mod generate;
 mod model;
 mod prepare;
 pub mod serve;
@@ -38,6 +39,8 @@ enum Command {
         #[arg(long)]
         serve: bool,
     },
+    /// Answer at the terminal with a built-in engine, without the server: one prompt, or a conversation.
+    Generate(generate::Args),
     /// Look at checkpoints.
     #[command(subcommand)]
     Model(model::ModelCommand),
@@ -69,7 +72,7 @@ impl ConfigArgs {
 }
 
 /// Runs the command the process was started with. The only place that turns an error into words and an exit code:
-/// 0 done, 1 could not, 2 not understood (clap's).
+/// 0 done, 1 could not, 2 not understood.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     // A server tells what it does; a command that prints an answer speaks up only in trouble.
@@ -79,13 +82,14 @@ pub fn main() -> ExitCode {
         Command::Serve(args) => args.load().map_err(anyhow::Error::from).and_then(serve::command),
         Command::Check(args) => args.load().map_err(anyhow::Error::from).and_then(|settings| check::command(&settings)),
         Command::Demo { serve } => demo::command(serve),
+        Command::Generate(args) => generate::command(&args),
         Command::Model(command) => model::command(command),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("weir: {error:#}");
-            ExitCode::FAILURE
+            if error.is::<generate::UsageError>() { ExitCode::from(2) } else { ExitCode::FAILURE }
         }
     }
 }

@@ -5,6 +5,7 @@
 
 mod bad_input;
 mod faults;
+mod generate;
 mod hostile_models;
 mod leaving;
 mod main_path;
