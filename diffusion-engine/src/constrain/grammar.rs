@@ -4,7 +4,7 @@
 
 use llguidance::Matcher;
 use llguidance::api::TopLevelGrammar;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use weir_protocol::{ChatRequest, EngineError, ResponseFormat, Tool, ToolChoice};
 
 use super::vocabulary::Vocabulary;
@@ -161,9 +161,42 @@ fn styled(schema: &Value) -> Value {
         Value::Bool(true) => json!({}),
         other => other.clone(),
     };
+    exclude_what_rounds(&mut schema);
     if let Value::Object(fields) = &mut schema {
         let style = json!({"whitespace_flexible": false, "item_separator": ", ", "key_separator": ": "});
         fields.entry("x-guidance").or_insert(style);
     }
     schema
+}
+
+/// Readers hold JSON's numbers in 64 bits, where 99.24999999999999999 is 99.25. An exclusive bound of a `number` becomes
+/// the nearest such number inside it.
+fn exclude_what_rounds(schema: &mut Value) {
+    match schema {
+        Value::Array(items) => items.iter_mut().for_each(exclude_what_rounds),
+        Value::Object(fields) => {
+            fields.values_mut().for_each(exclude_what_rounds);
+            if fields.get("type").and_then(Value::as_str) != Some("number") {
+                return;
+            }
+            tighten(fields, "exclusiveMaximum", "maximum", f64::next_down, f64::min);
+            tighten(fields, "exclusiveMinimum", "minimum", f64::next_up, f64::max);
+        }
+        _ => {}
+    }
+}
+
+/// Puts the number just inside an exclusive bound into the inclusive one, unless that is tighter already.
+fn tighten(
+    fields: &mut Map<String, Value>,
+    exclusive: &str,
+    inclusive: &str,
+    inside: fn(f64) -> f64,
+    tighter: fn(f64, f64) -> f64,
+) {
+    if let Some(bound) = fields.get(exclusive).and_then(Value::as_f64).map(inside) {
+        let bound = fields.get(inclusive).and_then(Value::as_f64).map_or(bound, |own| tighter(bound, own));
+        fields.remove(exclusive);
+        fields.insert(inclusive.to_owned(), json!(bound));
+    }
 }

@@ -181,6 +181,26 @@ fn with_tools(choice: ToolChoice) -> ChatRequest {
     }
 }
 
+#[test]
+fn exclusive_bounds_hold_for_who_reads_64_bits() {
+    let bench = Bench::new();
+    let schema = json!({"type": "number", "minimum": 0.5, "exclusiveMaximum": 99.25});
+    let request = ChatRequest { response_format: ResponseFormat::JsonSchema(schema.clone()), ..Default::default() };
+    for text in ["99.1", "0.5", "99.24999999999998"] {
+        assert!(accepts(&bench, &request, text), "{text}");
+    }
+    for text in ["99.25", "99.249999999999999999999999", "0.4"] {
+        assert!(!accepts(&bench, &request, text), "{text}");
+    }
+    let request = ChatRequest {
+        response_format: ResponseFormat::JsonSchema(json!({"type": "object", "required": ["exclusiveMaximum"],
+            "properties": {"exclusiveMaximum": {"type": "number", "exclusiveMinimum": -1.5}}})),
+        ..Default::default()
+    };
+    assert!(accepts(&bench, &request, "{\"exclusiveMaximum\": -1.3}"), "a property may have that name");
+    assert!(!accepts(&bench, &request, "{\"exclusiveMaximum\": -1.5}"));
+}
+
 fn accepts(bench: &Bench, request: &ChatRequest, text: &str) -> bool {
     let mut matcher = grammar::matcher(request, &bench.vocabulary).expect("a grammar").expect("a demand");
     let tokens = bench.tokenizer.encode_answer(text);
