@@ -67,7 +67,7 @@ pub(crate) struct Constraint {
     /// Tokens written without the model, over all blocks.
     pub(crate) forced_tokens: u32,
     /// The answer was ended early because its token limit was near.
-    pub(crate) closed_at_limit: bool,
+    closed_at_limit: bool,
 }
 
 /// What the decoder's step became.

@@ -8,11 +8,12 @@ use serde_json::Value;
 use weir_diffusion_engine::{
     DecodeDefaults, DecoderKind, Engine, EngineOptions, GenerationEvent, ModelFiles, SharePrefixes,
 };
-use weir_protocol::{ChatRequest, Message, Role, Tool, Usage};
+use weir_protocol::{ChatRequest, FinishReason, Message, Role, Tool, Usage};
 
 /// One answer.
 pub(super) struct Answered {
     pub(super) text: String,
+    pub(super) reason: FinishReason,
     pub(super) usage: Usage,
     pub(super) took: Duration,
 }
@@ -67,7 +68,9 @@ pub(super) fn answer(engine: &Engine, request: &ChatRequest) -> Result<Answered>
         match event {
             GenerationEvent::Text(more) => text.push_str(&more),
             GenerationEvent::Draft { .. } | GenerationEvent::Step(_) | GenerationEvent::Logprobs(_) => {}
-            GenerationEvent::Done { usage, .. } => return Ok(Answered { text, usage, took: begun.elapsed() }),
+            GenerationEvent::Done { reason, usage } => {
+                return Ok(Answered { text, reason, usage, took: begun.elapsed() });
+            }
             GenerationEvent::Failed(error) => return Err(error.into()),
         }
     }

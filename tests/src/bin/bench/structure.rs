@@ -7,13 +7,11 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
-use weir_diffusion_engine::{Engine, GenerationEvent};
-use weir_protocol::{
-    ChatRequest, DecodeMode, DecoderKind, FinishReason, Message, ResponseFormat, Role, ToolChoice, Usage,
-};
+use weir_diffusion_engine::Engine;
+use weir_protocol::{ChatRequest, DecodeMode, DecoderKind, FinishReason, Message, ResponseFormat, Role, ToolChoice};
 use weir_tests::{random_weights, schemas};
 
-use super::figures::{answer, load, ms, request};
+use super::figures::{Answered, answer, load, ms, request};
 
 /// Pairs of schema and prompt, and how many a smoke run takes.
 const PAIRS: u64 = 2000;
@@ -96,7 +94,7 @@ fn pairs(engine: &Engine, (mode, decoder): (Option<DecodeMode>, Option<DecoderKi
             ..ChatRequest::default()
         };
         (asked.diffusion.mode, asked.diffusion.decoder) = (mode, decoder);
-        let (text, reason, usage) = ended(engine, &asked).with_context(|| format!("pair {number}"))?;
+        let Answered { text, reason, usage, .. } = answer(engine, &asked).with_context(|| format!("pair {number}"))?;
         sum.asked += 1;
         let validator = jsonschema::validator_for(&schema).with_context(|| format!("pair {number}"))?;
         let fits = serde_json::from_str::<Value>(&text).is_ok_and(|value| validator.is_valid(&value));
@@ -112,21 +110,6 @@ fn pairs(engine: &Engine, (mode, decoder): (Option<DecodeMode>, Option<DecoderKi
         }
     }
     Ok(sum)
-}
-
-/// Text, reason and cost of an answer.
-fn ended(engine: &Engine, request: &ChatRequest) -> Result<(String, FinishReason, Usage)> {
-    let mut generation = engine.generate(request)?;
-    let mut text = String::new();
-    while let Some(event) = generation.next_blocking() {
-        match event {
-            GenerationEvent::Text(more) => text.push_str(&more),
-            GenerationEvent::Draft { .. } | GenerationEvent::Step(_) | GenerationEvent::Logprobs(_) => {}
-            GenerationEvent::Done { reason, usage } => return Ok((text, reason, usage)),
-            GenerationEvent::Failed(error) => return Err(error.into()),
-        }
-    }
-    anyhow::bail!("the engine's answer ended without an end")
 }
 
 /// Held-out tool calls: as free text (tools unknown to the grammar), with `auto` and with `required`.
