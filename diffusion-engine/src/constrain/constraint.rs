@@ -215,6 +215,7 @@ impl Constraint {
         room: usize,
         mut again: Option<(f32, &mut dyn Choose)>,
     ) -> Result<(), EngineError> {
+        let mut chosen_at = None;
         while !self.is_decided() {
             let left = room.saturating_sub(self.frontier - canvas.fixed);
             if self.write_forced(canvas)? {
@@ -230,6 +231,9 @@ impl Constraint {
                     *place = canvas.mask;
                 }
                 let Some((threshold, choose)) = &mut again else { break };
+                if chosen_at.replace(at) == Some(at) {
+                    return Err(broken("it allows a token that it then refuses"));
+                }
                 if !self.write_allowed(canvas, *threshold, *choose)? {
                     break;
                 }
@@ -241,7 +245,7 @@ impl Constraint {
                 break;
             }
             self.consume(&[token])?;
-            if self.is_one_too_many(left - 1) && self.close_before(token, left)? {
+            if self.is_one_too_many(left.saturating_sub(1)) && self.close_before(token, left)? {
                 continue;
             }
             self.pass(canvas, false);

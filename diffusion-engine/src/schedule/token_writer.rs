@@ -57,6 +57,9 @@ impl TokenWriter {
                 candidates.into_iter().map(|candidate| candidate.token).collect()
             }
         };
+        if tokens.is_empty() {
+            return Err(EngineError::internal("the form demanded leaves no token to write"));
+        }
         Ok(self.written(tokens, Some(read)))
     }
 
