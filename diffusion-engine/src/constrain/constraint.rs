@@ -60,7 +60,7 @@ pub(crate) struct Constraint {
     /// Length of the nearest end when it was last looked for, and the tokens since.
     end_length: usize,
     since: usize,
-    /// No end within the limit was found; the answer will be cut.
+    /// No end within the limit was found when last looked for: if none is found later, the answer will be cut.
     hopeless: bool,
     /// The nearest end that is being written.
     closing: VecDeque<u32>,
@@ -343,13 +343,17 @@ impl Constraint {
 
     /// Whether the `left` tokens after the one just consumed cannot reach an end any more, or only just.
     fn is_one_too_many(&mut self, left: usize) -> bool {
-        if self.hopeless || self.matcher.is_stopped() || (self.since < LOOK_EVERY && !self.is_near(left)) {
+        let soon = !self.hopeless && self.is_near(left);
+        if self.matcher.is_stopped() || (self.since < LOOK_EVERY && !soon) {
             return false;
         }
         self.since = 0;
         let end = self.nearest_end(left);
         self.end_length = end.as_ref().map_or(LONGEST_END, Vec::len);
-        end.map_or(left < LONGEST_END, |end| end.len() + 1 >= left)
+        self.hopeless &= end.is_none();
+        // The end found is not the shortest, and seen from the next token it may be some tokens longer.
+        let margin = |length: usize| length / 8 + 4;
+        end.map_or(left < LONGEST_END, |end| end.len() + 1 + margin(end.len()) >= left)
     }
 
     /// Takes `token`, just consumed, back and sets out for the nearest end. `false`, and the token stays, when there

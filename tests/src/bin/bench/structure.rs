@@ -35,7 +35,8 @@ const WAYS: [(&str, &str, Option<DecodeMode>, Option<DecoderKind>); 7] = [
 struct Sum {
     asked: u64,
     valid: u64,
-    cut: u64,
+    /// Numbers of pairs whose answer the token limit cut.
+    cut: Vec<u64>,
     /// Numbers of pairs whose answer is complete and wrong: none, if the engine keeps its word.
     broken: Vec<u64>,
     tokens: u64,
@@ -64,13 +65,15 @@ pub(super) fn measure(models: &Path, smoke: bool) -> Result<Value> {
                 "{weights:<8} {name:<16} {:>6} {:>6} {:>6} {:>7} {:>7.1}% {:>6.2}",
                 sum.asked,
                 sum.valid,
-                sum.cut,
+                sum.cut.len(),
                 sum.broken.len(),
                 100.0 * per(sum.forced, sum.tokens),
                 if sum.steps > 0 { per(sum.tokens, sum.steps) } else { 1.0 }
             );
-            for number in sum.broken.iter().take(5) {
-                println!("  broken: pair {number}");
+            for (what, numbers) in [("cut", &sum.cut), ("broken", &sum.broken)] {
+                if !numbers.is_empty() {
+                    println!("  {what}: pairs {:?}", numbers.iter().take(5).collect::<Vec<_>>());
+                }
             }
             all.insert(
                 format!("{weights} {name}"),
@@ -99,7 +102,7 @@ fn pairs(engine: &Engine, (mode, decoder): (Option<DecodeMode>, Option<DecoderKi
         let validator = jsonschema::validator_for(&schema).with_context(|| format!("pair {number}"))?;
         let fits = serde_json::from_str::<Value>(&text).is_ok_and(|value| validator.is_valid(&value));
         match reason {
-            FinishReason::Length => sum.cut += 1,
+            FinishReason::Length => sum.cut.push(number),
             _ if fits => sum.valid += 1,
             _ => sum.broken.push(number),
         }
