@@ -20,6 +20,7 @@ use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
+use axum::serve::ListenerExt;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
@@ -54,7 +55,14 @@ impl FaultUpstream {
             .with_state(Arc::clone(&records));
         let task = tokio::spawn(async move {
             // Ends with the handle.
-            let _ = axum::serve(listener, app).await;
+            let _ = axum::serve(
+                listener.tap_io(|socket| {
+                    // As real servers do; otherwise a small chunk may wait 40 ms for an acknowledgement.
+                    let _ = socket.set_nodelay(true);
+                }),
+                app,
+            )
+            .await;
         });
         Ok(FaultUpstream { address, records, task })
     }
