@@ -71,7 +71,6 @@ pub(crate) struct Constraint {
 }
 
 /// What the decoder's step became.
-#[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Settled {
     /// Written tokens that were replaced by another token, those taken back not counted.
     pub(crate) replaced: usize,

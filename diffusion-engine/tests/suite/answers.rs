@@ -77,6 +77,15 @@ pub(crate) fn ask(engine: &Engine, request: &ChatRequest) -> Whole {
     whole(engine.generate(request).expect("accepted"))
 }
 
+/// Each of `requests` gives the same answer alone and together with the others.
+#[track_caller]
+pub(crate) fn same_in_company(engine: &Engine, requests: &[ChatRequest], what: &str) {
+    let alone: Vec<Whole> = requests.iter().map(|request| ask(engine, request)).collect();
+    let started: Vec<Generation> = requests.iter().map(|request| engine.generate(request).expect("accepted")).collect();
+    let together: Vec<Whole> = started.into_iter().map(whole).collect();
+    assert_eq!(alone, together, "{what}");
+}
+
 #[test]
 fn an_answer_is_the_same_alone_and_in_company() {
     for kind in KINDS {
@@ -93,11 +102,7 @@ fn an_answer_is_the_same_alone_and_in_company() {
                     request
                 })
                 .collect();
-            let alone: Vec<Whole> = requests.iter().map(|request| ask(&engine, request)).collect();
-            let started: Vec<Generation> =
-                requests.iter().map(|request| engine.generate(request).expect("accepted")).collect();
-            let together: Vec<Whole> = started.into_iter().map(whole).collect();
-            assert_eq!(alone, together, "{kind} {decoder:?}");
+            same_in_company(&engine, &requests, &format!("{kind} {decoder:?}"));
         }
     }
 }

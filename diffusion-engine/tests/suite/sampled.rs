@@ -2,10 +2,10 @@
 //! each setting does what it says.
 
 use serde_json::json;
-use weir_diffusion_engine::{DecoderKind, Engine, EngineOptions, Generation, ModelFiles, logits_for};
+use weir_diffusion_engine::{DecoderKind, Engine, EngineOptions, ModelFiles, logits_for};
 use weir_protocol::{ChatRequest, EngineError, FinishReason, Sampling};
 
-use crate::answers::{Whole, lively, request, whole};
+use crate::answers::{ask, lively, request, same_in_company, whole};
 use crate::support::{self, FIRST_SPECIAL};
 
 const VOCAB: usize = 320;
@@ -52,10 +52,6 @@ fn everyone() -> Vec<(Engine, Option<DecoderKind>)> {
     all
 }
 
-fn ask(engine: &Engine, request: &ChatRequest) -> Whole {
-    whole(engine.generate(request).expect("accepted"))
-}
-
 /// The random model never wants to delete or insert by itself.
 fn moving() -> Sampling {
     Sampling { logit_bias: [(DELETE, 3.0), (SPLIT, 3.0)].into(), ..Sampling::default() }
@@ -82,11 +78,7 @@ fn the_same_request_gives_the_same_bytes_whatever_runs_beside_it() {
                 request
             })
             .collect();
-        let alone: Vec<Whole> = requests.iter().map(|request| ask(&engine, request)).collect();
-        let started: Vec<Generation> =
-            requests.iter().map(|request| engine.generate(request).expect("accepted")).collect();
-        let together: Vec<Whole> = started.into_iter().map(whole).collect();
-        assert_eq!(alone, together, "{decoder:?}");
+        same_in_company(&engine, &requests, &format!("{decoder:?}"));
     }
 }
 

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use weir_diffusion_engine::{DecoderKind, EngineOptions};
 use weir_protocol::{ChatRequest, FinishReason, ResponseFormat, Tool, ToolChoice};
 
-use crate::answers::{ask, engine, lively, request, whole};
+use crate::answers::{ask, engine, lively, request, same_in_company};
 use crate::sampled::controlled;
 
 fn schema() -> Value {
@@ -48,10 +48,7 @@ fn every_decoder_keeps_the_form() {
 fn company_changes_nothing() {
     let engine = engine("llada2_moe", lively(DecoderKind::Joint));
     let requests: Vec<ChatRequest> = (0..5).map(|i| demanding(&schema(), &"hello ".repeat(i * 7))).collect();
-    let alone: Vec<String> = requests.iter().map(|request| ask(&engine, request).text).collect();
-    let running: Vec<_> = requests.iter().map(|request| engine.generate(request).expect("accepted")).collect();
-    let together: Vec<String> = running.into_iter().map(|generation| whole(generation).text).collect();
-    assert_eq!(alone, together);
+    same_in_company(&engine, &requests, "joint");
 }
 
 #[test]

@@ -16,47 +16,45 @@ impl Constraint {
         canvas: &mut Canvas,
         any: bool,
     ) -> Result<(), EngineError> {
-        let end = self.frontier;
-        for at in canvas.fixed..end {
-            if self.is_forced(at)
-                && let (Some(new), Some(old)) = (canvas.tokens.get_mut(at), before.tokens.get(at))
-            {
-                *new = *old;
+        let both = before.tokens.iter().zip(&mut canvas.tokens).enumerate().take(self.frontier).skip(canvas.fixed);
+        let mut changed = Vec::new();
+        for (at, (old, new)) in both.filter(|(_, (old, new))| *old != *new) {
+            changed.push((at, std::mem::replace(new, *old)));
+        }
+        // The end, which the matcher never sees, stays where it is; so does what had no alternative.
+        let consumed = canvas.fixed + self.consumed;
+        changed.retain(|(at, _)| *at < consumed && !self.is_forced(*at));
+        let Some(first) = changed.first().map(|(at, _)| *at).filter(|_| any) else { return Ok(()) };
+        let Some(place) = canvas.tokens.get_mut(first..consumed) else { return Ok(()) };
+        self.matcher.rollback(place.len()).map_err(broken)?;
+        let mut kept = place.to_vec();
+        self.edit(&mut kept, first, &changed)?;
+        self.consume(&kept)?;
+        place.copy_from_slice(&kept);
+        Ok(())
+    }
+
+    /// Makes those of the edits in `tokens`, which start at position `first`, that fit: all at once where they do, else
+    /// one after the other.
+    fn edit(&mut self, tokens: &mut [u32], first: usize, edits: &[(usize, u32)]) -> Result<(), EngineError> {
+        let mut all = tokens.to_vec();
+        for (at, token) in edits {
+            if let Some(place) = all.get_mut(at - first) {
+                *place = *token;
             }
         }
-        let changed: Vec<usize> =
-            (canvas.fixed..end).filter(|at| canvas.tokens.get(*at) != before.tokens.get(*at)).collect();
-        let Some(first) = changed.first().copied() else { return Ok(()) };
-        let wanted = canvas.clone();
-        restore(canvas, before, &changed);
-        // The end stays where it is.
-        let stretch = first..canvas.fixed + self.consumed;
-        if stretch.is_empty() || !any {
+        if self.fits(&all)? {
+            tokens.copy_from_slice(&all);
             return Ok(());
         }
-        self.matcher.rollback(stretch.len()).map_err(broken)?;
-        let wanted: Vec<u32> = wanted.tokens.get(stretch.clone()).unwrap_or_default().to_vec();
-        if self.fits(&wanted)? {
-            self.consume(&wanted)?;
-            if let Some(place) = canvas.tokens.get_mut(stretch) {
-                place.copy_from_slice(&wanted);
-            }
-            return Ok(());
-        }
-        let mut kept: Vec<u32> = before.tokens.get(stretch.clone()).unwrap_or_default().to_vec();
-        for at in changed.iter().filter(|at| stretch.contains(at)) {
-            let (index, new) = (at - first, wanted.get(at - first).copied());
-            let (Some(place), Some(new)) = (kept.get_mut(index), new) else { continue };
-            let old = std::mem::replace(place, new);
-            if !self.fits(&kept)?
-                && let Some(place) = kept.get_mut(index)
+        for (at, token) in edits {
+            let Some(place) = tokens.get_mut(at - first) else { continue };
+            let old = std::mem::replace(place, *token);
+            if !self.fits(tokens)?
+                && let Some(place) = tokens.get_mut(at - first)
             {
                 *place = old;
             }
-        }
-        self.consume(&kept)?;
-        if let Some(place) = canvas.tokens.get_mut(stretch) {
-            place.copy_from_slice(&kept);
         }
         Ok(())
     }
@@ -67,13 +65,5 @@ impl Constraint {
         let fits = taken == tokens.len() && (!self.ended || self.may_end());
         self.matcher.rollback(taken).map_err(broken)?;
         Ok(fits)
-    }
-}
-
-fn restore(canvas: &mut Canvas, before: &Canvas, positions: &[usize]) {
-    for at in positions {
-        if let (Some(new), Some(old)) = (canvas.tokens.get_mut(*at), before.tokens.get(*at)) {
-            *new = *old;
-        }
     }
 }
