@@ -18,6 +18,9 @@ pub enum Event {
     Logprobs(Vec<TokenLogprob>),
     /// More reasoning text.
     ReasoningDelta(String),
+    /// The seal a backend puts on the reasoning before it (Anthropic's `signature`, OpenAI's `encrypted_content`):
+    /// opaque, to be sent back with the turn. Closes that piece of reasoning.
+    ReasoningSignature(String),
     /// A tool call begins.
     ToolCallStarted {
         /// Position among this answer's calls, from 0.
@@ -44,6 +47,8 @@ pub enum Event {
         /// Positions still masked.
         masked: u32,
     },
+    /// The stop text that ended the answer, where the backend knows it. At most once, before `Finished`.
+    StoppedAt(String),
     /// What was used. At most once, before `Finished`.
     Usage(Usage),
     /// The answer is complete. Last, exactly once.
@@ -61,7 +66,9 @@ impl Event {
             Event::ToolCallStarted { .. } | Event::ToolCallDelta { .. } => true,
             Event::Started { .. }
             | Event::Logprobs(_)
+            | Event::ReasoningSignature(_)
             | Event::Draft { .. }
+            | Event::StoppedAt(_)
             | Event::Usage(_)
             | Event::Finished { .. } => false,
         }

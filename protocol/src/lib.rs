@@ -11,7 +11,7 @@ pub mod usage;
 pub use error::{EngineError, TimeoutPhase};
 pub use event::{Event, FinishReason, TokenChance, TokenLogprob};
 pub use request::{
-    ChatRequest, DecodeMode, DecoderKind, DiffusionOptions, Message, Part, ResponseFormat, Role, Sampling, Tool,
-    ToolCall, ToolChoice,
+    ChatRequest, DecodeMode, DecoderKind, Dialect, DiffusionOptions, Message, Part, ResponseFormat, Role, Sampling,
+    Tool, ToolCall, ToolChoice,
 };
 pub use usage::{DiffusionStats, Usage};

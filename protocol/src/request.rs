@@ -18,6 +18,11 @@ pub struct ChatRequest {
     pub tools: Vec<Tool>,
     /// Whether the answer may, must or must not call a tool.
     pub tool_choice: ToolChoice,
+    /// Whether an answer may call several tools at once; `None` where the caller said nothing.
+    pub parallel_tool_calls: Option<bool>,
+    /// Whether `messages` is one user turn whose text a model should go on with as it stands, without a chat template
+    /// (`POST /v1/completions`). Backends that only converse take it as a turn.
+    pub bare_prompt: bool,
     /// Structure demanded of the answer.
     pub response_format: ResponseFormat,
     /// Sampling settings; `None` means the backend's default.
@@ -38,8 +43,36 @@ pub struct ChatRequest {
     /// Names of body fields that carry a demand the built-in engines cannot honour (for example `n`,
     /// `audio`). The dialect's decoder fills it; routing keeps such requests away from engines that would ignore them.
     pub unsupported: Vec<&'static str>,
+    /// Which dialect `raw` is written in. A backend of another one builds its body from the fields above.
+    pub dialect: Dialect,
     /// The caller's body as it came, so that an upstream of the same dialect gets unknown fields untouched.
     pub raw: Arc<Map<String, Value>>,
+}
+
+/// Which API a caller's body belongs to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub enum Dialect {
+    /// `POST /v1/chat/completions`.
+    #[default]
+    OpenAiChat,
+    /// `POST /v1/responses`.
+    OpenAiResponses,
+    /// `POST /v1/messages`.
+    AnthropicMessages,
+    /// `POST /v1/completions`: a text to go on with instead of a conversation.
+    OpenAiCompletions,
+}
+
+impl Dialect {
+    /// Stable word for metrics and logs.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Dialect::OpenAiChat => "openai_chat",
+            Dialect::OpenAiResponses => "openai_responses",
+            Dialect::AnthropicMessages => "anthropic_messages",
+            Dialect::OpenAiCompletions => "openai_completions",
+        }
+    }
 }
 
 /// Who speaks.
@@ -67,12 +100,31 @@ pub struct Message {
     pub tool_calls: Vec<ToolCall>,
     /// For [`Role::Tool`]: the call this is the result of.
     pub tool_call_id: Option<String>,
+    /// For [`Role::Tool`]: whether the caller marked the result as a failure (Anthropic's `is_error`).
+    pub tool_failed: bool,
+    /// What an assistant turn thought before it spoke, where the caller sends it back.
+    pub reasoning: Option<String>,
+    /// The seal its backend put on the reasoning: opaque, and worth something to that backend only.
+    pub reasoning_signature: Option<String>,
 }
 
 impl Message {
+    /// A turn in which nothing is said yet.
+    pub fn empty(role: Role) -> Self {
+        Message {
+            role,
+            content: Vec::new(),
+            tool_calls: Vec::new(),
+            tool_call_id: None,
+            tool_failed: false,
+            reasoning: None,
+            reasoning_signature: None,
+        }
+    }
+
     /// A plain text turn.
     pub fn text(role: Role, text: impl Into<String>) -> Self {
-        Message { role, content: vec![Part::Text(text.into())], tool_calls: Vec::new(), tool_call_id: None }
+        Message { content: vec![Part::Text(text.into())], ..Message::empty(role) }
     }
 
     /// All text parts joined, as models without parts see the turn.

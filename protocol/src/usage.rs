@@ -3,12 +3,16 @@
 /// Tokens of one answer, as the backend's own tokenizer counts them.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Usage {
-    /// Tokens of the rendered prompt.
+    /// Tokens of the rendered prompt, those from or into a cache included.
     pub prompt_tokens: u64,
     /// Tokens generated, the end token included.
     pub completion_tokens: u64,
     /// Prompt tokens whose K/V came from a cache.
     pub cached_tokens: u64,
+    /// Prompt tokens that were written into a cache, where the backend bills them apart.
+    pub cache_write_tokens: u64,
+    /// Generated tokens that went into reasoning, where the backend tells.
+    pub reasoning_tokens: u64,
     /// Present when a diffusion engine answered.
     pub diffusion: Option<DiffusionStats>,
 }

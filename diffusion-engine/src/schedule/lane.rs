@@ -282,6 +282,7 @@ impl Lane {
             completion_tokens: self.answer.tokens() as u64,
             cached_tokens: self.cache.cached() as u64,
             diffusion,
+            ..Usage::default()
         };
         self.answer.complete(reason, usage);
     }

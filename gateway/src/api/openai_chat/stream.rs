@@ -79,6 +79,8 @@ impl StreamWriter {
                 Vec::new()
             }
             Event::ReasoningDelta(text) if text.is_empty() => Vec::new(),
+            // No place for either in this dialect.
+            Event::ReasoningSignature(_) | Event::StoppedAt(_) => Vec::new(),
             Event::TextDelta(text) => self.delta(Delta { content: Some(text), ..Delta::default() }),
             Event::ReasoningDelta(text) => self.delta(Delta { reasoning_content: Some(text), ..Delta::default() }),
             Event::ToolCallStarted { index, id, name } => {
@@ -278,7 +280,13 @@ mod tests {
     #[test]
     fn usage_comes_last_and_only_if_asked_for() {
         let diffusion = Some(DiffusionStats { steps: 3, blocks: 1, edits: 2, forced_tokens: 1, tokens: 10 });
-        let usage = Event::Usage(Usage { prompt_tokens: 5, completion_tokens: 10, cached_tokens: 4, diffusion });
+        let usage = Event::Usage(Usage {
+            prompt_tokens: 5,
+            completion_tokens: 10,
+            cached_tokens: 4,
+            diffusion,
+            ..Usage::default()
+        });
         check(vec![started(), usage.clone(), stop()], false, false, &[ROLE, STOP, "[DONE]"]);
         let frames = write(vec![started(), usage, stop()], true, false);
         assert_eq!(frames.len(), 4);

@@ -149,7 +149,7 @@ impl ChunkDecoder {
         };
         let cached_tokens = usage["prompt_tokens_details"]["cached_tokens"].as_u64().unwrap_or(0);
         // Some servers count in every chunk: the last word holds.
-        self.usage = Some(Usage { prompt_tokens, completion_tokens, cached_tokens, diffusion: None });
+        self.usage = Some(Usage { prompt_tokens, completion_tokens, cached_tokens, ..Usage::default() });
     }
 }
 
@@ -221,7 +221,7 @@ mod tests {
                 .iter()
                 .map(|entry| format!("{}={}/{}", entry.chosen.token, entry.chosen.logprob, entry.top.len()))
                 .collect(),
-            Event::Draft { .. } => "?".into(),
+            Event::Draft { .. } | Event::ReasoningSignature(_) | Event::StoppedAt(_) => "?".into(),
         }
     }
 

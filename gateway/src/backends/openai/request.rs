@@ -3,13 +3,17 @@
 
 use serde::ser::{Serialize, SerializeMap, Serializer};
 use serde_json::{Map, Value, json};
-use weir_protocol::{ChatRequest, EngineError, ResponseFormat};
+use weir_protocol::{ChatRequest, Dialect, EngineError, ResponseFormat};
 
 /// Demands whose answers have no place among our events.
 const LOST: &[&str] = &["n", "modalities", "audio"];
 
 /// Refuses what would come back mutilated.
 pub(super) fn carries(request: &ChatRequest) -> Result<(), EngineError> {
+    if request.dialect != Dialect::OpenAiChat {
+        let message = "an upstream of this kind takes chat completions only".to_owned();
+        return Err(EngineError::Unsupported { field: String::new(), message });
+    }
     let extension = match &request.response_format {
         ResponseFormat::Regex(_) => Some("regex"),
         ResponseFormat::Grammar(_) => Some("grammar"),

@@ -30,7 +30,7 @@ pub(super) fn messages(
 fn message(path: &Path<'_>, value: &Value, unsupported: &mut Vec<&'static str>) -> Result<Message, EngineError> {
     let members = Members::of(path, value)?;
     let (role, by_name) = members.need("role", |path, value| fields::word(path, value, ROLES))?;
-    let mut message = Message { role, content: Vec::new(), tool_calls: Vec::new(), tool_call_id: None };
+    let mut message = Message::empty(role);
     match role {
         // An assistant turn may be empty: it only calls tools, or was cut before its first word.
         Role::Assistant => {
@@ -38,6 +38,9 @@ fn message(path: &Path<'_>, value: &Value, unsupported: &mut Vec<&'static str>) 
             if let Some(refusal) = members.read("refusal", fields::string)? {
                 message.content.push(Part::Text(refusal.to_owned()));
             }
+            // DeepSeek's and vLLM's name, then OpenRouter's. No field of the dialect, so other types are let be.
+            let reasoning = ["reasoning_content", "reasoning"].into_iter().find_map(|key| members.get(key)?.as_str());
+            message.reasoning = reasoning.map(str::to_owned);
             message.tool_calls =
                 members.read("tool_calls", |path, value| tool_calls(path, value, unsupported))?.unwrap_or_default();
             message.tool_calls.extend(members.read("function_call", old_call)?);

@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use serde_json::error::Category;
 use serde_json::{Map, Value};
-use weir_protocol::{ChatRequest, EngineError};
+use weir_protocol::{ChatRequest, Dialect, EngineError};
 
 use fields::{Members, Path};
 
@@ -47,6 +47,8 @@ pub fn decode(body: &[u8]) -> Result<ChatRequest, EngineError> {
         messages,
         tools,
         tool_choice,
+        parallel_tool_calls: members.read("parallel_tool_calls", fields::boolean)?,
+        bare_prompt: false,
         response_format: settings::form(&members)?,
         sampling: settings::sampling(&members)?,
         max_tokens: settings::max_tokens(&members)?,
@@ -57,6 +59,7 @@ pub fn decode(body: &[u8]) -> Result<ChatRequest, EngineError> {
         // Known from headers and from the text; a body says neither.
         tenant: None,
         background: false,
+        dialect: Dialect::OpenAiChat,
         raw: Arc::new(raw),
     })
 }
