@@ -3,6 +3,7 @@
 //! - [`config`]: what the operator wrote → what runs.
 //! - [`stack`]: the tower layers and routes, put together in one function.
 //! - [`layers`]: one layer, one file.
+//! - [`caller`]: who asks.
 //! - [`api`]: the only place that knows dialects: decode a body, encode an answer.
 //! - [`route`]: runs a plan: attempt → fallback, before the first content only.
 //! - [`backends`]: who can answer; the built-in engines are two of them, with no special path.
@@ -13,6 +14,7 @@
 
 pub mod api;
 pub mod backends;
+pub mod caller;
 pub mod cli;
 pub mod config;
 pub mod embedded;

@@ -10,14 +10,16 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use http::{StatusCode, header};
 use tower::ServiceBuilder;
+use weir_protocol::ChatRequest;
 
 use crate::api::models;
 use crate::api::openai_chat::{self, error};
 use crate::backends::ModelEntry;
+use crate::caller::Caller;
 use crate::config::ServerSettings;
 use crate::layers::{body, in_flight, panics, request_id, trace};
 use crate::metrics::Metrics;
-use crate::route;
+use crate::route::{self, Planned, Refusal};
 
 /// What handlers share (`axum::extract::State<Arc<Gateway>>`).
 pub struct Gateway {
@@ -31,6 +33,16 @@ pub struct Gateway {
     pub metrics: Arc<Metrics>,
     /// Set once a stop was asked for: no new traffic should come.
     pub draining: AtomicBool,
+}
+
+impl Gateway {
+    /// The door of every dialect: what `caller` asks, decided and counted, nobody asked yet.
+    ///
+    /// # Errors
+    /// The model is unknown.
+    pub async fn plan(&self, request: &Arc<ChatRequest>, caller: &Caller) -> Result<Planned, Refusal> {
+        self.router.plan(Arc::clone(request), caller.client(request))
+    }
 }
 
 /// Layers and routes. Layers are listed as a request meets them.

@@ -108,6 +108,13 @@ pub enum EngineError {
         /// What was seen.
         message: String,
     },
+    /// Every attempt failed, and this caller is told so in the way that makes it go elsewhere at once. Says nothing of
+    /// the failures: some clients read meaning into every word.
+    #[error("no backend could answer this request now")]
+    Exhausted {
+        /// When to come back, where the caller is to take this for a rate limit; `None`: for a model that is not there.
+        retry_after: Option<Duration>,
+    },
     /// The caller left.
     #[error("cancelled by the caller")]
     Cancelled,
@@ -137,7 +144,10 @@ impl EngineError {
     /// Whether another backend may succeed where this one failed.
     pub fn may_try_another(&self) -> bool {
         match self {
-            EngineError::InvalidRequest { .. } | EngineError::UnknownModel { .. } | EngineError::Cancelled => false,
+            EngineError::InvalidRequest { .. }
+            | EngineError::UnknownModel { .. }
+            | EngineError::Exhausted { .. }
+            | EngineError::Cancelled => false,
             EngineError::Unsupported { .. }
             | EngineError::ContextTooLong { .. }
             | EngineError::Unauthorized { .. }
@@ -147,6 +157,39 @@ impl EngineError {
             | EngineError::Upstream { .. }
             | EngineError::StreamCut { .. }
             | EngineError::Internal { .. } => true,
+        }
+    }
+
+    /// Whether it speaks against the backend itself: enough of these, and it is left alone for a while. A full queue, a
+    /// rate limit or a request that does not fit do not.
+    pub fn speaks_against_backend(&self) -> bool {
+        match self {
+            EngineError::Unauthorized { .. }
+            | EngineError::Timeout { .. }
+            | EngineError::StreamCut { .. }
+            | EngineError::Internal { .. } => true,
+            EngineError::Upstream { status, .. } => !(400..500).contains(status) || *status == 408,
+            EngineError::InvalidRequest { .. }
+            | EngineError::Unsupported { .. }
+            | EngineError::UnknownModel { .. }
+            | EngineError::ContextTooLong { .. }
+            | EngineError::RateLimited { .. }
+            | EngineError::Overloaded { .. }
+            | EngineError::Exhausted { .. }
+            | EngineError::Cancelled => false,
+        }
+    }
+
+    /// Whether the same backend may answer if it is asked again, and how long it wants to be left alone before. A wait
+    /// that ran out is not waited for a second time.
+    pub fn may_pass(&self) -> Option<Duration> {
+        match self {
+            EngineError::Upstream { status: 0 | 408 | 500.., .. } | EngineError::StreamCut { .. } => {
+                Some(Duration::ZERO)
+            }
+            EngineError::Overloaded { retry_after, .. } => Some(retry_after.unwrap_or_default()),
+            EngineError::RateLimited { retry_after } => *retry_after,
+            _ => None,
         }
     }
 
@@ -163,6 +206,7 @@ impl EngineError {
             EngineError::Timeout { .. } => "timeout",
             EngineError::Upstream { .. } => "upstream",
             EngineError::StreamCut { .. } => "stream_cut",
+            EngineError::Exhausted { .. } => "exhausted",
             EngineError::Cancelled => "cancelled",
             EngineError::Internal { .. } => "internal",
         }

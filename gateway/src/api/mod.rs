@@ -3,4 +3,3 @@
 
 pub mod models;
 pub mod openai_chat;
-pub mod tenant;

@@ -55,11 +55,12 @@ pub struct Running {
 /// The policy or an engine's file is wrong, or the address cannot be listened on.
 pub async fn start(settings: Settings) -> Result<Running> {
     let server = settings.server.clone();
+    let attempts = settings.attempts.clone();
     let (policy, backends) =
         tokio::task::spawn_blocking(move || prepare(&settings)).await.context("loading failed")??;
     let metrics = Arc::new(Metrics::new().context("metrics")?);
     let models = backends.models();
-    let router = Router::new(backends, policy, Arc::clone(&metrics));
+    let router = Router::new(backends, policy, attempts, Arc::clone(&metrics));
     let draining = AtomicBool::new(false);
     let gateway = Arc::new(Gateway { router, settings: server, models, metrics, draining });
 

@@ -1,6 +1,7 @@
 //! What the operator wrote → what runs: [`layers`] are put together, [`keys`] fits them into [`written`] (what may be
 //! typed), [`resolve`] turns that into [`settings`] (what it means). Nothing here may start anything.
 
+pub mod attempts;
 mod diagnostic;
 mod keys;
 mod layers;

@@ -34,6 +34,8 @@ pub(super) fn resolve(
     let server = checks.server(&written.server);
     let engines = checks.engines(written);
     let backends = checks.backends(&written.backend);
+    checks.groups(&written.backend, &RESERVED);
+    let attempts = checks.attempts(&written.attempts, &written.exhausted);
     let policy = checks.policy(&written.policy.file, default_policy);
     if engines.is_empty() && backends.is_empty() && checks.found.is_empty() {
         checks.say(
@@ -44,25 +46,25 @@ pub(super) fn resolve(
     }
     match (server, policy) {
         (Some(server), Some(policy)) if checks.found.is_empty() => {
-            Ok(Settings { server, engines, backends, policy, origins })
+            Ok(Settings { server, engines, backends, policy, attempts, origins })
         }
         _ => Err(checks.found),
     }
 }
 
-struct Checks<'a> {
+pub(super) struct Checks<'a> {
     layered: &'a Layered,
     env: &'a [(String, String)],
     found: Vec<Diagnostic>,
 }
 
 impl Checks<'_> {
-    fn say(&mut self, path: &[&str], message: impl Into<String>, help: impl Into<String>) {
+    pub(super) fn say(&mut self, path: &[&str], message: impl Into<String>, help: impl Into<String>) {
         let path: Vec<String> = path.iter().map(|part| (*part).to_owned()).collect();
         self.found.push(self.layered.diagnostic(&path, message, help));
     }
 
-    fn at_least_one(&mut self, path: &[&str], value: u64) {
+    pub(super) fn at_least_one(&mut self, path: &[&str], value: u64) {
         if value == 0 {
             self.say(path, "must not be 0", "");
         }
@@ -253,6 +255,7 @@ impl Checks<'_> {
         let base_url = self.base_url(index, &typed.base_url);
         let api_key = self.api_key(index, &typed.api_key_env);
         let headers = self.headers(index, typed);
+        let asking = self.asking(index, typed, base_url.as_deref());
         self.at_least_one(&["backend", index, "context_tokens"], typed.context_tokens);
         let waits = [
             ("connect_timeout_ms", typed.connect_timeout_ms),
@@ -281,6 +284,7 @@ impl Checks<'_> {
             first_content_timeout: Duration::from_millis(typed.first_content_timeout_ms),
             idle_timeout: Duration::from_millis(typed.idle_timeout_ms),
             total_timeout: Duration::from_millis(typed.total_timeout_ms),
+            asking,
         })
     }
 

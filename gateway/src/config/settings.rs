@@ -9,6 +9,8 @@ use std::time::Duration;
 use http::{HeaderName, HeaderValue};
 use weir_protocol::DecoderKind;
 
+use super::attempts::{AskingSettings, AttemptSettings};
+
 /// The whole config, checked.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -20,6 +22,8 @@ pub struct Settings {
     pub backends: Vec<BackendSettings>,
     /// The routing rules.
     pub policy: PolicySource,
+    /// How the attempts of a plan are made.
+    pub attempts: AttemptSettings,
     /// Where values came from, in layer order, for people: `embedded default`, `weir.toml`, …
     pub origins: Vec<String>,
 }
@@ -189,6 +193,8 @@ pub struct BackendSettings {
     pub idle_timeout: Duration,
     /// Most time for a whole answer.
     pub total_timeout: Duration,
+    /// How it wants to be asked.
+    pub asking: AskingSettings,
 }
 
 impl BackendSettings {

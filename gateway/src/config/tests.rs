@@ -60,7 +60,10 @@ fn unknown_keys_name_the_nearest() {
         "[[backend]]\nbase_ur = 1",
         "FILE: `backend[0].base_ur`: unknown key\n  help: did you mean `base_url`?",
     );
-    check_error("[zzz]", "FILE: `zzz`: unknown key\n  help: known here: server, engine, backend, policy");
+    check_error(
+        "[zzz]",
+        "FILE: `zzz`: unknown key\n  help: known here: server, engine, backend, policy, attempts, exhausted",
+    );
 }
 
 #[test]

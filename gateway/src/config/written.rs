@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use weir_protocol::DecoderKind;
 
+use super::attempts::{AttemptsWritten, ExhaustedWritten, HealthWritten};
 use super::settings::{EngineRole, KvType, SharePrefixes};
 
 /// A whole `weir.toml`.
@@ -20,6 +21,10 @@ pub struct Written {
     pub backend: Vec<BackendWritten>,
     /// Routing rules.
     pub policy: PolicyWritten,
+    /// How the attempts of a plan are made.
+    pub attempts: AttemptsWritten,
+    /// What callers are told when no backend could answer.
+    pub exhausted: ExhaustedWritten,
 }
 
 /// `[server]`
@@ -223,6 +228,17 @@ pub struct BackendWritten {
     pub idle_timeout_ms: u64,
     /// Most time for a whole answer. Default 10 min.
     pub total_timeout_ms: u64,
+    /// Backends of one group are equals: the best placed one is asked. Plans and callers may name the group. Default
+    /// empty: the backend stands alone.
+    pub group: String,
+    /// Attempts under way at once; beyond it the plan goes on. Default 0: no limit.
+    pub max_in_flight: usize,
+    /// Tries again here, after a failure that may pass, before the plan goes on. Default 0.
+    pub retries: u32,
+    /// Whether a conversation comes back to the same member of the group, whose cache knows it. Default false.
+    pub caches_prefixes: bool,
+    /// Looks at the backend from time to time.
+    pub health: HealthWritten,
 }
 
 impl Default for BackendWritten {
@@ -243,6 +259,11 @@ impl Default for BackendWritten {
             first_content_timeout_ms: 60_000,
             idle_timeout_ms: 60_000,
             total_timeout_ms: 600_000,
+            group: String::new(),
+            max_in_flight: 0,
+            retries: 0,
+            caches_prefixes: false,
+            health: HealthWritten::default(),
         }
     }
 }

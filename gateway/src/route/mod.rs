@@ -3,6 +3,7 @@
 
 mod answering;
 mod ending;
+mod exhausted;
 mod plan;
 mod run;
 
@@ -10,12 +11,15 @@ mod run;
 mod tests;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use weir_protocol::{ChatRequest, EngineError};
 use weir_router_policies::{BackendFacts, Policy};
 
 use self::ending::{Ended, Ending};
 use crate::backends::{EventStream, Registry};
+use crate::caller::ClientKind;
+use crate::config::attempts::AttemptSettings;
 use crate::metrics::{Flight, Metrics};
 
 /// What became of a request, for headers, logs and metrics: the same data everywhere.
@@ -55,13 +59,14 @@ pub struct Router {
     policy: Policy,
     metrics: Arc<Metrics>,
     ending: Ending,
+    settings: Arc<AttemptSettings>,
 }
 
 impl Router {
     /// A router over these backends, choosing by this policy.
-    pub fn new(backends: Registry, policy: Policy, metrics: Arc<Metrics>) -> Self {
+    pub fn new(backends: Registry, policy: Policy, settings: AttemptSettings, metrics: Arc<Metrics>) -> Self {
         let facts = backends.facts();
-        Router { backends, facts, policy, metrics, ending: Ending::new() }
+        Router { backends, facts, policy, metrics, ending: Ending::new(), settings: Arc::new(settings) }
     }
 
     /// Ends every answer that is under way, each with an error that its caller sees.
@@ -79,7 +84,7 @@ impl Router {
     /// # Errors
     /// The model is unknown.
     #[expect(clippy::result_large_err, reason = "made once a request, and only to be rendered")]
-    pub fn plan(&self, mut request: Arc<ChatRequest>) -> Result<Planned, Refusal> {
+    pub fn plan(&self, mut request: Arc<ChatRequest>, client: ClientKind) -> Result<Planned, Refusal> {
         let plan = plan::plan(&self.backends, &self.facts, &self.policy, &request).map_err(|error| {
             self.metrics.rejected(error.kind());
             Refusal { report: None, error }
@@ -88,7 +93,8 @@ impl Router {
             Arc::make_mut(&mut request).background = true;
         }
         let flight = Flight::start(&self.metrics, &plan.report.route);
-        Ok(Planned { request, plan, flight, ended: self.ending.ended() })
+        let settings = Arc::clone(&self.settings);
+        Ok(Planned { request, plan, flight, client, settings, ended: self.ending.ended() })
     }
 }
 
@@ -97,6 +103,8 @@ pub struct Planned {
     request: Arc<ChatRequest>,
     plan: plan::Plan,
     flight: Flight,
+    client: ClientKind,
+    settings: Arc<AttemptSettings>,
     ended: Ended,
 }
 
@@ -104,6 +112,12 @@ impl Planned {
     /// The route and why; its backend is the first one that will be tried.
     pub fn report(&self) -> &RouteReport {
         &self.plan.report
+    }
+
+    /// How long a stream's headers wait for the first content, where the caller's kind of client has a wish of its own.
+    pub fn hold_headers(&self) -> Option<Duration> {
+        (self.client == ClientKind::OpenClaw)
+            .then(|| Duration::from_millis(self.settings.exhausted.openclaw_hold_headers_ms))
     }
 
     /// Resolves when the first content is known (or the end, or a draft the caller asked for), so that
@@ -116,7 +130,9 @@ impl Planned {
         tokio::select! {
             biased;
             () = self.ended.clone() => Err(Refusal { report: Some(report), error: ending::stopping() }),
-            answer = run::run(self.plan.steps, &self.request, self.plan.report, self.flight, self.ended) => answer,
+            answer = run::run(self.plan.steps, &self.request, self.plan.report, self.flight, self.ended) => {
+                answer.map_err(|refusal| exhausted::told(refusal, self.client, &self.settings.exhausted))
+            }
         }
     }
 }

@@ -125,7 +125,10 @@ fn with_mode(request: &Arc<ChatRequest>, mode: Option<DecodeMode>) -> Arc<ChatRe
 /// pass by itself, since trying again is worth it; else the last the caller can mend; else the last.
 fn most_useful(failures: Vec<EngineError>) -> EngineError {
     let worth = |error: &EngineError| match error {
-        EngineError::InvalidRequest { .. } | EngineError::UnknownModel { .. } | EngineError::Cancelled => 3,
+        EngineError::InvalidRequest { .. }
+        | EngineError::UnknownModel { .. }
+        | EngineError::Exhausted { .. }
+        | EngineError::Cancelled => 3,
         EngineError::RateLimited { .. }
         | EngineError::Overloaded { .. }
         | EngineError::Timeout { .. }

@@ -13,6 +13,7 @@ use weir_router_policies::{BackendFacts, BackendRole, Policy};
 use super::*;
 use crate::backends::{Attempt, Backend, BackendService, EventStream, Registry};
 use crate::config::Inputs;
+use crate::config::attempts::AttemptSettings;
 
 /// A gateway over one backend that says "a" and then, depending on the model asked for, ends or goes on for ever.
 fn gateway(change: impl FnOnce(&mut ServerSettings)) -> Arc<Gateway> {
@@ -48,7 +49,7 @@ fn gateway(change: impl FnOnce(&mut ServerSettings)) -> Arc<Gateway> {
     let mut settings = crate::config::load(&Inputs::default()).unwrap().server;
     change(&mut settings);
     let policy = Policy::parse(crate::embedded::POLICY, "the embedded default").unwrap();
-    let router = route::Router::new(backends, policy, Arc::clone(&metrics));
+    let router = route::Router::new(backends, policy, AttemptSettings::default(), Arc::clone(&metrics));
     Arc::new(Gateway { router, settings, models, metrics, draining: AtomicBool::new(false) })
 }
 

@@ -101,6 +101,12 @@ impl From<&EngineError> for ErrorReply {
             }
             EngineError::Upstream { .. } => reply(StatusCode::BAD_GATEWAY, "upstream_error", "upstream_error"),
             EngineError::StreamCut { .. } => reply(StatusCode::BAD_GATEWAY, "upstream_error", "stream_cut"),
+            EngineError::Exhausted { retry_after: Some(wait) } => {
+                reply(StatusCode::TOO_MANY_REQUESTS, "rate_limit_error", "exhausted").retry_after(Some(*wait))
+            }
+            EngineError::Exhausted { retry_after: None } => {
+                reply(StatusCode::NOT_FOUND, "invalid_request_error", "model_not_found").param("model")
+            }
             EngineError::Cancelled => {
                 let closed = StatusCode::from_u16(499).unwrap_or(StatusCode::BAD_REQUEST);
                 reply(closed, "cancelled_error", "cancelled")
@@ -180,6 +186,8 @@ mod tests {
         check(timeout, "504 timeout_error timeout_idle - -");
         check(upstream, "502 upstream_error upstream_error - -");
         check(EngineError::StreamCut { message: "x".into() }, "502 upstream_error stream_cut - -");
+        check(EngineError::Exhausted { retry_after: late }, "429 rate_limit_error exhausted - 7");
+        check(EngineError::Exhausted { retry_after: None }, "404 invalid_request_error model_not_found model -");
         check(EngineError::Cancelled, "499 cancelled_error cancelled - -");
         check(EngineError::internal("x"), "500 server_error internal - -");
     }

@@ -20,26 +20,25 @@ use axum::Json;
 use axum::body::Bytes;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use http::HeaderMap;
 use weir_protocol::ChatRequest;
 
-use super::tenant;
+use crate::caller::Caller;
 use crate::route::{Planned, Refusal};
 use crate::stack::Gateway;
 use error::ErrorReply;
 use stream::{Identity, StreamWriter};
 
 /// Answers one chat request.
-pub async fn chat(State(gateway): State<Arc<Gateway>>, headers: HeaderMap, body: Bytes) -> Response {
+pub async fn chat(State(gateway): State<Arc<Gateway>>, caller: Caller, body: Bytes) -> Response {
     let request = match decode::decode(&body) {
-        Ok(request) => Arc::new(ChatRequest { tenant: tenant::of(&headers), ..request }),
+        Ok(request) => Arc::new(ChatRequest { tenant: caller.id(), ..request }),
         Err(error) => {
             gateway.metrics.rejected(error.kind());
             return ErrorReply::from(&error).into_response();
         }
     };
     drop(body);
-    match gateway.router.plan(Arc::clone(&request)) {
+    match gateway.plan(&request, &caller).await {
         Ok(planned) if request.stream => streamed(&gateway, &request, planned).await,
         Ok(planned) => whole(planned).await.unwrap_or_else(refused),
         Err(refusal) => refused(refusal),
@@ -61,8 +60,9 @@ async fn streamed(gateway: &Gateway, request: &ChatRequest, planned: Planned) ->
     let report = planned.report().clone();
     let writer = StreamWriter::new(identity(), request.include_usage, request.diffusion.drafts);
     let keep_alive = gateway.settings.keep_alive;
+    let hold_headers = planned.hold_headers().unwrap_or(gateway.settings.hold_headers);
     let mut opening = Box::pin(planned.run());
-    match tokio::time::timeout(gateway.settings.hold_headers, &mut opening).await {
+    match tokio::time::timeout(hold_headers, &mut opening).await {
         Ok(Ok(answer)) => headers::event_stream(body::of(answer.events, writer, keep_alive), &answer.report),
         Ok(Err(refusal)) => refused(refusal),
         Err(_) => headers::event_stream(body::of(body::later(opening), writer, keep_alive), &report),

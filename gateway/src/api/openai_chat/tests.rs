@@ -12,6 +12,7 @@ use weir_router_policies::{BackendFacts, BackendRole, Policy};
 use super::*;
 use crate::backends::{Attempt, Backend, BackendService, EventStream, Registry};
 use crate::config::Inputs;
+use crate::config::attempts::AttemptSettings;
 use crate::metrics::Metrics;
 use crate::route::Router;
 
@@ -67,7 +68,7 @@ fn gateway(script: Vec<Line>) -> Arc<Gateway> {
     settings.hold_headers = Duration::from_secs(1);
     settings.keep_alive = Duration::from_secs(10);
     let policy = Policy::parse(crate::embedded::POLICY, "the embedded default").unwrap();
-    let router = Router::new(backends, policy, Arc::clone(&metrics));
+    let router = Router::new(backends, policy, AttemptSettings::default(), Arc::clone(&metrics));
     Arc::new(Gateway { router, settings, models, metrics, draining: AtomicBool::new(false) })
 }
 
@@ -78,7 +79,7 @@ async fn ask(script: Vec<Line>, stream: bool) -> (StatusCode, String, String) {
 }
 
 async fn send(script: Vec<Line>, body: String) -> (StatusCode, String, String) {
-    let response = chat(State(gateway(script)), HeaderMap::new(), Bytes::from(body)).await;
+    let response = chat(State(gateway(script)), Caller::default(), Bytes::from(body)).await;
     let header = |name: &str| response.headers().get(name).map_or("-", |value| value.to_str().unwrap()).to_owned();
     let headers = format!("{} {} {}", header("content-type"), header("x-weir-route"), header("x-weir-backend"));
     let status = response.status();

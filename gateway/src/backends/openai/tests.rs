@@ -119,6 +119,7 @@ fn settings(base_url: &str) -> BackendSettings {
         first_content_timeout: long,
         idle_timeout: long,
         total_timeout: long,
+        asking: crate::config::attempts::AskingSettings::default(),
     }
 }
 

@@ -1,0 +1,131 @@
+//! Who asks: an id made from the key a caller sends, and which kind of client it is. Must never keep, show or log the
+//! key itself.
+
+use std::convert::Infallible;
+use std::fmt::Write;
+use std::sync::Arc;
+
+use axum::extract::FromRequestParts;
+use http::request::Parts;
+use http::{HeaderMap, header};
+use ring::digest::{SHA256, digest};
+use weir_protocol::{ChatRequest, Role};
+
+/// Where callers put a key, the first that is there counts.
+const KEYS: [&str; 2] = ["authorization", "x-api-key"];
+/// Bytes of the digest that make the id.
+const ID_BYTES: usize = 16;
+/// A client says by this header what it is, where nothing else tells.
+const CLIENT: &str = "x-weir-client";
+const OPENCLAW: &str = "openclaw";
+/// What OpenClaw's own agents begin parts of their system text with (`facts/openclaw.md` §1.2): without a plugin it
+/// sends no header that tells it from any other program with the same SDK.
+const OPENCLAW_MARK: &str = "<!-- openclaw:";
+
+/// A kind of client whose own way with errors is known.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum ClientKind {
+    /// OpenClaw: retries for minutes what looks as if it may pass, unless told to go elsewhere.
+    OpenClaw,
+    /// Any other.
+    #[default]
+    Other,
+}
+
+/// Who sent a request. Handlers take it as an argument.
+#[derive(Debug, Clone, Default)]
+pub struct Caller {
+    id: Option<Arc<str>>,
+    client: ClientKind,
+}
+
+impl Caller {
+    /// What the headers tell.
+    pub fn of(headers: &HeaderMap) -> Self {
+        Caller { id: id(headers), client: client(headers) }
+    }
+
+    /// The same id for the same key; `None` for a caller without one.
+    pub fn id(&self) -> Option<Arc<str>> {
+        self.id.clone()
+    }
+
+    /// The kind of client that sent `request`.
+    pub fn client(&self, request: &ChatRequest) -> ClientKind {
+        let system = || request.messages.iter().take_while(|message| message.role == Role::System);
+        let mut texts = system().flat_map(|message| &message.content).filter_map(|part| part.as_text());
+        if self.client == ClientKind::Other && texts.any(|text| text.contains(OPENCLAW_MARK)) {
+            return ClientKind::OpenClaw;
+        }
+        self.client
+    }
+}
+
+impl<S: Sync> FromRequestParts<S> for Caller {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
+        Ok(Caller::of(&parts.headers))
+    }
+}
+
+fn id(headers: &HeaderMap) -> Option<Arc<str>> {
+    let key = KEYS.iter().find_map(|name| headers.get(*name)).filter(|key| !key.is_empty())?;
+    let digest = digest(&SHA256, key.as_bytes());
+    let mut id = String::with_capacity(2 * ID_BYTES);
+    for byte in digest.as_ref().iter().take(ID_BYTES) {
+        // Writing to a String cannot fail.
+        let _ = write!(id, "{byte:02x}");
+    }
+    Some(id.into())
+}
+
+fn client(headers: &HeaderMap) -> ClientKind {
+    let names_it = |name: &str| {
+        let value = headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        value.to_ascii_lowercase().contains(OPENCLAW)
+    };
+    let sends_its_own = || headers.keys().any(|name| name.as_str().starts_with("x-openclaw-"));
+    match names_it(CLIENT) || names_it(header::USER_AGENT.as_str()) || sends_its_own() {
+        true => ClientKind::OpenClaw,
+        false => ClientKind::Other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use weir_protocol::Message;
+
+    fn with(name: &'static str, value: &'static str) -> Caller {
+        let mut headers = HeaderMap::new();
+        headers.insert(name, value.parse().expect("a header"));
+        Caller::of(&headers)
+    }
+
+    #[test]
+    fn the_same_key_is_the_same_caller_and_cannot_be_read_from_it() {
+        let one = with("authorization", "Bearer secret-1").id().expect("a key");
+        assert_eq!(with("authorization", "Bearer secret-1").id(), Some(Arc::clone(&one)));
+        assert_ne!(with("authorization", "Bearer secret-2").id(), Some(Arc::clone(&one)));
+        assert!(with("x-api-key", "secret-1").id().is_some());
+        assert_eq!((one.len(), one.contains("secret")), (32, false));
+        assert_eq!((with("authorization", "").id(), Caller::default().id()), (None, None));
+    }
+
+    #[test]
+    fn openclaw_is_known_by_its_headers_or_its_system_text() {
+        let plain = ChatRequest::default();
+        let kind = |name, value| with(name, value).client(&plain);
+        assert_eq!(kind("user-agent", "OpenAI/JS 7.15.0"), ClientKind::Other);
+        assert_eq!(kind("user-agent", "OpenClaw/2026.9.6"), ClientKind::OpenClaw);
+        assert_eq!(kind("x-weir-client", "openclaw"), ClientKind::OpenClaw);
+        assert_eq!(kind("x-openclaw-agent-id", "main"), ClientKind::OpenClaw);
+        let says = |role| ChatRequest {
+            messages: vec![Message::text(role, "You are…\n<!-- openclaw:attempt:STABLE -->")],
+            ..ChatRequest::default()
+        };
+        assert_eq!(Caller::default().client(&says(Role::System)), ClientKind::OpenClaw);
+        assert_eq!(Caller::default().client(&says(Role::User)), ClientKind::Other);
+    }
+}
