@@ -12,6 +12,9 @@ pub enum Event {
         /// Model that really answers.
         model: String,
     },
+    /// What the upstream said about its rate limits, as header names in lower case and their values. At most once, before
+    /// the first content; `route` makes headers of the answer from it.
+    RateLimits(Vec<(String, String)>),
     /// More answer text.
     TextDelta(String),
     /// The log-probabilities of the tokens whose text comes next (only if asked for). Each token once, in order.
@@ -65,6 +68,7 @@ impl Event {
             Event::TextDelta(text) | Event::ReasoningDelta(text) => !text.is_empty(),
             Event::ToolCallStarted { .. } | Event::ToolCallDelta { .. } => true,
             Event::Started { .. }
+            | Event::RateLimits(_)
             | Event::Logprobs(_)
             | Event::ReasoningSignature(_)
             | Event::Draft { .. }

@@ -1,19 +1,28 @@
 //! Who can answer. Every backend, the built-in engines included, is a `tower::Service<Attempt>` that gives a stream
 //! of protocol events; nothing here may know which dialect the caller speaks or what other backends exist.
 
+mod anthropic;
 pub mod builtin;
-pub mod openai;
+mod ollama;
+mod openai_chat;
+mod openai_responses;
 mod registry;
+mod sglang_dllm;
 pub mod sse;
 pub mod tool_text;
+mod upstream;
 
 pub use registry::{Backend, Registry, StartError};
+pub(crate) use upstream::http_client;
 
 use std::pin::Pin;
 use std::sync::Arc;
 
 use futures::Stream;
 use weir_protocol::{ChatRequest, EngineError, Event};
+
+use crate::config::BackendSettings;
+use crate::config::wire::BackendKind;
 
 /// The events of one attempt. Ends with `Event::Finished` or with one `Err`, and with nothing after either.
 /// Dropping it cancels the attempt.
@@ -30,6 +39,21 @@ pub struct Attempt {
 
 /// How `route` calls a backend.
 pub type BackendService = tower::util::BoxCloneSyncService<Attempt, EventStream, EngineError>;
+
+/// An upstream as a backend. Opens no connection yet.
+///
+/// # Errors
+/// The client cannot be set up, for example because the system's root certificates cannot be read.
+pub fn open(settings: BackendSettings) -> Result<BackendService, reqwest::Error> {
+    let wire: Box<dyn upstream::Wire> = match settings.wire.kind {
+        BackendKind::OpenAiChat => Box::new(openai_chat::OpenAiChat::new(&settings)),
+        BackendKind::OpenAiResponses => Box::new(openai_responses::OpenAiResponses::new(&settings)),
+        BackendKind::Anthropic => Box::new(anthropic::Anthropic::new(&settings)),
+        BackendKind::Ollama => Box::new(ollama::Ollama::new(&settings)),
+        BackendKind::SglangDllm => Box::new(sglang_dllm::SglangDllm::new(&settings)),
+    };
+    upstream::service(settings, wire)
+}
 
 /// One id a caller may put into `model`.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -6,7 +6,7 @@ use weir_diffusion_engine::{
 };
 use weir_router_policies::{BackendFacts, BackendRole};
 
-use super::{BackendService, ModelEntry, builtin, openai};
+use super::{BackendService, ModelEntry, builtin, open};
 use crate::config::settings::{self as config, ModelSource};
 use crate::config::{BackendSettings, EngineRole, EngineSettings, Settings};
 use crate::embedded;
@@ -161,7 +161,7 @@ fn open_upstream(settings: &BackendSettings) -> Result<Backend, StartError> {
     let failed = |source| StartError::Upstream { backend: settings.name.clone(), source };
     Ok(Backend {
         name: settings.name.clone(),
-        service: openai::service(settings.clone()).map_err(failed)?,
+        service: open(settings.clone()).map_err(failed)?,
         models: std::iter::once(&settings.model).chain(&settings.models).cloned().collect(),
         facts: BackendFacts {
             name: settings.name.clone(),

@@ -4,15 +4,18 @@
 /// Largest event taken. A whole tool call or a long burst fits many times over; an endless line does not.
 pub const EVENT_LIMIT: usize = 8 * 1024 * 1024;
 
-/// Why a stream cannot be read on.
+/// Why an answer cannot be read on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum SseError {
-    /// An event grew past [`EVENT_LIMIT`].
-    #[error("an event is longer than {EVENT_LIMIT} bytes")]
+pub enum ReadError {
+    /// An event, a line or a document grew past its limit.
+    #[error("a piece of the answer is too long")]
     TooLong,
-    /// An event's bytes are not UTF-8.
-    #[error("an event is not valid UTF-8")]
+    /// A piece's bytes are not UTF-8.
+    #[error("a piece of the answer is not valid UTF-8")]
     NotUtf8,
+    /// Markup instead of an answer.
+    #[error("it answered with a web page; check its base URL")]
+    WebPage,
 }
 
 /// Gives the `data` of each event, in order. Comments, `event`, `id` and `retry` lines carry nothing we use.
@@ -33,7 +36,7 @@ impl SseReader {
     ///
     /// # Errors
     /// The stream cannot be read on; the reader must not be used again.
-    pub fn push(&mut self, mut bytes: &[u8]) -> Result<Vec<String>, SseError> {
+    pub fn push(&mut self, mut bytes: &[u8]) -> Result<Vec<String>, ReadError> {
         let mut events = Vec::new();
         if self.after_cr && !bytes.is_empty() {
             self.after_cr = false;
@@ -58,22 +61,22 @@ impl SseReader {
     ///
     /// # Errors
     /// Its bytes are not UTF-8.
-    pub fn finish(mut self) -> Result<Option<String>, SseError> {
+    pub fn finish(mut self) -> Result<Option<String>, ReadError> {
         let mut events = Vec::new();
         self.end_line(&mut events)?;
         self.end_line(&mut events)?;
         Ok(events.pop())
     }
 
-    fn grow(&mut self, piece: &[u8]) -> Result<(), SseError> {
+    fn grow(&mut self, piece: &[u8]) -> Result<(), ReadError> {
         if self.line.len() + self.data.len() + piece.len() > EVENT_LIMIT {
-            return Err(SseError::TooLong);
+            return Err(ReadError::TooLong);
         }
         self.line.extend_from_slice(piece);
         Ok(())
     }
 
-    fn end_line(&mut self, events: &mut Vec<String>) -> Result<(), SseError> {
+    fn end_line(&mut self, events: &mut Vec<String>) -> Result<(), ReadError> {
         let mut line = self.line.as_slice();
         if !std::mem::replace(&mut self.begun, true) {
             line = line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(line);
@@ -82,7 +85,7 @@ impl SseReader {
             if !self.data.is_empty() {
                 // The last line's own newline is no part of the data.
                 self.data.pop();
-                let data = String::from_utf8(std::mem::take(&mut self.data)).map_err(|_| SseError::NotUtf8)?;
+                let data = String::from_utf8(std::mem::take(&mut self.data)).map_err(|_| ReadError::NotUtf8)?;
                 events.push(data);
             }
         } else if let Some(value) = data_of(line) {
@@ -108,7 +111,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn read(pieces: &[&[u8]]) -> Result<Vec<String>, SseError> {
+    fn read(pieces: &[&[u8]]) -> Result<Vec<String>, ReadError> {
         let mut reader = SseReader::default();
         let mut events = Vec::new();
         for piece in pieces {
@@ -162,16 +165,16 @@ mod tests {
         let piece = vec![b'x'; 1024 * 1024];
         let mut reader = SseReader::default();
         let error = (0..100).find_map(|_| reader.push(&piece).err());
-        assert_eq!(error, Some(SseError::TooLong));
+        assert_eq!(error, Some(ReadError::TooLong));
         let mut reader = SseReader::default();
         let line = [b"data: ".as_slice(), &piece, b"\n"].concat();
         let error = (0..100).find_map(|_| reader.push(&line).err());
-        assert_eq!(error, Some(SseError::TooLong));
+        assert_eq!(error, Some(ReadError::TooLong));
     }
 
     #[test]
     fn broken_text_is_an_error() {
-        assert_eq!(read(&[b"data: \xff\n\n"]), Err(SseError::NotUtf8));
+        assert_eq!(read(&[b"data: \xff\n\n"]), Err(ReadError::NotUtf8));
     }
 
     proptest! {

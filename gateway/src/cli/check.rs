@@ -12,7 +12,8 @@ pub(super) fn command(settings: &Settings) -> Result<()> {
     println!("policy   {}", settings.policy.origin);
     println!("listen   {}", settings.server.listen);
     for backend in backends.iter() {
-        let kind = if backend.engine.is_some() { "built in" } else { "openai-chat" };
+        let upstream = settings.backends.iter().find(|one| one.name == backend.name);
+        let kind = upstream.map_or("built in", |upstream| upstream.wire.kind.as_str());
         println!(
             "backend  {} ({kind}): {}, window {} tokens",
             backend.name,

@@ -7,6 +7,7 @@ mod keys;
 mod layers;
 mod resolve;
 pub mod settings;
+pub mod wire;
 pub mod written;
 
 pub use diagnostic::{ConfigErrors, Diagnostic, nearest};

@@ -246,9 +246,6 @@ impl Checks<'_> {
             let help = "1 to 64 letters, digits, `-`, `_`, `.`: it becomes a header and a metric label";
             self.say(&["backend", index, "name"], "a backend needs a plain name", help);
         }
-        if typed.kind != "openai-chat" {
-            self.say(&["backend", index, "kind"], "unknown kind", "the one known kind is `openai-chat`");
-        }
         if typed.model.is_empty() {
             self.say(&["backend", index, "model"], "missing", "name the model to ask the backend for");
         }
@@ -256,6 +253,7 @@ impl Checks<'_> {
         let api_key = self.api_key(index, &typed.api_key_env);
         let headers = self.headers(index, typed);
         let asking = self.asking(index, typed, base_url.as_deref());
+        let (wire, role) = self.wire(index, typed);
         self.at_least_one(&["backend", index, "context_tokens"], typed.context_tokens);
         let waits = [
             ("connect_timeout_ms", typed.connect_timeout_ms),
@@ -276,10 +274,11 @@ impl Checks<'_> {
             model: typed.model.clone(),
             models: typed.models.clone(),
             context_tokens: typed.context_tokens,
-            role: typed.role,
+            role,
             takes_images: typed.takes_images,
             takes_tools: typed.takes_tools,
             headers,
+            wire,
             connect_timeout: Duration::from_millis(typed.connect_timeout_ms),
             first_content_timeout: Duration::from_millis(typed.first_content_timeout_ms),
             idle_timeout: Duration::from_millis(typed.idle_timeout_ms),

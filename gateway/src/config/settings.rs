@@ -10,6 +10,7 @@ use http::{HeaderName, HeaderValue};
 use weir_protocol::DecoderKind;
 
 use super::attempts::{AskingSettings, AttemptSettings};
+use super::wire::WireSettings;
 
 /// The whole config, checked.
 #[derive(Debug, Clone)]
@@ -162,14 +163,14 @@ pub struct Decoding {
     pub repeat_penalty: f32,
 }
 
-/// `[[backend]]`, checked: an OpenAI-compatible upstream.
+/// `[[backend]]`, checked: an upstream.
 #[derive(Debug, Clone)]
 pub struct BackendSettings {
     /// Its name in policies, metrics and headers.
     pub name: String,
     /// Base URL without a trailing slash, such as `http://127.0.0.1:8000/v1`.
     pub base_url: String,
-    /// The bearer key, fetched from the environment.
+    /// The key, fetched from the environment.
     pub api_key: Option<Secret>,
     /// The model to ask for when the caller names the backend or `auto`.
     pub model: String,
@@ -185,6 +186,8 @@ pub struct BackendSettings {
     pub takes_tools: bool,
     /// Headers sent with each request.
     pub headers: Vec<(HeaderName, HeaderValue)>,
+    /// What it speaks.
+    pub wire: WireSettings,
     /// Most time to open a connection.
     pub connect_timeout: Duration,
     /// Most time until its first content; a plan's own budget is kept beside it.

@@ -8,6 +8,7 @@ use weir_protocol::DecoderKind;
 
 use super::attempts::{AttemptsWritten, ExhaustedWritten, HealthWritten};
 use super::settings::{EngineRole, KvType, SharePrefixes};
+use super::wire::{BackendKind, DllmWritten, LimitField};
 
 /// A whole `weir.toml`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -17,7 +18,7 @@ pub struct Written {
     pub server: ServerWritten,
     /// The built-in engines.
     pub engine: EnginesWritten,
-    /// OpenAI-compatible upstreams. Default: none.
+    /// Upstreams. Default: none.
     pub backend: Vec<BackendWritten>,
     /// Routing rules.
     pub policy: PolicyWritten,
@@ -200,9 +201,9 @@ pub struct WarmWritten {
 pub struct BackendWritten {
     /// Name in policies, metrics and headers. Required.
     pub name: String,
-    /// How to talk to it. Default and only value so far: `openai-chat`.
-    pub kind: String,
-    /// Where it is, up to and with `/v1`. Required.
+    /// What it speaks: `openai-chat`, `openai-responses`, `anthropic`, `ollama` or `sglang-dllm`. Default `openai-chat`.
+    pub kind: BackendKind,
+    /// Where it is, up to and with `/v1`; for `ollama` without it. Required.
     pub base_url: String,
     /// Environment variable that holds the key. Default empty: no key is sent.
     pub api_key_env: String,
@@ -220,8 +221,17 @@ pub struct BackendWritten {
     pub takes_tools: bool,
     /// Headers sent with each request. Default: none.
     pub headers: BTreeMap<String, String>,
+    /// Tokens to ask for where the caller gives no limit and the kind demands one (`anthropic`). Default 4096.
+    pub max_tokens: u32,
+    /// What chat completions call that limit: `max_tokens` or `max_completion_tokens`, which OpenAI's reasoning models
+    /// want; used where the caller speaks another dialect. Default `max_tokens`.
+    pub limit_field: LimitField,
+    /// What a `sglang-dllm` server was started with. Default: its own defaults for LLaDA2.1.
+    pub dllm: DllmWritten,
     /// Most time to open a connection. Default 5 s.
     pub connect_timeout_ms: u64,
+    /// Most time until the response headers. Default 60 s.
+    pub headers_timeout_ms: u64,
     /// Most time until the first content. Default 60 s.
     pub first_content_timeout_ms: u64,
     /// Most time between two pieces of an answer. Default 60 s.
@@ -245,7 +255,7 @@ impl Default for BackendWritten {
     fn default() -> Self {
         BackendWritten {
             name: String::new(),
-            kind: "openai-chat".into(),
+            kind: BackendKind::OpenAiChat,
             base_url: String::new(),
             api_key_env: String::new(),
             model: String::new(),
@@ -255,7 +265,11 @@ impl Default for BackendWritten {
             takes_images: false,
             takes_tools: true,
             headers: BTreeMap::new(),
+            max_tokens: 4096,
+            limit_field: LimitField::MaxTokens,
+            dllm: DllmWritten::default(),
             connect_timeout_ms: 5_000,
+            headers_timeout_ms: 60_000,
             first_content_timeout_ms: 60_000,
             idle_timeout_ms: 60_000,
             total_timeout_ms: 600_000,

@@ -16,7 +16,7 @@ use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue, LOCATION};
 use reqwest::redirect::Policy;
 use reqwest::{Client, Response, StatusCode, Url};
 
-use crate::backends::openai::http_client;
+use crate::backends::http_client;
 
 pub(crate) use listing::RemoteFile;
 

@@ -39,6 +39,8 @@ pub struct RouteReport {
 pub struct Answer {
     /// How it was routed.
     pub report: RouteReport,
+    /// What the backend said about its rate limits, as header names and values.
+    pub limits: Vec<(String, String)>,
     /// The events, `Started` first. Dropping them cancels the work.
     pub events: EventStream,
 }

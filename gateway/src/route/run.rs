@@ -41,7 +41,7 @@ pub(super) async fn run(
                 let named = step.model.unwrap_or(step.backend);
                 let events =
                     Answering::new(opened.head, opened.rest, named, request.diffusion.drafts, (flight, guard), ended);
-                return Ok(Answer { report, events: Box::pin(events) });
+                return Ok(Answer { report, limits: opened.limits, events: Box::pin(events) });
             }
             Err(error) => error,
         };
@@ -67,6 +67,7 @@ pub(super) async fn run(
 struct Opened {
     /// Events up to the first one the caller sees.
     head: Vec<Event>,
+    limits: Vec<(String, String)>,
     rest: EventStream,
 }
 
@@ -76,21 +77,22 @@ async fn open(step: &Step, request: &Arc<ChatRequest>) -> Result<Opened, EngineE
     let attempt = Attempt { request: with_mode(request, step.mode), model: step.model.clone() };
     let opening = async {
         let mut rest = step.service.clone().oneshot(attempt).await?;
-        let mut head = Vec::new();
+        let (mut head, mut limits) = (Vec::new(), Vec::new());
         loop {
             let event = match rest.next().await {
                 Some(event) => event?,
                 None => return Err(cut()),
             };
             match event {
+                Event::RateLimits(said) => limits = said,
                 Event::Started { .. } | Event::Logprobs(_) | Event::Usage(_) => head.push(event),
                 Event::Draft { .. } if request.diffusion.drafts => {
                     head.push(event);
-                    return Ok(Opened { head, rest });
+                    return Ok(Opened { head, limits, rest });
                 }
                 event if event.is_content() || matches!(event, Event::Finished { .. }) => {
                     head.push(event);
-                    return Ok(Opened { head, rest });
+                    return Ok(Opened { head, limits, rest });
                 }
                 // Nothing to show yet (an empty delta): not kept, so that a backend cannot make us hoard.
                 _ => {}

@@ -50,7 +50,7 @@ impl Collected {
                 let call = call.ok_or_else(|| EngineError::internal("arguments of a call that was not begun"))?;
                 call.function.arguments.push_str(&arguments);
             }
-            Event::Draft { .. } | Event::ReasoningSignature(_) | Event::StoppedAt(_) => {}
+            Event::Draft { .. } | Event::ReasoningSignature(_) | Event::StoppedAt(_) | Event::RateLimits(_) => {}
             Event::Usage(usage) => self.usage = Some(usage),
             Event::Finished { reason } => return Ok(Some(reason)),
         }

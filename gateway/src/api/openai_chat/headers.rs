@@ -28,6 +28,16 @@ pub(super) fn with_route(mut response: Response, report: &RouteReport) -> Respon
     response
 }
 
+/// Adds what the backend said about its rate limits.
+pub(super) fn with_limits(mut response: Response, limits: &[(String, String)]) -> Response {
+    for (name, value) in limits {
+        if let (Ok(name), Some(value)) = (HeaderName::try_from(name.as_str()), visible(value)) {
+            response.headers_mut().insert(name, value);
+        }
+    }
+    response
+}
+
 /// A 200 whose body streams.
 pub(super) fn event_stream(
     frames: impl Stream<Item = Result<Bytes, Infallible>> + Send + 'static,

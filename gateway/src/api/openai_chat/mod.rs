@@ -47,9 +47,12 @@ pub async fn chat(State(gateway): State<Arc<Gateway>>, caller: Caller, body: Byt
 
 async fn whole(planned: Planned) -> Result<Response, Refusal> {
     let answer = planned.run().await?;
-    let report = answer.report;
+    let (report, limits) = (answer.report, answer.limits);
     match collect::collect(identity(), answer.events).await {
-        Ok(completion) => Ok(headers::with_route(Json(completion).into_response(), &report)),
+        Ok(completion) => {
+            let response = headers::with_limits(Json(completion).into_response(), &limits);
+            Ok(headers::with_route(response, &report))
+        }
         Err(error) => Err(Refusal { report: Some(report), error }),
     }
 }
@@ -63,7 +66,10 @@ async fn streamed(gateway: &Gateway, request: &ChatRequest, planned: Planned) ->
     let hold_headers = planned.hold_headers().unwrap_or(gateway.settings.hold_headers);
     let mut opening = Box::pin(planned.run());
     match tokio::time::timeout(hold_headers, &mut opening).await {
-        Ok(Ok(answer)) => headers::event_stream(body::of(answer.events, writer, keep_alive), &answer.report),
+        Ok(Ok(answer)) => {
+            let response = headers::event_stream(body::of(answer.events, writer, keep_alive), &answer.report);
+            headers::with_limits(response, &answer.limits)
+        }
         Ok(Err(refusal)) => refused(refusal),
         Err(_) => headers::event_stream(body::of(body::later(opening), writer, keep_alive), &report),
     }

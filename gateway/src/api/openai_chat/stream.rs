@@ -79,8 +79,8 @@ impl StreamWriter {
                 Vec::new()
             }
             Event::ReasoningDelta(text) if text.is_empty() => Vec::new(),
-            // No place for either in this dialect.
-            Event::ReasoningSignature(_) | Event::StoppedAt(_) => Vec::new(),
+            // No place for them in this dialect.
+            Event::ReasoningSignature(_) | Event::StoppedAt(_) | Event::RateLimits(_) => Vec::new(),
             Event::TextDelta(text) => self.delta(Delta { content: Some(text), ..Delta::default() }),
             Event::ReasoningDelta(text) => self.delta(Delta { reasoning_content: Some(text), ..Delta::default() }),
             Event::ToolCallStarted { index, id, name } => {

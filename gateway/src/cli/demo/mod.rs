@@ -14,7 +14,7 @@ use anyhow::{Context, Result, bail};
 use self::ask::ask;
 use self::questions::questions;
 use self::screen::{Row, Screen};
-use crate::backends::openai::http_client;
+use crate::backends::http_client;
 use crate::cli::serve;
 use crate::config::{Inputs, Settings};
 

@@ -10,9 +10,10 @@ use reqwest::Response;
 use tokio::time::Instant;
 use weir_protocol::{EngineError, Event};
 
-use super::chunk::ChunkDecoder;
+use super::Decoder;
 use super::clock::{Clock, Wait};
-use crate::backends::sse::{SseError, SseReader};
+use super::frames::{Frame, FrameReader, Framing};
+use crate::backends::sse::ReadError;
 
 /// Most time and bytes spent on what follows an answer's end, so that the connection can be used again.
 const DRAIN_TIME: Duration = Duration::from_secs(1);
@@ -20,15 +21,22 @@ const DRAIN_LIMIT: usize = 64 * 1024;
 
 type Piece = Result<Option<Result<Bytes, reqwest::Error>>, EngineError>;
 
-/// The events of a streamed answer.
+/// The events of an answer. `limits` is what its headers said.
 pub(super) fn events(
     response: Response,
-    decoder: ChunkDecoder,
+    decoder: Box<dyn Decoder>,
+    framing: Framing,
     clock: Clock,
+    limits: Option<Event>,
 ) -> impl Stream<Item = Result<Event, EngineError>> + Send {
     stream! {
+        if let Some(limits) = limits {
+            yield Ok(limits);
+        }
+        let status = response.status().as_u16();
         let mut body = Box::pin(response.bytes_stream());
-        let mut reading = Reading { reader: SseReader::default(), decoder, wait: Wait::FirstContent };
+        let reader = FrameReader::new(framing);
+        let mut reading = Reading { status, reader, decoder, wait: Wait::FirstContent };
         loop {
             let piece = clock.bound(reading.wait, body.next()).await;
             let (events, fault) = reading.take(piece);
@@ -55,8 +63,9 @@ pub(super) fn events(
 }
 
 struct Reading {
-    reader: SseReader,
-    decoder: ChunkDecoder,
+    status: u16,
+    reader: FrameReader,
+    decoder: Box<dyn Decoder>,
     wait: Wait,
 }
 
@@ -77,21 +86,33 @@ impl Reading {
     fn read(&mut self, piece: Piece, events: &mut Vec<Event>) -> Result<(), EngineError> {
         match piece {
             Ok(Some(Ok(bytes))) => {
-                for data in self.reader.push(&bytes).map_err(unreadable)? {
-                    self.decoder.take(&data, events)?;
-                }
-                Ok(())
+                let frames = self.reader.push(&bytes).map_err(|error| self.unreadable(error))?;
+                frames.into_iter().try_for_each(|frame| self.frame(frame, events))
             }
             // The answer itself is whole: how the connection ends no longer matters.
             Ok(Some(Err(_))) | Err(_) if self.decoder.has_reason() => self.decoder.end(events),
             Ok(Some(Err(_))) => Err(EngineError::StreamCut { message: "the upstream's connection broke".into() }),
             Ok(None) => {
-                if let Some(data) = std::mem::take(&mut self.reader).finish().map_err(unreadable)? {
-                    self.decoder.take(&data, events)?;
+                if let Some(frame) = self.reader.finish().map_err(|error| self.unreadable(error))? {
+                    self.frame(frame, events)?;
                 }
                 if self.decoder.has_ended() { Ok(()) } else { self.decoder.end(events) }
             }
             Err(late) => Err(late),
+        }
+    }
+
+    fn frame(&mut self, frame: Frame, events: &mut Vec<Event>) -> Result<(), EngineError> {
+        match frame {
+            Frame::Data(data) => self.decoder.take(&data, events),
+            Frame::Document(document) => self.decoder.whole(&document, events),
+        }
+    }
+
+    fn unreadable(&self, error: ReadError) -> EngineError {
+        match error {
+            ReadError::WebPage => EngineError::Upstream { status: self.status, message: error.to_string() },
+            ReadError::TooLong | ReadError::NotUtf8 => EngineError::StreamCut { message: error.to_string() },
         }
     }
 
@@ -102,10 +123,6 @@ impl Reading {
             *since = Instant::now();
         }
     }
-}
-
-fn unreadable(error: SseError) -> EngineError {
-    EngineError::StreamCut { message: error.to_string() }
 }
 
 async fn drain(mut body: impl Stream<Item = Result<Bytes, reqwest::Error>> + Unpin) {

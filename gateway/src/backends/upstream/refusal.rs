@@ -27,6 +27,23 @@ const OVERFLOW: &[&str] = &[
     "request_too_large",
 ];
 
+/// Words for a kind of failure, and the status that says the same. In-stream errors often have nothing else.
+const STATUS_WORDS: &[(&str, u16)] = &[
+    ("authentication_error", 401),
+    ("invalid_api_key", 401),
+    ("billing_error", 402),
+    ("insufficient_quota", 402),
+    ("permission_error", 403),
+    ("not_found_error", 404),
+    ("model_not_found", 404),
+    ("request_too_large", 413),
+    ("rate_limit_error", 429),
+    ("rate_limit_exceeded", 429),
+    ("api_error", 500),
+    ("timeout_error", 504),
+    ("overloaded_error", 529),
+];
+
 /// The error behind an answer with an error status.
 pub(super) async fn read(response: Response, clock: &Clock, window: u64) -> EngineError {
     let status = response.status().as_u16();
@@ -40,18 +57,25 @@ pub(super) async fn read(response: Response, clock: &Clock, window: u64) -> Engi
 }
 
 /// The error behind an error object inside a stream or a document that began with a good status.
-pub(super) fn inside(error: &Value, window: u64) -> EngineError {
+pub(in crate::backends) fn inside(error: &Value, window: u64) -> EngineError {
     let code = error["code"].as_u64().or_else(|| error["status"].as_u64());
     let status = code.and_then(|code| u16::try_from(code).ok()).filter(|code| (400..600).contains(code));
-    // Without a number the overflow's words still count, as they would with a 400.
     let text = error.to_string();
-    let status = status.unwrap_or(if is_overflow(&text) { 400 } else { 0 });
-    meaning(status, None, &format!("{{\"error\":{text}}}"), window)
+    // Without a number the words still count; an overflow's as they would with a 400.
+    let status = status.or_else(|| is_overflow(&text).then_some(400)).or_else(|| status_of_words(error));
+    meaning(status.unwrap_or(0), None, &format!("{{\"error\":{text}}}"), window)
+}
+
+fn status_of_words(error: &Value) -> Option<u16> {
+    let words = [&error["code"], &error["type"]].into_iter().filter_map(Value::as_str);
+    words.filter_map(|word| STATUS_WORDS.iter().find(|(known, _)| *known == word)).map(|(_, status)| *status).next()
 }
 
 fn meaning(status: u16, retry_after: Option<Duration>, body: &str, window: u64) -> EngineError {
     match status {
         401..=403 => EngineError::Unauthorized { status },
+        // Nothing is left on the account: no wait mends that.
+        429 if body.contains("insufficient_quota") => EngineError::Unauthorized { status },
         429 => EngineError::RateLimited { retry_after },
         413 => too_long(body, window),
         400 | 422 if is_overflow(body) => too_long(body, window),
@@ -74,8 +98,9 @@ fn is_overflow(body: &str) -> bool {
 /// The two numbers such texts begin with are the window and the need, in either order.
 fn too_long(body: &str, window: u64) -> EngineError {
     let parsed: Option<Value> = serde_json::from_str(body).ok();
-    let message =
-        parsed.as_ref().and_then(|body| body["error"]["message"].as_str().or_else(|| body["message"].as_str()));
+    let message = parsed.as_ref().and_then(|body| {
+        body["error"]["message"].as_str().or_else(|| body["message"].as_str()).or_else(|| body["error"].as_str())
+    });
     let digits = message.unwrap_or_default().split(|c: char| !c.is_ascii_digit());
     let mut numbers = digits.filter_map(|number| number.parse::<u64>().ok());
     match (numbers.next(), numbers.next()) {
@@ -88,14 +113,15 @@ fn too_long(body: &str, window: u64) -> EngineError {
 
 fn code_words(body: &str) -> String {
     let parsed: Value = serde_json::from_str(body).unwrap_or_default();
-    let error = &parsed["error"];
+    // A few servers keep the words at the top.
+    let error = if parsed["error"].is_object() { &parsed["error"] } else { &parsed };
     let word = |key: &str| Some(format!("{key} `{}`", error[key].as_str().filter(|word| is_word(word))?));
     let words: Vec<String> = ["type", "code", "param"].into_iter().filter_map(word).collect();
     if words.is_empty() { "it gave no known reason".into() } else { words.join(", ") }
 }
 
 /// Whether it can be a code: no sentence, no secret of usual length.
-pub(super) fn is_word(word: &str) -> bool {
+pub(in crate::backends) fn is_word(word: &str) -> bool {
     let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"_-.[]".contains(&byte);
     !word.is_empty() && word.len() <= WORD_MAX && word.bytes().all(plain)
 }
@@ -119,6 +145,9 @@ mod tests {
             check(status, "{}", &EngineError::Unauthorized { status });
         }
         check(429, "{}", &EngineError::RateLimited { retry_after: None });
+        let empty = r#"{"error":{"type":"insufficient_quota","message":"x"}}"#;
+        check(429, empty, &EngineError::Unauthorized { status: 429 });
+        check(500, r#"{"object":"error","type":"internal_error"}"#, &upstream(500, "type `internal_error`"));
         check(404, "<html>nope</html>", &upstream(404, "it gave no known reason"));
         check(500, "", &upstream(500, "it gave no known reason"));
         check(302, "", &upstream(302, "redirects are not followed; check its base URL"));
@@ -151,6 +180,14 @@ mod tests {
         let other = serde_json::json!({"type": "server_error", "message": "my secret"});
         assert_eq!(inside(&other, 9), upstream(0, "type `server_error`"));
         assert_eq!(inside(&serde_json::json!("my secret"), 9), upstream(0, "it gave no known reason"));
+        let said = |kind: &str| inside(&serde_json::json!({"type": kind, "message": "my secret"}), 9);
+        assert_eq!(said("overloaded_error"), upstream(529, "type `overloaded_error`"));
+        assert_eq!(said("rate_limit_error"), EngineError::RateLimited { retry_after: None });
+        assert_eq!(said("billing_error"), EngineError::Unauthorized { status: 402 });
+        assert_eq!(
+            inside(&serde_json::json!("the input length exceeds the context length"), 9),
+            EngineError::ContextTooLong { limit: 9, got: 0 }
+        );
     }
 
     #[test]

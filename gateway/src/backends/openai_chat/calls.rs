@@ -5,6 +5,7 @@ use serde_json::Value;
 use weir_protocol::{EngineError, Event};
 
 use crate::backends::tool_text::new_call_id;
+use crate::backends::upstream::answer::Answer;
 
 /// The calls of one answer.
 #[derive(Debug, Default)]
@@ -14,46 +15,42 @@ pub(super) struct Calls {
 
 #[derive(Debug)]
 struct Call {
-    /// The upstream's index; ours is the position in the list.
+    /// The upstream's index.
     index: Option<u64>,
     id: String,
-    begun: bool,
+    /// Its place among the answer's calls, once it has its name.
+    begun: Option<u32>,
     /// Arguments that came before the name.
     held: String,
 }
 
 impl Calls {
-    pub(super) fn any(&self) -> bool {
-        !self.calls.is_empty()
-    }
-
     /// One entry of `delta.tool_calls`.
-    pub(super) fn take(&mut self, entry: &Value, events: &mut Vec<Event>) {
+    pub(super) fn take(&mut self, entry: &Value, answer: &mut Answer, events: &mut Vec<Event>) {
         let id = entry["id"].as_str().unwrap_or_default();
         let name = entry["function"]["name"].as_str().unwrap_or_default();
         let at = self.position(entry["index"].as_u64(), id, name);
-        let (index, call) = (u32::try_from(at).unwrap_or(u32::MAX), &mut self.calls[at]);
+        let call = &mut self.calls[at];
         match &entry["function"]["arguments"] {
             Value::String(piece) => call.held.push_str(piece),
             // Some servers send the object itself.
             object @ Value::Object(_) => call.held.push_str(&object.to_string()),
             _ => {}
         }
-        if !call.begun && !name.is_empty() {
-            call.begun = true;
+        if call.begun.is_none() && !name.is_empty() {
             if call.id.is_empty() {
                 call.id = new_call_id();
             }
-            events.push(Event::ToolCallStarted { index, id: call.id.clone(), name: name.to_owned() });
+            call.begun = Some(answer.call(call.id.clone(), name, events));
         }
-        if call.begun && !call.held.is_empty() {
+        if let Some(index) = call.begun.filter(|_| !call.held.is_empty()) {
             events.push(Event::ToolCallDelta { index, arguments: std::mem::take(&mut call.held) });
         }
     }
 
     /// The answer is complete: so must its calls be.
     pub(super) fn end(&self) -> Result<(), EngineError> {
-        match self.calls.iter().all(|call| call.begun) {
+        match self.calls.iter().all(|call| call.begun.is_some()) {
             true => Ok(()),
             false => Err(EngineError::StreamCut { message: "a tool call came without its name".into() }),
         }
@@ -69,15 +66,15 @@ impl Calls {
             let call = &mut self.calls[at];
             // Another id with a name of its own begins another call, whatever its index says.
             let another = !id.is_empty() && !call.id.is_empty() && id != call.id && !name.is_empty();
-            let unnamed = index.is_none() && id.is_empty() && !name.is_empty() && call.begun;
+            let unnamed = index.is_none() && id.is_empty() && !name.is_empty() && call.begun.is_some();
             if !(another || unnamed) {
-                if call.id.is_empty() && !call.begun {
+                if call.id.is_empty() && call.begun.is_none() {
                     call.id = id.to_owned();
                 }
                 return at;
             }
         }
-        self.calls.push(Call { index, id: id.to_owned(), begun: false, held: String::new() });
+        self.calls.push(Call { index, id: id.to_owned(), begun: None, held: String::new() });
         self.calls.len() - 1
     }
 }
@@ -90,12 +87,13 @@ mod tests {
     /// `index:name(` when a call begins, `index+piece` for arguments.
     #[track_caller]
     fn check(entries: &[Value], expect: &str) {
-        let (mut calls, mut events) = (Calls::default(), Vec::new());
+        let (mut calls, mut answer, mut events) = (Calls::default(), Answer::new("m"), Vec::new());
         for entry in entries {
-            calls.take(entry, &mut events);
+            calls.take(entry, &mut answer, &mut events);
         }
         let shown: Vec<String> = events
             .iter()
+            .filter(|event| !matches!(event, Event::Started { .. }))
             .map(|event| match event {
                 Event::ToolCallStarted { index, id, name } => {
                     assert!(!id.is_empty());
@@ -146,7 +144,7 @@ mod tests {
     #[test]
     fn a_call_that_never_got_its_name_is_no_answer() {
         let (mut calls, mut events) = (Calls::default(), Vec::new());
-        calls.take(&entry(0, "a", "", "{}"), &mut events);
+        calls.take(&entry(0, "a", "", "{}"), &mut Answer::new("m"), &mut events);
         assert!(events.is_empty() && calls.end().is_err());
     }
 }

@@ -26,6 +26,7 @@ pub(super) enum Wait {
 #[derive(Debug)]
 pub(super) struct Clock {
     started: Instant,
+    headers: Duration,
     first_content: Duration,
     idle: Duration,
     total: Duration,
@@ -35,6 +36,7 @@ impl Clock {
     pub(super) fn start(settings: &BackendSettings) -> Self {
         Clock {
             started: Instant::now(),
+            headers: settings.wire.headers_timeout,
             first_content: settings.first_content_timeout,
             idle: settings.idle_timeout,
             total: settings.total_timeout,
@@ -44,7 +46,8 @@ impl Clock {
     /// Waits for `work`, but no longer than its limit and the total allow.
     pub(super) async fn bound<T>(&self, wait: Wait, work: impl Future<Output = T>) -> Result<T, EngineError> {
         let (since, limit, phase) = match wait {
-            Wait::Headers => (self.started, self.first_content, TimeoutPhase::Headers),
+            // The headers come before the content, so they may never take longer.
+            Wait::Headers => (self.started, self.headers.min(self.first_content), TimeoutPhase::Headers),
             Wait::FirstContent => (self.started, self.first_content, TimeoutPhase::FirstContent),
             Wait::Idle(since) => (since, self.idle, TimeoutPhase::Idle),
             Wait::Tail(since) => (since, self.idle.min(TAIL), TimeoutPhase::Idle),

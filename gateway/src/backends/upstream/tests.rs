@@ -6,10 +6,13 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 use tower::ServiceExt;
-use weir_protocol::Usage;
+
+pub(in crate::backends) mod script;
 
 use super::*;
 use crate::api::openai_chat::decode::decode;
+use crate::backends::open as service;
+use crate::config::wire::{BackendKind, DllmWritten, LimitField, WireSettings};
 use crate::config::{EngineRole, settings::Secret};
 use futures::StreamExt;
 
@@ -115,6 +118,13 @@ fn settings(base_url: &str) -> BackendSettings {
         takes_images: false,
         takes_tools: true,
         headers: vec![(http::HeaderName::from_static("x-own"), http::HeaderValue::from_static("1"))],
+        wire: WireSettings {
+            kind: BackendKind::OpenAiChat,
+            headers_timeout: long,
+            max_tokens: 99,
+            limit_field: LimitField::MaxTokens,
+            dllm: DllmWritten::default(),
+        },
         connect_timeout: long,
         first_content_timeout: long,
         idle_timeout: long,
@@ -155,18 +165,7 @@ async fn check(script: &[Step], expect: &str) {
 }
 
 fn show((events, error): (Vec<Event>, Option<EngineError>)) -> String {
-    let mut shown = String::new();
-    for event in events {
-        match event {
-            Event::Started { model } => shown.push_str(&format!("<{model}>")),
-            Event::TextDelta(text) => shown.push_str(&text),
-            Event::Usage(Usage { prompt_tokens, completion_tokens, .. }) => {
-                shown.push_str(&format!("#{prompt_tokens}+{completion_tokens}"));
-            }
-            Event::Finished { reason } => shown.push_str(&format!("!{}", reason.as_str())),
-            other => shown.push_str(&format!("{other:?}")),
-        }
-    }
+    let mut shown: String = events.iter().map(script::show).collect();
     if let Some(error) = error {
         let text = error.to_string();
         assert!(!text.contains("secret") && !text.contains("127.0.0.1"), "an error shows too much: {text}");
@@ -181,7 +180,7 @@ fn show((events, error): (Vec<Event>, Option<EngineError>)) -> String {
 
 #[tokio::test]
 async fn a_good_stream_comes_through_whatever_its_pieces() {
-    let whole = "<up>Grüße#3+2!stop";
+    let whole = "<up>Grüße#3+2/0!stop";
     check(&[Stream, Say(CONTENT), Say(STOP), Say(USAGE), Say(DONE), End], whole).await;
     check(&[Stream, Drip(CONTENT), Drip(STOP), Drip(USAGE), Drip(DONE), End], whole).await;
     check(&[Stream, Say(": hello\r\n\r\n"), Say(CONTENT), Say(STOP), Say(USAGE), End], whole).await;
@@ -261,7 +260,10 @@ async fn every_wait_has_its_end() {
     let first: fn(&mut BackendSettings, Duration) = |settings, limit| settings.first_content_timeout = limit;
     let idle: fn(&mut BackendSettings, Duration) = |settings, limit| settings.idle_timeout = limit;
     let total: fn(&mut BackendSettings, Duration) = |settings, limit| settings.total_timeout = limit;
+    let headers: fn(&mut BackendSettings, Duration) = |settings, limit| settings.wire.headers_timeout = limit;
     assert_eq!(limited(first, &[Hang]).await, " ERR timeout headers");
+    assert_eq!(limited(headers, &[Hang]).await, " ERR timeout headers");
+    assert_eq!(limited(headers, &[Raw("HTTP/1.1 200 OK\r\nx-slow: "), Hang]).await, " ERR timeout headers");
     assert_eq!(limited(first, &[Stream, Say(": wait\n\n"), Hang]).await, " ERR timeout first_content");
     assert_eq!(limited(idle, &[Stream, Say(CONTENT), Say(": wait\n\n"), Hang]).await, "<up>Grüße ERR timeout idle");
     assert_eq!(limited(total, &[Stream, Say(CONTENT), Hang]).await, "<up>Grüße ERR timeout total");

@@ -1,0 +1,212 @@
+//! A messages body from a request of another dialect. Must never leave out a demand: what has no field here is refused.
+
+use serde_json::{Value, json};
+use weir_protocol::{ChatRequest, EngineError, Message, Part, ResponseFormat, Role, Tool, ToolChoice};
+
+use crate::backends::upstream::body::{self, Fields};
+use crate::backends::upstream::demands::{self, Demand, unsupported};
+
+const TAKES: &[Demand] = &[Demand::JsonSchema, Demand::OneCallOnly, Demand::SomeCall, Demand::Stop, Demand::TopK];
+
+/// The bytes to send.
+///
+/// # Errors
+/// The request demands what cannot be said here.
+pub(super) fn body(request: &ChatRequest, model: &str, limit: u32) -> Result<Vec<u8>, EngineError> {
+    demands::refuse_untold(request)?;
+    demands::refuse_others(request, TAKES, "anthropic")?;
+    let sampling = &request.sampling;
+    if sampling.temperature.is_some_and(|temperature| temperature > 1.0) {
+        return Err(unsupported("temperature", "an upstream of kind `anthropic` takes at most 1"));
+    }
+    let mut fields = Fields::default();
+    fields.set("model", model);
+    fields.set("max_tokens", request.max_tokens.unwrap_or(limit));
+    let system = request.messages.iter().filter(|message| message.role == Role::System);
+    let system: Vec<Value> = system.map(Message::joined_text).filter_map(text_block).collect();
+    fields.set_list("system", system);
+    fields.set("messages", conversation(&request.messages)?);
+    tools(request, &mut fields);
+    if let ResponseFormat::JsonSchema(schema) = &request.response_format {
+        fields.set("output_config", json!({"format": {"type": "json_schema", "schema": schema}}));
+    }
+    fields.set_number("temperature", sampling.temperature);
+    fields.set_number("top_p", sampling.top_p);
+    fields.set_some("top_k", sampling.top_k.filter(|most| *most > 0));
+    fields.set_list("stop_sequences", sampling.stop.iter().map(|stop| stop.as_str().into()).collect());
+    fields.set("stream", true);
+    body::bytes(&fields.0)
+}
+
+/// Turns alternate here: results of tools are said by the user, and neighbours of one role become one turn.
+fn conversation(messages: &[Message]) -> Result<Vec<Value>, EngineError> {
+    let mut turns: Vec<(&str, Vec<Value>)> = Vec::new();
+    for message in messages {
+        let (role, blocks) = match message.role {
+            Role::System => continue,
+            Role::User => ("user", said(message)?),
+            Role::Tool => ("user", vec![result(message)?]),
+            Role::Assistant => ("assistant", assistant(message)?),
+        };
+        match turns.last_mut() {
+            Some((last, before)) if *last == role => before.extend(blocks),
+            // An empty turn is refused there, and says nothing.
+            _ if blocks.is_empty() => {}
+            _ => turns.push((role, blocks)),
+        }
+    }
+    Ok(turns.into_iter().map(|(role, content)| json!({"role": role, "content": content})).collect())
+}
+
+fn said(message: &Message) -> Result<Vec<Value>, EngineError> {
+    let block = |part: &Part| match part {
+        Part::Text(text) => Ok(text_block(text.clone())),
+        Part::Image { url } => image(url).map(Some),
+        // Refused before.
+        Part::Other { .. } => Ok(None),
+    };
+    let blocks: Result<Vec<Option<Value>>, EngineError> = message.content.iter().map(block).collect();
+    Ok(blocks?.into_iter().flatten().collect())
+}
+
+/// Empty blocks are refused there.
+fn text_block(text: String) -> Option<Value> {
+    (!text.is_empty()).then(|| json!({"type": "text", "text": text}))
+}
+
+fn image(url: &str) -> Result<Value, EngineError> {
+    let source = match body::data_url(url) {
+        Some((media, data)) => json!({"type": "base64", "media_type": media, "data": data}),
+        None if url.starts_with("https://") || url.starts_with("http://") => json!({"type": "url", "url": url}),
+        None => return Err(unsupported("messages", "an image is neither a base64 data URL nor on the web")),
+    };
+    Ok(json!({"type": "image", "source": source}))
+}
+
+fn result(message: &Message) -> Result<Value, EngineError> {
+    let mut fields = Fields::default();
+    fields.set("type", "tool_result");
+    fields.set_some("tool_use_id", message.tool_call_id.as_deref());
+    fields.set_list("content", said(message)?);
+    if message.tool_failed {
+        fields.set("is_error", true);
+    }
+    Ok(fields.0.into())
+}
+
+/// Reasoning is not sent back: without this upstream's own seal on it, it would be refused.
+fn assistant(message: &Message) -> Result<Vec<Value>, EngineError> {
+    let mut blocks = said(message)?;
+    for call in &message.tool_calls {
+        let arguments = if call.arguments.trim().is_empty() { "{}" } else { &call.arguments };
+        let input: Value = serde_json::from_str(arguments).unwrap_or_default();
+        if !input.is_object() {
+            return Err(unsupported("messages", "the arguments of a tool call are not a JSON object"));
+        }
+        blocks.push(json!({"type": "tool_use", "id": call.id, "name": call.name, "input": input}));
+    }
+    Ok(blocks)
+}
+
+fn tools(request: &ChatRequest, fields: &mut Fields) {
+    if request.tools.is_empty() {
+        return;
+    }
+    let tool = |tool: &Tool| {
+        let mut fields = Fields::default();
+        fields.set("name", tool.name.as_str());
+        fields.set_some("description", tool.description.as_deref());
+        let schema = Some(&tool.parameters).filter(|schema| !schema.is_null()).cloned();
+        fields.set("input_schema", schema.unwrap_or_else(|| json!({"type": "object"})));
+        Value::from(fields.0)
+    };
+    fields.set("tools", request.tools.iter().map(tool).collect::<Vec<_>>());
+    let mut choice = Fields::default();
+    match &request.tool_choice {
+        ToolChoice::Auto => choice.set("type", "auto"),
+        ToolChoice::None => choice.set("type", "none"),
+        ToolChoice::Required => choice.set("type", "any"),
+        ToolChoice::Function(name) => {
+            choice.set("type", "tool");
+            choice.set("name", name.as_str());
+        }
+    }
+    if request.parallel_tool_calls == Some(false) && request.tool_choice != ToolChoice::None {
+        choice.set("disable_parallel_tool_use", true);
+    }
+    fields.set("tool_choice", choice.0);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::openai_chat::decode::decode;
+
+    fn sent(body: Value) -> Result<Value, EngineError> {
+        let request = decode(body.to_string().as_bytes()).expect("a good request");
+        super::body(&request, "claude", 99).map(|sent| serde_json::from_slice(&sent).expect("JSON"))
+    }
+
+    #[test]
+    fn a_chat_becomes_messages() {
+        let chat = json!({
+            "messages": [
+                {"role": "system", "content": "be brief"},
+                {"role": "developer", "content": "be kind"},
+                {"role": "user", "content": [
+                    {"type": "text", "text": "what is this?"},
+                    {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}},
+                    {"type": "image_url", "image_url": {"url": "https://x.test/a.png"}}]},
+                {"role": "assistant", "content": null, "tool_calls": [
+                    {"id": "c1", "type": "function", "function": {"name": "look", "arguments": "{\"x\":1}"}},
+                    {"id": "c2", "type": "function", "function": {"name": "look", "arguments": ""}}]},
+                {"role": "tool", "tool_call_id": "c1", "content": "a cat"},
+                {"role": "tool", "tool_call_id": "c2", "content": ""},
+                {"role": "user", "content": "sure?"}],
+            "tools": [{"type": "function", "function": {"name": "look", "description": "d"}}],
+            "tool_choice": "required", "parallel_tool_calls": false,
+            "response_format": {"type": "json_schema", "json_schema": {"name": "a", "schema": {"type": "object"}}},
+            "temperature": 0.7, "top_p": 0.9, "top_k": 5, "stop": ["x"],
+        });
+        let expect = json!({
+            "model": "claude", "max_tokens": 99,
+            "system": [{"type": "text", "text": "be brief"}, {"type": "text", "text": "be kind"}],
+            "messages": [
+                {"role": "user", "content": [
+                    {"type": "text", "text": "what is this?"},
+                    {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "AAAA"}},
+                    {"type": "image", "source": {"type": "url", "url": "https://x.test/a.png"}}]},
+                {"role": "assistant", "content": [
+                    {"type": "tool_use", "id": "c1", "name": "look", "input": {"x": 1}},
+                    {"type": "tool_use", "id": "c2", "name": "look", "input": {}}]},
+                {"role": "user", "content": [
+                    {"type": "tool_result", "tool_use_id": "c1", "content": [{"type": "text", "text": "a cat"}]},
+                    {"type": "tool_result", "tool_use_id": "c2"},
+                    {"type": "text", "text": "sure?"}]}],
+            "tools": [{"name": "look", "description": "d", "input_schema": {"type": "object"}}],
+            "tool_choice": {"type": "any", "disable_parallel_tool_use": true},
+            "output_config": {"format": {"type": "json_schema", "schema": {"type": "object"}}},
+            "temperature": 0.7, "top_p": 0.9, "top_k": 5, "stop_sequences": ["x"], "stream": true,
+        });
+        assert_eq!(sent(chat).expect("sent"), expect);
+    }
+
+    #[test]
+    fn what_has_no_place_is_refused() {
+        let refused = |more: Value| {
+            let mut body = json!({"messages": [{"role": "user", "content": "hi"}]});
+            let more = more.as_object().expect("an object").clone();
+            body.as_object_mut().expect("an object").extend(more);
+            match sent(body) {
+                Err(EngineError::Unsupported { field, .. }) => field,
+                other => format!("{other:?}"),
+            }
+        };
+        assert_eq!(refused(json!({"seed": 7})), "seed");
+        assert_eq!(refused(json!({"n": 2})), "n");
+        assert_eq!(refused(json!({"temperature": 1.5})), "temperature");
+        assert_eq!(refused(json!({"response_format": {"type": "json_object"}})), "response_format");
+        assert_eq!(refused(json!({"logprobs": true})), "logprobs");
+        assert_eq!(refused(json!({"logit_bias": {"1": 1}})), "logit_bias");
+    }
+}

@@ -1,0 +1,169 @@
+//! From the lines of an answer to events. The answer is complete only with the line that says `done` and why; no end is
+//! ever made up.
+
+use serde_json::Value;
+use weir_protocol::{EngineError, Event, FinishReason, Usage};
+
+use crate::backends::openai_chat::chunk::token_logprobs;
+use crate::backends::tool_text::new_call_id;
+use crate::backends::upstream::answer::{Answer, cut};
+use crate::backends::upstream::{Decoder, refusal};
+
+/// Reads one answer.
+#[derive(Debug)]
+pub(super) struct LineDecoder {
+    window: u64,
+    answer: Answer,
+}
+
+impl LineDecoder {
+    pub(super) fn new(asked: &str, window: u64) -> Self {
+        LineDecoder { window, answer: Answer::new(asked) }
+    }
+
+    fn line(&mut self, line: &Value, events: &mut Vec<Event>) -> Result<(), EngineError> {
+        match line.get("error").filter(|error| !error.is_null()) {
+            Some(error) => return Err(refusal::inside(error, self.window)),
+            None if line.is_object() => {}
+            None => return Err(cut("a piece of the stream is no object")),
+        }
+        let message = &line["message"];
+        if line["model"].is_string() || message.is_object() {
+            self.answer.start(line["model"].as_str(), events);
+        }
+        events.extend(token_logprobs(&line["logprobs"]));
+        self.answer.reasoning(message["thinking"].as_str().unwrap_or_default(), events);
+        self.answer.text(message["content"].as_str().unwrap_or_default(), events);
+        for call in message["tool_calls"].as_array().into_iter().flatten() {
+            self.call(call, events)?;
+        }
+        if line["done"] == true {
+            self.done(line)?;
+            self.answer.end(events)?;
+        }
+        Ok(())
+    }
+
+    /// A call comes whole, its arguments as an object.
+    fn call(&mut self, call: &Value, events: &mut Vec<Event>) -> Result<(), EngineError> {
+        let function = &call["function"];
+        let Some(name) = function["name"].as_str().filter(|name| !name.is_empty()) else {
+            return Err(cut("a tool call came without its name"));
+        };
+        let arguments = match &function["arguments"] {
+            Value::String(text) if !text.is_empty() => text.clone(),
+            object @ Value::Object(_) => object.to_string(),
+            Value::Null | Value::String(_) => "{}".to_owned(),
+            _ => return Err(cut("the arguments of a tool call are no object")),
+        };
+        let id = call["id"].as_str().filter(|id| !id.is_empty()).map_or_else(new_call_id, str::to_owned);
+        let index = self.answer.call(id, name, events);
+        events.push(Event::ToolCallDelta { index, arguments });
+        Ok(())
+    }
+
+    fn done(&mut self, line: &Value) -> Result<(), EngineError> {
+        if let Some(completion_tokens) = line["eval_count"].as_u64() {
+            // Left out there when the whole prompt came from the cache.
+            let prompt_tokens = line["prompt_eval_count"].as_u64().unwrap_or(0);
+            self.answer.count(Usage { prompt_tokens, completion_tokens, ..Usage::default() });
+        }
+        self.answer.reason(match line["done_reason"].as_str().unwrap_or_default() {
+            // Old servers say nothing.
+            "stop" | "" => FinishReason::Stop,
+            "length" => FinishReason::Length,
+            // `load`, `unload`: nothing was answered.
+            other if refusal::is_word(other) => return Err(cut(&format!("the upstream ended with `{other}`"))),
+            _ => return Err(cut("the upstream ended with an unknown reason")),
+        });
+        Ok(())
+    }
+}
+
+impl Decoder for LineDecoder {
+    fn take(&mut self, data: &str, events: &mut Vec<Event>) -> Result<(), EngineError> {
+        if self.has_ended() {
+            return Ok(());
+        }
+        let line: Value = serde_json::from_str(data).map_err(|_| cut("a piece of the stream is not JSON"))?;
+        self.line(&line, events)
+    }
+
+    fn whole(&mut self, document: &[u8], events: &mut Vec<Event>) -> Result<(), EngineError> {
+        let answer: Value = serde_json::from_slice(document).map_err(|_| cut("the answer is not JSON"))?;
+        self.line(&answer, events)?;
+        self.end(events)
+    }
+
+    fn has_reason(&self) -> bool {
+        self.answer.has_reason()
+    }
+
+    fn has_ended(&self) -> bool {
+        self.answer.has_ended()
+    }
+
+    fn end(&mut self, events: &mut Vec<Event>) -> Result<(), EngineError> {
+        self.answer.end(events)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backends::upstream::tests::script::{check, check_promise, check_whole};
+    use proptest::prelude::*;
+
+    fn decoder() -> LineDecoder {
+        LineDecoder::new("asked", 9)
+    }
+
+    const A: &str = r#"{"model":"m","message":{"role":"assistant","content":"a"},"done":false}"#;
+    const THINK: &str = r#"{"model":"m","message":{"role":"assistant","content":"","thinking":"hm"},"done":false}"#;
+    const CALL: &str = r#"{"model":"m","message":{"role":"assistant","content":"","tool_calls":[{"function":{"name":"f","arguments":{"x":1}}},{"id":"b","function":{"name":"g","arguments":{}}}]},"done":false}"#;
+    const DONE: &str = r#"{"model":"m","message":{"role":"assistant","content":""},"done":true,"done_reason":"stop","prompt_eval_count":5,"eval_count":2}"#;
+
+    #[test]
+    fn a_good_stream_ends_once() {
+        check(decoder(), &[THINK, A, DONE, DONE, A], "<m>(hm)a#5+2/0!stop");
+        check(decoder(), &[A, &DONE.replace("stop", "length")], "<m>a#5+2/0!length");
+        check(decoder(), &[A, r#"{"done":true}"#], "<m>a!stop");
+        check_whole(decoder(), &DONE.replace("\"content\":\"\"", "\"content\":\"b\""), "<m>b#5+2/0!stop");
+    }
+
+    #[test]
+    fn calls_come_whole() {
+        check(decoder(), &[CALL, DONE], r#"<m>[0 f{0 {"x":1}}[1 g{1 {}}#5+2/0!tool_calls"#);
+        check(decoder(), &[r#"{"message":{"tool_calls":[{"function":{"arguments":{}}}]}}"#], "<asked> ERR stream_cut");
+        check(
+            decoder(),
+            &[r#"{"message":{"tool_calls":[{"function":{"name":"f","arguments":7}}]}}"#],
+            "<asked> ERR stream_cut",
+        );
+    }
+
+    #[test]
+    fn an_end_is_never_made_up() {
+        check(decoder(), &[A], "<m>a ERR stream_cut");
+        check(decoder(), &[A, "{\"mod"], "<m>a ERR stream_cut");
+        check(decoder(), &[A, "7"], "<m>a ERR stream_cut");
+        check(decoder(), &[A, &DONE.replace("stop", "unload")], "<m>a ERR stream_cut");
+        check(decoder(), &[A, r#"{"error":"model runner has unexpectedly stopped"}"#, DONE], "<m>a ERR upstream");
+        check(decoder(), &[r#"{"error":"input length exceeds maximum context length"}"#], " ERR context_too_long");
+    }
+
+    #[test]
+    fn log_probabilities_are_passed_on() {
+        let told = r#"{"model":"m","message":{"content":"a"},"logprobs":[{"token":"a","logprob":-0.25,"top_logprobs":[{"token":"b","logprob":-2}]}]}"#;
+        check(decoder(), &[told, DONE], "<m>`a=-0.25/1`a#5+2/0!stop");
+    }
+
+    proptest! {
+        #[test]
+        fn any_order_of_lines_keeps_the_promise(lines in prop::collection::vec(
+            prop::sample::select(vec![A, THINK, CALL, DONE, "{}", "null", r#"{"done":true,"done_reason":"load"}"#]), 0..8,
+        )) {
+            check_promise(decoder(), &lines);
+        }
+    }
+}

@@ -1,0 +1,232 @@
+//! From an upstream's chunks to events, as a state machine without sockets. An answer is complete only with its finish
+//! reason; none is ever made up.
+
+use std::borrow::Cow;
+
+use serde_json::Value;
+use weir_protocol::{EngineError, Event, FinishReason, TokenChance, TokenLogprob, Usage};
+
+use super::calls::Calls;
+use crate::backends::upstream::answer::{Answer, cut};
+use crate::backends::upstream::{Decoder, refusal};
+
+/// Reads one answer.
+#[derive(Debug)]
+pub(in crate::backends) struct ChunkDecoder {
+    window: u64,
+    calls: Calls,
+    answer: Answer,
+}
+
+impl ChunkDecoder {
+    pub(in crate::backends) fn new(asked: &str, window: u64) -> Self {
+        ChunkDecoder { window, calls: Calls::default(), answer: Answer::new(asked) }
+    }
+
+    /// A chunk, or a whole answer: `part` is where its choices keep what is said.
+    fn read(&mut self, chunk: &Value, part: &str, events: &mut Vec<Event>) -> Result<(), EngineError> {
+        self.refuse_error(chunk)?;
+        self.start(chunk, events);
+        self.count(&chunk["usage"]);
+        for choice in own_choices(chunk) {
+            events.extend(token_logprobs(&choice["logprobs"]["content"]));
+            self.message(&choice[part], events);
+            self.finish_reason(&choice["finish_reason"])?;
+        }
+        Ok(())
+    }
+
+    fn refuse_error(&self, chunk: &Value) -> Result<(), EngineError> {
+        match chunk.get("error").filter(|error| !error.is_null()) {
+            Some(error) => Err(refusal::inside(error, self.window)),
+            None if chunk.is_object() => Ok(()),
+            None => Err(cut("a piece of the stream is no object")),
+        }
+    }
+
+    /// The first chunk that names a model or says something begins the answer.
+    fn start(&mut self, chunk: &Value, events: &mut Vec<Event>) {
+        let model = chunk["model"].as_str().filter(|model| !model.is_empty());
+        if model.is_some() || own_choices(chunk).next().is_some() {
+            self.answer.start(model, events);
+        }
+    }
+
+    fn message(&mut self, message: &Value, events: &mut Vec<Event>) {
+        // The same thing under two names, depending on the server; never both.
+        let reasoning = if message["reasoning_content"].is_null() { "reasoning" } else { "reasoning_content" };
+        self.answer.reasoning(&text_of(&message[reasoning]), events);
+        self.answer.text(&text_of(&message["content"]), events);
+        self.answer.text(&text_of(&message["refusal"]), events);
+        for entry in message["tool_calls"].as_array().into_iter().flatten() {
+            self.calls.take(entry, &mut self.answer, events);
+        }
+    }
+
+    fn finish_reason(&mut self, word: &Value) -> Result<(), EngineError> {
+        let Some(word) = word.as_str().filter(|word| !word.is_empty()) else { return Ok(()) };
+        self.answer.reason(match word {
+            "stop" | "eos" | "end_turn" | "stop_sequence" => FinishReason::Stop,
+            "length" | "max_tokens" => FinishReason::Length,
+            "tool_calls" | "function_call" => FinishReason::ToolCalls,
+            "content_filter" => FinishReason::ContentFilter,
+            // `error`, `abort` and the like: not an end we can vouch for.
+            other if refusal::is_word(other) => return Err(cut(&format!("the upstream ended with `{other}`"))),
+            _ => return Err(cut("the upstream ended with an unknown reason")),
+        });
+        Ok(())
+    }
+
+    fn count(&mut self, usage: &Value) {
+        let (Some(prompt_tokens), Some(completion_tokens)) =
+            (usage["prompt_tokens"].as_u64(), usage["completion_tokens"].as_u64())
+        else {
+            return;
+        };
+        let detail = |group: &str, key: &str| usage[group][key].as_u64().unwrap_or(0);
+        // Some servers count in every chunk: the last word holds.
+        self.answer.count(Usage {
+            prompt_tokens,
+            completion_tokens,
+            cached_tokens: detail("prompt_tokens_details", "cached_tokens"),
+            reasoning_tokens: detail("completion_tokens_details", "reasoning_tokens"),
+            ..Usage::default()
+        });
+    }
+}
+
+impl Decoder for ChunkDecoder {
+    fn take(&mut self, data: &str, events: &mut Vec<Event>) -> Result<(), EngineError> {
+        if self.has_ended() || data.is_empty() {
+            return Ok(());
+        }
+        if data.trim() == "[DONE]" {
+            return self.end(events);
+        }
+        let chunk: Value = serde_json::from_str(data).map_err(|_| cut("a piece of the stream is not JSON"))?;
+        self.read(&chunk, "delta", events)
+    }
+
+    fn whole(&mut self, document: &[u8], events: &mut Vec<Event>) -> Result<(), EngineError> {
+        let answer: Value = serde_json::from_slice(document).map_err(|_| cut("the answer is not JSON"))?;
+        self.read(&answer, "message", events)?;
+        self.end(events)
+    }
+
+    fn has_reason(&self) -> bool {
+        self.answer.has_reason()
+    }
+
+    fn has_ended(&self) -> bool {
+        self.answer.has_ended()
+    }
+
+    fn end(&mut self, events: &mut Vec<Event>) -> Result<(), EngineError> {
+        if self.has_reason() {
+            self.calls.end()?;
+        }
+        self.answer.end(events)
+    }
+}
+
+/// The choices with index 0: one is asked for.
+fn own_choices(chunk: &Value) -> impl Iterator<Item = &Value> {
+    let choices = chunk["choices"].as_array().into_iter().flatten();
+    choices.filter(|choice| choice["index"].as_u64().unwrap_or(0) == 0)
+}
+
+/// Log-probabilities in OpenAI's shape, if there are any.
+pub(in crate::backends) fn token_logprobs(entries: &Value) -> Option<Event> {
+    let byte = |byte: &Value| byte.as_u64().and_then(|byte| u8::try_from(byte).ok());
+    let chance = |value: &Value| {
+        Some(TokenChance {
+            token: value["token"].as_str()?.to_owned(),
+            logprob: value["logprob"].as_f64()? as f32,
+            bytes: value["bytes"].as_array().and_then(|bytes| bytes.iter().map(byte).collect()),
+        })
+    };
+    let entry = |value: &Value| {
+        let top = value["top_logprobs"].as_array().into_iter().flatten().filter_map(chance).collect();
+        Some(TokenLogprob { chosen: chance(value)?, top })
+    };
+    let entries: Vec<TokenLogprob> = entries.as_array()?.iter().filter_map(entry).collect();
+    (!entries.is_empty()).then_some(Event::Logprobs(entries))
+}
+
+/// Text as a string or, from a few servers, as parts.
+fn text_of(value: &Value) -> Cow<'_, str> {
+    match value {
+        Value::String(text) => Cow::Borrowed(text),
+        Value::Array(parts) => parts.iter().filter_map(|part| part["text"].as_str()).collect(),
+        _ => Cow::Borrowed(""),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backends::upstream::tests::script::{check, check_promise, check_whole};
+    use proptest::prelude::*;
+
+    fn decoder() -> ChunkDecoder {
+        ChunkDecoder::new("asked", 9)
+    }
+
+    const A: &str = r#"{"model":"m","choices":[{"index":0,"delta":{"role":"assistant","content":"a"}}]}"#;
+    const STOP: &str = r#"{"model":"m","choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}"#;
+    const USAGE: &str = r#"{"choices":[],"usage":{"prompt_tokens":5,"completion_tokens":2,"prompt_tokens_details":{"cached_tokens":4}}}"#;
+
+    #[test]
+    fn log_probabilities_are_passed_on() {
+        let told = r#"{"model":"m","choices":[{"index":0,"delta":{"content":"a"},"logprobs":{"content":[
+            {"token":"a","logprob":-0.25,"bytes":[97],"top_logprobs":[{"token":"b","logprob":-2,"bytes":null}, 7]}, {}]}}]}"#;
+        check(decoder(), &[told, STOP, "[DONE]"], "<m>`a=-0.25/1`a!stop");
+    }
+
+    #[test]
+    fn a_good_stream_ends_once() {
+        check(decoder(), &[A, STOP, USAGE, "[DONE]", A], "<m>a#5+2/4!stop");
+        check(decoder(), &[A, STOP], "<m>a!stop");
+        check(decoder(), &[r#"{"choices":[{"delta":{"reasoning_content":"r"}}]}"#, STOP], "<asked>(r)!stop");
+        check(decoder(), &[r#"{"model":"","choices":[]}"#, A, STOP], "<m>a!stop");
+    }
+
+    #[test]
+    fn an_end_is_never_made_up() {
+        check(decoder(), &[A], "<m>a ERR stream_cut");
+        check(decoder(), &[A, "[DONE]"], "<m>a ERR stream_cut");
+        check(decoder(), &[A, "{\"cho"], "<m>a ERR stream_cut");
+        check(decoder(), &[A, "7"], "<m>a ERR stream_cut");
+        check(decoder(), &[A, r#"{"choices":[{"delta":{},"finish_reason":"abort"}]}"#], "<m>a ERR stream_cut");
+        check(decoder(), &[A, r#"{"error":{"message":"x"}}"#, STOP], "<m>a ERR upstream");
+        check(decoder(), &[r#"{"error":{"code":429}}"#], " ERR rate_limited");
+    }
+
+    #[test]
+    fn calls_end_as_calls() {
+        let call = r#"{"choices":[{"delta":{"content":null,"tool_calls":[{"index":0,"id":"x","function":{"name":"f","arguments":"{}"}}]}}]}"#;
+        check(decoder(), &[call, STOP, "[DONE]"], "<asked>[0 f{0 {}}!tool_calls");
+    }
+
+    #[test]
+    fn other_choices_are_not_mixed_in() {
+        check(decoder(), &[A, r#"{"choices":[{"index":1,"delta":{"content":"b"}}]}"#, STOP], "<m>a!stop");
+    }
+
+    #[test]
+    fn a_whole_document_is_taken_too() {
+        let body = r#"{"model":"m","choices":[{"message":{"content":[{"type":"text","text":"a"}]},"finish_reason":"length"}],"usage":{"prompt_tokens":1,"completion_tokens":2}}"#;
+        check_whole(decoder(), body, "<m>a#1+2/0!length");
+        check_whole(decoder(), r#"{"error":{"code":503}}"#, " ERR upstream");
+        check_whole(decoder(), "{}", " ERR stream_cut");
+    }
+
+    proptest! {
+        #[test]
+        fn any_order_of_chunks_keeps_the_promise(chunks in prop::collection::vec(
+            prop::sample::select(vec![A, STOP, USAGE, "[DONE]", "", "{}", "null", r#"{"choices":[{"delta":{"tool_calls":[{}]}}]}"#]), 0..8,
+        )) {
+            check_promise(decoder(), &chunks);
+        }
+    }
+}

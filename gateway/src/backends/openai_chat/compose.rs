@@ -1,0 +1,226 @@
+//! A chat completions body: the caller's own where it speaks this dialect, else one built from what was understood of
+//! another. Must never leave out a demand: what has no field here is refused.
+
+use serde_json::{Map, Value, json};
+use weir_protocol::{ChatRequest, Dialect, EngineError, Message, Part, ResponseFormat, Role, ToolChoice};
+
+use crate::backends::upstream::body::{self, Fields};
+use crate::backends::upstream::demands::{self, unsupported};
+
+/// Demands whose answers have no place among our events.
+const LOST: &[&str] = &["n", "modalities", "audio"];
+
+/// The bytes to send. `limit_field` is what the upstream calls the most tokens to generate.
+///
+/// # Errors
+/// The request demands what cannot be sent, or whose answer could not come back.
+pub(in crate::backends) fn body(
+    request: &ChatRequest,
+    model: &str,
+    limit_field: &'static str,
+) -> Result<Vec<u8>, EngineError> {
+    demands::refuse_own_forms(request)?;
+    if request.dialect == Dialect::OpenAiChat {
+        return forwarded(request, model);
+    }
+    demands::refuse_untold(request)?;
+    let mut fields = Fields::default();
+    fields.set("model", model);
+    fields.set("messages", request.messages.iter().map(message).collect::<Result<Vec<_>, _>>()?);
+    fields.set_some(limit_field, request.max_tokens);
+    tools(request, &mut fields);
+    form(request, &mut fields);
+    sampling(request, &mut fields);
+    fields.set("stream", true);
+    fields.set("stream_options", json!({"include_usage": true}));
+    body::bytes(&fields.0)
+}
+
+fn forwarded(request: &ChatRequest, model: &str) -> Result<Vec<u8>, EngineError> {
+    if let Some(field) = request.unsupported.iter().find(|field| LOST.contains(field)) {
+        return Err(unsupported(field, "its answer cannot be passed on"));
+    }
+    let options = request.raw.get("stream_options").and_then(Value::as_object).cloned();
+    let mut options: Map<String, Value> = options.unwrap_or_default();
+    // Always counted, for metrics; whether the caller sees it is decided on the way out.
+    options.insert("include_usage".into(), Value::Bool(true));
+    let ours = [("model", model.into()), ("stream", true.into()), ("stream_options", options.into())];
+    body::forwarded(&request.raw, &ours)
+}
+
+fn message(message: &Message) -> Result<Value, EngineError> {
+    Ok(match message.role {
+        Role::System => json!({"role": "system", "content": message.joined_text()}),
+        Role::User if body::is_text(message) => json!({"role": "user", "content": message.joined_text()}),
+        Role::User => json!({"role": "user", "content": message.content.iter().filter_map(part).collect::<Vec<_>>()}),
+        Role::Assistant => assistant(message),
+        Role::Tool if body::is_text(message) => {
+            json!({"role": "tool", "tool_call_id": message.tool_call_id, "content": message.joined_text()})
+        }
+        Role::Tool => return Err(unsupported("messages", "a tool's result is text only in chat completions")),
+    })
+}
+
+fn assistant(message: &Message) -> Value {
+    let text = message.joined_text();
+    let calls = message.tool_calls.iter().map(
+        |call| json!({"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}),
+    );
+    let mut fields = Fields::default();
+    fields.set("role", "assistant");
+    // Only a turn that calls tools may say nothing.
+    let silent = text.is_empty() && !message.tool_calls.is_empty();
+    fields.set("content", if silent { Value::Null } else { text.into() });
+    fields.set_list("tool_calls", calls.collect());
+    fields.0.into()
+}
+
+/// `None` for what was refused before.
+fn part(part: &Part) -> Option<Value> {
+    match part {
+        Part::Text(text) => Some(json!({"type": "text", "text": text})),
+        Part::Image { url } => Some(json!({"type": "image_url", "image_url": {"url": url}})),
+        Part::Other { .. } => None,
+    }
+}
+
+fn tools(request: &ChatRequest, fields: &mut Fields) {
+    if request.tools.is_empty() {
+        return;
+    }
+    let tool = |tool: &weir_protocol::Tool| {
+        let mut function = Fields::default();
+        function.set("name", tool.name.as_str());
+        function.set_some("description", tool.description.as_deref());
+        function.set_some("parameters", Some(&tool.parameters).filter(|schema| !schema.is_null()).cloned());
+        json!({"type": "function", "function": function.0})
+    };
+    fields.set("tools", request.tools.iter().map(tool).collect::<Vec<_>>());
+    fields.set_some("parallel_tool_calls", request.parallel_tool_calls);
+    match &request.tool_choice {
+        ToolChoice::Auto => {}
+        ToolChoice::None => fields.set("tool_choice", "none"),
+        ToolChoice::Required => fields.set("tool_choice", "required"),
+        ToolChoice::Function(name) => {
+            fields.set("tool_choice", json!({"type": "function", "function": {"name": name}}));
+        }
+    }
+}
+
+fn form(request: &ChatRequest, fields: &mut Fields) {
+    match &request.response_format {
+        ResponseFormat::JsonObject => fields.set("response_format", json!({"type": "json_object"})),
+        ResponseFormat::JsonSchema(schema) => {
+            // Strict: the caller was promised the schema, not a best effort.
+            let named = json!({"name": "answer", "schema": schema, "strict": true});
+            fields.set("response_format", json!({"type": "json_schema", "json_schema": named}));
+        }
+        // The last two were refused before.
+        ResponseFormat::Text | ResponseFormat::Regex(_) | ResponseFormat::Grammar(_) => {}
+    }
+}
+
+/// `top_k` and the three after it are no fields of OpenAI's, but of nearly all servers that speak its dialect; one that
+/// knows them not says so, and that is better than leaving them out.
+fn sampling(request: &ChatRequest, fields: &mut Fields) {
+    let sampling = &request.sampling;
+    fields.set_number("temperature", sampling.temperature);
+    fields.set_number("top_p", sampling.top_p);
+    fields.set_some("top_k", sampling.top_k.filter(|most| *most > 0));
+    fields.set_number("min_p", sampling.min_p.filter(|least| *least > 0.0));
+    fields.set_number("repetition_penalty", sampling.repetition_penalty.filter(|penalty| *penalty != 1.0));
+    fields.set_some("min_tokens", sampling.min_tokens.filter(|least| *least > 0));
+    fields.set_some("seed", sampling.seed);
+    fields.set_number("frequency_penalty", sampling.frequency_penalty);
+    fields.set_number("presence_penalty", sampling.presence_penalty);
+    fields.set_list("stop", sampling.stop.iter().map(|stop| stop.as_str().into()).collect());
+    if !sampling.logit_bias.is_empty() {
+        let bias = sampling.logit_bias.iter().map(|(token, bias)| (token.to_string(), body::number(*bias)));
+        fields.set("logit_bias", bias.collect::<Map<_, _>>());
+    }
+    if let Some(count) = sampling.logprobs {
+        fields.set("logprobs", true);
+        fields.set("top_logprobs", count);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::openai_chat::decode::decode;
+
+    /// A request in this dialect, as it is sent on.
+    #[track_caller]
+    fn check_forwarded(body: &str, expect: &str) {
+        let request = decode(body.as_bytes()).expect("a good request");
+        let sent = super::body(&request, "up-1", "max_tokens").expect("bytes");
+        assert_eq!(String::from_utf8(sent).expect("text"), expect);
+    }
+
+    /// The same request as if it had come in another dialect: built anew from what was understood.
+    fn composed(body: Value) -> Result<Value, EngineError> {
+        let mut request = decode(body.to_string().as_bytes()).expect("a good request");
+        request.dialect = Dialect::AnthropicMessages;
+        super::body(&request, "up-1", "max_tokens").map(|sent| serde_json::from_slice(&sent).expect("JSON"))
+    }
+
+    #[test]
+    fn unknown_fields_survive() {
+        check_forwarded(
+            r#"{"messages":[{"role":"user","content":"hi","x":1}],"model":"auto","x_own":{"b":1,"a":2}}"#,
+            r#"{"model":"up-1","stream":true,"stream_options":{"include_usage":true},"messages":[{"role":"user","content":"hi","x":1}],"x_own":{"b":1,"a":2}}"#,
+        );
+        check_forwarded(
+            r#"{"messages":[{"role":"user","content":"hi"}],"stream":false,"stream_options":{"x":1,"include_usage":false}}"#,
+            r#"{"model":"up-1","stream":true,"stream_options":{"x":1,"include_usage":true},"messages":[{"role":"user","content":"hi"}]}"#,
+        );
+    }
+
+    #[test]
+    fn what_cannot_come_back_is_not_sent() {
+        let of = |unsupported| body(&ChatRequest { unsupported, ..ChatRequest::default() }, "m", "max_tokens");
+        assert!(matches!(of(vec!["tools", "n"]), Err(EngineError::Unsupported { field, .. }) if field == "n"));
+        assert!(of(vec!["tools", "web_search_options"]).is_ok());
+    }
+
+    #[test]
+    fn everything_understood_is_said_again() {
+        let said = json!({
+            "model": "up-1",
+            "messages": [
+                {"role": "system", "content": "be brief"},
+                {"role": "user", "content": [
+                    {"type": "text", "text": "what is this?"},
+                    {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}]},
+                {"role": "assistant", "content": null, "tool_calls": [
+                    {"id": "c1", "type": "function", "function": {"name": "look", "arguments": "{\"x\":1}"}},
+                    {"id": "c2", "type": "function", "function": {"name": "look", "arguments": "{}"}}]},
+                {"role": "tool", "tool_call_id": "c1", "content": "a cat"},
+                {"role": "tool", "tool_call_id": "c2", "content": "a dog"},
+                {"role": "assistant", "content": "A cat."},
+                {"role": "user", "content": "sure?"}],
+            "max_tokens": 9,
+            "tools": [{"type": "function", "function": {"name": "look", "description": "d", "parameters": {"type": "object"}}}],
+            "parallel_tool_calls": false,
+            "tool_choice": "required",
+            "response_format": {"type": "json_schema", "json_schema": {"name": "answer", "schema": {"type": "object"}, "strict": true}},
+            "temperature": 0.7, "top_p": 0.9, "top_k": 5, "min_p": 0.1, "repetition_penalty": 1.1, "min_tokens": 2, "seed": 3,
+            "frequency_penalty": 0.5, "presence_penalty": 0.25, "stop": ["x"], "logit_bias": {"7": 1.5},
+            "logprobs": true, "top_logprobs": 2,
+            "stream": true, "stream_options": {"include_usage": true},
+        });
+        assert_eq!(composed(said.clone()).expect("sent"), said);
+    }
+
+    #[test]
+    fn what_has_no_place_is_refused() {
+        let refused = |body: Value| match composed(body) {
+            Err(EngineError::Unsupported { field, .. }) => field,
+            other => format!("{other:?}"),
+        };
+        let user = json!([{"role": "user", "content": "hi"}]);
+        assert_eq!(refused(json!({"messages": user, "n": 2})), "n");
+        let audio = json!([{"role": "user", "content": [{"type": "input_audio", "input_audio": {"data": "", "format": "wav"}}]}]);
+        assert_eq!(refused(json!({"messages": audio})), "messages");
+    }
+}

@@ -1,0 +1,173 @@
+//! A responses body from a request of another dialect. Must never leave out a demand: what has no field here is refused.
+
+use serde_json::{Value, json};
+use weir_protocol::{ChatRequest, EngineError, Message, Part, ResponseFormat, Role, Tool, ToolChoice};
+
+use crate::backends::upstream::body::{self, Fields};
+use crate::backends::upstream::demands::{self, Demand};
+
+const TAKES: &[Demand] =
+    &[Demand::JsonObject, Demand::JsonSchema, Demand::Logprobs, Demand::OneCallOnly, Demand::SomeCall];
+
+/// The bytes to send.
+///
+/// # Errors
+/// The request demands what cannot be said here.
+pub(super) fn body(request: &ChatRequest, model: &str) -> Result<Vec<u8>, EngineError> {
+    demands::refuse_untold(request)?;
+    demands::refuse_others(request, TAKES, "openai-responses")?;
+    let mut fields = Fields::default();
+    fields.set("model", model);
+    fields.set("input", request.messages.iter().flat_map(items).collect::<Vec<_>>());
+    fields.set_some("max_output_tokens", request.max_tokens);
+    tools(request, &mut fields);
+    form(request, &mut fields);
+    fields.set_number("temperature", request.sampling.temperature);
+    fields.set_number("top_p", request.sampling.top_p);
+    if let Some(count) = request.sampling.logprobs {
+        fields.set("top_logprobs", count);
+        fields.set("include", json!(["message.output_text.logprobs"]));
+    }
+    fields.set("stream", true);
+    // What callers get has an id of ours, so nothing kept there could be found again.
+    fields.set("store", false);
+    body::bytes(&fields.0)
+}
+
+/// A turn is a message, and a call or a result an item of its own.
+fn items(message: &Message) -> Vec<Value> {
+    let spoken = |role: &str, kind: &str| {
+        let parts: Vec<Value> = message.content.iter().filter_map(|part| self::part(part, kind)).collect();
+        (!parts.is_empty()).then(|| json!({"type": "message", "role": role, "content": parts}))
+    };
+    match message.role {
+        Role::System => spoken("system", "input_text").into_iter().collect(),
+        Role::User => spoken("user", "input_text").into_iter().collect(),
+        Role::Assistant => {
+            let calls = message.tool_calls.iter().map(|call| {
+                json!({"type": "function_call", "call_id": call.id, "name": call.name, "arguments": call.arguments})
+            });
+            spoken("assistant", "output_text").into_iter().chain(calls).collect()
+        }
+        Role::Tool => {
+            let output = if body::is_text(message) {
+                message.joined_text().into()
+            } else {
+                Value::from(
+                    message.content.iter().filter_map(|part| self::part(part, "input_text")).collect::<Vec<_>>(),
+                )
+            };
+            vec![json!({"type": "function_call_output", "call_id": message.tool_call_id, "output": output})]
+        }
+    }
+}
+
+/// `None` for what says nothing, or was refused before.
+fn part(part: &Part, kind: &str) -> Option<Value> {
+    match part {
+        Part::Text(text) => (!text.is_empty()).then(|| json!({"type": kind, "text": text})),
+        Part::Image { url } => Some(json!({"type": "input_image", "image_url": url})),
+        Part::Other { .. } => None,
+    }
+}
+
+fn tools(request: &ChatRequest, fields: &mut Fields) {
+    if request.tools.is_empty() {
+        return;
+    }
+    let tool = |tool: &Tool| {
+        let mut fields = Fields::default();
+        fields.set("type", "function");
+        fields.set("name", tool.name.as_str());
+        fields.set_some("description", tool.description.as_deref());
+        let schema = Some(&tool.parameters).filter(|schema| !schema.is_null()).cloned();
+        fields.set("parameters", schema.unwrap_or_else(|| json!({"type": "object", "properties": {}})));
+        // Strict by default there, which refuses most schemas; not so in other dialects.
+        fields.set("strict", false);
+        Value::from(fields.0)
+    };
+    fields.set("tools", request.tools.iter().map(tool).collect::<Vec<_>>());
+    fields.set_some("parallel_tool_calls", request.parallel_tool_calls);
+    match &request.tool_choice {
+        ToolChoice::Auto => {}
+        ToolChoice::None => fields.set("tool_choice", "none"),
+        ToolChoice::Required => fields.set("tool_choice", "required"),
+        ToolChoice::Function(name) => fields.set("tool_choice", json!({"type": "function", "name": name})),
+    }
+}
+
+fn form(request: &ChatRequest, fields: &mut Fields) {
+    let format = match &request.response_format {
+        ResponseFormat::JsonObject => json!({"type": "json_object"}),
+        ResponseFormat::JsonSchema(schema) => {
+            // Strict: the caller was promised the schema, not a best effort.
+            json!({"type": "json_schema", "name": "answer", "schema": schema, "strict": true})
+        }
+        // The last two were refused before.
+        ResponseFormat::Text | ResponseFormat::Regex(_) | ResponseFormat::Grammar(_) => return,
+    };
+    fields.set("text", json!({"format": format}));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::openai_chat::decode::decode;
+
+    fn sent(body: Value) -> Result<Value, EngineError> {
+        let request = decode(body.to_string().as_bytes()).expect("a good request");
+        super::body(&request, "gpt").map(|sent| serde_json::from_slice(&sent).expect("JSON"))
+    }
+
+    #[test]
+    fn a_chat_becomes_items() {
+        let chat = json!({
+            "messages": [
+                {"role": "system", "content": "be brief"},
+                {"role": "user", "content": [
+                    {"type": "text", "text": "what is this?"},
+                    {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}]},
+                {"role": "assistant", "content": "I look.", "tool_calls": [
+                    {"id": "c1", "type": "function", "function": {"name": "look", "arguments": "{\"x\":1}"}}]},
+                {"role": "tool", "tool_call_id": "c1", "content": "a cat"}],
+            "tools": [{"type": "function", "function": {"name": "look", "description": "d", "parameters": {"type": "object"}}}],
+            "tool_choice": {"type": "function", "function": {"name": "look"}}, "parallel_tool_calls": false,
+            "response_format": {"type": "json_schema", "json_schema": {"name": "a", "schema": {"type": "object"}}},
+            "max_tokens": 9, "temperature": 0.7, "top_p": 0.9, "logprobs": true, "top_logprobs": 2,
+        });
+        let expect = json!({
+            "model": "gpt",
+            "input": [
+                {"type": "message", "role": "system", "content": [{"type": "input_text", "text": "be brief"}]},
+                {"type": "message", "role": "user", "content": [
+                    {"type": "input_text", "text": "what is this?"},
+                    {"type": "input_image", "image_url": "data:image/png;base64,AAAA"}]},
+                {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "I look."}]},
+                {"type": "function_call", "call_id": "c1", "name": "look", "arguments": "{\"x\":1}"},
+                {"type": "function_call_output", "call_id": "c1", "output": "a cat"}],
+            "max_output_tokens": 9,
+            "tools": [{"type": "function", "name": "look", "description": "d", "parameters": {"type": "object"}, "strict": false}],
+            "parallel_tool_calls": false,
+            "tool_choice": {"type": "function", "name": "look"},
+            "text": {"format": {"type": "json_schema", "name": "answer", "schema": {"type": "object"}, "strict": true}},
+            "temperature": 0.7, "top_p": 0.9, "top_logprobs": 2, "include": ["message.output_text.logprobs"],
+            "stream": true, "store": false,
+        });
+        assert_eq!(sent(chat).expect("sent"), expect);
+    }
+
+    #[test]
+    fn what_has_no_place_is_refused() {
+        let refused = |more: (&str, Value)| {
+            let mut body = json!({"messages": [{"role": "user", "content": "hi"}]});
+            body[more.0] = more.1;
+            match sent(body) {
+                Err(EngineError::Unsupported { field, .. }) => field,
+                other => format!("{other:?}"),
+            }
+        };
+        for (field, value) in [("stop", json!("x")), ("seed", json!(7)), ("top_k", json!(3)), ("n", json!(2))] {
+            assert_eq!(refused((field, value)), field);
+        }
+    }
+}

@@ -1,0 +1,232 @@
+//! From a response's events to ours. The answer is complete only with `response.completed` or `response.incomplete`; no
+//! end is ever made up.
+
+use serde_json::Value;
+use weir_protocol::{EngineError, Event, FinishReason, Usage};
+
+use crate::backends::openai_chat::chunk::token_logprobs;
+use crate::backends::tool_text::new_call_id;
+use crate::backends::upstream::answer::{Answer, cut};
+use crate::backends::upstream::{Decoder, refusal};
+
+/// Reads one answer.
+#[derive(Debug)]
+pub(super) struct EventDecoder {
+    window: u64,
+    answer: Answer,
+    calls: Vec<Call>,
+}
+
+/// A call under way.
+#[derive(Debug)]
+struct Call {
+    /// The upstream's place of the item.
+    output: Option<u64>,
+    /// The upstream's id of the item.
+    item: Option<String>,
+    index: u32,
+    /// Whether arguments came.
+    spoken: bool,
+    /// Whether all arguments came.
+    closed: bool,
+}
+
+impl EventDecoder {
+    pub(super) fn new(asked: &str, window: u64) -> Self {
+        EventDecoder { window, answer: Answer::new(asked), calls: Vec::new() }
+    }
+
+    fn event(&mut self, event: &Value, events: &mut Vec<Event>) -> Result<(), EngineError> {
+        let text = |key: &str| event[key].as_str().unwrap_or_default();
+        match text("type") {
+            "response.created" | "response.in_progress" | "response.queued" => {
+                self.answer.start(event["response"]["model"].as_str(), events);
+            }
+            "response.output_item.added" if event["item"]["type"] == "function_call" => {
+                self.open(event["output_index"].as_u64(), &event["item"], events);
+            }
+            "response.output_text.delta" => {
+                events.extend(token_logprobs(&event["logprobs"]));
+                self.answer.text(text("delta"), events);
+            }
+            "response.refusal.delta" => self.answer.text(text("delta"), events),
+            "response.reasoning_text.delta" | "response.reasoning_summary_text.delta" => {
+                self.answer.reasoning(text("delta"), events);
+            }
+            "response.function_call_arguments.delta" => {
+                let call = self.call(event).ok_or_else(|| cut("arguments came without their tool call"))?;
+                give(call, text("delta"), events);
+            }
+            "response.function_call_arguments.done" => {
+                let call = self.call(event).ok_or_else(|| cut("arguments came without their tool call"))?;
+                close(call, text("arguments"), events);
+            }
+            "response.output_item.done" => self.item_done(event, events),
+            "response.completed" | "response.incomplete" | "response.failed" | "response.cancelled" => {
+                self.finish(&event["response"], events)?;
+            }
+            "error" => {
+                let error = if event["error"].is_object() { &event["error"] } else { event };
+                return Err(refusal::inside(error, self.window));
+            }
+            // Parts that begin and end, the upstream's own tools, and whatever is new.
+            _ if event.is_object() => {}
+            _ => return Err(cut("a piece of the stream is no object")),
+        }
+        Ok(())
+    }
+
+    fn open(&mut self, output: Option<u64>, item: &Value, events: &mut Vec<Event>) {
+        let id = item["call_id"].as_str().filter(|id| !id.is_empty()).map_or_else(new_call_id, str::to_owned);
+        let index = self.answer.call(id, item["name"].as_str().unwrap_or_default(), events);
+        let item_id = item["id"].as_str().map(str::to_owned);
+        self.calls.push(Call { output, item: item_id, index, spoken: false, closed: false });
+    }
+
+    /// The call a piece belongs to: the newest one with its item's id, else the newest at its place, else the newest.
+    fn call(&mut self, event: &Value) -> Option<&mut Call> {
+        let (item, output) = (event["item_id"].as_str(), event["output_index"].as_u64());
+        let by_item = item.and_then(|id| self.calls.iter().rposition(|call| call.item.as_deref() == Some(id)));
+        let by_place = || output.and_then(|at| self.calls.iter().rposition(|call| call.output == Some(at)));
+        let newest = || (item.is_none() && output.is_none()).then(|| self.calls.len().checked_sub(1)).flatten();
+        let at = by_item.or_else(by_place).or_else(newest)?;
+        self.calls.get_mut(at)
+    }
+
+    fn item_done(&mut self, event: &Value, events: &mut Vec<Event>) {
+        let item = &event["item"];
+        match item["type"].as_str().unwrap_or_default() {
+            "function_call" => {
+                let arguments = item["arguments"].as_str().unwrap_or_default();
+                let mut place = event.clone();
+                place["item_id"] = item["id"].clone();
+                if self.call(&place).is_none() {
+                    self.open(event["output_index"].as_u64(), item, events);
+                }
+                if let Some(call) = self.call(&place) {
+                    close(call, arguments, events);
+                }
+            }
+            "reasoning" => {
+                let seal = item["encrypted_content"].as_str().filter(|seal| !seal.is_empty());
+                events.extend(seal.map(|seal| Event::ReasoningSignature(seal.to_owned())));
+            }
+            _ => {}
+        }
+    }
+
+    fn finish(&mut self, response: &Value, events: &mut Vec<Event>) -> Result<(), EngineError> {
+        self.count(&response["usage"]);
+        let reason = match response["status"].as_str().unwrap_or_default() {
+            "completed" => FinishReason::Stop,
+            "incomplete" => match response["incomplete_details"]["reason"].as_str().unwrap_or_default() {
+                "max_output_tokens" | "max_tokens" => FinishReason::Length,
+                "content_filter" => FinishReason::ContentFilter,
+                other if refusal::is_word(other) => return Err(cut(&format!("the upstream ended with `{other}`"))),
+                _ => return Err(cut("the upstream ended with an unknown reason")),
+            },
+            "failed" => return Err(refusal::inside(&response["error"], self.window)),
+            other if refusal::is_word(other) => return Err(cut(&format!("the upstream ended as `{other}`"))),
+            _ => return Err(cut("the upstream ended in an unknown way")),
+        };
+        self.answer.reason(reason);
+        self.end(events)
+    }
+
+    fn count(&mut self, usage: &Value) {
+        let (Some(prompt_tokens), Some(completion_tokens)) =
+            (usage["input_tokens"].as_u64(), usage["output_tokens"].as_u64())
+        else {
+            return;
+        };
+        let detail = |group: &str, key: &str| usage[group][key].as_u64().unwrap_or(0);
+        self.answer.count(Usage {
+            prompt_tokens,
+            completion_tokens,
+            cached_tokens: detail("input_tokens_details", "cached_tokens"),
+            reasoning_tokens: detail("output_tokens_details", "reasoning_tokens"),
+            ..Usage::default()
+        });
+    }
+
+    /// An item of a whole response.
+    fn item(&mut self, item: &Value, events: &mut Vec<Event>) {
+        let texts = |list: &Value, key: &str| -> String {
+            list.as_array().into_iter().flatten().filter_map(|part| part[key].as_str()).collect()
+        };
+        match item["type"].as_str().unwrap_or_default() {
+            "message" => {
+                for part in item["content"].as_array().into_iter().flatten() {
+                    events.extend(token_logprobs(&part["logprobs"]));
+                    self.answer
+                        .text(part["text"].as_str().or_else(|| part["refusal"].as_str()).unwrap_or_default(), events);
+                }
+            }
+            "reasoning" => {
+                let list = if texts(&item["content"], "text").is_empty() { &item["summary"] } else { &item["content"] };
+                self.answer.reasoning(&texts(list, "text"), events);
+                self.item_done(&serde_json::json!({"item": item}), events);
+            }
+            "function_call" => {
+                self.open(None, item, events);
+                if let Some(call) = self.calls.last_mut() {
+                    close(call, item["arguments"].as_str().unwrap_or_default(), events);
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+fn give(call: &mut Call, piece: &str, events: &mut Vec<Event>) {
+    if !piece.is_empty() && !call.closed {
+        call.spoken = true;
+        events.push(Event::ToolCallDelta { index: call.index, arguments: piece.to_owned() });
+    }
+}
+
+/// The arguments are complete; `whole` is all of them, given if none came in pieces. No arguments are written `{}`.
+fn close(call: &mut Call, whole: &str, events: &mut Vec<Event>) {
+    if !call.spoken {
+        give(call, if whole.is_empty() { "{}" } else { whole }, events);
+    }
+    call.closed = true;
+}
+
+impl Decoder for EventDecoder {
+    fn take(&mut self, data: &str, events: &mut Vec<Event>) -> Result<(), EngineError> {
+        // A few servers end with a `[DONE]` of chat completions: the last event says all.
+        if self.has_ended() || data.is_empty() || data.trim() == "[DONE]" {
+            return Ok(());
+        }
+        let event: Value = serde_json::from_str(data).map_err(|_| cut("a piece of the stream is not JSON"))?;
+        self.event(&event, events)
+    }
+
+    fn whole(&mut self, document: &[u8], events: &mut Vec<Event>) -> Result<(), EngineError> {
+        let response: Value = serde_json::from_slice(document).map_err(|_| cut("the answer is not JSON"))?;
+        if let Some(error) = response.get("error").filter(|error| !error.is_null()) {
+            return Err(refusal::inside(error, self.window));
+        }
+        self.answer.start(response["model"].as_str(), events);
+        for item in response["output"].as_array().into_iter().flatten() {
+            self.item(item, events);
+        }
+        self.finish(&response, events)
+    }
+
+    fn has_reason(&self) -> bool {
+        self.answer.has_reason()
+    }
+
+    fn has_ended(&self) -> bool {
+        self.answer.has_ended()
+    }
+
+    fn end(&mut self, events: &mut Vec<Event>) -> Result<(), EngineError> {
+        if self.has_reason() {
+            self.calls.iter_mut().for_each(|call| close(call, "", events));
+        }
+        self.answer.end(events)
+    }
+}

@@ -1,0 +1,46 @@
+//! OpenAI responses as an upstream.
+
+mod compose;
+mod decode;
+
+#[cfg(test)]
+mod tests;
+
+use serde_json::Value;
+use weir_protocol::{ChatRequest, Dialect, EngineError};
+
+use super::upstream::body::forwarded;
+use super::upstream::demands::refuse_own_forms;
+use super::upstream::{Decoder, Wire};
+use crate::config::BackendSettings;
+
+/// How to talk to one such upstream.
+pub(super) struct OpenAiResponses {
+    window: u64,
+}
+
+impl OpenAiResponses {
+    pub(super) fn new(settings: &BackendSettings) -> Self {
+        OpenAiResponses { window: settings.context_tokens }
+    }
+}
+
+impl Wire for OpenAiResponses {
+    fn path(&self) -> &'static str {
+        "/responses"
+    }
+
+    fn body(&self, request: &ChatRequest, model: &str) -> Result<Vec<u8>, EngineError> {
+        if request.dialect == Dialect::OpenAiResponses {
+            refuse_own_forms(request)?;
+            // What callers get has an id of ours, so nothing kept there could be found again.
+            let ours = [("model", model.into()), ("stream", true.into()), ("store", Value::Bool(false))];
+            return forwarded(&request.raw, &ours);
+        }
+        compose::body(request, model)
+    }
+
+    fn decoder(&self, model: &str) -> Box<dyn Decoder> {
+        Box::new(decode::EventDecoder::new(model, self.window))
+    }
+}

@@ -1,0 +1,46 @@
+//! A LLaDA2 served by sglang as an upstream: Weir's way past one machine. It speaks chat completions and sends each
+//! block once it is final. How it decodes is set at its start, so a request that wants it otherwise goes elsewhere, as
+//! does one that demands what its diffusion path is known to ignore.
+
+mod demands;
+
+use weir_protocol::{ChatRequest, EngineError};
+
+use super::openai_chat::chunk::ChunkDecoder;
+use super::openai_chat::compose;
+use super::upstream::{Decoder, Wire};
+use crate::config::BackendSettings;
+use crate::config::wire::DllmWritten;
+
+/// How to talk to one such upstream.
+pub(super) struct SglangDllm {
+    window: u64,
+    limit_field: &'static str,
+    dllm: DllmWritten,
+}
+
+impl SglangDllm {
+    pub(super) fn new(settings: &BackendSettings) -> Self {
+        SglangDllm {
+            window: settings.context_tokens,
+            limit_field: settings.wire.limit_field.as_str(),
+            dllm: settings.wire.dllm.clone(),
+        }
+    }
+}
+
+impl Wire for SglangDllm {
+    fn path(&self) -> &'static str {
+        "/chat/completions"
+    }
+
+    fn body(&self, request: &ChatRequest, model: &str) -> Result<Vec<u8>, EngineError> {
+        demands::refuse_ignored(request)?;
+        demands::refuse_other_decoding(request, &self.dllm)?;
+        compose::body(request, model, self.limit_field)
+    }
+
+    fn decoder(&self, model: &str) -> Box<dyn Decoder> {
+        Box::new(ChunkDecoder::new(model, self.window))
+    }
+}

@@ -1,0 +1,121 @@
+//! What every answer has, whatever its dialect: one beginning, counts, and one end. Must never make up an end: who
+//! decodes a dialect says why the answer ended, or it is cut.
+
+use weir_protocol::{EngineError, Event, FinishReason, Usage};
+
+/// The state of one answer.
+#[derive(Debug)]
+pub(in crate::backends) struct Answer {
+    /// The model asked for, shown if the upstream does not name the one that answers.
+    asked: String,
+    started: bool,
+    /// Calls begun so far.
+    calls: u32,
+    usage: Option<Usage>,
+    reason: Option<FinishReason>,
+    stopped_at: Option<String>,
+    ended: bool,
+}
+
+impl Answer {
+    pub(in crate::backends) fn new(asked: &str) -> Self {
+        Answer {
+            asked: asked.to_owned(),
+            started: false,
+            calls: 0,
+            usage: None,
+            reason: None,
+            stopped_at: None,
+            ended: false,
+        }
+    }
+
+    pub(in crate::backends) fn has_reason(&self) -> bool {
+        self.reason.is_some()
+    }
+
+    pub(in crate::backends) fn has_ended(&self) -> bool {
+        self.ended
+    }
+
+    /// The answer has begun, by this model where the upstream says so. Only the first time counts.
+    pub(in crate::backends) fn start(&mut self, model: Option<&str>, events: &mut Vec<Event>) {
+        if !std::mem::replace(&mut self.started, true) {
+            let model = model.filter(|model| !model.is_empty()).unwrap_or(&self.asked);
+            events.push(Event::Started { model: model.to_owned() });
+        }
+    }
+
+    /// A piece of text; empty ones are nothing.
+    pub(in crate::backends) fn text(&mut self, text: &str, events: &mut Vec<Event>) {
+        if !text.is_empty() {
+            self.start(None, events);
+            events.push(Event::TextDelta(text.to_owned()));
+        }
+    }
+
+    /// A piece of reasoning; empty ones are nothing.
+    pub(in crate::backends) fn reasoning(&mut self, text: &str, events: &mut Vec<Event>) {
+        if !text.is_empty() {
+            self.start(None, events);
+            events.push(Event::ReasoningDelta(text.to_owned()));
+        }
+    }
+
+    /// A call begins; gives its place among the calls.
+    pub(in crate::backends) fn call(&mut self, id: String, name: &str, events: &mut Vec<Event>) -> u32 {
+        self.start(None, events);
+        let index = self.calls;
+        self.calls += 1;
+        events.push(Event::ToolCallStarted { index, id, name: name.to_owned() });
+        index
+    }
+
+    /// The counts; the last word holds.
+    pub(in crate::backends) fn count(&mut self, usage: Usage) {
+        self.usage = Some(usage);
+    }
+
+    /// The counts so far, to be added to.
+    pub(in crate::backends) fn counted(&mut self) -> &mut Usage {
+        self.usage.get_or_insert_default()
+    }
+
+    /// Why the answer ended. The first word holds.
+    pub(in crate::backends) fn reason(&mut self, reason: FinishReason) {
+        self.reason.get_or_insert(reason);
+    }
+
+    /// The stop text that was met.
+    pub(in crate::backends) fn stopped_at(&mut self, text: &str) {
+        self.stopped_at.get_or_insert_with(|| text.to_owned());
+    }
+
+    /// There is nothing more to come.
+    ///
+    /// # Errors
+    /// It was never said why the answer ended.
+    pub(in crate::backends) fn end(&mut self, events: &mut Vec<Event>) -> Result<(), EngineError> {
+        if self.ended {
+            return Ok(());
+        }
+        let Some(mut reason) = self.reason else {
+            return Err(cut("the upstream's stream ended without a finish reason"));
+        };
+        // Several servers say `stop` after calls; clients run tools only if told so.
+        if reason == FinishReason::Stop && self.calls > 0 {
+            reason = FinishReason::ToolCalls;
+        }
+        self.start(None, events);
+        self.ended = true;
+        events.extend(self.stopped_at.take().map(Event::StoppedAt));
+        events.extend(self.usage.take().map(Event::Usage));
+        events.push(Event::Finished { reason });
+        Ok(())
+    }
+}
+
+/// The answer broke off.
+pub(in crate::backends) fn cut(message: &str) -> EngineError {
+    EngineError::StreamCut { message: message.into() }
+}

@@ -1,0 +1,132 @@
+//! Bodies for upstreams: the caller's own with only the fields we own replaced, so that fields we do not know survive; or
+//! one built from what we understood. Must never hold a dialect's field names.
+
+use serde::ser::{Serialize, SerializeMap, Serializer};
+use serde_json::{Map, Value};
+use weir_protocol::{EngineError, Message, Part};
+
+/// Fields of ours in any dialect: a strict upstream would refuse them.
+const OWN: [&str; 2] = ["diffusion", "diffusing"];
+
+/// The caller's body with `ours` in place of its own fields of these names.
+pub(in crate::backends) fn forwarded(
+    raw: &Map<String, Value>,
+    ours: &[(&'static str, Value)],
+) -> Result<Vec<u8>, EngineError> {
+    bytes(&Forwarded { raw, ours })
+}
+
+/// A body as bytes.
+pub(in crate::backends) fn bytes(body: &impl Serialize) -> Result<Vec<u8>, EngineError> {
+    serde_json::to_vec(body).map_err(|_| EngineError::internal("a request could not be written as JSON"))
+}
+
+/// Written straight from the caller's map: conversations are long, so they are not copied first.
+struct Forwarded<'a> {
+    raw: &'a Map<String, Value>,
+    ours: &'a [(&'static str, Value)],
+}
+
+impl Serialize for Forwarded<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut body = serializer.serialize_map(None)?;
+        for (key, value) in self.ours {
+            body.serialize_entry(key, value)?;
+        }
+        for (key, value) in self.raw {
+            if !OWN.contains(&key.as_str()) && self.ours.iter().all(|(own, _)| own != key) {
+                body.serialize_entry(key, value)?;
+            }
+        }
+        body.end()
+    }
+}
+
+/// An object built field by field.
+#[derive(Debug, Default)]
+pub(in crate::backends) struct Fields(pub(in crate::backends) Map<String, Value>);
+
+impl Fields {
+    /// Adds a field.
+    pub(in crate::backends) fn set(&mut self, key: &str, value: impl Into<Value>) {
+        self.0.insert(key.to_owned(), value.into());
+    }
+
+    /// Adds a field if there is a value.
+    pub(in crate::backends) fn set_some(&mut self, key: &str, value: Option<impl Into<Value>>) {
+        if let Some(value) = value {
+            self.set(key, value);
+        }
+    }
+
+    /// Adds a number that came as `f32`, without the digits that `f64` would make up.
+    pub(in crate::backends) fn set_number(&mut self, key: &str, value: Option<f32>) {
+        self.set_some(key, value.map(number));
+    }
+
+    /// Adds a list unless it is empty.
+    pub(in crate::backends) fn set_list(&mut self, key: &str, values: Vec<Value>) {
+        if !values.is_empty() {
+            self.set(key, values);
+        }
+    }
+}
+
+/// 0.7 stays 0.7 instead of becoming 0.699999988079071.
+pub(in crate::backends) fn number(value: f32) -> Value {
+    let shortest = value.to_string().parse::<f64>().unwrap_or_else(|_| f64::from(value));
+    serde_json::Number::from_f64(shortest).map_or(Value::Null, Value::Number)
+}
+
+/// Whether a turn's content is text only.
+pub(in crate::backends) fn is_text(message: &Message) -> bool {
+    message.content.iter().all(|part| part.as_text().is_some())
+}
+
+/// Where the images of a turn are.
+pub(in crate::backends) fn images(message: &Message) -> impl Iterator<Item = &str> {
+    message.content.iter().filter_map(|part| match part {
+        Part::Image { url } => Some(url.as_str()),
+        Part::Text(_) | Part::Other { .. } => None,
+    })
+}
+
+/// The media type and the base64 text of a data URL.
+pub(in crate::backends) fn data_url(url: &str) -> Option<(&str, &str)> {
+    let (head, data) = url.strip_prefix("data:")?.split_once(',')?;
+    let media = head.strip_suffix(";base64")?;
+    Some((media.split(';').next().filter(|media| !media.is_empty())?, data))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn only_our_own_fields_are_replaced() {
+        let raw = json!({"messages": [{"role": "user", "content": "hi", "x": 1}], "model": "auto", "x_own": {"b": 1, "a": 2},
+            "stream": false, "diffusion": {"drafts": true}, "diffusing": true});
+        let raw = raw.as_object().expect("an object");
+        let sent = forwarded(raw, &[("model", json!("up-1")), ("stream", json!(true))]).expect("bytes");
+        assert_eq!(
+            String::from_utf8(sent).expect("text"),
+            r#"{"model":"up-1","stream":true,"messages":[{"role":"user","content":"hi","x":1}],"x_own":{"b":1,"a":2}}"#
+        );
+    }
+
+    #[test]
+    fn numbers_keep_their_digits() {
+        assert_eq!(number(0.7).to_string(), "0.7");
+        assert_eq!(number(1.0).to_string(), "1.0");
+    }
+
+    #[test]
+    fn data_urls_are_taken_apart() {
+        assert_eq!(data_url("data:image/png;base64,AAAA"), Some(("image/png", "AAAA")));
+        assert_eq!(data_url("data:image/png;charset=x;base64,AA"), Some(("image/png", "AA")));
+        for other in ["https://x.test/a.png", "data:image/png,raw", "data:;base64,AA", "data:image/png;base64"] {
+            assert_eq!(data_url(other), None, "{other}");
+        }
+    }
+}

@@ -1,0 +1,173 @@
+//! An HTTP upstream as a backend, whatever it speaks: what differs between kinds is a [`Wire`] and its [`Decoder`], all
+//! else is here once. An upstream is always asked to stream, so that a stalled or cut answer shows. Must never show
+//! its key, its address or any text of the request in an error or a log.
+
+pub(super) mod answer;
+pub(super) mod body;
+mod clock;
+pub(super) mod demands;
+pub(super) mod frames;
+mod limits;
+pub(super) mod lines;
+mod reading;
+pub(super) mod refusal;
+
+#[cfg(test)]
+pub(super) mod tests;
+
+use std::sync::Arc;
+
+use http::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE};
+use http::{HeaderMap, HeaderName, HeaderValue};
+use reqwest::redirect::Policy;
+use reqwest::{Client, ClientBuilder};
+use tower::service_fn;
+use weir_protocol::{ChatRequest, EngineError, Event, TimeoutPhase};
+
+use super::{Attempt, BackendService, EventStream};
+use crate::config::BackendSettings;
+use crate::config::settings::Secret;
+use clock::{Clock, Wait};
+use frames::Framing;
+
+/// What differs between kinds of upstream.
+pub(super) trait Wire: Send + Sync + 'static {
+    /// Where requests go, below the base URL.
+    fn path(&self) -> &'static str;
+
+    /// What a streamed answer is framed in.
+    fn framing(&self) -> Framing {
+        Framing::Events
+    }
+
+    /// The header that carries the key.
+    fn key(&self, key: &Secret) -> (HeaderName, String) {
+        (AUTHORIZATION, format!("Bearer {}", key.expose()))
+    }
+
+    /// Headers the protocol demands; the operator's own go over them.
+    fn headers(&self) -> Vec<(HeaderName, HeaderValue)> {
+        Vec::new()
+    }
+
+    /// The bytes to send, for a streamed answer.
+    ///
+    /// # Errors
+    /// The request demands what this kind of upstream cannot carry.
+    fn body(&self, request: &ChatRequest, model: &str) -> Result<Vec<u8>, EngineError>;
+
+    /// Reads one answer; `model` is the one asked for.
+    fn decoder(&self, model: &str) -> Box<dyn Decoder>;
+}
+
+/// Turns an answer's pieces into events, as a state machine without sockets. Gives `Started` first and once, and
+/// `Finished` last and once, and only if the upstream said that the answer is complete.
+pub(super) trait Decoder: Send {
+    /// The data of the next piece. Events before a fault are given too. Nothing after the end is taken.
+    ///
+    /// # Errors
+    /// The answer is broken.
+    fn take(&mut self, data: &str, events: &mut Vec<Event>) -> Result<(), EngineError>;
+
+    /// All of the answer as one document.
+    ///
+    /// # Errors
+    /// The answer is broken or not complete.
+    fn whole(&mut self, document: &[u8], events: &mut Vec<Event>) -> Result<(), EngineError>;
+
+    /// Whether it is known how the answer ended, so that only counts can follow.
+    fn has_reason(&self) -> bool;
+
+    /// Whether `Finished` was given.
+    fn has_ended(&self) -> bool;
+
+    /// There is nothing more to read.
+    ///
+    /// # Errors
+    /// The answer is not complete.
+    fn end(&mut self, events: &mut Vec<Event>) -> Result<(), EngineError>;
+}
+
+struct Upstream {
+    client: Client,
+    settings: BackendSettings,
+    wire: Box<dyn Wire>,
+    url: String,
+    headers: HeaderMap,
+}
+
+/// Where every HTTP client of this process starts.
+pub(crate) fn http_client() -> ClientBuilder {
+    // The client panics without a provider. That one is already installed, by whoever came first, is as good.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    Client::builder()
+}
+
+/// A backend over this upstream. Opens no connection yet.
+///
+/// # Errors
+/// The client cannot be set up, for example because the system's root certificates cannot be read.
+pub(super) fn service(settings: BackendSettings, wire: Box<dyn Wire>) -> Result<BackendService, reqwest::Error> {
+    let client = http_client()
+        .connect_timeout(settings.connect_timeout)
+        .redirect(Policy::none())
+        .tcp_nodelay(true)
+        .user_agent(concat!("weir/", env!("CARGO_PKG_VERSION")))
+        .build()?;
+    let url = format!("{}{}", settings.base_url, wire.path());
+    let headers = headers(&settings, wire.as_ref());
+    let upstream = Arc::new(Upstream { client, settings, wire, url, headers });
+    Ok(BackendService::new(service_fn(move |attempt| {
+        let upstream = Arc::clone(&upstream);
+        async move { upstream.call(attempt).await }
+    })))
+}
+
+fn headers(settings: &BackendSettings, wire: &dyn Wire) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(ACCEPT, HeaderValue::from_static(wire.framing().media_type()));
+    // A compressed stream is held back until the compressor has enough; one that comes anyway is decoded.
+    headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+    for (name, value) in wire.headers() {
+        headers.insert(name, value);
+    }
+    if let Some(key) = &settings.api_key {
+        let (name, value) = wire.key(key);
+        // The config has checked that a header can carry it.
+        if let Ok(mut value) = HeaderValue::try_from(value) {
+            value.set_sensitive(true);
+            headers.insert(name, value);
+        }
+    }
+    for (name, value) in &settings.headers {
+        headers.insert(name.clone(), value.clone());
+    }
+    headers
+}
+
+impl Upstream {
+    async fn call(&self, attempt: Attempt) -> Result<EventStream, EngineError> {
+        let model = attempt.model.as_deref().unwrap_or(&self.settings.model);
+        let body = self.wire.body(&attempt.request, model)?;
+        let decoder = self.wire.decoder(model);
+        let clock = Clock::start(&self.settings);
+        let request = self.client.post(&self.url).headers(self.headers.clone()).body(body);
+        let response = clock.bound(Wait::Headers, request.send()).await?.map_err(|e| self.unsent(&e))?;
+        if !response.status().is_success() {
+            return Err(refusal::read(response, &clock, self.settings.context_tokens).await);
+        }
+        let limits = limits::of(response.headers());
+        Ok(Box::pin(reading::events(response, decoder, self.wire.framing(), clock, limits)))
+    }
+
+    /// Why no answer began. The client's own words name the address, which may hold a password.
+    fn unsent(&self, error: &reqwest::Error) -> EngineError {
+        if error.is_connect() && error.is_timeout() {
+            return clock::ran_out(TimeoutPhase::Connect, self.settings.connect_timeout);
+        }
+        let message =
+            if error.is_connect() { "it cannot be reached" } else { "the connection broke before it answered" };
+        EngineError::Upstream { status: 0, message: message.into() }
+    }
+}

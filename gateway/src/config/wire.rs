@@ -1,0 +1,151 @@
+//! What an upstream speaks, and the few settings that only some kinds have.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use weir_protocol::DecoderKind;
+
+use super::resolve::Checks;
+use super::settings::EngineRole;
+use super::written::BackendWritten;
+
+/// What an upstream speaks.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum BackendKind {
+    /// OpenAI chat completions: `POST {base_url}/chat/completions`.
+    #[default]
+    #[serde(rename = "openai-chat")]
+    OpenAiChat,
+    /// OpenAI responses: `POST {base_url}/responses`.
+    #[serde(rename = "openai-responses")]
+    OpenAiResponses,
+    /// Anthropic messages: `POST {base_url}/messages`.
+    Anthropic,
+    /// Ollama's own API: `POST {base_url}/api/chat`.
+    Ollama,
+    /// A LLaDA2 served by sglang: chat completions, with its decoder set at the server's start.
+    SglangDllm,
+}
+
+impl BackendKind {
+    /// As it is typed.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            BackendKind::OpenAiChat => "openai-chat",
+            BackendKind::OpenAiResponses => "openai-responses",
+            BackendKind::Anthropic => "anthropic",
+            BackendKind::Ollama => "ollama",
+            BackendKind::SglangDllm => "sglang-dllm",
+        }
+    }
+}
+
+/// What a chat completions server calls the most tokens to generate.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LimitField {
+    /// The older name, which nearly all servers know.
+    #[default]
+    MaxTokens,
+    /// The newer name, the only one that OpenAI's reasoning models take.
+    MaxCompletionTokens,
+}
+
+impl LimitField {
+    /// The field.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            LimitField::MaxTokens => "max_tokens",
+            LimitField::MaxCompletionTokens => "max_completion_tokens",
+        }
+    }
+}
+
+/// `[backend.dllm]`: what a `sglang-dllm` server was started with (`--dllm-algorithm`, `--dllm-algorithm-config`). It takes
+/// none of this per request, so a request that asks for something else goes elsewhere.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct DllmWritten {
+    /// `joint` (JointThreshold), `threshold` (LowConfidence) or `hierarchy` (HierarchyBlock). Default `joint`.
+    pub decoder: DecoderKind,
+    /// Its `threshold`, 0 to 1. Default 0.5.
+    pub threshold: f32,
+    /// Its `edit_threshold`, 0 to 1. Default 0.
+    pub editing_threshold: f32,
+    /// Its `max_post_edit_steps`. Default 16.
+    pub max_post_steps: u32,
+    /// Its `penalty_lambda`, 0 to 10. Default 0.
+    pub repeat_penalty: f32,
+    /// Its `block_size`. Default 32.
+    pub block_length: u32,
+}
+
+impl Default for DllmWritten {
+    fn default() -> Self {
+        DllmWritten {
+            decoder: DecoderKind::Joint,
+            threshold: 0.5,
+            editing_threshold: 0.0,
+            max_post_steps: 16,
+            repeat_penalty: 0.0,
+            block_length: 32,
+        }
+    }
+}
+
+/// What an upstream speaks, checked.
+#[derive(Debug, Clone, PartialEq)]
+pub struct WireSettings {
+    /// The protocol.
+    pub kind: BackendKind,
+    /// Most time until the response headers.
+    pub headers_timeout: Duration,
+    /// Tokens to ask for where the caller gives no limit and the kind demands one.
+    pub max_tokens: u32,
+    /// What chat completions call that limit.
+    pub limit_field: LimitField,
+    /// How a `sglang-dllm` server decodes.
+    pub dllm: DllmWritten,
+}
+
+impl Checks<'_> {
+    /// What the backend at this place speaks, and how it makes its answers.
+    pub(super) fn wire(&mut self, index: &str, typed: &BackendWritten) -> (WireSettings, EngineRole) {
+        self.at_least_one(&["backend", index, "max_tokens"], u64::from(typed.max_tokens));
+        self.at_least_one(&["backend", index, "headers_timeout_ms"], typed.headers_timeout_ms);
+        let is_dllm = typed.kind == BackendKind::SglangDllm;
+        if is_dllm {
+            self.dllm(index, &typed.dllm);
+        } else if typed.dllm != DllmWritten::default() {
+            let help = "set `kind = \"sglang-dllm\"`, or leave the table out";
+            self.say(&["backend", index, "dllm"], "only a `sglang-dllm` backend has such settings", help);
+        }
+        let wire = WireSettings {
+            kind: typed.kind,
+            headers_timeout: Duration::from_millis(typed.headers_timeout_ms),
+            max_tokens: typed.max_tokens,
+            limit_field: typed.limit_field,
+            dllm: typed.dllm.clone(),
+        };
+        // A LLaDA2 cannot be anything else.
+        (wire, if is_dllm { EngineRole::Diffusion } else { typed.role })
+    }
+
+    fn dllm(&mut self, index: &str, typed: &DllmWritten) {
+        let known = matches!(typed.decoder, DecoderKind::Joint | DecoderKind::Threshold | DecoderKind::Hierarchy);
+        let within = |value: f32, most: f32| (0.0..=most).contains(&value);
+        let rules = [
+            ("decoder", known, "sglang has `joint`, `threshold` and `hierarchy`"),
+            ("threshold", within(typed.threshold, 1.0), "must lie between 0 and 1"),
+            ("editing_threshold", within(typed.editing_threshold, 1.0), "must lie between 0 and 1"),
+            ("repeat_penalty", within(typed.repeat_penalty, 10.0), "must lie between 0 and 10"),
+            ("block_length", typed.block_length > 0, "must not be 0"),
+        ];
+        for (key, is_right, message) in rules {
+            if !is_right {
+                self.say(&["backend", index, "dllm", key], message, "");
+            }
+        }
+    }
+}
