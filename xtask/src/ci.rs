@@ -3,7 +3,7 @@
 use anyhow::{Context, Result};
 
 use crate::stage::{self, Stages};
-use crate::{bench, metadata, test};
+use crate::{bench, cuda, metadata, test};
 
 /// Runs everything.
 pub(crate) fn run() -> Result<()> {
@@ -23,7 +23,8 @@ fn all(stages: &mut Stages) -> Result<crate::counts::Counts> {
         stage::run(stage::cargo(&root).args(lint))
     })?;
     stages.run("deny", || deny(&root))?;
-    let counts = test::run(stages)?;
+    let mut counts = cuda::when_changed(&root, stages)?;
+    counts += test::run(stages)?;
     bench::smoke(&root, stages)?;
     Ok(counts)
 }

@@ -5,6 +5,7 @@ mod bench;
 mod ci;
 mod clients;
 mod counts;
+mod cuda;
 mod fuzz;
 mod metadata;
 mod stage;
@@ -33,7 +34,9 @@ enum Command {
     Bench(bench::Args),
     /// Fuzzes one reader (nightly compiler); keeps its corpus in fuzz/corpus/.
     Fuzz(fuzz::Args),
-    /// Everything CI runs: fmt, clippy, deny, test, bench --smoke.
+    /// Makes PTX of the GPU kernels and checks the code behind the feature `cuda`; needs no GPU.
+    Cuda,
+    /// Everything CI runs: fmt, clippy, deny, cuda where kernels/ changed, test, bench --smoke.
     Ci,
 }
 
@@ -43,6 +46,7 @@ fn main() -> ExitCode {
         Command::Test => test::command(),
         Command::Bench(args) => bench::command(&args),
         Command::Fuzz(args) => fuzz::command(&args),
+        Command::Cuda => cuda::command(),
         Command::Ci => ci::run(),
     };
     match done {
