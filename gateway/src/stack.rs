@@ -8,12 +8,11 @@ use axum::extract::{DefaultBodyLimit, State};
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use http::{StatusCode, header};
+use http::{StatusCode, Uri, header};
 use tower::ServiceBuilder;
 use weir_protocol::ChatRequest;
 
-use crate::api::models;
-use crate::api::openai_chat::{self, error};
+use crate::api::{self, anthropic_messages, models, openai_chat, openai_responses};
 use crate::backends::ModelEntry;
 use crate::caller::Caller;
 use crate::config::ServerSettings;
@@ -56,11 +55,15 @@ pub fn stack(gateway: Arc<Gateway>) -> axum::Router {
         .layer(from_fn_with_state(body_limit, body::layer))
         // axum's own, smaller limit would cut in with a text answer.
         .layer(DefaultBodyLimit::disable());
-    let every =
-        ServiceBuilder::new().layer(from_fn(request_id::layer)).layer(from_fn(trace::layer)).layer(panics::layer());
+    let every = ServiceBuilder::new()
+        .layer(from_fn(request_id::layer))
+        .layer(from_fn(trace::layer))
+        .layer(from_fn(panics::layer));
 
     axum::Router::new()
         .route("/v1/chat/completions", post(openai_chat::chat))
+        .route("/v1/responses", post(openai_responses::responses))
+        .route("/v1/messages", post(anthropic_messages::messages))
         .layer(work)
         // Never refused for load: whoever watches must be able to look.
         .route("/v1/models", get(models::list))
@@ -68,10 +71,13 @@ pub fn stack(gateway: Arc<Gateway>) -> axum::Router {
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
-        .method_not_allowed_fallback(|| async {
-            error::refusal(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "this path does not take this method")
+        .method_not_allowed_fallback(|path: Uri| async move {
+            let message = "this path does not take this method";
+            api::refusal(path.path(), StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message)
         })
-        .fallback(|| async { error::refusal(StatusCode::NOT_FOUND, "not_found", "no such path") })
+        .fallback(
+            |path: Uri| async move { api::refusal(path.path(), StatusCode::NOT_FOUND, "not_found", "no such path") },
+        )
         .layer(every)
         .with_state(gateway)
 }

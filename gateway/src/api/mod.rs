@@ -1,5 +1,27 @@
 //! The only place that knows dialects: decodes a body into a `ChatRequest`, encodes events as the caller expects them.
 //! Must never choose a backend nor call one except through `route`.
+//!
+//! A folder for each dialect, over what they share: [`reading`] for bodies, [`answering`] for answers.
 
+pub mod anthropic_messages;
 pub mod models;
 pub mod openai_chat;
+pub mod openai_responses;
+
+pub(crate) mod answering;
+pub(crate) mod reading;
+
+use axum::response::Response;
+use http::StatusCode;
+
+use answering::failure::Failure;
+
+/// An error of the layers around the handlers (no such path, body too large, too many requests), as the clients of this
+/// path expect errors.
+pub fn refusal(path: &str, status: StatusCode, code: &'static str, message: &str) -> Response {
+    let failure = Failure::of_layer(status, code, message);
+    match path.starts_with("/v1/messages") {
+        true => anthropic_messages::error::response(&failure),
+        false => openai_chat::error::response(failure),
+    }
+}

@@ -9,7 +9,8 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use weir_protocol::EngineError;
 
-use crate::api::openai_chat::error::ErrorReply;
+use crate::api::answering::failure::Failure;
+use crate::api::openai_chat::error;
 use crate::backends::ModelEntry;
 use crate::config::nearest;
 use crate::stack::Gateway;
@@ -55,7 +56,7 @@ pub async fn list(State(gateway): State<Arc<Gateway>>) -> Response {
 pub async fn one(State(gateway): State<Arc<Gateway>>, Path(id): Path<String>) -> Response {
     match find(&gateway.models, &id) {
         Ok(entry) => Json(ModelObject::from(entry)).into_response(),
-        Err(error) => ErrorReply::from(&error).into_response(),
+        Err(error) => error::response(Failure::from(&error)),
     }
 }
 

@@ -11,7 +11,7 @@ use axum::response::Response;
 use http::StatusCode;
 use http_body_util::BodyExt;
 
-use crate::api::openai_chat::error;
+use crate::api;
 use crate::metrics::Metrics;
 
 /// Longest pause between two pieces of a body: a caller that trickles must not hold a place for ever.
@@ -34,6 +34,7 @@ impl BodyLimit {
 /// The layer.
 pub async fn layer(State(limit): State<BodyLimit>, request: Request, next: Next) -> Response {
     let (parts, body) = request.into_parts();
+    let path = parts.uri.clone();
     let unread = match read(body, limit.bytes).await {
         Ok(bytes) => return next.run(Request::from_parts(parts, Body::from(bytes))).await,
         Err(unread) => unread,
@@ -47,7 +48,7 @@ pub async fn layer(State(limit): State<BodyLimit>, request: Request, next: Next)
         Unread::Broken => (StatusCode::BAD_REQUEST, "invalid_request", "the body broke off".to_owned()),
     };
     limit.metrics.rejected(kind);
-    error::refusal(status, kind, &message)
+    api::refusal(path.path(), status, kind, &message)
 }
 
 enum Unread {

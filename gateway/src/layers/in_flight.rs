@@ -12,7 +12,7 @@ use axum::response::Response;
 use http::{HeaderValue, StatusCode, header};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::api::openai_chat::error;
+use crate::api;
 use crate::metrics::Metrics;
 
 /// The places there are.
@@ -33,8 +33,8 @@ impl InFlight {
 pub async fn layer(State(here): State<InFlight>, request: Request, next: Next) -> Response {
     let Ok(place) = Arc::clone(&here.places).try_acquire_owned() else {
         here.metrics.rejected("overloaded");
-        let mut full =
-            error::refusal(StatusCode::SERVICE_UNAVAILABLE, "overloaded", "too many requests in work; try again");
+        let (status, message) = (StatusCode::SERVICE_UNAVAILABLE, "too many requests in work; try again");
+        let mut full = api::refusal(request.uri().path(), status, "overloaded", message);
         full.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
         return full;
     };

@@ -1,17 +1,23 @@
 //! A panic in a handler becomes a 500 in the caller's dialect and takes nobody else down. The panic's own text must reach
 //! neither the caller nor the log: it may quote the request.
 
-use std::any::Any;
+use std::panic::AssertUnwindSafe;
 
+use axum::extract::Request;
+use axum::middleware::Next;
 use axum::response::Response;
+use futures::FutureExt;
 use http::StatusCode;
-use tower_http::catch_panic::CatchPanicLayer;
 
-use crate::api::openai_chat::error;
+use crate::api;
 
 /// The layer.
-pub fn layer() -> CatchPanicLayer<fn(Box<dyn Any + Send>) -> Response> {
-    CatchPanicLayer::custom(answer as fn(Box<dyn Any + Send>) -> Response)
+pub async fn layer(request: Request, next: Next) -> Response {
+    let path = request.uri().clone();
+    // Nothing of the handler is looked at after a panic, so nothing half-changed can be seen.
+    let answer = AssertUnwindSafe(next.run(request)).catch_unwind().await;
+    answer
+        .unwrap_or_else(|_| api::refusal(path.path(), StatusCode::INTERNAL_SERVER_ERROR, "internal", "internal error"))
 }
 
 /// Makes every panic of the process, engine threads included, log where it happened and not what it said.
@@ -22,8 +28,4 @@ pub fn log_place_only() {
         let backtrace = std::backtrace::Backtrace::capture();
         tracing::error!(%place, %backtrace, "panicked");
     }));
-}
-
-fn answer(_: Box<dyn Any + Send>) -> Response {
-    error::refusal(StatusCode::INTERNAL_SERVER_ERROR, "internal", "internal error")
 }

@@ -85,7 +85,11 @@ async fn open(step: &Step, request: &Arc<ChatRequest>) -> Result<Opened, EngineE
             };
             match event {
                 Event::RateLimits(said) => limits = said,
-                Event::Started { .. } | Event::Logprobs(_) | Event::Usage(_) => head.push(event),
+                Event::Started { .. }
+                | Event::Logprobs(_)
+                | Event::ReasoningSignature(_)
+                | Event::StoppedAt(_)
+                | Event::Usage(_) => head.push(event),
                 Event::Draft { .. } if request.diffusion.drafts => {
                     head.push(event);
                     return Ok(Opened { head, limits, rest });

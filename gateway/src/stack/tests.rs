@@ -130,7 +130,7 @@ async fn a_panic_is_a_500_without_its_text() {
                 }
             }),
         )
-        .layer(panics::layer());
+        .layer(from_fn(panics::layer));
     let response = app.oneshot(Request::get("/").body(Body::empty()).unwrap()).await.unwrap();
     assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
     let body = text(response).await;

@@ -1,149 +1,140 @@
 //! The shapes of an answer on the wire. Data only: the order in which they may come is [`super::stream`]'s business.
 
-use bytes::Bytes;
 use serde::Serialize;
-use weir_protocol::{DiffusionStats, TokenChance, TokenLogprob, Usage};
+use weir_protocol::{TokenChance, TokenLogprob, Usage};
+
+use crate::api::answering::stats::{DiffusionBody, DraftBody};
 
 /// The last frame of a complete stream.
-pub(super) const DONE: &[u8] = b"data: [DONE]\n\n";
-
-/// A comment: shows that the answer is alive, and clients ignore it.
-pub(super) const KEEP_ALIVE: &[u8] = b": keep-alive\n\n";
+pub(crate) const DONE: &[u8] = b"data: [DONE]\n\n";
 
 /// One piece of a streamed answer.
 #[derive(Serialize)]
-pub(super) struct Chunk<'a> {
-    pub(super) id: &'a str,
-    pub(super) object: &'static str,
-    pub(super) created: u64,
-    pub(super) model: &'a str,
+pub(crate) struct Chunk<'a> {
+    pub(crate) id: &'a str,
+    pub(crate) object: &'static str,
+    pub(crate) created: u64,
+    pub(crate) model: &'a str,
     /// One choice, or none in the usage chunk.
-    pub(super) choices: &'a [ChunkChoice],
+    pub(crate) choices: &'a [ChunkChoice],
     /// Absent unless the caller asked for usage; then null in every chunk but one.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) usage: Option<Option<UsageBody>>,
+    pub(crate) usage: Option<Option<UsageBody>>,
     /// What only Weir has; clients that do not know it skip it.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) weir: Option<Extra>,
+    pub(crate) weir: Option<Extra>,
 }
 
 #[derive(Serialize)]
-pub(super) struct ChunkChoice {
-    pub(super) index: u32,
-    pub(super) delta: Delta,
+pub(crate) struct ChunkChoice {
+    pub(crate) index: u32,
+    pub(crate) delta: Delta,
     /// Absent unless the caller asked for them.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) logprobs: Option<LogprobsBody>,
-    pub(super) finish_reason: Option<&'static str>,
+    pub(crate) logprobs: Option<LogprobsBody>,
+    pub(crate) finish_reason: Option<&'static str>,
 }
 
 #[derive(Default, Serialize)]
-pub(super) struct Delta {
+pub(crate) struct Delta {
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) role: Option<&'static str>,
+    pub(crate) role: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) content: Option<String>,
+    pub(crate) content: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) reasoning_content: Option<String>,
+    pub(crate) reasoning_content: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) tool_calls: Option<[CallDelta; 1]>,
+    pub(crate) tool_calls: Option<[CallDelta; 1]>,
 }
 
 #[derive(Serialize)]
-pub(super) struct CallDelta {
-    pub(super) index: u32,
+pub(crate) struct CallDelta {
+    pub(crate) index: u32,
     /// With `type` and the name: only in a call's first piece.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) id: Option<String>,
+    pub(crate) id: Option<String>,
     #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
-    pub(super) kind: Option<&'static str>,
-    pub(super) function: FunctionDelta,
+    pub(crate) kind: Option<&'static str>,
+    pub(crate) function: FunctionDelta,
 }
 
 #[derive(Serialize)]
-pub(super) struct FunctionDelta {
+pub(crate) struct FunctionDelta {
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) name: Option<String>,
-    pub(super) arguments: String,
+    pub(crate) name: Option<String>,
+    pub(crate) arguments: String,
 }
 
 #[derive(Serialize)]
-pub(super) struct Extra {
-    pub(super) draft: DraftBody,
-}
-
-/// A look at an unfinished block.
-#[derive(Serialize)]
-pub(super) struct DraftBody {
-    pub(super) snapshot: String,
-    pub(super) step: u32,
-    pub(super) masked: u32,
+pub(crate) struct Extra {
+    pub(crate) draft: DraftBody,
 }
 
 /// A whole answer.
 #[derive(Serialize)]
-pub(super) struct Completion {
-    pub(super) id: String,
-    pub(super) object: &'static str,
-    pub(super) created: u64,
-    pub(super) model: String,
-    pub(super) choices: [CompletionChoice; 1],
+pub(crate) struct Completion {
+    pub(crate) id: String,
+    pub(crate) object: &'static str,
+    pub(crate) created: u64,
+    pub(crate) model: String,
+    pub(crate) choices: [CompletionChoice; 1],
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) usage: Option<UsageBody>,
+    pub(crate) usage: Option<UsageBody>,
 }
 
 #[derive(Serialize)]
-pub(super) struct CompletionChoice {
-    pub(super) index: u32,
-    pub(super) message: AssistantMessage,
+pub(crate) struct CompletionChoice {
+    pub(crate) index: u32,
+    pub(crate) message: AssistantMessage,
     /// Null unless the caller asked for them.
-    pub(super) logprobs: Option<LogprobsBody>,
-    pub(super) finish_reason: &'static str,
+    pub(crate) logprobs: Option<LogprobsBody>,
+    pub(crate) finish_reason: &'static str,
 }
 
 #[derive(Serialize)]
-pub(super) struct AssistantMessage {
-    pub(super) role: &'static str,
+pub(crate) struct AssistantMessage {
+    pub(crate) role: &'static str,
     /// Null when the answer only calls tools.
-    pub(super) content: Option<String>,
+    pub(crate) content: Option<String>,
     /// Always null, but clients that check the schema demand it.
-    pub(super) refusal: (),
+    pub(crate) refusal: (),
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) reasoning_content: Option<String>,
+    pub(crate) reasoning_content: Option<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub(super) tool_calls: Vec<CallBody>,
+    pub(crate) tool_calls: Vec<CallBody>,
 }
 
 #[derive(Serialize)]
-pub(super) struct CallBody {
-    pub(super) id: String,
+pub(crate) struct CallBody {
+    pub(crate) id: String,
     #[serde(rename = "type")]
-    pub(super) kind: &'static str,
-    pub(super) function: FunctionBody,
+    pub(crate) kind: &'static str,
+    pub(crate) function: FunctionBody,
 }
 
 #[derive(Serialize)]
-pub(super) struct FunctionBody {
-    pub(super) name: String,
-    pub(super) arguments: String,
+pub(crate) struct FunctionBody {
+    pub(crate) name: String,
+    pub(crate) arguments: String,
 }
 
 /// The log-probabilities of a piece of the answer.
 #[derive(Serialize)]
-pub(super) struct LogprobsBody {
+pub(crate) struct LogprobsBody {
     content: Vec<LogprobBody>,
     /// Always null, but clients that check the schema demand it.
     refusal: (),
 }
 
-#[derive(Serialize)]
-struct LogprobBody {
+/// A token of the answer, as both of OpenAI's chat dialects show it.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct LogprobBody {
     #[serde(flatten)]
     chosen: ChanceBody,
     top_logprobs: Vec<ChanceBody>,
 }
 
-#[derive(Serialize)]
+#[derive(Debug, Clone, Serialize)]
 struct ChanceBody {
     token: String,
     logprob: f32,
@@ -152,13 +143,15 @@ struct ChanceBody {
 
 impl LogprobsBody {
     /// `None` of none.
-    pub(super) fn of(logprobs: Vec<TokenLogprob>) -> Option<Self> {
-        let entry = |entry: TokenLogprob| LogprobBody {
-            chosen: entry.chosen.into(),
-            top_logprobs: entry.top.into_iter().map(ChanceBody::from).collect(),
-        };
-        let content: Vec<LogprobBody> = logprobs.into_iter().map(entry).collect();
+    pub(crate) fn of(logprobs: Vec<TokenLogprob>) -> Option<Self> {
+        let content: Vec<LogprobBody> = logprobs.into_iter().map(LogprobBody::from).collect();
         (!content.is_empty()).then_some(LogprobsBody { content, refusal: () })
+    }
+}
+
+impl From<TokenLogprob> for LogprobBody {
+    fn from(entry: TokenLogprob) -> Self {
+        LogprobBody { chosen: entry.chosen.into(), top_logprobs: entry.top.into_iter().map(ChanceBody::from).collect() }
     }
 }
 
@@ -170,11 +163,14 @@ impl From<TokenChance> for ChanceBody {
 
 /// Tokens, with what a diffusion engine adds.
 #[derive(Clone, Serialize)]
-pub(super) struct UsageBody {
+pub(crate) struct UsageBody {
     prompt_tokens: u64,
     completion_tokens: u64,
     total_tokens: u64,
     prompt_tokens_details: PromptDetails,
+    /// Only where there is something to tell.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    completion_tokens_details: Option<CompletionDetails>,
     #[serde(skip_serializing_if = "Option::is_none")]
     diffusion: Option<DiffusionBody>,
 }
@@ -185,13 +181,8 @@ struct PromptDetails {
 }
 
 #[derive(Clone, Serialize)]
-struct DiffusionBody {
-    steps: u32,
-    blocks: u32,
-    edits: u32,
-    tokens_per_forward: f64,
-    forced_tokens: u32,
-    cached_tokens: u64,
+struct CompletionDetails {
+    reasoning_tokens: u64,
 }
 
 impl From<&Usage> for UsageBody {
@@ -201,33 +192,9 @@ impl From<&Usage> for UsageBody {
             completion_tokens: usage.completion_tokens,
             total_tokens: usage.prompt_tokens.saturating_add(usage.completion_tokens),
             prompt_tokens_details: PromptDetails { cached_tokens: usage.cached_tokens },
-            diffusion: usage.diffusion.as_ref().map(|stats| DiffusionBody::new(stats, usage.cached_tokens)),
+            completion_tokens_details: (usage.reasoning_tokens > 0)
+                .then_some(CompletionDetails { reasoning_tokens: usage.reasoning_tokens }),
+            diffusion: DiffusionBody::of(usage),
         }
     }
-}
-
-impl DiffusionBody {
-    fn new(stats: &DiffusionStats, cached_tokens: u64) -> Self {
-        DiffusionBody {
-            steps: stats.steps,
-            blocks: stats.blocks,
-            edits: stats.edits,
-            // Two places are what a reader can use; the division's tail is noise.
-            tokens_per_forward: (stats.tokens_per_forward() * 100.0).round() / 100.0,
-            forced_tokens: stats.forced_tokens,
-            cached_tokens,
-        }
-    }
-}
-
-/// One event of the stream.
-pub(super) fn frame(value: &impl Serialize) -> Bytes {
-    let mut out = b"data: ".to_vec();
-    if serde_json::to_writer(&mut out, value).is_err() {
-        // Strings and numbers always serialize; if ever not, the client must not take the stream for whole.
-        out = br#"data: {"error":{"message":"internal error","type":"server_error","param":null,"code":"internal"}}"#
-            .to_vec();
-    }
-    out.extend_from_slice(b"\n\n");
-    Bytes::from(out)
 }

@@ -1,156 +1,69 @@
-//! How an error looks in this dialect, before the first byte and after it: the one place that knows status codes and
-//! error words. Must never show an upstream's own 401 (a client would block its key for us) nor our inner faults.
-
-use std::time::Duration;
+//! How an error looks to OpenAI's clients, as a body and as an event.
 
 use axum::Json;
 use axum::response::{IntoResponse, Response};
-use http::{HeaderValue, StatusCode, header};
 use serde::Serialize;
-use weir_protocol::EngineError;
 
-/// What a caller waits before it tries a full queue again, where there is no measure of the wait.
-const RETRY_OVERLOADED: Duration = Duration::from_secs(1);
+use crate::api::answering::failure::{Class, Failure};
 
-/// An error as the caller sees it.
-#[derive(Debug, Clone, PartialEq)]
-pub struct ErrorReply {
-    /// The answer's status; after the first byte only the body is left.
-    pub status: StatusCode,
-    /// When to come back.
-    pub retry_after: Option<Duration>,
-    /// The JSON.
-    pub body: ErrorBody,
-}
-
-/// `{"error": …}`, as a body and as an event.
+/// `{"error": …}`.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct ErrorBody {
+pub(crate) struct ErrorBody {
     /// What happened.
-    pub error: ErrorDetail,
+    pub(crate) error: ErrorDetail,
 }
 
 /// The inside of an error.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct ErrorDetail {
-    /// For people.
-    pub message: String,
+pub(crate) struct ErrorDetail {
+    /// For people. Of an overflow clients look for its very words, to shorten the conversation.
+    pub(crate) message: String,
     /// Class of the error.
     #[serde(rename = "type")]
-    pub kind: &'static str,
+    pub(crate) kind: &'static str,
     /// The field at fault.
-    pub param: Option<String>,
+    pub(crate) param: Option<String>,
     /// The error, for programs.
-    pub code: String,
+    pub(crate) code: String,
 }
 
-impl ErrorReply {
-    fn new(status: StatusCode, kind: &'static str, code: impl Into<String>, message: impl Into<String>) -> Self {
-        let error = ErrorDetail { message: message.into(), kind, param: None, code: code.into() };
-        ErrorReply { status, retry_after: None, body: ErrorBody { error } }
-    }
-
-    fn param(mut self, field: &str) -> Self {
-        self.body.error.param = Some(field.to_owned()).filter(|field| !field.is_empty());
-        self
-    }
-
-    fn retry_after(mut self, wait: Option<Duration>) -> Self {
-        self.retry_after = wait;
-        self
-    }
-}
-
-impl From<&EngineError> for ErrorReply {
-    fn from(error: &EngineError) -> Self {
-        let message = error.to_string();
-        let reply = |status, kind, code: &str| ErrorReply::new(status, kind, code, message.clone());
-        match error {
-            EngineError::InvalidRequest { field, .. } => {
-                reply(StatusCode::BAD_REQUEST, "invalid_request_error", "invalid_value").param(field)
-            }
-            EngineError::Unsupported { field, .. } => {
-                reply(StatusCode::BAD_REQUEST, "invalid_request_error", "unsupported_parameter").param(field)
-            }
-            EngineError::UnknownModel { .. } => {
-                reply(StatusCode::NOT_FOUND, "invalid_request_error", "model_not_found").param("model")
-            }
-            EngineError::ContextTooLong { limit, got } => {
-                // Clients look for these very words to shorten the conversation.
-                let mut text = format!("the maximum context length is {limit} tokens");
-                if *got > 0 {
-                    text.push_str(&format!(", this request needs {got}"));
-                }
-                let code = "context_length_exceeded";
-                ErrorReply::new(StatusCode::BAD_REQUEST, "invalid_request_error", code, text).param("messages")
-            }
-            // Ours to mend, not the caller's: 401 here would make clients drop a key that is right.
-            EngineError::Unauthorized { .. } => {
-                reply(StatusCode::BAD_GATEWAY, "upstream_error", "upstream_unauthorized")
-            }
-            EngineError::RateLimited { retry_after } => {
-                reply(StatusCode::TOO_MANY_REQUESTS, "rate_limit_error", "rate_limit_exceeded")
-                    .retry_after(*retry_after)
-            }
-            EngineError::Overloaded { retry_after, .. } => {
-                reply(StatusCode::SERVICE_UNAVAILABLE, "overloaded_error", "overloaded")
-                    .retry_after(Some(retry_after.unwrap_or(RETRY_OVERLOADED)))
-            }
-            EngineError::Timeout { phase, .. } => {
-                reply(StatusCode::GATEWAY_TIMEOUT, "timeout_error", &format!("timeout_{}", phase.as_str()))
-            }
-            EngineError::Upstream { .. } => reply(StatusCode::BAD_GATEWAY, "upstream_error", "upstream_error"),
-            EngineError::StreamCut { .. } => reply(StatusCode::BAD_GATEWAY, "upstream_error", "stream_cut"),
-            EngineError::Exhausted { retry_after: Some(wait) } => {
-                reply(StatusCode::TOO_MANY_REQUESTS, "rate_limit_error", "exhausted").retry_after(Some(*wait))
-            }
-            EngineError::Exhausted { retry_after: None } => {
-                reply(StatusCode::NOT_FOUND, "invalid_request_error", "model_not_found").param("model")
-            }
-            EngineError::Cancelled => {
-                let closed = StatusCode::from_u16(499).unwrap_or(StatusCode::BAD_REQUEST);
-                reply(closed, "cancelled_error", "cancelled")
-            }
-            EngineError::Internal { message } => {
-                tracing::error!(%message, "internal error");
-                ErrorReply::new(StatusCode::INTERNAL_SERVER_ERROR, "server_error", "internal", "internal error")
-            }
-        }
+impl From<Failure> for ErrorBody {
+    fn from(failure: Failure) -> Self {
+        let kind = match failure.class {
+            Class::Invalid | Class::NotFound | Class::TooLong { .. } => "invalid_request_error",
+            Class::RateLimited => "rate_limit_error",
+            Class::Overloaded => "overloaded_error",
+            Class::Timeout => "timeout_error",
+            Class::Cancelled => "cancelled_error",
+            Class::Upstream => "upstream_error",
+            Class::Internal => "server_error",
+        };
+        let Failure { message, param, code, .. } = failure;
+        ErrorBody { error: ErrorDetail { message, kind, param, code } }
     }
 }
 
-impl IntoResponse for ErrorReply {
-    fn into_response(self) -> Response {
-        let mut response = (self.status, Json(self.body)).into_response();
-        if let Some(wait) = self.retry_after {
-            // Whole seconds, rounded up: earlier than asked is worse than later.
-            let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
-            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds.max(1)));
-        }
-        response
-    }
-}
-
-/// An error of the layers around the handlers (no such path, body too large, too many requests), in the same shape.
-pub fn refusal(status: StatusCode, code: &'static str, message: &str) -> Response {
-    let kind = match status {
-        StatusCode::SERVICE_UNAVAILABLE => "overloaded_error",
-        status if status.is_client_error() => "invalid_request_error",
-        _ => "server_error",
-    };
-    ErrorReply::new(status, kind, code, message).into_response()
+/// The answer that shows it.
+pub(crate) fn response(failure: Failure) -> Response {
+    let status = failure.status;
+    let body = Json(ErrorBody::from(failure.clone()));
+    failure.headed((status, body).into_response())
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use http::header;
+    use weir_protocol::{EngineError, TimeoutPhase};
+
     use super::*;
-    use weir_protocol::TimeoutPhase;
 
     #[track_caller]
     fn check(error: EngineError, expect: &str) {
-        let reply = ErrorReply::from(&error);
-        let detail = reply.body.error.clone();
-        let response = reply.into_response();
+        let failure = Failure::from(&error);
+        let detail = ErrorBody::from(failure.clone()).error;
+        let response = response(failure);
         let retry = response.headers().get(header::RETRY_AFTER).map_or("-", |value| value.to_str().expect("ascii"));
         let param = detail.param.as_deref().unwrap_or("-");
         let line = format!("{} {} {} {param} {retry}", response.status().as_u16(), detail.kind, detail.code);
@@ -194,13 +107,14 @@ mod tests {
 
     #[test]
     fn inner_faults_stay_inside() {
-        let reply = ErrorReply::from(&EngineError::internal("tensor 7 is odd"));
-        assert_eq!(reply.body.error.message, "internal error");
+        assert_eq!(Failure::from(&EngineError::internal("tensor 7 is odd")).message, "internal error");
     }
 
     #[test]
     fn clients_recognise_an_overflow_by_its_words() {
-        let reply = ErrorReply::from(&EngineError::ContextTooLong { limit: 4096, got: 5000 });
-        assert_eq!(reply.body.error.message, "the maximum context length is 4096 tokens, this request needs 5000");
+        assert_eq!(
+            Failure::from(&EngineError::ContextTooLong { limit: 4096, got: 5000 }).message,
+            "the maximum context length is 4096 tokens, this request needs 5000"
+        );
     }
 }

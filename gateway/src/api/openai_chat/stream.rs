@@ -1,135 +1,85 @@
-//! A streamed answer as a state machine: told events, it gives the frames to send. A stream that was not told its end
-//! never looks complete: no finish reason and no `[DONE]` is ever made up. Knows no sockets and no clock.
+//! The order of a stream's chunks: role first, then deltas, then the finish reason, usage if asked for, `[DONE]`.
 
 use bytes::Bytes;
-use weir_protocol::{EngineError, Event, FinishReason, TokenLogprob, Usage};
+use weir_protocol::{ChatRequest, EngineError, Event, FinishReason, TokenLogprob, Usage};
 
-use super::encode::{
-    CallDelta, Chunk, ChunkChoice, DONE, Delta, DraftBody, Extra, FunctionDelta, LogprobsBody, UsageBody, frame,
-};
-use super::error::ErrorReply;
-
-/// What all chunks of one answer share.
-#[derive(Debug, Clone)]
-pub(super) struct Identity {
-    /// Id of the answer.
-    pub(super) id: String,
-    /// When it began, in seconds since 1970.
-    pub(super) created: u64,
-}
+use super::encode::{CallDelta, Chunk, ChunkChoice, DONE, Delta, Extra, FunctionDelta, LogprobsBody, UsageBody};
+use super::error::ErrorBody;
+use crate::api::answering::Identity;
+use crate::api::answering::failure::Failure;
+use crate::api::answering::frames::data;
+use crate::api::answering::stats::DraftBody;
+use crate::api::answering::stream::Grammar;
 
 /// Writes one streamed answer.
 #[derive(Debug)]
-pub(super) struct StreamWriter {
+pub(crate) struct ChatGrammar {
     identity: Identity,
     model: String,
     include_usage: bool,
-    drafts: bool,
     usage: Option<Usage>,
     /// Those of the text that comes next.
     logprobs: Vec<TokenLogprob>,
-    /// Calls begun so far: a delta of any other is a fault.
-    calls: Vec<u32>,
-    state: State,
+    /// Whether the role was sent.
+    speaking: bool,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
-    /// Nothing said yet.
-    Silent,
-    /// The role was sent.
-    Speaking,
-    /// Complete or broken off: nothing may follow.
-    Ended,
-}
-
-impl StreamWriter {
-    /// A writer for one answer.
-    pub(super) fn new(identity: Identity, include_usage: bool, drafts: bool) -> Self {
-        StreamWriter {
-            identity,
-            model: String::new(),
-            include_usage,
-            drafts,
-            usage: None,
-            logprobs: Vec::new(),
-            calls: Vec::new(),
-            state: State::Silent,
-        }
-    }
-
-    /// Whether the last frame was given.
-    pub(super) fn has_ended(&self) -> bool {
-        self.state == State::Ended
-    }
-
-    /// The next event happened. Nothing after the end is taken.
-    pub(super) fn event(&mut self, event: Event) -> Vec<Bytes> {
-        if self.has_ended() {
-            return Vec::new();
-        }
-        match event {
+impl Grammar for ChatGrammar {
+    fn event(&mut self, event: Event) -> Result<Vec<Bytes>, EngineError> {
+        Ok(match event {
             Event::Started { model } => {
                 self.model = model;
                 self.speak()
             }
-            Event::TextDelta(text) if text.is_empty() => Vec::new(),
             Event::Logprobs(more) => {
                 self.logprobs.extend(more);
                 Vec::new()
             }
-            Event::ReasoningDelta(text) if text.is_empty() => Vec::new(),
             // No place for them in this dialect.
             Event::ReasoningSignature(_) | Event::StoppedAt(_) | Event::RateLimits(_) => Vec::new(),
             Event::TextDelta(text) => self.delta(Delta { content: Some(text), ..Delta::default() }),
             Event::ReasoningDelta(text) => self.delta(Delta { reasoning_content: Some(text), ..Delta::default() }),
             Event::ToolCallStarted { index, id, name } => {
-                self.calls.push(index);
                 let function = FunctionDelta { name: Some(name), arguments: String::new() };
                 self.call(CallDelta { index, id: Some(id), kind: Some("function"), function })
             }
             Event::ToolCallDelta { index, arguments } => {
-                if !self.calls.contains(&index) {
-                    return self.error(&EngineError::internal("arguments of a call that was not begun"));
-                }
                 let function = FunctionDelta { name: None, arguments };
                 self.call(CallDelta { index, id: None, kind: None, function })
             }
-            Event::Draft { snapshot, step, masked } => {
-                if self.drafts {
-                    self.draft(DraftBody { snapshot, step, masked })
-                } else {
-                    Vec::new()
-                }
-            }
+            Event::Draft { snapshot, step, masked } => self.draft(DraftBody { snapshot, step, masked }),
             Event::Usage(usage) => {
                 self.usage = Some(usage);
                 Vec::new()
             }
             Event::Finished { reason } => self.finish(reason),
-        }
+        })
     }
 
-    /// The answer broke off. The stream ends with this and without `[DONE]`.
-    pub(super) fn error(&mut self, error: &EngineError) -> Vec<Bytes> {
-        if self.has_ended() {
-            return Vec::new();
-        }
-        self.state = State::Ended;
-        vec![frame(&ErrorReply::from(error).body)]
+    /// Without `[DONE]`.
+    fn broken(&mut self, error: &EngineError) -> Vec<Bytes> {
+        vec![data(&ErrorBody::from(Failure::from(error)))]
     }
+}
 
-    /// There are no more events. If the end was not among them, that is an error.
-    pub(super) fn no_more(&mut self) -> Vec<Bytes> {
-        self.error(&EngineError::StreamCut { message: "the backend's stream ended without a finish".into() })
+impl ChatGrammar {
+    /// For the answer to `request`.
+    pub(super) fn new(identity: Identity, request: &ChatRequest) -> Self {
+        ChatGrammar {
+            identity,
+            model: String::new(),
+            include_usage: request.include_usage,
+            usage: None,
+            logprobs: Vec::new(),
+            speaking: false,
+        }
     }
 
     /// The first chunk names the role and the model that answers.
     fn speak(&mut self) -> Vec<Bytes> {
-        if self.state != State::Silent {
+        if std::mem::replace(&mut self.speaking, true) {
             return Vec::new();
         }
-        self.state = State::Speaking;
         let delta = Delta { role: Some("assistant"), content: Some(String::new()), ..Delta::default() };
         vec![self.chunk(delta, Vec::new(), None, None)]
     }
@@ -160,7 +110,6 @@ impl StreamWriter {
             frames.push(self.write(&[], Some(Some(UsageBody::from(usage))), None));
         }
         frames.push(Bytes::from_static(DONE));
-        self.state = State::Ended;
         frames
     }
 
@@ -176,7 +125,7 @@ impl StreamWriter {
     }
 
     fn write(&self, choices: &[ChunkChoice], usage: Option<Option<UsageBody>>, weir: Option<Extra>) -> Bytes {
-        frame(&Chunk {
+        data(&Chunk {
             id: &self.identity.id,
             object: "chat.completion.chunk",
             created: self.identity.created,
@@ -191,27 +140,14 @@ impl StreamWriter {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::answering::stream::tests::{self as shared, any_events, started, stop, text};
     use proptest::prelude::*;
     use serde_json::Value;
     use weir_protocol::{DiffusionStats, TokenChance};
 
-    fn started() -> Event {
-        Event::Started { model: "m".into() }
-    }
-
-    fn text(text: &str) -> Event {
-        Event::TextDelta(text.into())
-    }
-
-    fn stop() -> Event {
-        Event::Finished { reason: FinishReason::Stop }
-    }
-
     fn write(events: Vec<Event>, usage: bool, drafts: bool) -> Vec<String> {
-        let mut writer = StreamWriter::new(Identity { id: "c".into(), created: 9 }, usage, drafts);
-        let mut frames: Vec<Bytes> = events.into_iter().flat_map(|event| writer.event(event)).collect();
-        frames.extend(writer.no_more());
-        frames.iter().map(|frame| String::from_utf8(frame.to_vec()).expect("text")).collect()
+        let request = ChatRequest { include_usage: usage, ..ChatRequest::default() };
+        shared::write(ChatGrammar::new(Identity { id: "c".into(), created: 9 }, &request), drafts, events)
     }
 
     /// Frames without what every chunk repeats.
@@ -321,23 +257,10 @@ mod tests {
         assert!(frames.len() == 2 && frames[1].contains("\"code\":\"internal\""), "{frames:?}");
     }
 
-    fn any_event() -> impl Strategy<Value = Event> {
-        prop_oneof![
-            Just(started()),
-            ".{0,4}".prop_map(Event::TextDelta),
-            ".{0,4}".prop_map(Event::ReasoningDelta),
-            (0u32..3).prop_map(|index| Event::ToolCallStarted { index, id: "i".into(), name: "n".into() }),
-            (0u32..3).prop_map(|index| Event::ToolCallDelta { index, arguments: "{}".into() }),
-            Just(Event::Draft { snapshot: "░".into(), step: 1, masked: 1 }),
-            Just(Event::Usage(Usage::default())),
-            Just(stop()),
-        ]
-    }
-
     proptest! {
         #[test]
         fn any_stream_ends_once_and_truthfully(
-            events in prop::collection::vec(any_event(), 0..12),
+            events in any_events(),
             usage in any::<bool>(),
             drafts in any::<bool>(),
         ) {

@@ -3,7 +3,8 @@
 use serde_json::Value;
 use weir_protocol::{EngineError, Message, Part, Role, ToolCall};
 
-use super::fields::{self, Members, Path};
+use crate::api::reading::fields::{self, Members, Path};
+use crate::api::reading::note;
 
 /// `function` is the older word for a tool's result; such turns name the function instead of a call.
 const ROLES: &[(&str, (Role, bool))] = &[
@@ -113,11 +114,4 @@ fn function(path: &Path<'_>, value: &Value, id: String) -> Result<ToolCall, Engi
     let name = members.need("name", fields::string)?.to_owned();
     let arguments = members.read("arguments", fields::string)?.unwrap_or("{}").to_owned();
     Ok(ToolCall { id, name, arguments })
-}
-
-/// Notes a demand once.
-pub(super) fn note(unsupported: &mut Vec<&'static str>, field: &'static str) {
-    if !unsupported.contains(&field) {
-        unsupported.push(field);
-    }
 }

@@ -1,10 +1,11 @@
 //! What is taken, what is refused, and with which words.
 
 use proptest::prelude::*;
-use serde_json::json;
+use serde_json::{Value, json};
 use weir_protocol::{Part, ResponseFormat, Role, ToolChoice};
 
 use super::*;
+use crate::api::reading::tests::any_json;
 
 #[track_caller]
 fn refused(body: impl AsRef<[u8]>, field: &str, says: &str) {
@@ -236,34 +237,8 @@ fn demands_only_some_backends_can_honour_are_noted() {
     assert_eq!(noted(harmless), Vec::<&str>::new());
 }
 
-fn any_json() -> impl Strategy<Value = Value> {
-    let word = prop_oneof![
-        Just("role".to_owned()),
-        Just("content".to_owned()),
-        Just("type".to_owned()),
-        Just("function".to_owned()),
-        Just("name".to_owned()),
-        Just("user".to_owned()),
-        Just("assistant".to_owned()),
-        Just("tool_calls".to_owned()),
-        Just("text".to_owned()),
-        ".{0,6}",
-    ];
-    let leaf = prop_oneof![
-        Just(Value::Null),
-        any::<bool>().prop_map(Value::from),
-        any::<i64>().prop_map(Value::from),
-        any::<f64>().prop_map(Value::from),
-        word.clone().prop_map(Value::from),
-    ];
-    leaf.prop_recursive(4, 48, 6, move |inner| {
-        prop_oneof![
-            prop::collection::vec(inner.clone(), 0..5).prop_map(Value::from),
-            prop::collection::vec((word.clone(), inner), 0..5)
-                .prop_map(|members| Value::Object(members.into_iter().collect())),
-        ]
-    })
-}
+const WORDS: &[&str] =
+    &["role", "content", "type", "function", "name", "user", "assistant", "tool_calls", "text", "image_url"];
 
 const FIELDS: &[&str] = &[
     "messages",
@@ -291,8 +266,8 @@ proptest! {
 
     #[test]
     fn arbitrary_json_never_panics_and_errors_name_a_field(
-        fields in prop::collection::vec((prop::sample::select(FIELDS), any_json()), 0..4),
-        turns in prop::collection::vec(any_json(), 0..3),
+        fields in prop::collection::vec((prop::sample::select(FIELDS), any_json(WORDS)), 0..4),
+        turns in prop::collection::vec(any_json(WORDS), 0..3),
     ) {
         let mut body = json!({"messages": turns});
         for (field, value) in fields {

@@ -3,10 +3,8 @@
 use serde_json::Value;
 use weir_protocol::{EngineError, Tool, ToolChoice};
 
-use super::fields::{self, Members, Path};
-use super::messages::note;
-
-const NAME_MAX: usize = 256;
+use crate::api::reading::fields::{self, Members, Path};
+use crate::api::reading::{function_name, note, schema};
 
 pub(super) fn tools(
     path: &Path<'_>,
@@ -29,13 +27,9 @@ pub(super) fn tools(
 
 fn tool(path: &Path<'_>, value: &Value) -> Result<Tool, EngineError> {
     let members = Members::of(path, value)?;
-    let name = members.need("name", fields::string)?;
-    if name.is_empty() || name.len() > NAME_MAX {
-        return Err(path.key("name").wrong(format!("must be 1 to {NAME_MAX} bytes long")));
-    }
     let description = members.read("description", fields::string)?.map(str::to_owned);
-    let parameters = members.read("parameters", |path, value| fields::object(path, value).map(|_| value.clone()))?;
-    Ok(Tool { name: name.to_owned(), description, parameters: parameters.unwrap_or(Value::Null) })
+    let parameters = members.read("parameters", schema)?.unwrap_or(Value::Null);
+    Ok(Tool { name: function_name(&members)?, description, parameters })
 }
 
 pub(super) fn choice(

@@ -1,4 +1,4 @@
-//! The body of a streamed answer: events in, frames out, comments while nothing is ready. Dropping it drops the events
+//! The body of a streamed answer: events in, frames out, keep-alives while nothing is ready. Dropping it drops the events
 //! and so cancels the work. Must never end without either the answer's end or an error.
 
 use std::convert::Infallible;
@@ -8,24 +8,31 @@ use bytes::Bytes;
 use futures::{Stream, StreamExt};
 use weir_protocol::{EngineError, Event};
 
-use super::encode::KEEP_ALIVE;
-use super::stream::StreamWriter;
+use super::stream::{Grammar, StreamWriter};
 use crate::backends::EventStream;
 use crate::route::{Answer, Refusal};
 
+/// How silence is bridged.
+pub(super) struct Silence {
+    /// After this long a frame is sent.
+    pub(super) after: Duration,
+    /// This one.
+    pub(super) frame: &'static [u8],
+}
+
 /// Frames of the answer.
-pub(super) fn of(
+pub(super) fn of<G: Grammar>(
     mut events: EventStream,
-    mut writer: StreamWriter,
-    keep_alive: Duration,
+    mut writer: StreamWriter<G>,
+    silence: Silence,
 ) -> impl Stream<Item = Result<Bytes, Infallible>> + Send + 'static {
     async_stream::stream! {
         while !writer.has_ended() {
-            let frames = match tokio::time::timeout(keep_alive, events.next()).await {
+            let frames = match tokio::time::timeout(silence.after, events.next()).await {
                 Ok(Some(Ok(event))) => writer.event(event),
                 Ok(Some(Err(error))) => writer.error(&error),
                 Ok(None) => writer.no_more(),
-                Err(_) => vec![Bytes::from_static(KEEP_ALIVE)],
+                Err(_) => vec![Bytes::from_static(silence.frame)],
             };
             for frame in frames {
                 yield Ok(frame);
@@ -48,12 +55,29 @@ pub(super) fn later(opening: impl Future<Output = Result<Answer, Refusal>> + Sen
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::openai_chat::stream::Identity;
     use std::sync::Arc;
     use weir_protocol::FinishReason;
 
-    fn writer() -> StreamWriter {
-        StreamWriter::new(Identity { id: "c".into(), created: 9 }, false, false)
+    /// One letter for each event.
+    struct Letters;
+
+    impl Grammar for Letters {
+        fn event(&mut self, event: Event) -> Result<Vec<Bytes>, EngineError> {
+            let letter: &[u8] = if matches!(event, Event::Finished { .. }) { b"F" } else { b"e" };
+            Ok(vec![Bytes::from_static(letter)])
+        }
+
+        fn broken(&mut self, error: &EngineError) -> Vec<Bytes> {
+            vec![Bytes::from(format!("!{}", error.kind()))]
+        }
+    }
+
+    fn writer() -> StreamWriter<Letters> {
+        StreamWriter::new(Letters, false)
+    }
+
+    fn after(seconds: u64) -> Silence {
+        Silence { after: Duration::from_secs(seconds), frame: b"." }
     }
 
     async fn read(body: impl Stream<Item = Result<Bytes, Infallible>>) -> String {
@@ -62,15 +86,14 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn silence_is_filled_with_comments() {
+    async fn silence_is_filled() {
         let events = async_stream::stream! {
             tokio::time::sleep(Duration::from_secs(25)).await;
             yield Ok(Event::Started { model: "m".into() });
             yield Ok(Event::Finished { reason: FinishReason::Stop });
         };
-        let text = read(of(Box::pin(events), writer(), Duration::from_secs(10))).await;
-        assert!(text.starts_with(": keep-alive\n\n: keep-alive\n\ndata: {"), "{text}");
-        assert!(text.ends_with("data: [DONE]\n\n"), "{text}");
+        let text = read(of(Box::pin(events), writer(), after(10))).await;
+        assert_eq!(text, "..eF");
     }
 
     #[tokio::test(start_paused = true)]
@@ -79,11 +102,8 @@ mod tests {
             tokio::time::sleep(Duration::from_secs(5)).await;
             Err(Refusal { report: None, error: EngineError::Overloaded { limit: 3, retry_after: None } })
         };
-        let text = read(of(later(opening), writer(), Duration::from_secs(60))).await;
-        assert!(
-            text.starts_with("data: {\"error\"") && text.contains("overloaded") && !text.contains("DONE"),
-            "{text}"
-        );
+        let text = read(of(later(opening), writer(), after(60))).await;
+        assert_eq!(text, "!overloaded");
     }
 
     #[tokio::test]
@@ -95,7 +115,7 @@ mod tests {
             std::future::pending::<()>().await;
             drop(held);
         };
-        let mut body = Box::pin(of(Box::pin(events), writer(), Duration::from_secs(60)));
+        let mut body = Box::pin(of(Box::pin(events), writer(), after(60)));
         assert!(body.next().await.is_some());
         assert_eq!(Arc::strong_count(&alive), 2);
         drop(body);

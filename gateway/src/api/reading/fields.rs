@@ -10,23 +10,23 @@ use crate::config::nearest;
 
 /// Where a value stands in the body, built on the way down and written out only for an error.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Path<'a> {
+pub(crate) enum Path<'a> {
     Body,
     Key(&'a Path<'a>, &'static str),
     Index(&'a Path<'a>, usize),
 }
 
 impl Path<'_> {
-    pub(super) fn key(&self, key: &'static str) -> Path<'_> {
+    pub(crate) fn key(&self, key: &'static str) -> Path<'_> {
         Path::Key(self, key)
     }
 
-    pub(super) fn index(&self, index: usize) -> Path<'_> {
+    pub(crate) fn index(&self, index: usize) -> Path<'_> {
         Path::Index(self, index)
     }
 
     /// An error at this place.
-    pub(super) fn wrong(&self, message: impl Into<String>) -> EngineError {
+    pub(crate) fn wrong(&self, message: impl Into<String>) -> EngineError {
         EngineError::invalid(self.to_string(), message)
     }
 
@@ -58,7 +58,7 @@ fn type_name(value: &Value) -> &'static str {
 }
 
 /// A caller's word, short enough to show.
-pub(super) fn shown(word: &str) -> String {
+pub(crate) fn shown(word: &str) -> String {
     const MOST: usize = 40;
     let mut short: String = word.chars().take(MOST).map(|c| if c.is_control() { ' ' } else { c }).collect();
     if word.chars().nth(MOST).is_some() {
@@ -68,7 +68,7 @@ pub(super) fn shown(word: &str) -> String {
 }
 
 /// One of `known`, by its word.
-pub(super) fn word<T: Copy>(path: &Path<'_>, value: &Value, known: &[(&'static str, T)]) -> Result<T, EngineError> {
+pub(crate) fn word<T: Copy>(path: &Path<'_>, value: &Value, known: &[(&'static str, T)]) -> Result<T, EngineError> {
     let given = string(path, value)?;
     known
         .iter()
@@ -78,29 +78,29 @@ pub(super) fn word<T: Copy>(path: &Path<'_>, value: &Value, known: &[(&'static s
 }
 
 /// The error for a word that is none of `known`.
-pub(super) fn unknown<T>(path: &Path<'_>, given: &str, known: &[(&'static str, T)]) -> EngineError {
+pub(crate) fn unknown<T>(path: &Path<'_>, given: &str, known: &[(&'static str, T)]) -> EngineError {
     let words: Vec<&str> = known.iter().map(|(word, _)| *word).collect();
     path.wrong(format!("unknown value `{}`; known are {}", shown(given), words.join(", ")))
 }
 
-pub(super) fn string<'v>(path: &Path<'_>, value: &'v Value) -> Result<&'v str, EngineError> {
+pub(crate) fn string<'v>(path: &Path<'_>, value: &'v Value) -> Result<&'v str, EngineError> {
     value.as_str().ok_or_else(|| path.mistyped("a string", value))
 }
 
-pub(super) fn boolean(path: &Path<'_>, value: &Value) -> Result<bool, EngineError> {
+pub(crate) fn boolean(path: &Path<'_>, value: &Value) -> Result<bool, EngineError> {
     value.as_bool().ok_or_else(|| path.mistyped("a boolean", value))
 }
 
-pub(super) fn object<'v>(path: &Path<'_>, value: &'v Value) -> Result<&'v Map<String, Value>, EngineError> {
+pub(crate) fn object<'v>(path: &Path<'_>, value: &'v Value) -> Result<&'v Map<String, Value>, EngineError> {
     value.as_object().ok_or_else(|| path.mistyped("an object", value))
 }
 
-pub(super) fn array<'v>(path: &Path<'_>, value: &'v Value) -> Result<&'v [Value], EngineError> {
+pub(crate) fn array<'v>(path: &Path<'_>, value: &'v Value) -> Result<&'v [Value], EngineError> {
     value.as_array().map(Vec::as_slice).ok_or_else(|| path.mistyped("an array", value))
 }
 
 /// A number within both bounds.
-pub(super) fn number(path: &Path<'_>, value: &Value, least: f64, most: f64) -> Result<f32, EngineError> {
+pub(crate) fn number(path: &Path<'_>, value: &Value, least: f64, most: f64) -> Result<f32, EngineError> {
     let number = value.as_f64().ok_or_else(|| path.mistyped("a number", value))?;
     if !(least..=most).contains(&number) {
         return Err(path.wrong(format!("must be from {least} to {most}")));
@@ -109,7 +109,7 @@ pub(super) fn number(path: &Path<'_>, value: &Value, least: f64, most: f64) -> R
 }
 
 /// A whole number within both bounds.
-pub(super) fn whole(path: &Path<'_>, value: &Value, least: u32, most: u32) -> Result<u32, EngineError> {
+pub(crate) fn whole(path: &Path<'_>, value: &Value, least: u32, most: u32) -> Result<u32, EngineError> {
     if !value.is_number() {
         return Err(path.mistyped("a whole number", value));
     }
@@ -119,26 +119,26 @@ pub(super) fn whole(path: &Path<'_>, value: &Value, least: u32, most: u32) -> Re
 
 /// An object's members, where null means the same as absent.
 #[derive(Clone, Copy)]
-pub(super) struct Members<'v, 'p> {
+pub(crate) struct Members<'v, 'p> {
     map: &'v Map<String, Value>,
     path: &'p Path<'p>,
 }
 
 impl<'v, 'p> Members<'v, 'p> {
-    pub(super) fn of(path: &'p Path<'p>, value: &'v Value) -> Result<Self, EngineError> {
+    pub(crate) fn of(path: &'p Path<'p>, value: &'v Value) -> Result<Self, EngineError> {
         Ok(Members { map: object(path, value)?, path })
     }
 
-    pub(super) fn from_map(path: &'p Path<'p>, map: &'v Map<String, Value>) -> Self {
+    pub(crate) fn from_map(path: &'p Path<'p>, map: &'v Map<String, Value>) -> Self {
         Members { map, path }
     }
 
-    pub(super) fn get(&self, key: &str) -> Option<&'v Value> {
+    pub(crate) fn get(&self, key: &str) -> Option<&'v Value> {
         self.map.get(key).filter(|value| !value.is_null())
     }
 
     /// Reads a member if it is there.
-    pub(super) fn read<T>(
+    pub(crate) fn read<T>(
         &self,
         key: &'static str,
         read: impl FnOnce(&Path<'_>, &'v Value) -> Result<T, EngineError>,
@@ -147,7 +147,7 @@ impl<'v, 'p> Members<'v, 'p> {
     }
 
     /// Reads a member that must be there.
-    pub(super) fn need<T>(
+    pub(crate) fn need<T>(
         &self,
         key: &'static str,
         read: impl FnOnce(&Path<'_>, &'v Value) -> Result<T, EngineError>,
@@ -156,7 +156,7 @@ impl<'v, 'p> Members<'v, 'p> {
     }
 
     /// Refuses members not in `known`, with the nearest one that is.
-    pub(super) fn only(&self, known: &[&'static str]) -> Result<(), EngineError> {
+    pub(crate) fn only(&self, known: &[&'static str]) -> Result<(), EngineError> {
         let Some(stranger) = self.map.keys().find(|key| !known.contains(&key.as_str())) else { return Ok(()) };
         let near = nearest(stranger, known.iter().copied());
         let hint = near.map(|near| format!(" (did you mean `{near}`?)")).unwrap_or_default();

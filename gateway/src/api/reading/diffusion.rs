@@ -5,7 +5,7 @@ use serde_json::Value;
 use weir_protocol::{DecodeMode, DecoderKind, DiffusionOptions, EngineError};
 
 use super::fields::{self, Members, Path};
-use super::settings::seed;
+use super::sampling::seed;
 
 const KEYS: &[&str] = &[
     "mode",
@@ -26,7 +26,7 @@ const MODES: &[(&str, DecodeMode)] =
 const MAX_BLOCK_LENGTH: u32 = 256;
 
 /// The settings in the body. `diffusing: true` beside the object is Mercury's name for `drafts`.
-pub(super) fn options(body: &Members<'_, '_>) -> Result<DiffusionOptions, EngineError> {
+pub(crate) fn options(body: &Members<'_, '_>) -> Result<DiffusionOptions, EngineError> {
     let mut options = body.read("diffusion", object)?.unwrap_or_default();
     options.drafts |= body.read("diffusing", fields::boolean)?.unwrap_or(false);
     Ok(options)

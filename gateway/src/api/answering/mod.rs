@@ -1,0 +1,123 @@
+//! Answers a request in any dialect: decode, plan, run, encode. A dialect says how its bodies are read and how its
+//! answers look ([`Speaks`]); when headers go out, how silence is bridged and that a stream ends once is the same for
+//! all and decided here. Must never hold a rule about who answers, nor a word of one dialect.
+
+mod body;
+pub(crate) mod braces;
+pub(crate) mod collect;
+pub(crate) mod failure;
+pub(crate) mod frames;
+mod headers;
+pub(crate) mod stats;
+pub(crate) mod stream;
+
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use axum::Json;
+use axum::body::Bytes;
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use weir_protocol::{ChatRequest, EngineError};
+
+use crate::caller::Caller;
+use crate::route::{Planned, Refusal};
+use crate::stack::Gateway;
+use collect::Collected;
+use failure::Failure;
+use stream::{Grammar, StreamWriter};
+
+/// One dialect.
+pub(crate) trait Speaks: 'static {
+    /// Writes its streams.
+    type Grammar: Grammar;
+    /// Its answer as one document.
+    type Whole: Serialize;
+    /// What is sent while nothing is ready: clients must ignore it.
+    const KEEP_ALIVE: &'static [u8];
+
+    /// Reads a body.
+    fn decode(body: &[u8]) -> Result<ChatRequest, EngineError>;
+    /// Writes the streamed answer to `request`.
+    fn grammar(request: &ChatRequest) -> Self::Grammar;
+    /// Writes the whole answer to `request`.
+    fn whole(request: &ChatRequest, answer: Collected) -> Result<Self::Whole, EngineError>;
+    /// Shows an error before the first byte.
+    fn refused(failure: Failure) -> Response;
+}
+
+/// Answers one request.
+pub(crate) async fn answer<D: Speaks>(gateway: Arc<Gateway>, caller: Caller, body: Bytes) -> Response {
+    let request = match decoded::<D>(&gateway, &caller, &body) {
+        Ok(request) => Arc::new(request),
+        Err(error) => return D::refused(Failure::from(&error)),
+    };
+    drop(body);
+    match gateway.plan(&request, &caller).await {
+        Ok(planned) if request.stream => streamed::<D>(&gateway, &request, planned).await,
+        Ok(planned) => whole::<D>(&request, planned).await.unwrap_or_else(refused::<D>),
+        Err(refusal) => refused::<D>(refusal),
+    }
+}
+
+/// The request, and whose it is. What cannot be read is counted as rejected.
+pub(crate) fn decoded<D: Speaks>(gateway: &Gateway, caller: &Caller, body: &[u8]) -> Result<ChatRequest, EngineError> {
+    D::decode(body)
+        .map(|request| ChatRequest { tenant: caller.id(), ..request })
+        .inspect_err(|error| gateway.metrics.rejected(error.kind()))
+}
+
+async fn whole<D: Speaks>(request: &ChatRequest, planned: Planned) -> Result<Response, Refusal> {
+    let answer = planned.run().await?;
+    let (report, limits) = (answer.report, answer.limits);
+    match collect::collect(answer.events).await.and_then(|answer| D::whole(request, answer)) {
+        Ok(whole) => {
+            let response = headers::with_limits(Json(whole).into_response(), &limits);
+            Ok(headers::with_route(response, &report))
+        }
+        Err(error) => Err(Refusal { report: Some(report), error }),
+    }
+}
+
+/// Waits a while for the answer, since until the headers are sent an error still has its status; then the headers go
+/// out, naming the plan, and keep-alives bridge the silence.
+async fn streamed<D: Speaks>(gateway: &Gateway, request: &ChatRequest, planned: Planned) -> Response {
+    let report = planned.report().clone();
+    let writer = StreamWriter::new(D::grammar(request), request.diffusion.drafts);
+    let silence = body::Silence { after: gateway.settings.keep_alive, frame: D::KEEP_ALIVE };
+    let hold_headers = planned.hold_headers().unwrap_or(gateway.settings.hold_headers);
+    let mut opening = Box::pin(planned.run());
+    match tokio::time::timeout(hold_headers, &mut opening).await {
+        Ok(Ok(answer)) => {
+            let response = headers::event_stream(body::of(answer.events, writer, silence), &answer.report);
+            headers::with_limits(response, &answer.limits)
+        }
+        Ok(Err(refusal)) => refused::<D>(refusal),
+        Err(_) => headers::event_stream(body::of(body::later(opening), writer, silence), &report),
+    }
+}
+
+fn refused<D: Speaks>(refusal: Refusal) -> Response {
+    let response = D::refused(Failure::from(&refusal.error));
+    match &refusal.report {
+        Some(report) => headers::with_route(response, report),
+        None => response,
+    }
+}
+
+/// What all pieces of one answer share.
+#[derive(Debug, Clone)]
+pub(crate) struct Identity {
+    /// Id of the answer.
+    pub(crate) id: String,
+    /// When it began, in seconds since 1970.
+    pub(crate) created: u64,
+}
+
+impl Identity {
+    /// A fresh one; `prefix` is the dialect's.
+    pub(crate) fn fresh(prefix: &str) -> Self {
+        let created = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        Identity { id: format!("{prefix}{}", uuid::Uuid::new_v4().simple()), created }
+    }
+}

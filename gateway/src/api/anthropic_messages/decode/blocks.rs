@@ -1,0 +1,127 @@
+//! The conversation: turns of blocks. A user's turn may hold results of tools: each becomes a turn of its own.
+
+use serde_json::Value;
+use weir_protocol::{EngineError, Message, Part, Role, ToolCall};
+
+use crate::api::reading::fields::{self, Members, Path};
+
+const ROLES: &[(&str, Role)] = &[("user", Role::User), ("assistant", Role::Assistant), ("system", Role::System)];
+
+pub(super) fn turns(
+    path: &Path<'_>,
+    value: &Value,
+    unsupported: &mut Vec<&'static str>,
+) -> Result<Vec<Message>, EngineError> {
+    let turns = fields::array(path, value)?;
+    if turns.is_empty() {
+        return Err(path.wrong("must hold at least one message"));
+    }
+    let mut messages = Vec::with_capacity(turns.len());
+    for (at, value) in turns.iter().enumerate() {
+        let path = path.index(at);
+        let members = Members::of(&path, value)?;
+        let role = members.need("role", |path, value| fields::word(path, value, ROLES))?;
+        members.need("content", |path, value| match value {
+            Value::String(text) => {
+                messages.push(Message::text(role, text.as_str()));
+                Ok(())
+            }
+            Value::Array(blocks) => turn(path, blocks, role, &mut messages, unsupported),
+            _ => Err(path.wrong("must be a string or an array of blocks")),
+        })?;
+    }
+    Ok(messages)
+}
+
+/// One turn of blocks. Results come before what else is said in the turn, as conversations have it.
+fn turn(
+    path: &Path<'_>,
+    blocks: &[Value],
+    role: Role,
+    messages: &mut Vec<Message>,
+    unsupported: &mut Vec<&'static str>,
+) -> Result<(), EngineError> {
+    let mut said = Message::empty(role);
+    for (at, value) in blocks.iter().enumerate() {
+        let path = path.index(at);
+        let members = Members::of(&path, value)?;
+        match (members.need("type", fields::string)?, role) {
+            ("tool_use", Role::Assistant) => said.tool_calls.push(tool_use(&members)?),
+            ("tool_result", Role::User) => messages.push(tool_result(&members)?),
+            ("thinking", Role::Assistant) => {
+                let text = members.need("thinking", fields::string)?;
+                said.reasoning.get_or_insert_default().push_str(text);
+                let seal = members.read("signature", fields::string)?;
+                said.reasoning_signature = seal.filter(|seal| !seal.is_empty()).map(str::to_owned);
+            }
+            // Readable to nobody but the backend that sealed it.
+            ("redacted_thinking", Role::Assistant) => {}
+            // Steps of tools the API ran by itself: part of the turn's meaning, and nobody else can read them.
+            ("server_tool_use" | "mcp_tool_use", Role::Assistant) => {
+                crate::api::reading::note(unsupported, "server_tool_use");
+            }
+            (kind @ ("tool_use" | "tool_result" | "thinking" | "redacted_thinking"), _) => {
+                let word = fields::shown(kind);
+                return Err(path.key("type").wrong(format!("`{word}` blocks have no place in a turn of this role")));
+            }
+            (kind, _) => said.content.push(part(&members, kind)?),
+        }
+    }
+    let silent = said.content.is_empty() && said.tool_calls.is_empty();
+    // An empty turn is kept where it stands for something: an assistant that was cut before its first word.
+    if !silent || role == Role::Assistant {
+        messages.push(said);
+    }
+    Ok(())
+}
+
+fn part(members: &Members<'_, '_>, kind: &str) -> Result<Part, EngineError> {
+    match kind {
+        "text" => members.need("text", fields::string).map(|text| Part::Text(text.to_owned())),
+        "image" => members.need("source", image),
+        kind => Ok(Part::Other { kind: fields::shown(kind) }),
+    }
+}
+
+fn image(path: &Path<'_>, value: &Value) -> Result<Part, EngineError> {
+    let members = Members::of(path, value)?;
+    match members.need("type", fields::string)? {
+        "base64" => {
+            let media = members.need("media_type", fields::string)?;
+            let data = members.need("data", fields::string)?;
+            Ok(Part::Image { url: format!("data:{media};base64,{data}") })
+        }
+        "url" => members.need("url", fields::string).map(|url| Part::Image { url: url.to_owned() }),
+        // A file that lies with one provider.
+        kind => Ok(Part::Other { kind: format!("image.{}", fields::shown(kind)) }),
+    }
+}
+
+fn tool_use(members: &Members<'_, '_>) -> Result<ToolCall, EngineError> {
+    let id = members.need("id", fields::string)?.to_owned();
+    let name = members.need("name", fields::string)?.to_owned();
+    let arguments = members.need("input", |path, value| fields::object(path, value).map(|_| value.to_string()))?;
+    Ok(ToolCall { id, name, arguments })
+}
+
+fn tool_result(members: &Members<'_, '_>) -> Result<Message, EngineError> {
+    let id = members.need("tool_use_id", fields::string)?.to_owned();
+    let content = members.read("content", |path, value| match value {
+        Value::String(text) => Ok(vec![Part::Text(text.clone())]),
+        Value::Array(blocks) => {
+            let block = |(at, value): (usize, &Value)| {
+                let path = path.index(at);
+                let members = Members::of(&path, value)?;
+                part(&members, members.need("type", fields::string)?)
+            };
+            blocks.iter().enumerate().map(block).collect()
+        }
+        _ => Err(path.wrong("must be a string or an array of blocks")),
+    })?;
+    Ok(Message {
+        content: content.unwrap_or_default(),
+        tool_call_id: Some(id),
+        tool_failed: members.read("is_error", fields::boolean)?.unwrap_or(false),
+        ..Message::empty(Role::Tool)
+    })
+}

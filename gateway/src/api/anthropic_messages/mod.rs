@@ -1,0 +1,56 @@
+//! Anthropic messages: `POST /v1/messages` and its `count_tokens`.
+
+pub mod decode;
+
+mod encode;
+pub(crate) mod error;
+mod stream;
+mod whole;
+
+use std::sync::Arc;
+
+use axum::body::Bytes;
+use axum::extract::State;
+use axum::response::Response;
+use weir_protocol::{ChatRequest, EngineError};
+
+use super::answering::collect::Collected;
+use super::answering::failure::Failure;
+use super::answering::{Identity, Speaks, answer};
+use crate::caller::Caller;
+use crate::stack::Gateway;
+use encode::MessageBody;
+use stream::MessagesGrammar;
+
+/// Answers one request.
+pub async fn messages(State(gateway): State<Arc<Gateway>>, caller: Caller, body: Bytes) -> Response {
+    answer::<AnthropicMessages>(gateway, caller, body).await
+}
+
+pub(crate) struct AnthropicMessages;
+
+impl Speaks for AnthropicMessages {
+    type Grammar = MessagesGrammar;
+    type Whole = MessageBody;
+    const KEEP_ALIVE: &'static [u8] = encode::PING;
+
+    fn decode(body: &[u8]) -> Result<ChatRequest, EngineError> {
+        decode::decode(body)
+    }
+
+    fn grammar(_: &ChatRequest) -> MessagesGrammar {
+        MessagesGrammar::new(identity())
+    }
+
+    fn whole(_: &ChatRequest, answer: Collected) -> Result<MessageBody, EngineError> {
+        MessageBody::new(identity(), answer)
+    }
+
+    fn refused(failure: Failure) -> Response {
+        error::response(&failure)
+    }
+}
+
+fn identity() -> Identity {
+    Identity::fresh("msg_")
+}

@@ -1,0 +1,234 @@
+//! The order of a stream's events: `message_start`, blocks one after another (start, deltas, stop), `message_delta` with
+//! the reason and the usage, `message_stop`; or `error`, and then nothing.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use weir_protocol::{EngineError, Event, FinishReason, Usage};
+
+use super::encode::{Block, BlockDelta, MessageBody, MessageDelta, StreamEvent, UsageBody, stop_reason};
+use super::error::ErrorBody;
+use crate::api::answering::Identity;
+use crate::api::answering::braces::Braces;
+use crate::api::answering::failure::Failure;
+use crate::api::answering::frames::named;
+use crate::api::answering::stats::DraftBody;
+use crate::api::answering::stream::Grammar;
+
+/// Writes one streamed answer.
+#[derive(Debug)]
+pub(crate) struct MessagesGrammar {
+    identity: Identity,
+    begun: bool,
+    /// The block being written.
+    open: Option<Open>,
+    /// Its place, or that of the next one.
+    index: usize,
+    /// Calls that were begun before the open one is complete. Their pieces wait, in order.
+    waiting: VecDeque<Waiting>,
+    usage: Option<Usage>,
+    stopped_at: Option<String>,
+}
+
+#[derive(Debug)]
+enum Open {
+    Text,
+    Thinking,
+    Call { index: u32, braces: Braces },
+}
+
+/// A call that has to wait for its turn.
+#[derive(Debug)]
+struct Waiting {
+    index: u32,
+    id: String,
+    name: String,
+    arguments: String,
+}
+
+impl MessagesGrammar {
+    /// For one answer.
+    pub(super) fn new(identity: Identity) -> Self {
+        MessagesGrammar {
+            identity,
+            begun: false,
+            open: None,
+            index: 0,
+            waiting: VecDeque::new(),
+            usage: None,
+            stopped_at: None,
+        }
+    }
+}
+
+impl Grammar for MessagesGrammar {
+    fn event(&mut self, event: Event) -> Result<Vec<Bytes>, EngineError> {
+        let mut out = Frames::default();
+        match event {
+            Event::Started { model } => self.begin(model, &mut out),
+            event => {
+                self.begin(String::new(), &mut out);
+                self.say(event, &mut out)?;
+            }
+        }
+        Ok(out.0)
+    }
+
+    fn broken(&mut self, error: &EngineError) -> Vec<Bytes> {
+        vec![named("error", &ErrorBody::from(&Failure::from(error)))]
+    }
+}
+
+/// Frames being put together.
+#[derive(Default)]
+struct Frames(Vec<Bytes>);
+
+impl Frames {
+    fn push(&mut self, event: &StreamEvent) {
+        self.0.push(named(event.name(), event));
+    }
+}
+
+impl MessagesGrammar {
+    fn begin(&mut self, model: String, out: &mut Frames) {
+        if std::mem::replace(&mut self.begun, true) {
+            return;
+        }
+        let message = MessageBody {
+            id: self.identity.id.clone(),
+            kind: "message",
+            role: "assistant",
+            model,
+            content: Vec::new(),
+            stop_reason: None,
+            stop_sequence: None,
+            // Known at the end only, where the whole is told again.
+            usage: UsageBody::from(&Usage::default()),
+        };
+        out.push(&StreamEvent::MessageStart { message });
+    }
+
+    fn say(&mut self, event: Event, out: &mut Frames) -> Result<(), EngineError> {
+        match event {
+            // No place for log-probabilities here; the beginning was said.
+            Event::Started { .. } | Event::Logprobs(_) | Event::RateLimits(_) => {}
+            Event::TextDelta(text) => {
+                if !matches!(self.open, Some(Open::Text)) {
+                    self.close_all(out);
+                    self.open(Open::Text, Block::Text { text: String::new() }, out);
+                }
+                self.delta(BlockDelta::Text { text }, out);
+            }
+            Event::ReasoningDelta(thinking) => {
+                self.think(out);
+                self.delta(BlockDelta::Thinking { thinking }, out);
+            }
+            Event::ReasoningSignature(signature) => {
+                self.think(out);
+                self.delta(BlockDelta::Signature { signature }, out);
+                self.close(out);
+            }
+            Event::ToolCallStarted { index, id, name } => {
+                let call = Waiting { index, id, name, arguments: String::new() };
+                match &self.open {
+                    Some(Open::Call { braces, .. }) if !braces.is_complete() => self.waiting.push_back(call),
+                    _ => self.call(call, out),
+                }
+            }
+            Event::ToolCallDelta { index, arguments } => self.arguments(index, arguments, out)?,
+            Event::Draft { snapshot, step, masked } => {
+                out.push(&StreamEvent::Draft { draft: DraftBody { snapshot, step, masked } });
+            }
+            Event::StoppedAt(text) => self.stopped_at = Some(text),
+            Event::Usage(usage) => self.usage = Some(usage),
+            Event::Finished { reason } => self.finish(reason, out),
+        }
+        Ok(())
+    }
+
+    fn think(&mut self, out: &mut Frames) {
+        if !matches!(self.open, Some(Open::Thinking)) {
+            self.close_all(out);
+            let block = Block::Thinking { thinking: String::new(), signature: String::new() };
+            self.open(Open::Thinking, block, out);
+        }
+    }
+
+    /// Begins a call, with what is known of its arguments.
+    fn call(&mut self, call: Waiting, out: &mut Frames) {
+        self.close(out);
+        let block = Block::ToolUse { id: call.id, name: call.name, input: serde_json::Map::new() };
+        let mut braces = Braces::default();
+        braces.push(&call.arguments);
+        self.open(Open::Call { index: call.index, braces }, block, out);
+        if !call.arguments.is_empty() {
+            self.delta(BlockDelta::Input { partial_json: call.arguments }, out);
+        }
+    }
+
+    fn arguments(&mut self, call: u32, arguments: String, out: &mut Frames) -> Result<(), EngineError> {
+        match &mut self.open {
+            Some(Open::Call { index, braces }) if *index == call => {
+                braces.push(&arguments);
+                self.delta(BlockDelta::Input { partial_json: arguments }, out);
+                while matches!(&self.open, Some(Open::Call { braces, .. }) if braces.is_complete()) {
+                    let Some(next) = self.waiting.pop_front() else { break };
+                    self.call(next, out);
+                }
+                Ok(())
+            }
+            _ => match self.waiting.iter_mut().find(|waiting| waiting.index == call) {
+                Some(waiting) => {
+                    waiting.arguments.push_str(&arguments);
+                    Ok(())
+                }
+                // White space after the end of an object says nothing.
+                None if arguments.trim().is_empty() => Ok(()),
+                None => {
+                    let message = "it went on with a tool call after it had gone on to something else".into();
+                    Err(EngineError::Upstream { status: 0, message })
+                }
+            },
+        }
+    }
+
+    fn open(&mut self, open: Open, content_block: Block, out: &mut Frames) {
+        self.open = Some(open);
+        out.push(&StreamEvent::ContentBlockStart { index: self.index, content_block });
+    }
+
+    fn delta(&mut self, delta: BlockDelta, out: &mut Frames) {
+        out.push(&StreamEvent::ContentBlockDelta { index: self.index, delta });
+    }
+
+    fn close(&mut self, out: &mut Frames) {
+        if self.open.take().is_some() {
+            out.push(&StreamEvent::ContentBlockStop { index: self.index });
+            self.index += 1;
+        }
+    }
+
+    /// Closes the block and writes all calls that wait.
+    fn close_all(&mut self, out: &mut Frames) {
+        self.close(out);
+        while let Some(call) = self.waiting.pop_front() {
+            self.call(call, out);
+            self.close(out);
+        }
+    }
+
+    fn finish(&mut self, reason: FinishReason, out: &mut Frames) {
+        self.close_all(out);
+        let stopped_at = self.stopped_at.take();
+        let delta = MessageDelta {
+            stop_reason: stop_reason(reason, stopped_at.as_deref()),
+            stop_sequence: stopped_at.filter(|_| reason == FinishReason::Stop),
+        };
+        let usage = UsageBody::from(&self.usage.take().unwrap_or_default());
+        out.push(&StreamEvent::MessageDelta { delta, usage });
+        out.push(&StreamEvent::MessageStop);
+    }
+}
+
+#[cfg(test)]
+mod tests;

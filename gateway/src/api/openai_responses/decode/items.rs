@@ -1,0 +1,140 @@
+//! The conversation as items: messages, calls, their results, reasoning. Items of one assistant turn become one message.
+
+use serde_json::Value;
+use weir_protocol::{EngineError, Message, Part, Role, ToolCall};
+
+use super::note_input;
+use crate::api::reading::fields::{self, Members, Path};
+
+const ROLES: &[(&str, Role)] =
+    &[("user", Role::User), ("assistant", Role::Assistant), ("system", Role::System), ("developer", Role::System)];
+
+pub(super) fn input(
+    path: &Path<'_>,
+    value: &Value,
+    unsupported: &mut Vec<&'static str>,
+) -> Result<Vec<Message>, EngineError> {
+    let items = match value {
+        Value::String(text) => return Ok(vec![Message::text(Role::User, text.as_str())]),
+        Value::Array(items) => items,
+        _ => return Err(path.wrong("must be a string or an array of items")),
+    };
+    if items.is_empty() {
+        return Err(path.wrong("must hold at least one item"));
+    }
+    let mut turns = Turns::default();
+    for (at, value) in items.iter().enumerate() {
+        let path = path.index(at);
+        let members = Members::of(&path, value)?;
+        match members.read("type", fields::string)?.unwrap_or("message") {
+            "message" => turns.message(message(&members)?),
+            "function_call" => {
+                let call = ToolCall {
+                    id: members.need("call_id", fields::string)?.to_owned(),
+                    name: members.need("name", fields::string)?.to_owned(),
+                    arguments: members.need("arguments", fields::string)?.to_owned(),
+                };
+                turns.assistant().tool_calls.push(call);
+            }
+            "function_call_output" => turns.0.push(Message {
+                tool_call_id: Some(members.need("call_id", fields::string)?.to_owned()),
+                content: members.need("output", content)?,
+                ..Message::empty(Role::Tool)
+            }),
+            "reasoning" => turns.reasoning(&members)?,
+            "item_reference" => {
+                return Err(path.key("type").wrong("no response is stored, so items cannot be referred to; send them"));
+            }
+            // Steps of tools an upstream runs by itself.
+            _ => note_input(unsupported),
+        }
+    }
+    match turns.0.is_empty() {
+        // Only such steps: whoever can read them has the body.
+        true => Ok(vec![Message::empty(Role::User)]),
+        false => Ok(turns.0),
+    }
+}
+
+/// Messages so far.
+#[derive(Default)]
+struct Turns(Vec<Message>);
+
+impl Turns {
+    /// What an assistant said joins the turn it belongs to, if that has only thought so far.
+    fn message(&mut self, message: Message) {
+        match self.0.last_mut() {
+            Some(last)
+                if message.role == Role::Assistant
+                    && last.role == Role::Assistant
+                    && last.content.is_empty()
+                    && last.tool_calls.is_empty() =>
+            {
+                last.content = message.content;
+            }
+            _ => self.0.push(message),
+        }
+    }
+
+    /// The assistant's turn that is under way.
+    fn assistant(&mut self) -> &mut Message {
+        if self.0.last().is_none_or(|last| last.role != Role::Assistant) {
+            self.0.push(Message::empty(Role::Assistant));
+        }
+        let last = self.0.len() - 1;
+        &mut self.0[last]
+    }
+
+    /// Reasoning begins a turn; its text is what is shown of it, else its summary.
+    fn reasoning(&mut self, members: &Members<'_, '_>) -> Result<(), EngineError> {
+        let summary = members.read("summary", texts)?.unwrap_or_default();
+        let shown = members.read("content", texts)?.unwrap_or_default();
+        let text = if shown.is_empty() { summary } else { shown };
+        let seal = members.read("encrypted_content", fields::string)?;
+        self.0.push(Message {
+            reasoning: Some(text).filter(|text| !text.is_empty()),
+            reasoning_signature: seal.map(str::to_owned),
+            ..Message::empty(Role::Assistant)
+        });
+        Ok(())
+    }
+}
+
+fn message(members: &Members<'_, '_>) -> Result<Message, EngineError> {
+    let role = members.need("role", |path, value| fields::word(path, value, ROLES))?;
+    Ok(Message { content: members.need("content", content)?, ..Message::empty(role) })
+}
+
+fn content(path: &Path<'_>, value: &Value) -> Result<Vec<Part>, EngineError> {
+    match value {
+        Value::String(text) => Ok(vec![Part::Text(text.clone())]),
+        Value::Array(parts) => parts.iter().enumerate().map(|(at, value)| part(&path.index(at), value)).collect(),
+        _ => Err(path.wrong("must be a string or an array of parts")),
+    }
+}
+
+fn part(path: &Path<'_>, value: &Value) -> Result<Part, EngineError> {
+    let members = Members::of(path, value)?;
+    match members.need("type", fields::string)? {
+        "input_text" | "output_text" | "text" => {
+            members.need("text", fields::string).map(|text| Part::Text(text.to_owned()))
+        }
+        "refusal" => members.need("refusal", fields::string).map(|text| Part::Text(text.to_owned())),
+        "input_image" => match members.read("image_url", fields::string)? {
+            Some(url) => Ok(Part::Image { url: url.to_owned() }),
+            // A file that lies with one provider.
+            None => Ok(Part::Other { kind: "input_image.file_id".into() }),
+        },
+        kind => Ok(Part::Other { kind: fields::shown(kind) }),
+    }
+}
+
+/// The texts of an array of parts, joined.
+fn texts(path: &Path<'_>, value: &Value) -> Result<String, EngineError> {
+    let mut joined = String::new();
+    for (at, value) in fields::array(path, value)?.iter().enumerate() {
+        let path = path.index(at);
+        joined.push_str(Members::of(&path, value)?.need("text", fields::string)?);
+    }
+    Ok(joined)
+}

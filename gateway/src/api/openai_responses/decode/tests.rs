@@ -1,0 +1,191 @@
+//! What is taken, what is refused, and with which words.
+
+use proptest::prelude::*;
+use serde_json::json;
+use weir_protocol::{Part, ToolChoice};
+
+use super::*;
+use crate::api::reading::tests::any_json;
+
+/// A good request with more fields.
+fn with(more: Value) -> Value {
+    let mut body = json!({"model": "auto", "input": "hi"});
+    let (Some(body_map), Some(more)) = (body.as_object_mut(), more.as_object()) else { unreachable!() };
+    body_map.extend(more.clone());
+    body
+}
+
+fn taken(body: Value) -> ChatRequest {
+    decode(body.to_string().as_bytes()).expect("a good request")
+}
+
+#[track_caller]
+fn refused(more: Value, field: &str, says: &str) {
+    match decode(with(more).to_string().as_bytes()) {
+        Err(EngineError::InvalidRequest { field: at, message }) => {
+            assert_eq!(at, field, "{message}");
+            assert!(message.contains(says), "`{message}` should say `{says}`");
+        }
+        other => panic!("taken or another error: {:?}", other.map(|_| ())),
+    }
+}
+
+#[test]
+fn an_agents_turn_keeps_its_meaning() {
+    let request = taken(json!({
+        "model": "gpt-x", "instructions": "be brief", "max_output_tokens": 7, "stream": true, "store": true,
+        "input": [
+            {"role": "developer", "content": "more rules"},
+            {"type": "message", "role": "user", "content": [
+                {"type": "input_text", "text": "look"},
+                {"type": "input_image", "image_url": "https://x/y.png", "detail": "low"},
+                {"type": "input_image", "file_id": "f"},
+                {"type": "input_file", "file_id": "f"},
+            ]},
+            {"type": "reasoning", "id": "rs_1", "summary": [{"type": "summary_text", "text": "hm"}], "encrypted_content": "seal"},
+            {"type": "message", "role": "assistant", "id": "msg_1", "content": [{"type": "output_text", "text": "ok", "annotations": []}]},
+            {"type": "function_call", "id": "fc_1", "call_id": "c1", "name": "f", "arguments": "{}"},
+            {"type": "function_call", "call_id": "c2", "name": "f", "arguments": "{\"a\":1}"},
+            {"type": "function_call_output", "call_id": "c1", "output": "done"},
+            {"type": "function_call_output", "call_id": "c2", "output": [{"type": "input_text", "text": "too"}]},
+            {"role": "user", "content": "go on"},
+        ],
+        "tools": [{"type": "function", "name": "f", "description": "d", "parameters": {"type": "object"}, "strict": true}],
+        "tool_choice": {"type": "function", "name": "f"}, "parallel_tool_calls": false,
+        "text": {"format": {"type": "json_schema", "name": "x", "schema": {"type": "object"}}, "verbosity": "low"},
+        "reasoning": {"effort": "low"}, "include": ["message.output_text.logprobs"], "diffusion": {"mode": "speed"},
+    }));
+    let roles: Vec<Role> = request.messages.iter().map(|message| message.role).collect();
+    let wanted = [Role::System, Role::System, Role::User, Role::Assistant, Role::Tool, Role::Tool, Role::User];
+    assert_eq!(roles, wanted);
+    assert_eq!(
+        request.messages[2].content[1..],
+        [
+            Part::Image { url: "https://x/y.png".into() },
+            Part::Other { kind: "input_image.file_id".into() },
+            Part::Other { kind: "input_file".into() },
+        ]
+    );
+    let said = &request.messages[3];
+    assert_eq!((said.reasoning.as_deref(), said.reasoning_signature.as_deref()), (Some("hm"), Some("seal")));
+    assert_eq!((said.joined_text(), said.tool_calls.len()), ("ok".to_owned(), 2));
+    assert_eq!((said.tool_calls[1].id.as_str(), said.tool_calls[1].arguments.as_str()), ("c2", "{\"a\":1}"));
+    assert_eq!(request.messages[5].tool_call_id.as_deref(), Some("c2"));
+    assert_eq!(request.messages[5].joined_text(), "too");
+    assert_eq!((&request.tool_choice, request.parallel_tool_calls), (&ToolChoice::Function("f".into()), Some(false)));
+    assert_eq!(request.response_format, ResponseFormat::JsonSchema(json!({"type": "object"})));
+    assert_eq!((request.max_tokens, request.stream, request.sampling.logprobs), (Some(7), true, Some(0)));
+    assert_eq!(request.diffusion.mode, Some(weir_protocol::DecodeMode::Speed));
+    assert_eq!(request.dialect, Dialect::OpenAiResponses);
+    assert!(request.unsupported.is_empty(), "{:?}", request.unsupported);
+}
+
+#[test]
+fn two_turns_stay_two() {
+    let request = taken(json!({"input": [
+        {"role": "assistant", "content": "one"},
+        {"role": "assistant", "content": "two"},
+        {"type": "reasoning", "summary": []},
+        {"type": "function_call", "call_id": "c", "name": "f", "arguments": "{}"},
+    ]}));
+    let texts: Vec<String> = request.messages.iter().map(weir_protocol::Message::joined_text).collect();
+    assert_eq!(texts, ["one", "two", ""]);
+    assert_eq!(request.messages[2].tool_calls.len(), 1);
+}
+
+#[test]
+fn nothing_is_remembered_and_that_is_said() {
+    refused(
+        json!({"previous_response_id": "resp_1"}),
+        "previous_response_id",
+        "send the whole conversation in `input`",
+    );
+    refused(json!({"conversation": {"id": "c"}}), "conversation", "no response is stored");
+    refused(json!({"prompt": {"id": "p"}}), "prompt", "stored prompts");
+    refused(json!({"background": true}), "background", "stream it instead");
+    refused(json!({"input": [{"type": "item_reference", "id": "x"}]}), "input[0].type", "send them");
+    let fine = json!({"previous_response_id": null, "background": false, "store": true, "truncation": "auto"});
+    assert!(taken(with(fine)).unsupported.is_empty());
+}
+
+#[test]
+fn fields_are_checked_one_by_one() {
+    let input = |input: Value| json!({"input": input});
+    refused(input(json!(null)), "input", "is required");
+    refused(input(json!([])), "input", "at least one");
+    refused(input(json!(7)), "input", "a string or an array of items");
+    refused(input(json!([{"role": "bot", "content": "x"}])), "input[0].role", "known are user, assistant");
+    refused(input(json!([{"role": "user"}])), "input[0].content", "is required");
+    refused(
+        input(json!([{"role": "user", "content": [{"type": "input_text"}]}])),
+        "input[0].content[0].text",
+        "is required",
+    );
+    refused(input(json!([{"type": "function_call", "name": "f"}])), "input[0].call_id", "is required");
+    refused(input(json!([{"type": "function_call_output", "call_id": "c"}])), "input[0].output", "is required");
+    refused(input(json!([{"type": "reasoning", "summary": [{}]}])), "input[0].summary[0].text", "is required");
+    refused(json!({"max_output_tokens": 0}), "max_output_tokens", "from 1");
+    refused(json!({"top_logprobs": 21}), "top_logprobs", "from 0 to 20");
+    refused(json!({"tools": [{"type": "function"}]}), "tools[0].name", "is required");
+    refused(json!({"tool_choice": "required"}), "tool_choice", "needs at least one tool");
+    refused(json!({"tool_choice": {"type": "function", "name": "f"}}), "tool_choice.name", "not among `tools`");
+    refused(json!({"text": {"format": {"type": "xml"}}}), "text.format.type", "json_schema");
+    refused(json!({"text": {"format": {"type": "json_schema"}}}), "text.format.schema", "is required");
+    refused(
+        json!({"text": {"format": {"type": "json_object"}}, "regex": "x"}),
+        "regex",
+        "cannot be demanded beside `text.format`",
+    );
+}
+
+#[test]
+fn demands_only_some_backends_can_honour_are_noted() {
+    let noted = |more| taken(with(more)).unsupported;
+    assert_eq!(
+        noted(json!({"tools": [{"type": "web_search"}], "tool_choice": {"type": "web_search"}})),
+        ["tools", "tool_choice"]
+    );
+    assert_eq!(noted(json!({"input": [{"type": "web_search_call", "id": "w"}]})), ["input"]);
+}
+
+const WORDS: &[&str] = &[
+    "role",
+    "content",
+    "type",
+    "input_text",
+    "text",
+    "user",
+    "message",
+    "reasoning",
+    "summary",
+    "function_call",
+    "function_call_output",
+    "call_id",
+    "name",
+    "arguments",
+    "output",
+];
+const FIELDS: &[&str] =
+    &["input", "instructions", "tools", "tool_choice", "max_output_tokens", "text", "include", "top_logprobs"];
+
+proptest! {
+    #[test]
+    fn arbitrary_bytes_never_panic(body in prop::collection::vec(any::<u8>(), 0..200)) {
+        let _ = decode(&body);
+    }
+
+    #[test]
+    fn arbitrary_json_never_panics_and_errors_name_a_field(
+        fields in prop::collection::vec((prop::sample::select(FIELDS), any_json(WORDS)), 0..4),
+        items in prop::collection::vec(any_json(WORDS), 0..3),
+    ) {
+        let mut body = json!({"input": items});
+        for (field, value) in fields {
+            body[field] = value;
+        }
+        if let Err(error) = decode(body.to_string().as_bytes()) {
+            let named = matches!(&error, EngineError::InvalidRequest { field, .. } if !field.is_empty());
+            prop_assert!(named, "{:?}", error);
+        }
+    }
+}

@@ -1,0 +1,236 @@
+//! The items of a streamed answer: each is added, grows and is done. Speech (text, reasoning) is one item at a time;
+//! calls stay open beside it until they are complete, for a backend may mix their pieces.
+
+use std::collections::BTreeMap;
+
+use weir_protocol::{EngineError, TokenLogprob};
+
+use super::encode::{ContentPart, ItemBody, ItemKind, item_id};
+use super::events::{Events, Payload, Place};
+use crate::api::answering::braces::Braces;
+use crate::api::openai_chat::encode::LogprobBody;
+
+const IN_PROGRESS: &str = "in_progress";
+const COMPLETED: &str = "completed";
+
+/// The items of one answer.
+#[derive(Debug)]
+pub(super) struct Items {
+    response: String,
+    /// How many were added.
+    count: usize,
+    done: BTreeMap<usize, ItemBody>,
+    speech: Option<Speech>,
+    calls: Vec<OpenCall>,
+}
+
+#[derive(Debug)]
+struct Speech {
+    at: usize,
+    id: String,
+    kind: Kind,
+    text: String,
+    logprobs: Vec<LogprobBody>,
+    seal: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Message,
+    Reasoning,
+}
+
+#[derive(Debug)]
+struct OpenCall {
+    index: u32,
+    at: usize,
+    id: String,
+    call_id: String,
+    name: String,
+    arguments: String,
+    braces: Braces,
+}
+
+impl Items {
+    /// None yet, of the answer with this id.
+    pub(super) fn new(response: String) -> Self {
+        Items { response, count: 0, done: BTreeMap::new(), speech: None, calls: Vec::new() }
+    }
+
+    /// More output text.
+    pub(super) fn text(&mut self, delta: &str, logprobs: Vec<TokenLogprob>, events: &mut Events) {
+        let speech = self.speak(Kind::Message, events);
+        let logprobs: Vec<LogprobBody> = logprobs.into_iter().map(LogprobBody::from).collect();
+        speech.text.push_str(delta);
+        speech.logprobs.extend(logprobs.iter().cloned());
+        let payload = Payload::Delta { place: speech.place(), delta, logprobs: Some(logprobs) };
+        events.push("response.output_text.delta", payload);
+    }
+
+    /// Tokens without a text of their own (the end token): they belong to what was said last.
+    pub(super) fn about(&mut self, logprobs: Vec<TokenLogprob>) {
+        if let Some(speech) = self.speech.as_mut().filter(|speech| speech.kind == Kind::Message) {
+            speech.logprobs.extend(logprobs.into_iter().map(LogprobBody::from));
+        }
+    }
+
+    /// More reasoning.
+    pub(super) fn reasoning(&mut self, delta: &str, events: &mut Events) {
+        let speech = self.speak(Kind::Reasoning, events);
+        speech.text.push_str(delta);
+        let payload = Payload::Delta { place: speech.place(), delta, logprobs: None };
+        events.push("response.reasoning_text.delta", payload);
+    }
+
+    /// The seal that closes the reasoning.
+    pub(super) fn seal(&mut self, seal: String, events: &mut Events) {
+        self.speak(Kind::Reasoning, events).seal = Some(seal);
+        self.end_speech(COMPLETED, events);
+    }
+
+    /// A call begins.
+    pub(super) fn call(&mut self, index: u32, call_id: String, name: String, events: &mut Events) {
+        self.end_speech(COMPLETED, events);
+        self.end_calls(COMPLETED, true, events);
+        let at = self.add();
+        let id = item_id(&self.response, ItemKind::FunctionCall, at);
+        let call = OpenCall { index, at, id, call_id, name, arguments: String::new(), braces: Braces::default() };
+        events.push("response.output_item.added", Payload::Item { output_index: at, item: &call.item(IN_PROGRESS) });
+        self.calls.push(call);
+    }
+
+    /// More of a call's arguments.
+    pub(super) fn arguments(&mut self, index: u32, delta: &str, events: &mut Events) -> Result<(), EngineError> {
+        match self.calls.iter_mut().find(|call| call.index == index) {
+            Some(call) => {
+                call.arguments.push_str(delta);
+                call.braces.push(delta);
+                let payload = Payload::Delta { place: call.place(), delta, logprobs: None };
+                events.push("response.function_call_arguments.delta", payload);
+                Ok(())
+            }
+            // White space after the end of an object says nothing.
+            None if delta.trim().is_empty() => Ok(()),
+            None => {
+                let message = "it went on with a tool call after the call was complete".into();
+                Err(EngineError::Upstream { status: 0, message })
+            }
+        }
+    }
+
+    /// Nothing more comes. What is still open was cut if `cut`.
+    pub(super) fn end(&mut self, cut: bool, events: &mut Events) {
+        let status = if cut { "incomplete" } else { COMPLETED };
+        self.end_calls(COMPLETED, true, events);
+        self.end_calls(status, false, events);
+        self.end_speech(status, events);
+    }
+
+    /// All of them, in order; those that are not done are left out.
+    pub(super) fn take(&mut self) -> Vec<ItemBody> {
+        std::mem::take(&mut self.done).into_values().collect()
+    }
+
+    fn add(&mut self) -> usize {
+        self.count += 1;
+        self.count - 1
+    }
+
+    /// The item of this kind that is being said; begins one if it is another's turn.
+    fn speak(&mut self, kind: Kind, events: &mut Events) -> &mut Speech {
+        if self.speech.as_ref().is_some_and(|speech| speech.kind != kind) {
+            self.end_speech(COMPLETED, events);
+        }
+        if self.speech.is_none() {
+            self.end_calls(COMPLETED, true, events);
+        }
+        let (count, response) = (&mut self.count, &self.response);
+        self.speech.get_or_insert_with(|| {
+            let at = *count;
+            *count += 1;
+            let id = item_id(response, kind.of_item(), at);
+            let speech = Speech { at, id, kind, text: String::new(), logprobs: Vec::new(), seal: None };
+            let item = speech.item(IN_PROGRESS, Vec::new());
+            events.push("response.output_item.added", Payload::Item { output_index: at, item: &item });
+            let part = speech.part();
+            events.push("response.content_part.added", Payload::Part { place: speech.place(), part: &part });
+            speech
+        })
+    }
+
+    fn end_speech(&mut self, status: &'static str, events: &mut Events) {
+        let Some(speech) = self.speech.take() else { return };
+        let (kind, logprobs) = match speech.kind {
+            Kind::Message => ("response.output_text.done", Some(speech.logprobs.as_slice())),
+            Kind::Reasoning => ("response.reasoning_text.done", None),
+        };
+        events.push(kind, Payload::TextDone { place: speech.place(), text: &speech.text, logprobs });
+        let part = speech.part();
+        events.push("response.content_part.done", Payload::Part { place: speech.place(), part: &part });
+        self.finish(speech.at, speech.item(status, vec![part]), events);
+    }
+
+    /// Ends the calls that are complete, or all.
+    fn end_calls(&mut self, status: &'static str, only_complete: bool, events: &mut Events) {
+        let ended: Vec<OpenCall> =
+            self.calls.extract_if(.., |call| !only_complete || call.braces.is_complete()).collect();
+        for call in ended {
+            let (place, name, arguments) = (call.place(), call.name.as_str(), call.arguments.as_str());
+            events.push("response.function_call_arguments.done", Payload::ArgumentsDone { place, name, arguments });
+            self.finish(call.at, call.item(status), events);
+        }
+    }
+
+    fn finish(&mut self, at: usize, item: ItemBody, events: &mut Events) {
+        events.push("response.output_item.done", Payload::Item { output_index: at, item: &item });
+        self.done.insert(at, item);
+    }
+}
+
+impl Kind {
+    fn of_item(self) -> ItemKind {
+        match self {
+            Kind::Message => ItemKind::Message,
+            Kind::Reasoning => ItemKind::Reasoning,
+        }
+    }
+}
+
+impl Speech {
+    fn place(&self) -> Place<'_> {
+        Place { item_id: &self.id, output_index: self.at, content_index: Some(0) }
+    }
+
+    fn part(&self) -> ContentPart {
+        match self.kind {
+            Kind::Message => ContentPart::output(self.text.clone(), self.logprobs.clone()),
+            Kind::Reasoning => ContentPart::ReasoningText { text: self.text.clone() },
+        }
+    }
+
+    fn item(&self, status: &'static str, content: Vec<ContentPart>) -> ItemBody {
+        let id = self.id.clone();
+        match self.kind {
+            Kind::Message => ItemBody::Message { id, status, role: "assistant", content },
+            Kind::Reasoning => {
+                ItemBody::Reasoning { id, summary: [], content, encrypted_content: self.seal.clone(), status }
+            }
+        }
+    }
+}
+
+impl OpenCall {
+    fn place(&self) -> Place<'_> {
+        Place { item_id: &self.id, output_index: self.at, content_index: None }
+    }
+
+    fn item(&self, status: &'static str) -> ItemBody {
+        ItemBody::FunctionCall {
+            id: self.id.clone(),
+            status,
+            call_id: self.call_id.clone(),
+            name: self.name.clone(),
+            arguments: self.arguments.clone(),
+        }
+    }
+}

@@ -1,0 +1,58 @@
+//! OpenAI responses: `POST /v1/responses`. Nothing is stored: a conversation comes whole each time.
+
+pub mod decode;
+
+mod encode;
+mod events;
+mod items;
+mod stream;
+mod whole;
+
+use std::sync::Arc;
+
+use axum::body::Bytes;
+use axum::extract::State;
+use axum::response::Response;
+use weir_protocol::{ChatRequest, EngineError};
+
+use super::answering::collect::Collected;
+use super::answering::failure::Failure;
+use super::answering::{Identity, Speaks, answer, frames};
+use super::openai_chat::error;
+use crate::caller::Caller;
+use crate::stack::Gateway;
+use stream::ResponsesGrammar;
+use whole::Whole;
+
+/// Answers one request.
+pub async fn responses(State(gateway): State<Arc<Gateway>>, caller: Caller, body: Bytes) -> Response {
+    answer::<OpenAiResponses>(gateway, caller, body).await
+}
+
+pub(crate) struct OpenAiResponses;
+
+impl Speaks for OpenAiResponses {
+    type Grammar = ResponsesGrammar;
+    type Whole = Whole;
+    const KEEP_ALIVE: &'static [u8] = frames::COMMENT;
+
+    fn decode(body: &[u8]) -> Result<ChatRequest, EngineError> {
+        decode::decode(body)
+    }
+
+    fn grammar(request: &ChatRequest) -> ResponsesGrammar {
+        ResponsesGrammar::new(identity(), request)
+    }
+
+    fn whole(request: &ChatRequest, answer: Collected) -> Result<Whole, EngineError> {
+        Ok(Whole::new(identity(), Arc::clone(&request.raw), answer))
+    }
+
+    fn refused(failure: Failure) -> Response {
+        error::response(failure)
+    }
+}
+
+fn identity() -> Identity {
+    Identity::fresh("resp_")
+}

@@ -1,0 +1,217 @@
+//! The event grammar of `POST /v1/responses`, byte by byte.
+
+use proptest::prelude::*;
+use weir_protocol::TokenChance;
+
+use super::*;
+use crate::api::answering::stream::tests::{self as shared, any_events, arguments, call, ends, started, stop, text};
+
+fn write(events: Vec<Event>) -> Vec<String> {
+    let identity = Identity { id: "resp_1".into(), created: 9 };
+    shared::write(ResponsesGrammar::new(identity, &ChatRequest::default()), true, events)
+}
+
+/// Each frame's data without the type (which must be the event's name) and the number (which must be its place), and
+/// without what each whole response tells back.
+#[track_caller]
+fn check(events: Vec<Event>, expect: &[&str]) {
+    let echo = serde_json::to_string(&Echo(&Arc::new(Map::new()))).expect("plain data");
+    let echo = format!("{},", echo.trim_start_matches('{').trim_end_matches('}'));
+    let short: Vec<String> = write(events)
+        .iter()
+        .enumerate()
+        .map(|(at, frame)| {
+            let (name, data) = frame.split_once('\n').expect("two lines");
+            let name = name.strip_prefix("event: ").expect("a name");
+            let data = data.strip_prefix("data: ").and_then(|data| data.strip_suffix("\n\n")).expect("one event");
+            let begin = format!("{{\"type\":\"{name}\",\"sequence_number\":{at},");
+            let rest = data.strip_prefix(&begin).expect("the type is the name, numbers count");
+            let rest = rest.strip_suffix('}').expect("an object").replace(&echo, "");
+            format!("{} {rest}", name.trim_start_matches("response."))
+        })
+        .collect();
+    assert_eq!(short, expect);
+}
+
+fn whole(kind: &str, status: &str, error: &str, lacks: &str, output: &str, usage: &str) -> String {
+    format!(
+        r#"{kind} "response":{{"id":"resp_1","object":"response","created_at":9,"status":"{status}","error":{error},"incomplete_details":{lacks},"model":"m","output":[{output}],"usage":{usage}}}"#
+    )
+}
+
+fn beginning() -> [String; 2] {
+    ["created", "in_progress"].map(|kind| whole(kind, "in_progress", "null", "null", "", "null"))
+}
+
+/// The beginning, these and the end.
+fn between(between: &[&str], end: String) -> Vec<String> {
+    beginning().into_iter().chain(between.iter().map(|&frame| frame.to_owned())).chain([end]).collect()
+}
+
+#[track_caller]
+fn check_all(events: Vec<Event>, expect: &[String]) {
+    let expect: Vec<&str> = expect.iter().map(String::as_str).collect();
+    check(events, &expect);
+}
+
+const MESSAGE: &str = r#"{"type":"message","id":"msg_1_0","status":"completed","role":"assistant","content":[{"type":"output_text","text":"a\nb","annotations":[],"logprobs":[]}]}"#;
+const MESSAGE_ADDED: &str = r#"output_item.added "output_index":0,"item":{"type":"message","id":"msg_1_0","status":"in_progress","role":"assistant","content":[]}"#;
+const PART_ADDED: &str = r#"content_part.added "item_id":"msg_1_0","output_index":0,"content_index":0,"part":{"type":"output_text","text":"","annotations":[],"logprobs":[]}"#;
+
+#[test]
+fn text_is_one_message() {
+    let usage = Usage { prompt_tokens: 5, completion_tokens: 2, ..Usage::default() };
+    let counted = r#"{"input_tokens":5,"input_tokens_details":{"cached_tokens":0},"output_tokens":2,"output_tokens_details":{"reasoning_tokens":0},"total_tokens":7}"#;
+    check_all(
+        vec![started(), text("a"), text(""), text("\nb"), Event::Usage(usage), stop()],
+        &between(
+            &[
+                MESSAGE_ADDED,
+                PART_ADDED,
+                r#"output_text.delta "item_id":"msg_1_0","output_index":0,"content_index":0,"delta":"a","logprobs":[]"#,
+                r#"output_text.delta "item_id":"msg_1_0","output_index":0,"content_index":0,"delta":"\nb","logprobs":[]"#,
+                r#"output_text.done "item_id":"msg_1_0","output_index":0,"content_index":0,"text":"a\nb","logprobs":[]"#,
+                r#"content_part.done "item_id":"msg_1_0","output_index":0,"content_index":0,"part":{"type":"output_text","text":"a\nb","annotations":[],"logprobs":[]}"#,
+                &format!(r#"output_item.done "output_index":0,"item":{MESSAGE}"#),
+            ],
+            whole("completed", "completed", "null", "null", MESSAGE, counted),
+        ),
+    );
+}
+
+#[test]
+fn log_probabilities_come_with_their_text_or_with_its_end() {
+    let about = |token: &str| {
+        let chosen = TokenChance { token: token.into(), logprob: -0.5, bytes: None };
+        Event::Logprobs(vec![TokenLogprob { chosen, top: Vec::new() }])
+    };
+    let body = |token: &str| format!(r#"{{"token":"{token}","logprob":-0.5,"bytes":null,"top_logprobs":[]}}"#);
+    let frames = write(vec![started(), about("a"), text("a"), about("b"), stop()]);
+    assert!(frames[4].contains(&format!(r#""delta":"a","logprobs":[{}]"#, body("a"))), "{}", frames[4]);
+    assert!(frames[5].contains(&format!(r#""text":"a","logprobs":[{},{}]"#, body("a"), body("b"))), "{}", frames[5]);
+}
+
+#[test]
+fn reasoning_is_an_item_with_its_seal() {
+    let item = r#"{"type":"reasoning","id":"rs_1_0","summary":[],"content":[{"type":"reasoning_text","text":"hm"}],"encrypted_content":"seal","status":"completed"}"#;
+    check_all(
+        vec![started(), Event::ReasoningDelta("hm".into()), Event::ReasoningSignature("seal".into()), stop()],
+        &between(
+            &[
+                r#"output_item.added "output_index":0,"item":{"type":"reasoning","id":"rs_1_0","summary":[],"content":[],"status":"in_progress"}"#,
+                r#"content_part.added "item_id":"rs_1_0","output_index":0,"content_index":0,"part":{"type":"reasoning_text","text":""}"#,
+                r#"reasoning_text.delta "item_id":"rs_1_0","output_index":0,"content_index":0,"delta":"hm""#,
+                r#"reasoning_text.done "item_id":"rs_1_0","output_index":0,"content_index":0,"text":"hm""#,
+                r#"content_part.done "item_id":"rs_1_0","output_index":0,"content_index":0,"part":{"type":"reasoning_text","text":"hm"}"#,
+                &format!(r#"output_item.done "output_index":0,"item":{item}"#),
+            ],
+            whole("completed", "completed", "null", "null", item, "null"),
+        ),
+    );
+}
+
+#[test]
+fn calls_are_items_and_may_be_mixed() {
+    let call_item = |at: usize, status: &str, id: &str, name: &str, arguments: &str| {
+        format!(
+            r#"{{"type":"function_call","id":"fc_1_{at}","status":"{status}","call_id":"{id}","name":"{name}","arguments":"{arguments}"}}"#
+        )
+    };
+    let first = call_item(0, "completed", "c1", "f", r#"{\"a\":1}"#);
+    let second = call_item(1, "completed", "c2", "g", "{}");
+    let events = vec![
+        started(),
+        call(0, "c1", "f"),
+        arguments(0, "{\"a\":"),
+        call(1, "c2", "g"),
+        arguments(1, "{}"),
+        arguments(0, "1}"),
+        ends(FinishReason::ToolCalls),
+    ];
+    check_all(
+        events,
+        &between(
+            &[
+                &format!(r#"output_item.added "output_index":0,"item":{}"#, call_item(0, "in_progress", "c1", "f", "")),
+                r#"function_call_arguments.delta "item_id":"fc_1_0","output_index":0,"delta":"{\"a\":""#,
+                &format!(r#"output_item.added "output_index":1,"item":{}"#, call_item(1, "in_progress", "c2", "g", "")),
+                r#"function_call_arguments.delta "item_id":"fc_1_1","output_index":1,"delta":"{}""#,
+                r#"function_call_arguments.delta "item_id":"fc_1_0","output_index":0,"delta":"1}""#,
+                r#"function_call_arguments.done "item_id":"fc_1_0","output_index":0,"name":"f","arguments":"{\"a\":1}""#,
+                &format!(r#"output_item.done "output_index":0,"item":{first}"#),
+                r#"function_call_arguments.done "item_id":"fc_1_1","output_index":1,"name":"g","arguments":"{}""#,
+                &format!(r#"output_item.done "output_index":1,"item":{second}"#),
+            ],
+            whole("completed", "completed", "null", "null", &format!("{first},{second}"), "null"),
+        ),
+    );
+}
+
+#[test]
+fn a_cut_answer_says_what_it_lacks() {
+    let frames = write(vec![started(), text("a"), ends(FinishReason::Length)]);
+    let last = frames.last().expect("the end");
+    assert!(last.starts_with("event: response.incomplete\n"), "{last}");
+    assert!(last.contains(r#""status":"incomplete","error":null,"incomplete_details":{"reason":"max_output_tokens"}"#));
+    assert!(last.contains(r#""id":"msg_1_0","status":"incomplete""#), "{last}");
+}
+
+#[test]
+fn an_error_ends_the_stream_and_nothing_looks_complete() {
+    let message = "the answer was cut before its end: the backend's stream ended without a finish";
+    let error = format!(r#"error "code":"stream_cut","message":"{message}","param":null"#);
+    let failed = format!(r#"{{"code":"server_error","message":"{message}"}}"#);
+    check_all(
+        vec![started(), text("a")],
+        &between(
+            &[
+                MESSAGE_ADDED,
+                PART_ADDED,
+                r#"output_text.delta "item_id":"msg_1_0","output_index":0,"content_index":0,"delta":"a","logprobs":[]"#,
+                &error,
+            ],
+            whole("failed", "failed", &failed, "null", "", "null"),
+        ),
+    );
+}
+
+#[test]
+fn drafts_are_events_that_clients_skip() {
+    let frames = write(vec![started(), Event::Draft { snapshot: "a░".into(), step: 1, masked: 1 }, stop()]);
+    assert_eq!(
+        frames[2],
+        "event: weir.draft\ndata: {\"type\":\"weir.draft\",\"sequence_number\":2,\"draft\":{\"snapshot\":\"a░\",\"step\":1,\"masked\":1}}\n\n"
+    );
+}
+
+proptest! {
+    #[test]
+    fn any_stream_ends_once_and_its_items_are_well_formed(events in any_events()) {
+        let frames = write(events);
+        let read: Vec<Value> = frames.iter().map(|frame| {
+            let data = frame.split_once("data: ").expect("data").1;
+            serde_json::from_str(data).expect("JSON")
+        }).collect();
+        prop_assert!(frames.iter().all(|frame| frame.matches('\n').count() == 3));
+        let kinds: Vec<&str> = read.iter().map(|data| data["type"].as_str().unwrap_or_default()).collect();
+        let count = |name: &str| kinds.iter().filter(|kind| **kind == name).count();
+        let ends = count("response.completed") + count("response.incomplete") + count("response.failed");
+        prop_assert_eq!(ends, 1);
+        prop_assert_eq!(count("error"), count("response.failed"));
+        let last = read.last().expect("at least the end");
+        let end = last["type"].as_str().unwrap_or_default();
+        prop_assert!(matches!(end, "response.completed" | "response.incomplete" | "response.failed"));
+        for (at, data) in read.iter().enumerate() {
+            prop_assert_eq!(data["sequence_number"].as_u64(), Some(at as u64));
+        }
+        // A complete answer: each item was added once and done once, and the whole holds what was done.
+        if end != "response.failed" {
+            prop_assert_eq!(count("response.output_item.added"), count("response.output_item.done"));
+            let mut done: Vec<&Value> = read.iter().filter(|data| data["type"] == "response.output_item.done").collect();
+            done.sort_by_key(|data| data["output_index"].as_u64());
+            let items: Vec<&Value> = done.into_iter().map(|data| &data["item"]).collect();
+            let whole: Vec<&Value> = last["response"]["output"].as_array().into_iter().flatten().collect();
+            prop_assert_eq!(items, whole);
+        }
+    }
+}
