@@ -18,6 +18,7 @@ fn main() {
     let policy = Policy::parse(text, "default").unwrap_or_else(|error| panic!("{error}"));
     let backends = BackendRole::ALL.map(|role| BackendFacts {
         name: role.as_str().to_owned(),
+        group: None,
         role,
         context_tokens: 1024,
         takes_images: false,

@@ -34,6 +34,8 @@ impl BackendRole {
 pub struct BackendFacts {
     /// Its name in policies, metrics and headers.
     pub name: String,
+    /// The group it belongs to, whose members are equals. Shares its name space with backends.
+    pub group: Option<String>,
     /// How it answers.
     pub role: BackendRole,
     /// Prompt and answer together, in its own tokens.
@@ -88,6 +90,11 @@ pub enum Obstacle {
 const ANSWER_ROOM_TOKENS: u64 = 32;
 
 impl BackendFacts {
+    /// Whether `name` means it: its own, or its group's.
+    pub fn answers_to(&self, name: &str) -> bool {
+        self.name == name || self.group.as_deref() == Some(name)
+    }
+
     /// The first hard rule that keeps this backend from the request, or `None`. In doubt it says `None`: a backend
     /// counts exactly, and its refusal costs less than a wrong guess here.
     pub fn obstacle(&self, request: &ChatRequest, features: &Features) -> Option<Obstacle> {

@@ -33,6 +33,9 @@ pub struct PlannedAttempt {
     pub backend: String,
     /// How a diffusion engine should decode: the caller's wish if there is one, else the rule's. `None` elsewhere.
     pub mode: Option<DecodeMode>,
+    /// The group whose members stand in for each other here; `None` where the backend itself was named. Attempts of one
+    /// group follow each other, in no order that means anything.
+    pub group: Option<String>,
     /// How long to wait for the first content before the next attempt takes over; `None`: the backend's own limit.
     pub first_content_ms: Option<u64>,
 }

@@ -3,6 +3,7 @@
 
 mod anthropic;
 pub mod builtin;
+pub mod checking;
 mod ollama;
 mod openai_chat;
 mod openai_responses;

@@ -1,15 +1,20 @@
 //! The backends there are, by name: built once at start, never changed. Knows what each can take, so that policies
 //! can choose; must never choose itself.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
 use weir_diffusion_engine::{
     DecodeDefaults, Engine, EngineLoad, EngineOptions, KvType, LoadError, ModelFiles, SharePrefixes,
 };
 use weir_router_policies::{BackendFacts, BackendRole};
 
 use super::{BackendService, ModelEntry, builtin, open};
+use crate::config::attempts::{AskingSettings, AttemptSettings};
 use crate::config::settings::{self as config, ModelSource};
 use crate::config::{BackendSettings, EngineRole, EngineSettings, Settings};
 use crate::embedded;
+use crate::route::{Standing, StandingView};
 
 /// What policies estimate prompts with. A backend counts exactly and refuses what does not fit.
 const BYTES_PER_TOKEN: f32 = 4.0;
@@ -47,6 +52,10 @@ pub struct Backend {
     pub facts: BackendFacts,
     /// The engine behind it, if it runs in this process.
     pub engine: Option<Engine>,
+    /// How it wants to be asked.
+    pub asking: AskingSettings,
+    /// How it stands.
+    pub standing: Arc<Standing>,
 }
 
 /// All backends, in the order they were configured, built-in engines first.
@@ -59,11 +68,12 @@ impl Registry {
     pub fn start(settings: &Settings) -> Result<Self, StartError> {
         let mut backends = Vec::new();
         for engine in &settings.engines {
-            backends.push(start_engine(engine)?);
+            backends.push(start_engine(engine, &settings.attempts)?);
         }
         for backend in &settings.backends {
-            backends.push(open_upstream(backend)?);
+            backends.push(open_upstream(backend, &settings.attempts)?);
         }
+        introduce(&backends);
         Ok(Registry { backends })
     }
 
@@ -109,6 +119,10 @@ impl Registry {
             let backend = self.by_name(name).map(|built_in| built_in.name.clone());
             out.extend(window.map(|_| ModelEntry { id: name.into(), backend, context_tokens: window }));
         }
+        for (group, members) in self.groups() {
+            let context_tokens = members.iter().map(|member| member.facts.context_tokens).min();
+            out.push(ModelEntry { id: group.to_owned(), backend: None, context_tokens });
+        }
         for backend in &self.backends {
             for id in std::iter::once(&backend.name).chain(&backend.models) {
                 if out.iter().all(|entry| entry.id != *id) {
@@ -120,6 +134,16 @@ impl Registry {
         out
     }
 
+    /// The groups with their members.
+    fn groups(&self) -> BTreeMap<&str, Vec<&Backend>> {
+        groups(&self.backends)
+    }
+
+    /// How each backend stands.
+    pub fn standings(&self) -> Vec<StandingView> {
+        self.backends.iter().map(|backend| backend.standing.view()).collect()
+    }
+
     /// What each built-in engine is busy with.
     pub fn loads(&self) -> Vec<(&str, EngineLoad)> {
         let engines = self.backends.iter().filter_map(|backend| Some((backend, backend.engine.as_ref()?)));
@@ -127,7 +151,24 @@ impl Registry {
     }
 }
 
-fn start_engine(settings: &EngineSettings) -> Result<Backend, StartError> {
+fn groups(backends: &[Backend]) -> BTreeMap<&str, Vec<&Backend>> {
+    let mut out: BTreeMap<&str, Vec<&Backend>> = BTreeMap::new();
+    for backend in backends {
+        if let Some(group) = &backend.facts.group {
+            out.entry(group).or_default().push(backend);
+        }
+    }
+    out
+}
+
+fn introduce(backends: &[Backend]) {
+    for members in groups(backends).values() {
+        let standings: Vec<Arc<Standing>> = members.iter().map(|member| Arc::clone(&member.standing)).collect();
+        Standing::introduce(&standings);
+    }
+}
+
+fn start_engine(settings: &EngineSettings, attempts: &AttemptSettings) -> Result<Backend, StartError> {
     let name = settings.role.as_str();
     let files = match &settings.model {
         ModelSource::Nano => embedded::nano(settings.role),
@@ -145,6 +186,7 @@ fn start_engine(settings: &EngineSettings) -> Result<Backend, StartError> {
         models: vec![settings.name.clone()],
         facts: BackendFacts {
             name: name.to_owned(),
+            group: None,
             role: policy_role(settings.role),
             context_tokens: u64::from(info.context),
             takes_images: false,
@@ -154,10 +196,12 @@ fn start_engine(settings: &EngineSettings) -> Result<Backend, StartError> {
             bytes_per_token: BYTES_PER_TOKEN,
         },
         engine: Some(engine),
+        standing: Standing::new(name, &AskingSettings::default(), &attempts.standing),
+        asking: AskingSettings::default(),
     })
 }
 
-fn open_upstream(settings: &BackendSettings) -> Result<Backend, StartError> {
+fn open_upstream(settings: &BackendSettings, attempts: &AttemptSettings) -> Result<Backend, StartError> {
     let failed = |source| StartError::Upstream { backend: settings.name.clone(), source };
     Ok(Backend {
         name: settings.name.clone(),
@@ -165,6 +209,7 @@ fn open_upstream(settings: &BackendSettings) -> Result<Backend, StartError> {
         models: std::iter::once(&settings.model).chain(&settings.models).cloned().collect(),
         facts: BackendFacts {
             name: settings.name.clone(),
+            group: settings.asking.group.clone(),
             role: policy_role(settings.role),
             context_tokens: settings.context_tokens,
             takes_images: settings.takes_images,
@@ -174,6 +219,8 @@ fn open_upstream(settings: &BackendSettings) -> Result<Backend, StartError> {
             bytes_per_token: BYTES_PER_TOKEN,
         },
         engine: None,
+        standing: Standing::new(&settings.name, &settings.asking, &attempts.standing),
+        asking: settings.asking.clone(),
     })
 }
 

@@ -17,6 +17,7 @@ pub(super) fn prepare(settings: &Settings) -> Result<(Policy, Registry)> {
     // A built-in engine that is switched off keeps its name; plans pass it over.
     let mut known: Vec<&str> = BackendRole::ALL.into_iter().map(BackendRole::as_str).collect();
     known.extend(settings.backends.iter().map(|backend| backend.name.as_str()));
+    known.extend(settings.backends.iter().filter_map(|backend| backend.asking.group.as_deref()));
     for name in policy.backends() {
         if !known.contains(&name) {
             let help = nearest(name, known.iter().copied()).map(|near| format!("; did you mean `{near}`?"));

@@ -14,6 +14,7 @@ use tokio::task::JoinHandle;
 
 use super::prepare::prepare;
 use crate::backends::ModelEntry;
+use crate::backends::checking::{self, Checks};
 use crate::config::Settings;
 use crate::metrics::Metrics;
 use crate::route::Router;
@@ -47,6 +48,7 @@ pub struct Running {
     gateway: Arc<Gateway>,
     stop: watch::Sender<bool>,
     task: JoinHandle<std::io::Result<()>>,
+    _checks: Checks,
 }
 
 /// Loads the engines, opens the socket and answers in the background.
@@ -55,11 +57,12 @@ pub struct Running {
 /// The policy or an engine's file is wrong, or the address cannot be listened on.
 pub async fn start(settings: Settings) -> Result<Running> {
     let server = settings.server.clone();
-    let attempts = settings.attempts.clone();
+    let (attempts, upstreams) = (settings.attempts.clone(), settings.backends.clone());
     let (policy, backends) =
         tokio::task::spawn_blocking(move || prepare(&settings)).await.context("loading failed")??;
     let metrics = Arc::new(Metrics::new().context("metrics")?);
     let models = backends.models();
+    let checks = checking::start(&backends, &upstreams).context("no HTTP client for health checks")?;
     let router = Router::new(backends, policy, attempts, Arc::clone(&metrics));
     let draining = AtomicBool::new(false);
     let gateway = Arc::new(Gateway { router, settings: server, models, metrics, draining });
@@ -87,7 +90,7 @@ pub async fn start(settings: Settings) -> Result<Running> {
         };
         axum::serve(listener, app).with_graceful_shutdown(until).await
     });
-    Ok(Running { addr, gateway, stop, task })
+    Ok(Running { addr, gateway, stop, task, _checks: checks })
 }
 
 impl Running {

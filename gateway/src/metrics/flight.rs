@@ -48,6 +48,26 @@ impl Flight {
         self.metrics.fallbacks.with_label_values(&[from, to, cause.kind()]).inc();
     }
 
+    /// Of several attempts under way, this backend's is the answer.
+    pub fn answered_by(&mut self, backend: &str) {
+        self.backend = Some(backend.to_owned());
+    }
+
+    /// An attempt is made once more at the same backend.
+    pub fn retried(&self, backend: &str) {
+        self.metrics.attempts.retries.with_label_values(&[backend]).inc();
+    }
+
+    /// `backend` was not asked.
+    pub fn skipped(&self, backend: &str, cause: &'static str) {
+        self.metrics.attempts.skipped.with_label_values(&[backend, cause]).inc();
+    }
+
+    /// What became of a second attempt beside the first.
+    pub fn hedged(&self, backend: &str, outcome: &'static str) {
+        self.metrics.attempts.hedges.with_label_values(&[backend, outcome]).inc();
+    }
+
     /// An event goes to the caller.
     pub fn saw(&mut self, event: &Event) {
         let backend = self.backend.as_deref().unwrap_or(NONE);

@@ -1,15 +1,19 @@
 //! What is counted, through guards only ([`flight`]): nothing outside may raise or lower a figure by hand. Labels are
 //! names from the config and words of the protocol, never anything a caller wrote.
 
+mod attempts;
 mod flight;
 
 pub use flight::{AttemptGuard, Flight};
 
+use self::attempts::AttemptMetrics;
 use prometheus::{
     HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, Registry, TextEncoder, core::Collector,
 };
 
 use weir_diffusion_engine::EngineLoad;
+
+use crate::route::StandingView;
 
 /// Label value where no backend or route was reached.
 pub const NONE: &str = "none";
@@ -36,6 +40,7 @@ pub struct Metrics {
     cached: IntCounterVec,
     kv_pages: IntGaugeVec,
     kv_evicted: IntCounterVec,
+    attempts: AttemptMetrics,
 }
 
 impl Metrics {
@@ -89,6 +94,7 @@ impl Metrics {
                 &registry,
                 counter("weir_kv_evicted_pages_total", "Shared pages thrown out for running requests.", backend)?,
             )?,
+            attempts: AttemptMetrics::new(&registry)?,
             registry,
         })
     }
@@ -96,6 +102,11 @@ impl Metrics {
     /// Counts a request that never came to a backend, by its error kind.
     pub fn rejected(&self, kind: &'static str) {
         self.requests.with_label_values(&[NONE, NONE, kind]).inc();
+    }
+
+    /// How the backends stand at this moment, for the next [`Metrics::render`].
+    pub fn standings(&self, views: &[StandingView]) {
+        self.attempts.standings(views);
     }
 
     /// The text `GET /metrics` answers with. What the built-in engines are busy with is read at that moment.

@@ -6,17 +6,26 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use futures::{FutureExt, Stream};
+use tokio::time::Instant;
 use weir_protocol::{EngineError, Event};
 
 use super::ending::{Ended, stopping};
-use super::run::cut;
+use super::open::{Opened, cut};
+use super::standing::Ticket;
 use crate::backends::EventStream;
 use crate::metrics::{AttemptGuard, Flight};
+
+/// What counts the request and its attempt.
+pub(super) struct Guards {
+    pub(super) flight: Flight,
+    pub(super) counted: AttemptGuard,
+    pub(super) ticket: Ticket,
+}
 
 pub(super) struct Answering {
     head: VecDeque<Event>,
     /// `None` once the end was seen: the backend is let go at once, not when the caller gets round to it.
-    rest: Option<(EventStream, AttemptGuard)>,
+    rest: Option<(EventStream, AttemptGuard, Ticket)>,
     /// `None` once counted.
     flight: Option<Flight>,
     drafts: bool,
@@ -26,13 +35,13 @@ pub(super) struct Answering {
 impl Answering {
     /// `named` is the model shown if the backend does not say which one answers.
     pub(super) fn new(
-        head: Vec<Event>,
-        rest: EventStream,
+        opened: Opened,
         named: String,
         drafts: bool,
-        (flight, guard): (Flight, AttemptGuard),
+        Guards { flight, counted, ticket }: Guards,
         ended: Ended,
     ) -> Self {
+        let Opened { head, rest, .. } = opened;
         let mut started = Event::Started { model: named };
         let mut queue = VecDeque::with_capacity(head.len() + 1);
         for event in head {
@@ -42,7 +51,7 @@ impl Answering {
             }
         }
         queue.push_front(started);
-        Answering { head: queue, rest: Some((rest, guard)), flight: Some(flight), drafts, ended }
+        Answering { head: queue, rest: Some((rest, counted, ticket)), flight: Some(flight), drafts, ended }
     }
 
     fn give(&mut self, event: Event) -> Poll<Option<Result<Event, EngineError>>> {
@@ -50,6 +59,9 @@ impl Answering {
             flight.saw(&event);
         }
         if matches!(event, Event::Finished { .. }) {
+            if let Some((_, _, ticket)) = &mut self.rest {
+                ticket.finished(Instant::now());
+            }
             self.end();
         }
         Poll::Ready(Some(Ok(event)))
@@ -79,7 +91,7 @@ impl Stream for Answering {
             return this.give(event);
         }
         loop {
-            let Some((rest, _)) = &mut this.rest else { return Poll::Ready(None) };
+            let Some((rest, _, ticket)) = &mut this.rest else { return Poll::Ready(None) };
             // Not polled again once it is ready: `fail` lets `rest` go.
             if this.ended.poll_unpin(cx).is_ready() {
                 return this.fail(stopping());
@@ -89,8 +101,14 @@ impl Stream for Answering {
                 Poll::Ready(Some(Ok(Event::Started { .. }))) => {}
                 Poll::Ready(Some(Ok(Event::Draft { .. }))) if !this.drafts => {}
                 Poll::Ready(Some(Ok(event))) => return this.give(event),
-                Poll::Ready(Some(Err(error))) => return this.fail(error),
-                Poll::Ready(None) => return this.fail(cut()),
+                Poll::Ready(Some(Err(error))) => {
+                    ticket.failed(&error, Instant::now());
+                    return this.fail(error);
+                }
+                Poll::Ready(None) => {
+                    ticket.failed(&cut(), Instant::now());
+                    return this.fail(cut());
+                }
             }
         }
     }

@@ -29,6 +29,26 @@ pub(super) fn told(refusal: Refusal, client: ClientKind, settings: &ExhaustedWri
     Refusal { error: EngineError::Exhausted { retry_after }, ..refusal }
 }
 
+/// Which of several failures helps the caller most: one that no other attempt could mend; else the last that may
+/// pass by itself, since trying again is worth it; else the last the caller can mend; else the last.
+pub(super) fn most_useful(failures: Vec<EngineError>) -> EngineError {
+    let worth = |error: &EngineError| match error {
+        EngineError::InvalidRequest { .. }
+        | EngineError::UnknownModel { .. }
+        | EngineError::Exhausted { .. }
+        | EngineError::Cancelled => 3,
+        EngineError::RateLimited { .. }
+        | EngineError::Overloaded { .. }
+        | EngineError::Timeout { .. }
+        | EngineError::Upstream { .. }
+        | EngineError::StreamCut { .. } => 2,
+        EngineError::ContextTooLong { .. } | EngineError::Unsupported { .. } => 1,
+        EngineError::Unauthorized { .. } | EngineError::Internal { .. } => 0,
+    };
+    // Of equals, `max_by_key` gives the last.
+    failures.into_iter().max_by_key(worth).unwrap_or_else(|| EngineError::internal("the plan has no attempts"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,11 +1,16 @@
-//! Runs a plan: attempts in order, fallback only before the first content, each under its first-content budget.
-//! Must never choose (that is `router-policies`) nor know a dialect (that is `api`).
+//! Runs a plan: attempts in order, fallback only before the first content, each under its first-content budget. Among
+//! equals the best placed is asked; a backend that fails too often is left alone.
+//! Must never choose an engine (that is `router-policies`) nor know a dialect (that is `api`).
 
 mod answering;
+mod balance;
+mod dice;
 mod ending;
 mod exhausted;
+mod open;
 mod plan;
 mod run;
+mod standing;
 
 #[cfg(test)]
 mod tests;
@@ -16,7 +21,10 @@ use std::time::Duration;
 use weir_protocol::{ChatRequest, EngineError};
 use weir_router_policies::{BackendFacts, Policy};
 
+use self::dice::Dice;
 use self::ending::{Ended, Ending};
+use self::run::{Given, Search};
+pub use self::standing::{Standing, StandingView};
 use crate::backends::{EventStream, Registry};
 use crate::caller::ClientKind;
 use crate::config::attempts::AttemptSettings;
@@ -62,13 +70,16 @@ pub struct Router {
     metrics: Arc<Metrics>,
     ending: Ending,
     settings: Arc<AttemptSettings>,
+    dice: Arc<Dice>,
 }
 
 impl Router {
     /// A router over these backends, choosing by this policy.
     pub fn new(backends: Registry, policy: Policy, settings: AttemptSettings, metrics: Arc<Metrics>) -> Self {
         let facts = backends.facts();
-        Router { backends, facts, policy, metrics, ending: Ending::new(), settings: Arc::new(settings) }
+        // Gateways that start together must not draw alike.
+        let dice = Arc::new(Dice::new(uuid::Uuid::new_v4().as_u64_pair().0));
+        Router { backends, facts, policy, metrics, ending: Ending::new(), settings: Arc::new(settings), dice }
     }
 
     /// Ends every answer that is under way, each with an error that its caller sees.
@@ -87,7 +98,7 @@ impl Router {
     /// The model is unknown.
     #[expect(clippy::result_large_err, reason = "made once a request, and only to be rendered")]
     pub fn plan(&self, mut request: Arc<ChatRequest>, client: ClientKind) -> Result<Planned, Refusal> {
-        let plan = plan::plan(&self.backends, &self.facts, &self.policy, &request).map_err(|error| {
+        let plan = plan::plan(&self.backends, &self.facts, &self.policy, &request, &self.dice).map_err(|error| {
             self.metrics.rejected(error.kind());
             Refusal { report: None, error }
         })?;
@@ -95,8 +106,8 @@ impl Router {
             Arc::make_mut(&mut request).background = true;
         }
         let flight = Flight::start(&self.metrics, &plan.report.route);
-        let settings = Arc::clone(&self.settings);
-        Ok(Planned { request, plan, flight, client, settings, ended: self.ending.ended() })
+        let (settings, dice) = (Arc::clone(&self.settings), Arc::clone(&self.dice));
+        Ok(Planned { request, plan, flight, client, settings, dice, ended: self.ending.ended() })
     }
 }
 
@@ -107,6 +118,7 @@ pub struct Planned {
     flight: Flight,
     client: ClientKind,
     settings: Arc<AttemptSettings>,
+    dice: Arc<Dice>,
     ended: Ended,
 }
 
@@ -129,10 +141,19 @@ impl Planned {
     /// No attempt could answer.
     pub async fn run(self) -> Result<Answer, Refusal> {
         let report = self.plan.report.clone();
+        let ended = self.ended.clone();
+        let given = Given {
+            request: &self.request,
+            class: self.plan.class,
+            settings: &self.settings,
+            dice: &self.dice,
+            ended: self.ended,
+        };
+        let search = Search::new(self.plan.steps, self.plan.report, self.flight, given);
         tokio::select! {
             biased;
-            () = self.ended.clone() => Err(Refusal { report: Some(report), error: ending::stopping() }),
-            answer = run::run(self.plan.steps, &self.request, self.plan.report, self.flight, self.ended) => {
+            () = ended => Err(Refusal { report: Some(report), error: ending::stopping() }),
+            answer = search.run() => {
                 answer.map_err(|refusal| exhausted::told(refusal, self.client, &self.settings.exhausted))
             }
         }

@@ -1,13 +1,19 @@
 //! From a request to steps: the policy's plan with each name replaced by its service, or the reason there is none.
 
+use std::sync::Arc;
 use std::time::Duration;
+
+use tokio::time::Instant;
 
 use weir_protocol::{ChatRequest, EngineError};
 use weir_router_policies::{BackendFacts, BackendRole, Policy};
 
 use super::RouteReport;
-use super::run::Step;
-use crate::backends::Registry;
+use super::balance::{self, Member};
+use super::dice::Dice;
+use super::open::Step;
+use super::standing::Class;
+use crate::backends::{Backend, Registry};
 use crate::config::nearest;
 
 /// The id that leaves the choice to the policy.
@@ -19,6 +25,8 @@ const ECHO_MAX: usize = 64;
 pub(super) struct Plan {
     pub(super) steps: Vec<Step>,
     pub(super) report: RouteReport,
+    /// Requests that should take about as long.
+    pub(super) class: Class,
     /// Whether nobody waits for the answer.
     pub(super) background: bool,
 }
@@ -29,30 +37,40 @@ pub(super) fn plan(
     facts: &[BackendFacts],
     policy: &Policy,
     request: &ChatRequest,
+    dice: &Dice,
 ) -> Result<Plan, EngineError> {
     let model = request.model.as_str();
     let means_backend = model == AUTO
-        || backends.by_name(model).is_some()
+        || facts.iter().any(|one| one.answers_to(model))
         || BackendRole::ALL.into_iter().any(|role| role.as_str() == model && facts.iter().any(|one| one.role == role));
     let (plan, owner) = if means_backend {
         (policy.plan(request, facts), None)
     } else {
         let owner = backends.by_model(model).ok_or_else(|| unknown(backends, model))?;
-        (policy.plan_pinned(request, &owner.name, facts), Some(owner.name.as_str()))
+        let owner = owner.facts.group.as_deref().unwrap_or(&owner.name);
+        (policy.plan_pinned(request, owner, facts), Some(owner))
     };
-    // The id is the owner's word: whoever stands in for it gets asked for its own default.
-    let model_for = |backend: &str| (owner == Some(backend)).then(|| model.to_owned());
+    // The id is the owner's word, or its group's: whoever else stands in gets asked for its own default.
+    let model_for = |backend: &Backend| {
+        let theirs =
+            owner.is_some_and(|owner| backend.facts.answers_to(owner)) && backend.models.iter().any(|own| own == model);
+        theirs.then(|| model.to_owned())
+    };
     let steps = plan.attempts.iter().filter_map(|attempt| {
         let backend = backends.by_name(&attempt.backend)?;
-        Some(Step {
+        let step = Step {
             backend: backend.name.clone(),
             service: backend.service.clone(),
-            model: model_for(&backend.name),
+            standing: Arc::clone(&backend.standing),
+            retries: backend.asking.retries,
+            caches_prefixes: backend.asking.caches_prefixes,
+            model: model_for(backend),
             mode: attempt.mode,
             first_content: attempt.first_content_ms.map(Duration::from_millis),
-        })
+        };
+        Some((attempt.group.as_deref(), step))
     });
-    let steps: Vec<Step> = steps.collect();
+    let steps = balanced(steps.collect(), request, dice);
     let Some(first) = steps.first() else {
         return Err(EngineError::internal(format!("rule `{}` of the policy finds no backend", plan.rule)));
     };
@@ -61,7 +79,41 @@ pub(super) fn plan(
         tracing::warn!(rule = %plan.rule, note = %note, "routing");
     }
     let report = RouteReport { route: plan.route, reason: plan.reason, backend: first, failed: Vec::new() };
-    Ok(Plan { steps, report, background: plan.features.trigger.is_background() })
+    let class = Class::new(&plan.rule, plan.features.prompt_tokens_estimate);
+    Ok(Plan { steps, report, class, background: plan.features.trigger.is_background() })
+}
+
+/// Puts the members of each group into the order in which they stand now.
+fn balanced(steps: Vec<(Option<&str>, Step)>, request: &ChatRequest, dice: &Dice) -> Vec<Step> {
+    let now = Instant::now();
+    let mut out = Vec::with_capacity(steps.len());
+    let mut steps = steps.into_iter().peekable();
+    while let Some((group, step)) = steps.next() {
+        let mut place = vec![step];
+        while group.is_some()
+            && let Some((_, step)) = steps.next_if(|(other, _)| *other == group)
+        {
+            place.push(step);
+        }
+        if place.len() == 1 {
+            out.append(&mut place);
+            continue;
+        }
+        let member = |step: &Step| Member {
+            name: step.standing.name().to_owned(),
+            is_in: step.standing.is_in(now),
+            in_flight: step.standing.in_flight(),
+            cost: step.standing.cost(now),
+            caches: step.caches_prefixes,
+        };
+        let members: Vec<Member> = place.iter().map(member).collect();
+        let conversation =
+            if place.iter().any(|step| step.caches_prefixes) { balance::conversation(request) } else { 0 };
+        let mut place: Vec<Option<Step>> = place.into_iter().map(Some).collect();
+        let order = balance::order(&members, conversation, dice);
+        out.extend(order.into_iter().filter_map(|at| place.get_mut(at)?.take()));
+    }
+    out
 }
 
 fn unknown(backends: &Registry, model: &str) -> EngineError {

@@ -1,148 +1,270 @@
-//! Runs the steps of a plan, one after another, until one has something to show. Knows no names and no rules: whether
-//! a failure may be followed by another step is the error's own word.
+//! Runs the attempts of a plan until one has something to show: one after another, a second beside the first where
+//! hedging is on, again where a failure may pass and the backend's budget pays for it. Knows no names and no rules:
+//! whether a failure may be followed by another attempt is the error's own word.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
-use tower::ServiceExt;
-use weir_protocol::{ChatRequest, DecodeMode, EngineError, Event, TimeoutPhase};
+use futures::stream::FuturesUnordered;
+use tokio::time::Instant;
+use weir_protocol::{ChatRequest, EngineError};
 
-use super::answering::Answering;
+use super::answering::{Answering, Guards};
+use super::dice::Dice;
 use super::ending::Ended;
+use super::exhausted::most_useful;
+use super::open::{Opened, Racer, Step, race};
+use super::standing::{Class, Purpose, Skip};
 use super::{Answer, Refusal, RouteReport};
-use crate::backends::{Attempt, BackendService, EventStream};
+use crate::config::attempts::AttemptSettings;
 use crate::metrics::Flight;
 
-/// One attempt to make.
-pub(super) struct Step {
-    pub(super) backend: String,
-    pub(super) service: BackendService,
-    pub(super) model: Option<String>,
-    pub(super) mode: Option<DecodeMode>,
-    pub(super) first_content: Option<Duration>,
+/// What a search needs besides its steps.
+pub(super) struct Given<'a> {
+    pub(super) request: &'a Arc<ChatRequest>,
+    pub(super) class: Class,
+    pub(super) settings: &'a AttemptSettings,
+    pub(super) dice: &'a Dice,
+    pub(super) ended: Ended,
 }
 
-/// Makes the attempts in order. `flight` counts the request however this future or the answer ends.
-pub(super) async fn run(
-    steps: Vec<Step>,
-    request: &Arc<ChatRequest>,
-    mut report: RouteReport,
-    mut flight: Flight,
-    ended: Ended,
-) -> Result<Answer, Refusal> {
-    let mut failures: Vec<EngineError> = Vec::new();
-    let mut steps = steps.into_iter().peekable();
-    while let Some(step) = steps.next() {
-        report.backend.clone_from(&step.backend);
-        let guard = flight.attempt(&step.backend);
-        let error = match open(&step, request).await {
-            Ok(opened) => {
-                let named = step.model.unwrap_or(step.backend);
-                let events =
-                    Answering::new(opened.head, opened.rest, named, request.diffusion.drafts, (flight, guard), ended);
-                return Ok(Answer { report, limits: opened.limits, events: Box::pin(events) });
-            }
-            Err(error) => error,
-        };
-        drop(guard);
-        let go_on = error.may_try_another();
-        let kind = error.kind();
-        match steps.peek() {
-            Some(next) if go_on => flight.fell_back(&step.backend, &next.backend, &error),
-            _ => {}
-        }
-        tracing::info!(backend = %step.backend, error = kind, another = go_on, "attempt failed before its first content");
-        report.failed.push((step.backend, kind));
-        failures.push(error);
-        if !go_on {
-            break;
+/// An attempt to be made.
+struct Next {
+    step: Arc<Step>,
+    tried: u32,
+    purpose: Purpose,
+    wait: Duration,
+}
+
+/// The search for an answer. `flight` counts the request however it ends.
+pub(super) struct Search<'a> {
+    given: Given<'a>,
+    flight: Flight,
+    report: RouteReport,
+    queue: VecDeque<Next>,
+    failures: Vec<EngineError>,
+    /// Failed in a way that may pass, with the wait the backend asked for.
+    again: Vec<(Arc<Step>, Duration)>,
+    /// Passed over because their health checks fail.
+    unwell: Vec<Arc<Step>>,
+    round: u32,
+    /// The failure that the next attempt makes up for.
+    replaced: Option<(String, EngineError)>,
+    attempts: u32,
+}
+
+impl<'a> Search<'a> {
+    pub(super) fn new(steps: Vec<Step>, report: RouteReport, flight: Flight, given: Given<'a>) -> Self {
+        let first = |step| Next { step: Arc::new(step), tried: 0, purpose: Purpose::First, wait: Duration::ZERO };
+        Search {
+            given,
+            flight,
+            report,
+            queue: steps.into_iter().map(first).collect(),
+            failures: Vec::new(),
+            again: Vec::new(),
+            unwell: Vec::new(),
+            round: 0,
+            replaced: None,
+            attempts: 0,
         }
     }
-    let error = most_useful(failures);
-    flight.failed(&error);
-    Err(Refusal { report: Some(report), error })
-}
 
-struct Opened {
-    /// Events up to the first one the caller sees.
-    head: Vec<Event>,
-    limits: Vec<(String, String)>,
-    rest: EventStream,
-}
-
-/// Calls the backend and waits for the first event the caller would see. A draft the caller asked for is one: after
-/// it, another backend's answer would contradict what is on the screen.
-async fn open(step: &Step, request: &Arc<ChatRequest>) -> Result<Opened, EngineError> {
-    let attempt = Attempt { request: with_mode(request, step.mode), model: step.model.clone() };
-    let opening = async {
-        let mut rest = step.service.clone().oneshot(attempt).await?;
-        let (mut head, mut limits) = (Vec::new(), Vec::new());
+    /// Until the first content, or until nothing is left to try. Dropping the future cancels what is under way.
+    pub(super) async fn run(mut self) -> Result<Answer, Refusal> {
+        let mut racing = FuturesUnordered::new();
+        // Who races, in order of start: the futures cannot be asked.
+        let mut racers: Vec<String> = Vec::new();
+        let mut hedge_at = None;
         loop {
-            let event = match rest.next().await {
-                Some(event) => event?,
-                None => return Err(cut()),
-            };
-            match event {
-                Event::RateLimits(said) => limits = said,
-                Event::Started { .. }
-                | Event::Logprobs(_)
-                | Event::ReasoningSignature(_)
-                | Event::StoppedAt(_)
-                | Event::Usage(_) => head.push(event),
-                Event::Draft { .. } if request.diffusion.drafts => {
-                    head.push(event);
-                    return Ok(Opened { head, limits, rest });
+            if racing.is_empty() {
+                let Some(next) = self.next() else { break };
+                if !next.wait.is_zero() {
+                    tokio::time::sleep(next.wait).await;
                 }
-                event if event.is_content() || matches!(event, Event::Finished { .. }) => {
-                    head.push(event);
-                    return Ok(Opened { head, limits, rest });
+                let Some(racer) = self.start(next, false) else { continue };
+                hedge_at = self.hedge_at(&racer.step);
+                racers.push(racer.step.backend.clone());
+                racing.push(race(racer, Arc::clone(self.given.request)));
+            }
+            tokio::select! {
+                biased;
+                Some((racer, result)) = racing.next() => {
+                    racers.retain(|name| *name != racer.step.backend);
+                    match result {
+                        Ok(opened) => {
+                            if let Some(hedge) = racers.last().filter(|_| !racer.is_hedge) {
+                                self.flight.hedged(hedge, "lost");
+                            }
+                            return Ok(self.answer(racer, opened));
+                        }
+                        Err(error) => {
+                            if !self.failed(&racer, error, racers.first().map(String::as_str)) {
+                                break;
+                            }
+                        }
+                    }
                 }
-                // Nothing to show yet (an empty delta): not kept, so that a backend cannot make us hoard.
-                _ => {}
+                () = at(hedge_at), if hedge_at.is_some() => {
+                    hedge_at = None;
+                    if let Some(racer) = self.hedge(racers.first()) {
+                        racers.push(racer.step.backend.clone());
+                        racing.push(race(racer, Arc::clone(self.given.request)));
+                    }
+                }
             }
         }
-    };
-    let Some(limit) = step.first_content else { return opening.await };
-    match tokio::time::timeout(limit, opening).await {
-        Ok(opened) => opened,
-        Err(_) => {
-            let waited_ms = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
-            Err(EngineError::Timeout { phase: TimeoutPhase::FirstContent, waited_ms })
+        drop(racing);
+        let error = most_useful(self.failures);
+        self.flight.failed(&error);
+        Err(Refusal { report: Some(self.report), error })
+    }
+
+    /// What to try when nothing is under way.
+    fn next(&mut self) -> Option<Next> {
+        if let Some(next) = self.queue.pop_front() {
+            return Some(next);
+        }
+        let settings = self.given.settings;
+        if self.attempts == 0 && !self.unwell.is_empty() {
+            // Checks may be wrong, and nobody else is left: better asked than refused unasked.
+            let despite = |step| Next { step, tried: 0, purpose: Purpose::DespiteHealth, wait: Duration::ZERO };
+            self.queue.extend(self.unwell.drain(..).map(despite));
+        } else if self.round < settings.retries {
+            let mut wait = self.jitter(self.round);
+            self.round += 1;
+            for (step, asked) in std::mem::take(&mut self.again) {
+                if step.standing.spend() {
+                    self.flight.retried(&step.backend);
+                    let wait = std::mem::take(&mut wait).max(asked);
+                    self.queue.push_back(Next { step, tried: u32::MAX, purpose: Purpose::Extra, wait });
+                }
+            }
+        }
+        self.queue.pop_front()
+    }
+
+    /// Full jitter (Brooker, "Exponential Backoff And Jitter", 2015): callers that failed together come back apart.
+    fn jitter(&self, round: u32) -> Duration {
+        let settings = self.given.settings;
+        let most = settings.retry_base.saturating_mul(2_u32.saturating_pow(round)).min(settings.retry_max);
+        most.mul_f64(self.given.dice.fraction())
+    }
+
+    fn start(&mut self, next: Next, is_hedge: bool) -> Option<Racer> {
+        let Next { step, tried, purpose, .. } = next;
+        match step.standing.admit(&self.given.class, purpose, Instant::now()) {
+            Ok(ticket) => {
+                if let Some((from, error)) = self.replaced.take_if(|(from, _)| !is_hedge && *from != step.backend) {
+                    self.flight.fell_back(&from, &step.backend, &error);
+                }
+                self.attempts += 1;
+                let counted = self.flight.attempt(&step.backend);
+                if !is_hedge {
+                    self.report.backend.clone_from(&step.backend);
+                }
+                Some(Racer { step, tried, is_hedge, counted, ticket })
+            }
+            Err(skip) => {
+                self.skipped(step, skip);
+                None
+            }
         }
     }
-}
 
-pub(super) fn cut() -> EngineError {
-    EngineError::StreamCut { message: "the backend's stream ended without a finish".into() }
-}
-
-/// The plan's decode mode, where the caller said nothing about decoding at all: half a preset is not a preset.
-fn with_mode(request: &Arc<ChatRequest>, mode: Option<DecodeMode>) -> Arc<ChatRequest> {
-    if mode.is_none() || !request.diffusion.is_silent() {
-        return Arc::clone(request);
+    fn skipped(&mut self, step: Arc<Step>, skip: Skip) {
+        self.flight.skipped(&step.backend, skip.as_str());
+        self.report.failed.push((step.backend.clone(), skip.as_str()));
+        let error = skip.error();
+        match skip {
+            Skip::Unhealthy => self.unwell.push(step),
+            Skip::BreakerOpen(_) => {}
+            Skip::RateLimited(_) | Skip::Full(_) => self.may_come_back(step, &error),
+        }
+        self.failures.push(error);
     }
-    let mut changed = ChatRequest::clone(request);
-    changed.diffusion.mode = mode;
-    Arc::new(changed)
+
+    /// Takes note of a failure. `beside`: who still races. Says whether the search goes on.
+    fn failed(&mut self, racer: &Racer, error: EngineError, beside: Option<&str>) -> bool {
+        let (backend, kind, go_on) = (&racer.step.backend, error.kind(), error.may_try_another());
+        tracing::info!(%backend, error = kind, another = go_on, "attempt failed before its first content");
+        if racer.is_hedge {
+            self.flight.hedged(backend, "failed");
+        }
+        self.report.failed.push((backend.clone(), kind));
+        self.failures.push(error.clone());
+        if !go_on {
+            return false;
+        }
+        let retry = racer.tried < racer.step.retries && self.wait_for(&error).is_some() && beside.is_none();
+        if retry && racer.step.standing.spend() {
+            self.flight.retried(backend);
+            let wait = self.jitter(racer.tried).max(self.wait_for(&error).unwrap_or_default());
+            let step = Arc::clone(&racer.step);
+            self.queue.push_front(Next { step, tried: racer.tried + 1, purpose: Purpose::Extra, wait });
+            return true;
+        }
+        match beside {
+            Some(beside) if !racer.is_hedge => self.flight.fell_back(backend, beside, &error),
+            Some(_) => {}
+            None => self.replaced = Some((backend.clone(), error.clone())),
+        }
+        self.may_come_back(Arc::clone(&racer.step), &error);
+        true
+    }
+
+    fn may_come_back(&mut self, step: Arc<Step>, error: &EngineError) {
+        if let Some(wait) = self.wait_for(error) {
+            self.again.push((step, wait));
+        }
+    }
+
+    /// How long to wait before the same backend is asked again; `None`: it is not worth it.
+    fn wait_for(&self, error: &EngineError) -> Option<Duration> {
+        error.may_pass().filter(|wait| *wait <= self.given.settings.retry_max)
+    }
+
+    /// When to start a second one beside `step`.
+    fn hedge_at(&self, step: &Step) -> Option<Instant> {
+        let hedge = self.given.settings.hedge.as_ref().filter(|_| !self.queue.is_empty())?;
+        let after = step.standing.p95(&self.given.class).or(hedge.unknown)?;
+        Some(Instant::now() + after.max(hedge.earliest))
+    }
+
+    fn hedge(&mut self, leader: Option<&String>) -> Option<Racer> {
+        let now = Instant::now();
+        let fits =
+            |next: &Next| next.wait.is_zero() && Some(&next.step.backend) != leader && next.step.standing.is_in(now);
+        let at = self.queue.iter().position(fits)?;
+        if !self.queue.get(at)?.step.standing.spend() {
+            self.flight.hedged(&self.queue.get(at)?.step.backend.clone(), "not_paid");
+            return None;
+        }
+        let next = self.queue.remove(at)?;
+        self.start(Next { purpose: Purpose::Extra, ..next }, true)
+    }
+
+    fn answer(mut self, racer: Racer, mut opened: Opened) -> Answer {
+        let Racer { step, is_hedge, counted, ticket, .. } = racer;
+        if is_hedge {
+            self.flight.hedged(&step.backend, "won");
+        }
+        self.report.backend.clone_from(&step.backend);
+        self.flight.answered_by(&step.backend);
+        let named = step.model.clone().unwrap_or_else(|| step.backend.clone());
+        let drafts = self.given.request.diffusion.drafts;
+        let guards = Guards { flight: self.flight, counted, ticket };
+        let limits = std::mem::take(&mut opened.limits);
+        let events = Answering::new(opened, named, drafts, guards, self.given.ended);
+        Answer { report: self.report, limits, events: Box::pin(events) }
+    }
 }
 
-/// Which of several failures helps the caller most: one that no other attempt could mend; else the last that may
-/// pass by itself, since trying again is worth it; else the last the caller can mend; else the last.
-fn most_useful(failures: Vec<EngineError>) -> EngineError {
-    let worth = |error: &EngineError| match error {
-        EngineError::InvalidRequest { .. }
-        | EngineError::UnknownModel { .. }
-        | EngineError::Exhausted { .. }
-        | EngineError::Cancelled => 3,
-        EngineError::RateLimited { .. }
-        | EngineError::Overloaded { .. }
-        | EngineError::Timeout { .. }
-        | EngineError::Upstream { .. }
-        | EngineError::StreamCut { .. } => 2,
-        EngineError::ContextTooLong { .. } | EngineError::Unsupported { .. } => 1,
-        EngineError::Unauthorized { .. } | EngineError::Internal { .. } => 0,
-    };
-    // Of equals, `max_by_key` gives the last.
-    failures.into_iter().max_by_key(worth).unwrap_or_else(|| EngineError::internal("the plan has no attempts"))
+async fn at(when: Option<Instant>) {
+    match when {
+        Some(when) => tokio::time::sleep_until(when).await,
+        None => std::future::pending().await,
+    }
 }

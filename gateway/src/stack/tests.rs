@@ -13,7 +13,8 @@ use weir_router_policies::{BackendFacts, BackendRole, Policy};
 use super::*;
 use crate::backends::{Attempt, Backend, BackendService, EventStream, Registry};
 use crate::config::Inputs;
-use crate::config::attempts::AttemptSettings;
+use crate::config::attempts::{AskingSettings, AttemptSettings};
+use crate::route::Standing;
 
 /// A gateway over one backend that says "a" and then, depending on the model asked for, ends or goes on for ever.
 fn gateway(change: impl FnOnce(&mut ServerSettings)) -> Arc<Gateway> {
@@ -33,6 +34,7 @@ fn gateway(change: impl FnOnce(&mut ServerSettings)) -> Arc<Gateway> {
         models: vec!["m".into(), "endless".into()],
         facts: BackendFacts {
             name: "test".into(),
+            group: None,
             role: BackendRole::Ar,
             context_tokens: 1000,
             takes_images: false,
@@ -42,6 +44,8 @@ fn gateway(change: impl FnOnce(&mut ServerSettings)) -> Arc<Gateway> {
             bytes_per_token: 4.0,
         },
         engine: None,
+        asking: AskingSettings::default(),
+        standing: Standing::new("test", &AskingSettings::default(), &AttemptSettings::default().standing),
     };
     let metrics = Arc::new(Metrics::new().unwrap());
     let backends = Registry::of(vec![backend]);

@@ -100,7 +100,7 @@ impl Policy {
     /// otherwise the order of `backends` is kept.
     pub fn plan(&self, request: &ChatRequest, backends: &[BackendFacts]) -> RoutePlan {
         let model = request.model.as_str();
-        if backends.iter().any(|backend| backend.name == model) {
+        if backends.iter().any(|backend| backend.answers_to(model)) {
             return self.plan_pinned(request, model, backends);
         }
         if let Some(role) = BackendRole::ALL.into_iter().find(|role| role.as_str() == model) {
@@ -109,7 +109,7 @@ impl Policy {
         self.plan_by_rules(request, backends)
     }
 
-    /// Like [`Policy::plan`] for a caller who named a model that only `backend` has. If the backend fails before its
+    /// Like [`Policy::plan`] for a caller who named a model that only `backend`, or only that group, has. If the backend fails before its
     /// first content, or cannot take the request at all, the `[pins] fallback` of the policy follows.
     pub fn plan_pinned(&self, request: &ChatRequest, backend: &str, backends: &[BackendFacts]) -> RoutePlan {
         self.pin(request, backend, Target::Named(backend.to_owned()), backends)
@@ -179,6 +179,7 @@ fn fill(plan: &mut RoutePlan, wishes: &[Wish], request: &ChatRequest, backends: 
             let attempt = PlannedAttempt {
                 backend: backend.name.clone(),
                 mode: if diffusion { request.diffusion.mode.or(wish.mode) } else { None },
+                group: backend.group.clone().filter(|_| wish.target != Target::Named(backend.name.clone())),
                 first_content_ms: wish.first_content_ms,
             };
             match backend.obstacle(request, &plan.features) {
@@ -219,18 +220,33 @@ fn last_resort(pinned: bool, mut set_aside: Vec<(BackendRole, PlannedAttempt)>) 
 
 fn chosen_by<'a>(target: &Target, backends: &'a [BackendFacts]) -> Vec<&'a BackendFacts> {
     match target {
-        Target::Named(name) => backends.iter().filter(|backend| backend.name == *name).collect(),
+        Target::Named(name) => backends.iter().filter(|backend| backend.answers_to(name)).collect(),
         Target::Role(role) => {
             let of_role = || backends.iter().filter(|backend| backend.role == *role);
             let built_in = |backend: &&BackendFacts| backend.name == role.as_str();
-            of_role().filter(|backend| !built_in(backend)).chain(of_role().filter(built_in)).collect()
+            together(of_role().filter(|backend| !built_in(backend)).chain(of_role().filter(built_in)).collect())
         }
     }
 }
 
+/// Brings the members of a group up to its first one.
+fn together(chosen: Vec<&BackendFacts>) -> Vec<&BackendFacts> {
+    let place = |one: &BackendFacts| {
+        let same = |other: &&BackendFacts| other.name == one.name || one.group.is_some() && other.group == one.group;
+        chosen.iter().position(same)
+    };
+    let mut sorted = chosen.clone();
+    // Stable: within a place the order is kept.
+    sorted.sort_by_key(|one| place(one));
+    sorted
+}
+
 fn names(target: &Target, passed: &PassedOver, backends: &[BackendFacts]) -> bool {
     match target {
-        Target::Named(name) => *name == passed.backend,
+        Target::Named(name) => {
+            *name == passed.backend
+                || backends.iter().any(|backend| backend.name == passed.backend && backend.answers_to(name))
+        }
         Target::Role(role) => {
             passed.backend.strip_prefix("role:") == Some(role.as_str())
                 || backends.iter().any(|backend| backend.role == *role && backend.name == passed.backend)

@@ -14,6 +14,7 @@ pub(crate) fn default_policy() -> Policy {
 fn built_in(role: BackendRole) -> BackendFacts {
     BackendFacts {
         name: role.as_str().to_owned(),
+        group: None,
         role,
         context_tokens: 1024,
         takes_images: false,

@@ -3,6 +3,7 @@
 //!
 //! One program for all of them: linking is most of the cost.
 
+mod attempts;
 mod bad_input;
 mod faults;
 mod generate;

@@ -12,9 +12,10 @@ use weir_router_policies::{BackendFacts, BackendRole, Policy};
 use super::*;
 use crate::backends::{Attempt, Backend, BackendService, EventStream, Registry};
 use crate::config::Inputs;
-use crate::config::attempts::AttemptSettings;
+use crate::config::attempts::{AskingSettings, AttemptSettings};
 use crate::metrics::Metrics;
 use crate::route::Router;
+use crate::route::Standing;
 
 /// One line of the backend's script.
 #[derive(Clone)]
@@ -52,6 +53,7 @@ fn gateway(script: Vec<Line>) -> Arc<Gateway> {
     }));
     let facts = BackendFacts {
         name: "up".into(),
+        group: None,
         role: BackendRole::Ar,
         context_tokens: 1000,
         takes_images: false,
@@ -60,7 +62,15 @@ fn gateway(script: Vec<Line>) -> Arc<Gateway> {
         local: true,
         bytes_per_token: 4.0,
     };
-    let backend = Backend { name: "up".into(), service, models: Vec::new(), facts, engine: None };
+    let backend = Backend {
+        name: "up".into(),
+        service,
+        models: Vec::new(),
+        facts,
+        engine: None,
+        asking: AskingSettings::default(),
+        standing: Standing::new("up", &AskingSettings::default(), &AttemptSettings::default().standing),
+    };
     let metrics = Arc::new(Metrics::new().unwrap());
     let backends = Registry::of(vec![backend]);
     let models = backends.models();

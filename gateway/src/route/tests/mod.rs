@@ -1,15 +1,22 @@
 //! Scripted backends under paused time: who answers, what the caller sees, and that each request counts once.
 
+mod extra;
+mod groups;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::{StreamExt, stream};
 use weir_protocol::{ChatRequest, DecodeMode, EngineError, Event, FinishReason, TimeoutPhase, Usage};
 
+use super::dice::Dice;
 use super::ending::Ending;
-use super::run::{Step, run};
+use super::open::Step;
+use super::run::{Given, Search};
+use super::standing::{Class, Standing};
 use super::{Answer, Refusal, RouteReport};
 use crate::backends::{Attempt, BackendService, EventStream};
+use crate::config::attempts::{AskingSettings, AttemptSettings};
 use crate::metrics::{Flight, Metrics};
 
 /// One line of a scripted backend.
@@ -57,7 +64,16 @@ fn refusing(error: EngineError) -> BackendService {
 }
 
 fn step(name: &str, service: BackendService) -> Step {
-    Step { backend: name.into(), service, model: None, mode: None, first_content: Some(Duration::from_millis(100)) }
+    Step {
+        backend: name.into(),
+        service,
+        standing: Standing::new(name, &AskingSettings::default(), &AttemptSettings::default().standing),
+        retries: 0,
+        caches_prefixes: false,
+        model: None,
+        mode: None,
+        first_content: Some(Duration::from_millis(100)),
+    }
 }
 
 fn request() -> Arc<ChatRequest> {
@@ -70,11 +86,26 @@ struct Ran {
 }
 
 async fn go(steps: Vec<Step>, request: Arc<ChatRequest>) -> Ran {
+    // One round of each plan, unless a test is about more.
+    go_by(steps, request, &AttemptSettings { retries: 0, ..AttemptSettings::default() }).await
+}
+
+async fn go_by(steps: Vec<Step>, request: Arc<ChatRequest>, settings: &AttemptSettings) -> Ran {
     let metrics = Arc::new(Metrics::new().unwrap());
-    let report = RouteReport { route: "auto".into(), reason: "r".into(), backend: String::new(), failed: vec![] };
-    let flight = Flight::start(&metrics, "auto");
-    let result = run(steps, &request, report, flight, Ending::new().ended()).await;
+    let result = search(steps, &request, settings, &metrics).await;
     Ran { metrics, result }
+}
+
+async fn search(
+    steps: Vec<Step>,
+    request: &Arc<ChatRequest>,
+    settings: &AttemptSettings,
+    metrics: &Arc<Metrics>,
+) -> Result<Answer, Refusal> {
+    let report = RouteReport { route: "auto".into(), reason: "r".into(), backend: String::new(), failed: vec![] };
+    let (dice, class) = (Dice::new(1), Class::new("rule", 0));
+    let given = Given { request, class, settings, dice: &dice, ended: Ending::new().ended() };
+    Search::new(steps, report, Flight::start(metrics, "auto"), given).run().await
 }
 
 impl Ran {
@@ -193,9 +224,8 @@ async fn a_caller_that_leaves_counts_as_cancelled() {
     // The same while it still waits for the first content.
     let silent = Step { first_content: None, ..step("a", backend(vec![Line::Wait(1_000_000)])) };
     let metrics = Arc::new(Metrics::new().unwrap());
-    let report = RouteReport { route: "auto".into(), reason: String::new(), backend: String::new(), failed: vec![] };
-    let request = request();
-    let waiting = run(vec![silent], &request, report, Flight::start(&metrics, "auto"), Ending::new().ended());
+    let (request, settings) = (request(), AttemptSettings::default());
+    let waiting = search(vec![silent], &request, &settings, &metrics);
     assert!(tokio::time::timeout(Duration::from_secs(1), waiting).await.is_err());
     counted(&metrics, r#"weir_requests_total{backend="a",outcome="cancelled",route="auto"} 1"#);
 }

@@ -1,0 +1,89 @@
+//! Active health checks: asks each backend that has one, from time to time, whether it is well, and tells its standing.
+//! Must never take part in a request.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{HeaderName, HeaderValue};
+use reqwest::Client;
+use tokio::task::JoinSet;
+
+use super::Registry;
+use crate::config::BackendSettings;
+use crate::config::attempts::HealthSettings;
+use crate::route::Standing;
+
+/// The running checks; they end when this is dropped.
+pub struct Checks {
+    _tasks: JoinSet<()>,
+}
+
+/// Starts a task for each backend that has a check.
+///
+/// # Errors
+/// There is no HTTP client.
+pub fn start(backends: &Registry, settings: &[BackendSettings]) -> Result<Checks, reqwest::Error> {
+    let mut tasks = JoinSet::new();
+    for one in settings {
+        let (Some(health), Some(backend)) = (&one.asking.health, backends.by_name(&one.name)) else { continue };
+        let client = super::http_client()
+            .redirect(reqwest::redirect::Policy::none())
+            .timeout(health.timeout)
+            .user_agent(concat!("weir/", env!("CARGO_PKG_VERSION")))
+            .build()?;
+        let check = Check { client, url: health.url.clone(), headers: headers(one) };
+        tasks.spawn(check.run(health.clone(), Arc::clone(&backend.standing)));
+    }
+    Ok(Checks { _tasks: tasks })
+}
+
+/// What its requests carry, too: some servers ask for a key everywhere.
+fn headers(settings: &BackendSettings) -> Vec<(HeaderName, HeaderValue)> {
+    let key = settings.api_key.as_ref().and_then(|key| {
+        let mut value = HeaderValue::try_from(format!("Bearer {}", key.expose())).ok()?;
+        value.set_sensitive(true);
+        Some((http::header::AUTHORIZATION, value))
+    });
+    key.into_iter().chain(settings.headers.iter().cloned()).collect()
+}
+
+struct Check {
+    client: Client,
+    url: String,
+    headers: Vec<(HeaderName, HeaderValue)>,
+}
+
+impl Check {
+    async fn run(self, health: HealthSettings, standing: Arc<Standing>) {
+        loop {
+            standing.checked(self.is_well().await);
+            tokio::time::sleep(pause(health.interval, uuid::Uuid::new_v4().as_u128())).await;
+        }
+    }
+
+    async fn is_well(&self) -> bool {
+        let mut request = self.client.get(&self.url);
+        for (name, value) in &self.headers {
+            request = request.header(name, value);
+        }
+        request.send().await.is_ok_and(|response| response.status().is_success())
+    }
+}
+
+/// A fifth more or less, so that many gateways do not all ask at once.
+fn pause(interval: Duration, chance: u128) -> Duration {
+    interval.mul_f64(0.8 + 0.4 * (chance % 1000) as f64 / 1000.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_differ_by_a_fifth() {
+        let ten = Duration::from_secs(10);
+        assert_eq!(pause(ten, 0), Duration::from_secs(8));
+        assert_eq!(pause(ten, 500), ten);
+        assert!(pause(ten, 999) < Duration::from_secs(12));
+    }
+}

@@ -1,0 +1,84 @@
+//! What is counted about the attempts of plans, and how the backends stand. Labels are backends' names and words of
+//! our own.
+
+use prometheus::{Gauge, GaugeVec, IntCounterVec, IntGaugeVec, Opts, Registry};
+
+use super::{add, counter, gauge};
+use crate::route::StandingView;
+
+pub(super) struct AttemptMetrics {
+    pub(super) retries: IntCounterVec,
+    pub(super) hedges: IntCounterVec,
+    pub(super) skipped: IntCounterVec,
+    breaker: IntGaugeVec,
+    opened: IntCounterVec,
+    ejections: IntCounterVec,
+    up: IntGaugeVec,
+    budget: GaugeVec,
+    latency: GaugeVec,
+}
+
+impl AttemptMetrics {
+    pub(super) fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
+        let backend = &["backend"];
+        let float = |name: &str, help: &str| GaugeVec::new(Opts::new(name, help), backend);
+        Ok(AttemptMetrics {
+            retries: add(
+                registry,
+                counter("weir_retries_total", "Attempts made once more at the same backend.", backend)?,
+            )?,
+            hedges: add(
+                registry,
+                counter(
+                    "weir_hedges_total",
+                    "Second attempts beside a slow first one: won, lost, failed, or not_paid.",
+                    &["backend", "outcome"],
+                )?,
+            )?,
+            skipped: add(
+                registry,
+                counter("weir_skipped_total", "Backends of a plan that were not asked.", &["backend", "cause"])?,
+            )?,
+            breaker: add(
+                registry,
+                gauge("weir_breaker_state", "Circuit breaker: 0 closed, 1 half open, 2 open.", backend)?,
+            )?,
+            opened: add(registry, counter("weir_breaker_opened_total", "Times the breaker opened.", backend)?)?,
+            ejections: add(
+                registry,
+                counter("weir_ejections_total", "Times a backend failed so much more than its equals.", backend)?,
+            )?,
+            up: add(
+                registry,
+                gauge("weir_backend_up", "Whether the health check is well, or there is none.", backend)?,
+            )?,
+            budget: add(registry, float("weir_extra_budget", "Retries and hedges the backend may cost now.")?)?,
+            latency: add(
+                registry,
+                float("weir_backend_latency_seconds", "Peak EWMA of the time to the first content.")?,
+            )?,
+        })
+    }
+
+    pub(super) fn standings(&self, views: &[StandingView]) {
+        let up_to = |counter: &IntCounterVec, backend: &str, total: u64| {
+            let counter = counter.with_label_values(&[backend]);
+            counter.inc_by(total.saturating_sub(counter.get()));
+        };
+        for view in views {
+            let backend = view.backend.as_str();
+            let float = |family: &GaugeVec, value: f64| {
+                let gauge: Gauge = family.with_label_values(&[backend]);
+                gauge.set(value);
+            };
+            self.breaker.with_label_values(&[backend]).set(view.breaker);
+            up_to(&self.opened, backend, view.opened);
+            up_to(&self.ejections, backend, view.ejections);
+            self.up.with_label_values(&[backend]).set(i64::from(view.healthy));
+            float(&self.budget, view.budget);
+            if let Some(seconds) = view.latency_seconds {
+                float(&self.latency, seconds);
+            }
+        }
+    }
+}

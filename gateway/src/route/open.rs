@@ -1,0 +1,113 @@
+//! Opens one attempt: calls the backend and waits for the first event the caller would see.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt;
+use tokio::time::Instant;
+use tower::ServiceExt;
+use weir_protocol::{ChatRequest, DecodeMode, EngineError, Event, TimeoutPhase};
+
+use super::standing::{Standing, Ticket};
+use crate::backends::{Attempt, BackendService, EventStream};
+use crate::metrics::AttemptGuard;
+
+/// One backend of a plan.
+pub(super) struct Step {
+    pub(super) backend: String,
+    pub(super) service: BackendService,
+    pub(super) standing: Arc<Standing>,
+    /// Tries again here before the plan goes on.
+    pub(super) retries: u32,
+    pub(super) caches_prefixes: bool,
+    pub(super) model: Option<String>,
+    pub(super) mode: Option<DecodeMode>,
+    pub(super) first_content: Option<Duration>,
+}
+
+/// An attempt under way. Dropping it cancels it.
+pub(super) struct Racer {
+    pub(super) step: Arc<Step>,
+    /// Which try at this backend it is, from 0.
+    pub(super) tried: u32,
+    pub(super) is_hedge: bool,
+    pub(super) counted: AttemptGuard,
+    pub(super) ticket: Ticket,
+}
+
+/// What it opened.
+pub(super) struct Opened {
+    /// Events up to the first one the caller sees.
+    pub(super) head: Vec<Event>,
+    /// What the backend says about its rate limits, as headers.
+    pub(super) limits: Vec<(String, String)>,
+    pub(super) rest: EventStream,
+}
+
+/// Opens the attempt, and lets the backend's standing know.
+pub(super) async fn race(mut racer: Racer, request: Arc<ChatRequest>) -> (Racer, Result<Opened, EngineError>) {
+    let result = within_budget(&racer.step, &request).await;
+    let now = Instant::now();
+    match &result {
+        Ok(_) => racer.ticket.answered(now),
+        Err(error) => racer.ticket.failed(error, now),
+    }
+    (racer, result)
+}
+
+async fn within_budget(step: &Step, request: &Arc<ChatRequest>) -> Result<Opened, EngineError> {
+    let Some(limit) = step.first_content else { return open(step, request).await };
+    match tokio::time::timeout(limit, open(step, request)).await {
+        Ok(opened) => opened,
+        Err(_) => {
+            let waited_ms = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
+            Err(EngineError::Timeout { phase: TimeoutPhase::FirstContent, waited_ms })
+        }
+    }
+}
+
+/// A draft the caller asked for ends the waiting, too: after it, another backend's answer would contradict what is on
+/// the screen.
+async fn open(step: &Step, request: &Arc<ChatRequest>) -> Result<Opened, EngineError> {
+    let attempt = Attempt { request: with_mode(request, step.mode), model: step.model.clone() };
+    let mut rest = step.service.clone().oneshot(attempt).await?;
+    let (mut head, mut limits) = (Vec::new(), Vec::new());
+    loop {
+        let event = match rest.next().await {
+            Some(event) => event?,
+            None => return Err(cut()),
+        };
+        match event {
+            Event::RateLimits(said) => limits = said,
+            Event::Started { .. }
+            | Event::Logprobs(_)
+            | Event::ReasoningSignature(_)
+            | Event::StoppedAt(_)
+            | Event::Usage(_) => head.push(event),
+            Event::Draft { .. } if request.diffusion.drafts => {
+                head.push(event);
+                return Ok(Opened { head, limits, rest });
+            }
+            event if event.is_content() || matches!(event, Event::Finished { .. }) => {
+                head.push(event);
+                return Ok(Opened { head, limits, rest });
+            }
+            // Nothing to show yet (an empty delta): not kept, so that a backend cannot make us hoard.
+            _ => {}
+        }
+    }
+}
+
+pub(super) fn cut() -> EngineError {
+    EngineError::StreamCut { message: "the backend's stream ended without a finish".into() }
+}
+
+/// The plan's decode mode, where the caller said nothing about decoding at all: half a preset is not a preset.
+fn with_mode(request: &Arc<ChatRequest>, mode: Option<DecodeMode>) -> Arc<ChatRequest> {
+    if mode.is_none() || !request.diffusion.is_silent() {
+        return Arc::clone(request);
+    }
+    let mut changed = ChatRequest::clone(request);
+    changed.diffusion.mode = mode;
+    Arc::new(changed)
+}
