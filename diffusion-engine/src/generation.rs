@@ -28,6 +28,8 @@ pub enum GenerationEvent {
     Logprobs(Vec<TokenLogprob>),
     /// Committed text: it will not change. Valid UTF-8; an incomplete code point waits for its rest.
     Text(String),
+    /// The stop text that ended the answer. Right before `Done`.
+    StoppedAt(String),
     /// The answer is complete. Last, exactly once.
     Done {
         /// Why it ended.

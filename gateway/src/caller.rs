@@ -13,6 +13,7 @@ use weir_protocol::{ChatRequest, Role};
 
 /// Where callers put a key, the first that is there counts.
 const KEYS: [&str; 2] = ["authorization", "x-api-key"];
+const SCHEME: &[u8] = b"Bearer ";
 /// Bytes of the digest that make the id.
 const ID_BYTES: usize = 16;
 /// A client says by this header what it is, where nothing else tells.
@@ -70,8 +71,16 @@ impl<S: Sync> FromRequestParts<S> for Caller {
 }
 
 fn id(headers: &HeaderMap) -> Option<Arc<str>> {
-    let key = KEYS.iter().find_map(|name| headers.get(*name)).filter(|key| !key.is_empty())?;
-    let digest = digest(&SHA256, key.as_bytes());
+    let sent = KEYS.iter().find_map(|name| headers.get(*name))?.as_bytes();
+    // One key is one caller, in whichever header its SDK sends it.
+    let key = match sent.split_at_checked(SCHEME.len()) {
+        Some((scheme, key)) if scheme.eq_ignore_ascii_case(SCHEME) => key.trim_ascii(),
+        _ => sent,
+    };
+    if key.is_empty() {
+        return None;
+    }
+    let digest = digest(&SHA256, key);
     let mut id = String::with_capacity(2 * ID_BYTES);
     for byte in digest.as_ref().iter().take(ID_BYTES) {
         // Writing to a String cannot fail.
@@ -108,7 +117,8 @@ mod tests {
         let one = with("authorization", "Bearer secret-1").id().expect("a key");
         assert_eq!(with("authorization", "Bearer secret-1").id(), Some(Arc::clone(&one)));
         assert_ne!(with("authorization", "Bearer secret-2").id(), Some(Arc::clone(&one)));
-        assert!(with("x-api-key", "secret-1").id().is_some());
+        assert_eq!(with("x-api-key", "secret-1").id(), Some(Arc::clone(&one)));
+        assert_eq!(with("authorization", "Bearer ").id(), None);
         assert_eq!((one.len(), one.contains("secret")), (32, false));
         assert_eq!((with("authorization", "").id(), Caller::default().id()), (None, None));
     }

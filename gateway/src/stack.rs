@@ -12,7 +12,7 @@ use http::{StatusCode, Uri, header};
 use tower::ServiceBuilder;
 use weir_protocol::ChatRequest;
 
-use crate::api::{self, anthropic_messages, models, openai_chat, openai_responses};
+use crate::api::{self, anthropic_messages, models, openai_chat, openai_completions, openai_responses};
 use crate::backends::ModelEntry;
 use crate::caller::Caller;
 use crate::config::ServerSettings;
@@ -62,8 +62,10 @@ pub fn stack(gateway: Arc<Gateway>) -> axum::Router {
 
     axum::Router::new()
         .route("/v1/chat/completions", post(openai_chat::chat))
+        .route("/v1/completions", post(openai_completions::completions))
         .route("/v1/responses", post(openai_responses::responses))
         .route("/v1/messages", post(anthropic_messages::messages))
+        .route("/v1/messages/count_tokens", post(anthropic_messages::count_tokens))
         .layer(work)
         // Never refused for load: whoever watches must be able to look.
         .route("/v1/models", get(models::list))

@@ -12,12 +12,15 @@ const options = { timeout: 120_000 };
 const runtime = createLlmRuntime();
 registerBuiltInApiProviders(runtime.registry);
 
-const model = (base, id) => ({
+const CHAT = "openai-completions";
+const OTHERS = ["openai-responses", "anthropic-messages"];
+
+const model = (base, id, api) => ({
   id,
   name: id,
-  api: "openai-completions",
+  api,
   provider: "weir",
-  baseUrl: `${base}/v1`,
+  baseUrl: api === "anthropic-messages" ? base : `${base}/v1`,
   reasoning: false,
   input: ["text"],
   cost: { input: 0, output: 0, cacheRead: 0, cacheWrite: 0 },
@@ -32,8 +35,8 @@ const context = (text, tools) => ({
 const tools = [{ name: LIGHTS.name, description: LIGHTS.description, parameters: LIGHTS.parameters }];
 
 /** Runs one request to its end: the events by type, the text, the last message. */
-async function run(base, id, text, { tools, signal, onText } = {}) {
-  const stream = runtime.stream(model(base, id), context(text, tools), { apiKey: "k", maxTokens: 64, signal });
+async function run(base, id, text, { tools, signal, onText, api = CHAT } = {}) {
+  const stream = runtime.stream(model(base, id, api), context(text, tools), { apiKey: "k", maxTokens: 64, signal });
   const types = [];
   let said = "";
   for await (const event of stream) {
@@ -117,4 +120,25 @@ test("openclaw: an abort reaches the upstream", options, async (t) => {
   assert.equal(message.stopReason, "aborted");
   const ended = await until(async () => (await upstream.seen()).find((seen) => seen.ending !== "open"));
   assert.equal(ended.ending, "closed_by_caller");
+});
+
+test("openclaw: its other two transports find the same gateway", options, async (t) => {
+  const upstream = await startUpstream(t);
+  const base = await startWeir(t, upstream.backend("fine", "fine") + upstream.backend("cut", "cut-700"));
+  for (const api of OTHERS) {
+    for (const id of ["auto", "diffusion", "ar"]) {
+      const { types, message } = await run(base, id, "Sort these words: lemon, apple, mirror", { api });
+      assert.equal(types.at(-1), "done", `${api} ${JSON.stringify(message)}`);
+      assert.ok(message.usage.output > 0, `${api} ${JSON.stringify(message.usage)}`);
+    }
+    assert.equal((await run(base, "fine", "hi", { api })).said, ANSWER, api);
+    const { message } = await run(base, "auto", LIGHTS.prompt, { tools, api });
+    assert.equal(message.stopReason, "toolUse", `${api} ${JSON.stringify(message)}`);
+    const calls = message.content.filter((part) => part.type === "toolCall");
+    assert.deepEqual(calls.map((call) => call.name), [LIGHTS.name], api);
+    assert.equal(typeof calls[0].arguments.room, "string");
+    const cut = await run(base, "cut", "hi", { api });
+    assert.equal(cut.types.at(-1), "error", `${api} ${JSON.stringify(cut.message)}`);
+    assert.ok(cut.said && ANSWER.startsWith(cut.said), `${api} ${cut.said}`);
+  }
 });

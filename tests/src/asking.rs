@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use crate::binary::Weir;
 use crate::frames::Frames;
 use crate::metrics_page::MetricsPage;
+use crate::named_frames::NamedFrames;
 use crate::wait::{DEADLINE, until};
 
 /// What came back.
@@ -40,6 +41,11 @@ impl Reply {
     pub fn frames(&self) -> Frames {
         Frames::read(&self.text)
     }
+
+    /// The body as a stream's named events.
+    pub fn named_frames(&self) -> NamedFrames {
+        NamedFrames::read(&self.text)
+    }
 }
 
 /// A client that never leaves this machine.
@@ -60,8 +66,24 @@ pub fn client() -> Result<reqwest::Client> {
 /// # Errors
 /// No response came.
 pub async fn post(weir: &Weir, body: impl Into<reqwest::Body>) -> Result<Reply> {
-    let request = client()?.post(weir.url("/v1/chat/completions")).header("content-type", "application/json");
+    post_to(weir, "/v1/chat/completions", body).await
+}
+
+/// Posts a body as it is.
+///
+/// # Errors
+/// No response came.
+pub async fn post_to(weir: &Weir, path: &str, body: impl Into<reqwest::Body>) -> Result<Reply> {
+    let request = client()?.post(weir.url(path)).header("content-type", "application/json");
     read(request.body(body).send().await.context("no response")?).await
+}
+
+/// Asks with a JSON body at `path`.
+///
+/// # Errors
+/// No response came.
+pub async fn ask_at(weir: &Weir, path: &str, body: &Value) -> Result<Reply> {
+    post_to(weir, path, body.to_string()).await
 }
 
 /// Asks with a JSON body.

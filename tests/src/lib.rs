@@ -5,7 +5,7 @@
 //! - [`fault_upstream`]: an OpenAI-compatible upstream with scripted faults.
 //! - [`fake_hub`]: a Hugging Face hub on loopback, with scripted faults.
 //! - [`asking`]: sends chat requests and reads whole and streamed answers.
-//! - [`frames`]: server-sent events as a strict client reads them.
+//! - [`frames`], [`named_frames`]: server-sent events as a strict client reads them.
 //! - [`metrics_page`]: reads `/metrics`.
 //! - [`openclaw_request`]: requests of OpenClaw's shape and size.
 //! - [`schemas`], [`random_weights`]: demands on an answer's form, and a model that knows nothing.
@@ -17,6 +17,7 @@ pub mod fake_hub;
 pub mod fault_upstream;
 pub mod frames;
 pub mod metrics_page;
+pub mod named_frames;
 pub mod openclaw_request;
 pub mod random_weights;
 pub mod schemas;

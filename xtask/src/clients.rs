@@ -1,5 +1,6 @@
-//! The Node tests of `tests/clients`: real SDKs against the real binary. Their packages lie in the user's cache, one
-//! folder for each lock file, so that a fresh clone does not install them again. Must never write into the lock file.
+//! The tests of `tests/clients`: real SDKs, of Node and of Python, against the real binary. Their packages lie in the
+//! user's cache, one folder for each lock file, so that a fresh clone does not install them again. Must never write into
+//! the lock file.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
@@ -39,7 +40,45 @@ pub(crate) fn run(root: &Path) -> Result<Counts> {
     if !ran.success && counts.failed == 0 {
         counts.failed = 1;
     }
+    counts += python(&folder, &release)?;
     Ok(counts)
+}
+
+/// The Python SDKs. Where they cannot be installed (no Python, no registry) their tests count as skipped, and that is
+/// said.
+fn python(folder: &Path, release: &Path) -> Result<Counts> {
+    let interpreter = match python_installed(folder) {
+        Ok(interpreter) => interpreter,
+        Err(error) => {
+            println!("the Python SDKs cannot be installed, so their tests are skipped: {error:#}");
+            return Ok(Counts { skipped: 1, ..Counts::default() });
+        }
+    };
+    let mut tests = Command::new(interpreter);
+    tests.arg("sdks_test.py").current_dir(folder).env("WEIR_BIN", release.join("weir"));
+    let ran = stage::run_reading(&mut tests)?;
+    let mut counts = counts::of_node(&ran.text);
+    if counts == Counts::default() || (!ran.success && counts.failed == 0) {
+        counts.failed += 1;
+    }
+    Ok(counts)
+}
+
+/// The interpreter of a folder that holds what `requirements.txt` asks for.
+fn python_installed(folder: &Path) -> Result<PathBuf> {
+    let wanted = folder.join("requirements.txt");
+    let mut hasher = DefaultHasher::new();
+    std::fs::read(&wanted).context("tests/clients/requirements.txt")?.hash(&mut hasher);
+    let place = cache()?.join("clients-python").join(format!("{:016x}", hasher.finish()));
+    let (interpreter, complete) = (place.join("bin/python"), place.join("complete"));
+    if complete.exists() {
+        return Ok(interpreter);
+    }
+    stage::run(Command::new("python3").args(["-m", "venv"]).arg(&place))?;
+    let pip = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--only-binary=:all:", "-r"];
+    stage::run(Command::new(&interpreter).args(pip).arg(&wanted))?;
+    std::fs::write(&complete, "").context("marking the install as complete")?;
+    Ok(interpreter)
 }
 
 /// The folder that holds `node_modules` for this lock file.

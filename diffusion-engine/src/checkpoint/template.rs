@@ -6,7 +6,7 @@ use std::io;
 
 use minijinja::{Environment, Error, ErrorKind, context};
 use serde_json::Value;
-use weir_protocol::{ChatRequest, EngineError};
+use weir_protocol::{ChatRequest, EngineError, Message};
 
 use crate::error::LoadError;
 
@@ -62,8 +62,12 @@ impl ChatTemplate {
         Ok(template)
     }
 
-    /// The prompt's token ids, generation prompt included.
+    /// The prompt's token ids, generation prompt included; of a bare prompt its own and nothing else.
     pub(crate) fn tokens(&self, request: &ChatRequest, tokenizer: &TextTokenizer) -> Result<Vec<u32>, EngineError> {
+        if request.bare_prompt {
+            let texts: Vec<String> = request.messages.iter().map(Message::joined_text).collect();
+            return tokenizer.encode_plain(&texts.concat());
+        }
         let messages = messages::messages(request, &self.escaper)?;
         let tools = messages::tools(request, &self.escaper);
         // The cause may quote the conversation, so only its kind is told.
@@ -142,7 +146,7 @@ impl io::Write for Limited {
 #[cfg(test)]
 mod tests {
     use serde_json::json;
-    use weir_protocol::{Message, Role, Tool, ToolCall};
+    use weir_protocol::{Role, Tool, ToolCall};
 
     use super::super::config::ModelConfig;
     use super::super::source::Bytes;
@@ -225,6 +229,17 @@ mod tests {
             detailed thinking offHUMANhéASSISTANThé<tool_call>\n{\"name\": \"hé\", \"arguments\": {\"hé\": [\"hé\"]}}\n\
             </tool_call>OBSERVATION\n<tool_response>\nhé\n</tool_response>ASSISTANT";
         assert_eq!(tokenizer.decode(&ids), expected);
+    }
+
+    #[test]
+    fn a_bare_prompt_is_its_own_text_and_no_control_token() {
+        let (template, tokenizer) = parts();
+        let text = "def f(x):<|role_end|>\n";
+        let messages = vec![Message::text(Role::User, text)];
+        let ids = template
+            .tokens(&ChatRequest { messages, bare_prompt: true, ..ChatRequest::default() }, &tokenizer)
+            .expect("renders");
+        assert_eq!((tokenizer.decode(&ids).as_str(), control(&ids)), (text, Vec::new()));
     }
 
     #[test]

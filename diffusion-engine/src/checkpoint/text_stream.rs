@@ -20,8 +20,8 @@ pub(crate) struct TextStream {
 pub(crate) struct Progress {
     /// Text that is ready, possibly empty.
     pub(crate) text: String,
-    /// A stop text was met: nothing follows.
-    pub(crate) stopped: bool,
+    /// The stop text that was met: nothing follows.
+    pub(crate) stopped: Option<String>,
 }
 
 impl TextStream {
@@ -56,7 +56,7 @@ impl TextStream {
         let text = tokenizer.decode(&self.window);
         self.take(&text, text.len());
         let mut progress = self.release();
-        if !progress.stopped {
+        if progress.stopped.is_none() {
             progress.text.push_str(&std::mem::take(&mut self.held));
         }
         progress
@@ -71,15 +71,15 @@ impl TextStream {
 
     /// Lets go of what cannot be part of a stop text.
     fn release(&mut self) -> Progress {
-        let first = self.stops.iter().filter_map(|stop| self.held.find(stop.as_str())).min();
-        if let Some(at) = first {
+        let met = self.stops.iter().filter_map(|stop| Some((self.held.find(stop.as_str())?, stop)));
+        if let Some((at, stop)) = met.min_by_key(|(at, stop)| (*at, stop.len())) {
             let mut text = std::mem::take(&mut self.held);
             text.truncate(at);
-            return Progress { text, stopped: true };
+            return Progress { text, stopped: Some(stop.clone()) };
         }
         let keep = self.stops.iter().map(|stop| overlap(&self.held, stop)).max().unwrap_or(0);
         let rest = self.held.split_off(self.held.len() - keep);
-        Progress { text: std::mem::replace(&mut self.held, rest), stopped: false }
+        Progress { text: std::mem::replace(&mut self.held, rest), stopped: None }
     }
 }
 
@@ -107,15 +107,15 @@ mod tests {
         TextTokenizer::parse(&named(test_files::tokenizer_json()), &config).expect("tokenizer")
     }
 
-    /// All pieces of the stream and whether it was stopped.
-    fn run(ids: &[u32], stops: &[String], tokenizer: &TextTokenizer) -> (Vec<String>, bool) {
+    /// All pieces of the stream and what stopped it.
+    fn run(ids: &[u32], stops: &[String], tokenizer: &TextTokenizer) -> (Vec<String>, Option<String>) {
         let mut stream = TextStream::new(stops);
         let mut pieces = Vec::new();
         for id in ids {
             let progress = stream.push(*id, tokenizer);
             pieces.push(progress.text);
-            if progress.stopped {
-                return (pieces, true);
+            if progress.stopped.is_some() {
+                return (pieces, progress.stopped);
             }
         }
         let last = stream.finish(tokenizer);
@@ -138,10 +138,10 @@ mod tests {
         let tokenizer = tokenizer();
         let ids: Vec<u32> = "ab-x-->c".bytes().map(u32::from).collect();
         let (pieces, stopped) = run(&ids, &["-->".into(), String::new()], &tokenizer);
-        assert_eq!((pieces.concat().as_str(), stopped), ("ab-x", true));
+        assert_eq!((pieces.concat().as_str(), stopped.as_deref()), ("ab-x", Some("-->")));
         assert_eq!(pieces[2], "", "a minus may begin the arrow");
         let (pieces, stopped) = run(&ids[..6], &["-->".into()], &tokenizer);
-        assert_eq!((pieces.concat().as_str(), stopped), ("ab-x--", false));
+        assert_eq!((pieces.concat().as_str(), stopped), ("ab-x--", None));
     }
 
     proptest! {
@@ -157,10 +157,12 @@ mod tests {
             let whole = tokenizer.decode(&ids);
             let (pieces, stopped) = run(&ids, &stops, &tokenizer);
             // The stop text that is complete first wins; of those that end together the one that starts first.
-            let ends = stops.iter().filter_map(|stop| whole.find(stop.as_str()).map(|at| (at + stop.len(), at)));
+            let ends = stops.iter().filter_map(|stop| whole.find(stop.as_str()).map(|at| (at + stop.len(), at, stop.clone())));
             match ends.min() {
-                Some((_, at)) => prop_assert_eq!((pieces.concat(), stopped), (whole[..at].to_owned(), true)),
-                None => prop_assert_eq!((pieces.concat(), stopped), (whole, false)),
+                Some((_, at, stop)) => {
+                    prop_assert_eq!((pieces.concat(), stopped), (whole[..at].to_owned(), Some(stop)));
+                }
+                None => prop_assert_eq!((pieces.concat(), stopped), (whole, None)),
             }
         }
     }

@@ -24,6 +24,7 @@ pub(crate) struct Answer {
     limit: usize,
     tokens: usize,
     end: Option<FinishReason>,
+    stopped_at: Option<String>,
 }
 
 impl Answer {
@@ -35,7 +36,17 @@ impl Answer {
         limit: usize,
     ) -> Self {
         let text = TextStream::new(stops);
-        Answer { events, text, ready: String::new(), scores: Scores::default(), ends, limit, tokens: 0, end: None }
+        Answer {
+            events,
+            text,
+            ready: String::new(),
+            scores: Scores::default(),
+            ends,
+            limit,
+            tokens: 0,
+            end: None,
+            stopped_at: None,
+        }
     }
 
     /// Whether nobody listens any more.
@@ -70,7 +81,8 @@ impl Answer {
                 let progress = self.text.push(*token, tokenizer);
                 self.scores.push(written.scores.get(at), progress.text.len(), self.text.held());
                 self.ready.push_str(&progress.text);
-                if progress.stopped {
+                if let Some(stop) = progress.stopped {
+                    self.stopped_at = Some(stop);
                     // Nothing held may follow a stop text.
                     self.text = TextStream::new(&[]);
                     self.end = Some(FinishReason::Stop);
@@ -83,7 +95,8 @@ impl Answer {
             let last = self.text.finish(tokenizer);
             self.scores.finish(last.text.len());
             self.ready.push_str(&last.text);
-            if last.stopped {
+            if let Some(stop) = last.stopped {
+                self.stopped_at = Some(stop);
                 self.end = Some(FinishReason::Stop);
             }
         }
@@ -108,7 +121,10 @@ impl Answer {
     }
 
     /// Ends the stream as complete.
-    pub(crate) fn complete(self, reason: FinishReason, usage: Usage) {
+    pub(crate) fn complete(mut self, reason: FinishReason, usage: Usage) {
+        if let Some(stop) = self.stopped_at.take() {
+            self.send(GenerationEvent::StoppedAt(stop));
+        }
         self.send(GenerationEvent::Done { reason, usage });
     }
 

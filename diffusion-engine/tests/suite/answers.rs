@@ -58,6 +58,7 @@ pub(crate) fn whole(mut generation: Generation) -> Whole {
             GenerationEvent::Logprobs(more) => logprobs.extend(more),
             GenerationEvent::Draft { snapshot, step, masked } => drafts.push((snapshot, step, masked)),
             GenerationEvent::Step(_) => unreachable!("nobody asked for steps"),
+            GenerationEvent::StoppedAt(_) => {}
             GenerationEvent::Done { reason, usage } => return Whole { text, reason, usage, drafts, logprobs },
             GenerationEvent::Failed(error) => unreachable!("the request failed: {error}"),
         }

@@ -6,6 +6,7 @@
 pub mod anthropic_messages;
 pub mod models;
 pub mod openai_chat;
+pub mod openai_completions;
 pub mod openai_responses;
 
 pub(crate) mod answering;

@@ -6,10 +6,12 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
+use http::HeaderMap;
 use serde::Serialize;
 use weir_protocol::EngineError;
 
 use crate::api::answering::failure::Failure;
+use crate::api::anthropic_messages;
 use crate::api::openai_chat::error;
 use crate::backends::ModelEntry;
 use crate::config::nearest;
@@ -17,6 +19,7 @@ use crate::stack::Gateway;
 
 /// The dialect demands a date. When a model was made is not known here, so all show the same one: 1 January 2026.
 const CREATED: u64 = 1_767_225_600;
+const CREATED_AT: &str = "2026-01-01T00:00:00Z";
 
 #[derive(Serialize)]
 struct ModelObject<'a> {
@@ -46,17 +49,58 @@ struct ModelList<'a> {
     data: Vec<ModelObject<'a>>,
 }
 
+/// The same for Anthropic's clients, which ask at the same path.
+#[derive(Serialize)]
+struct AnthropicModel<'a> {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    id: &'a str,
+    display_name: &'a str,
+    created_at: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_input_tokens: Option<u64>,
+}
+
+impl<'a> From<&'a ModelEntry> for AnthropicModel<'a> {
+    fn from(entry: &'a ModelEntry) -> Self {
+        let (id, max_input_tokens) = (entry.id.as_str(), entry.context_tokens);
+        AnthropicModel { kind: "model", id, display_name: id, created_at: CREATED_AT, max_input_tokens }
+    }
+}
+
+#[derive(Serialize)]
+struct AnthropicList<'a> {
+    data: Vec<AnthropicModel<'a>>,
+    first_id: Option<&'a str>,
+    last_id: Option<&'a str>,
+    has_more: bool,
+}
+
+/// Anthropic's clients always send this; nobody else does.
+fn is_anthropic(headers: &HeaderMap) -> bool {
+    headers.contains_key("anthropic-version")
+}
+
 /// All of them.
-pub async fn list(State(gateway): State<Arc<Gateway>>) -> Response {
-    let data = gateway.models.iter().map(ModelObject::from).collect();
+pub async fn list(State(gateway): State<Arc<Gateway>>, headers: HeaderMap) -> Response {
+    let models = &gateway.models;
+    if is_anthropic(&headers) {
+        let data = models.iter().map(AnthropicModel::from).collect();
+        let first_id = models.first().map(|entry| entry.id.as_str());
+        let last_id = models.last().map(|entry| entry.id.as_str());
+        return Json(AnthropicList { data, first_id, last_id, has_more: false }).into_response();
+    }
+    let data = models.iter().map(ModelObject::from).collect();
     Json(ModelList { object: "list", data }).into_response()
 }
 
 /// One, by its id; ids may contain slashes.
-pub async fn one(State(gateway): State<Arc<Gateway>>, Path(id): Path<String>) -> Response {
-    match find(&gateway.models, &id) {
-        Ok(entry) => Json(ModelObject::from(entry)).into_response(),
-        Err(error) => error::response(Failure::from(&error)),
+pub async fn one(State(gateway): State<Arc<Gateway>>, headers: HeaderMap, Path(id): Path<String>) -> Response {
+    match (find(&gateway.models, &id), is_anthropic(&headers)) {
+        (Ok(entry), true) => Json(AnthropicModel::from(entry)).into_response(),
+        (Ok(entry), false) => Json(ModelObject::from(entry)).into_response(),
+        (Err(error), true) => anthropic_messages::error::response(&Failure::from(&error)),
+        (Err(error), false) => error::response(Failure::from(&error)),
     }
 }
 
@@ -86,6 +130,11 @@ mod tests {
         assert_eq!(
             shown(&entry("auto", None, None)),
             r#"{"id":"auto","object":"model","created":1767225600,"owned_by":"weir"}"#
+        );
+        let shown = |entry: &ModelEntry| serde_json::to_string(&AnthropicModel::from(entry)).expect("plain data");
+        assert_eq!(
+            shown(&entry("org/m", Some("up"), Some(4096))),
+            r#"{"type":"model","id":"org/m","display_name":"org/m","created_at":"2026-01-01T00:00:00Z","max_input_tokens":4096}"#
         );
     }
 

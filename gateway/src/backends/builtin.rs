@@ -85,6 +85,7 @@ fn events(mut generation: Generation, model: String, request: &ChatRequest) -> E
                         yield Ok(event);
                     }
                 }
+                GenerationEvent::StoppedAt(stop) => yield Ok(Event::StoppedAt(stop)),
                 GenerationEvent::Done { reason, usage } => {
                     let (rest, called) = reader.finish();
                     for event in rest {

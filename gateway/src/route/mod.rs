@@ -25,7 +25,7 @@ use self::dice::Dice;
 use self::ending::{Ended, Ending};
 use self::run::{Given, Search};
 pub use self::standing::{Standing, StandingView};
-use crate::backends::{EventStream, Registry};
+use crate::backends::{Backend, EventStream, Registry};
 use crate::caller::ClientKind;
 use crate::config::attempts::AttemptSettings;
 use crate::metrics::{Flight, Metrics};
@@ -90,6 +90,16 @@ impl Router {
     /// The backends behind it.
     pub fn backends(&self) -> &Registry {
         &self.backends
+    }
+
+    /// Who would be asked first. Counts nothing: for questions about a request that nobody makes.
+    ///
+    /// # Errors
+    /// The model is unknown.
+    pub fn first(&self, request: &ChatRequest) -> Result<&Backend, EngineError> {
+        let plan = plan::plan(&self.backends, &self.facts, &self.policy, request, &self.dice)?;
+        let first = self.backends.by_name(&plan.report.backend);
+        first.ok_or_else(|| EngineError::internal("a plan without a backend"))
     }
 
     /// Decides who may answer, without asking anybody. From here on the request counts, whatever becomes of it.

@@ -5,6 +5,7 @@
 
 mod attempts;
 mod bad_input;
+mod dialects;
 mod faults;
 mod generate;
 mod hostile_models;

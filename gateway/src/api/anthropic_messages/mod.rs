@@ -2,10 +2,13 @@
 
 pub mod decode;
 
+mod count;
 mod encode;
 pub(crate) mod error;
 mod stream;
 mod whole;
+
+pub use count::count_tokens;
 
 use std::sync::Arc;
 

@@ -70,7 +70,7 @@ pub(super) async fn answer(
                 text.push_str(&more);
                 show.text(&more, at)?;
             }
-            Some(GenerationEvent::Draft { .. } | GenerationEvent::Logprobs(_)) => {}
+            Some(GenerationEvent::Draft { .. } | GenerationEvent::Logprobs(_) | GenerationEvent::StoppedAt(_)) => {}
             Some(GenerationEvent::Done { reason, usage }) => break (End::Complete(reason), usage),
             Some(GenerationEvent::Failed(error)) => return Err(explained(&error)),
             None => bail!("the answer has no end"),

@@ -67,7 +67,10 @@ pub(super) fn answer(engine: &Engine, request: &ChatRequest) -> Result<Answered>
     while let Some(event) = generation.next_blocking() {
         match event {
             GenerationEvent::Text(more) => text.push_str(&more),
-            GenerationEvent::Draft { .. } | GenerationEvent::Step(_) | GenerationEvent::Logprobs(_) => {}
+            GenerationEvent::Draft { .. }
+            | GenerationEvent::Step(_)
+            | GenerationEvent::Logprobs(_)
+            | GenerationEvent::StoppedAt(_) => {}
             GenerationEvent::Done { reason, usage } => {
                 return Ok(Answered { text, reason, usage, took: begun.elapsed() });
             }

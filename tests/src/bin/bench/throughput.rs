@@ -148,7 +148,7 @@ fn time_to_first_text(engine: &Engine, system: &str, kind: &str, round: usize) -
             GenerationEvent::Text(_) | GenerationEvent::Draft { .. } => {
                 first.get_or_insert_with(|| ms(begun.elapsed()));
             }
-            GenerationEvent::Step(_) | GenerationEvent::Logprobs(_) => {}
+            GenerationEvent::Step(_) | GenerationEvent::Logprobs(_) | GenerationEvent::StoppedAt(_) => {}
             GenerationEvent::Done { usage, .. } => {
                 return Ok((first.unwrap_or_else(|| ms(begun.elapsed())), usage.cached_tokens));
             }

@@ -1,0 +1,73 @@
+//! `POST /v1/messages/count_tokens`: how many tokens a prompt has for whoever would answer it. Counted where the tokenizer
+//! is here; elsewhere an estimate, which says so. Must never start an answer.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use weir_diffusion_engine::Engine;
+use weir_protocol::{ChatRequest, EngineError};
+use weir_router_policies::Features;
+
+use super::AnthropicMessages;
+use super::error;
+use crate::api::answering::decoded;
+use crate::api::answering::failure::Failure;
+use crate::backends::Backend;
+use crate::caller::Caller;
+use crate::stack::Gateway;
+
+/// More bytes than any token of a real vocabulary stands for: what has more of them fits no window, and to count it
+/// would take seconds.
+const TOKEN_BYTES_MAX: u64 = 256;
+
+#[derive(Debug, Serialize)]
+struct Counted {
+    input_tokens: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    weir: Option<Estimated>,
+}
+
+/// How the number was come by, where it was not counted.
+#[derive(Debug, Serialize)]
+struct Estimated {
+    estimated: bool,
+    bytes_per_token: f32,
+}
+
+/// Counts one request's prompt.
+pub async fn count_tokens(State(gateway): State<Arc<Gateway>>, caller: Caller, body: Bytes) -> Response {
+    match count(&gateway, &caller, &body).await {
+        Ok(counted) => Json(counted).into_response(),
+        Err(error) => error::response(&Failure::from(&error)),
+    }
+}
+
+async fn count(gateway: &Gateway, caller: &Caller, body: &[u8]) -> Result<Counted, EngineError> {
+    let request = decoded::<AnthropicMessages>(gateway, caller, body)?;
+    let backend = gateway.router.first(&request)?;
+    let bytes = Features::of(&request).prompt_bytes;
+    match &backend.engine {
+        Some(engine) if bytes / TOKEN_BYTES_MAX <= u64::from(engine.info().context) => {
+            exactly(engine.clone(), request).await
+        }
+        _ => Ok(roughly(backend, bytes)),
+    }
+}
+
+/// By the engine's own template and tokenizer.
+async fn exactly(engine: Engine, request: ChatRequest) -> Result<Counted, EngineError> {
+    // A long prompt takes milliseconds: not on a thread that serves sockets.
+    let counting = tokio::task::spawn_blocking(move || engine.count_prompt_tokens(&request));
+    let tokens = counting.await.map_err(|_| EngineError::internal("the engine's front end failed"))??;
+    Ok(Counted { input_tokens: u64::from(tokens), weir: None })
+}
+
+fn roughly(backend: &Backend, bytes: u64) -> Counted {
+    let bytes_per_token = backend.facts.bytes_per_token;
+    let tokens = (bytes as f64 / f64::from(bytes_per_token.max(f32::MIN_POSITIVE))).ceil() as u64;
+    Counted { input_tokens: tokens, weir: Some(Estimated { estimated: true, bytes_per_token }) }
+}
