@@ -34,6 +34,8 @@ enum Target {
     Tokenizer,
     /// Conversations through the chat template.
     Template,
+    /// Bodies of chat requests, `diffusion` object and forms included, to the end of their answers.
+    Request,
 }
 
 impl Target {
@@ -43,6 +45,7 @@ impl Target {
             Target::Safetensors => "safetensors",
             Target::Tokenizer => "tokenizer",
             Target::Template => "template",
+            Target::Request => "request",
         }
     }
 
@@ -55,6 +58,14 @@ impl Target {
                 &[("config.json", Some(0)), ("tokenizer.json", Some(1)), ("tokenizer_config.json", Some(2))]
             }
             Target::Template => &[],
+            Target::Request => &[
+                ("requests/diffusion.json", Some(b' ')),
+                ("requests/grammar.json", Some(b' ')),
+                ("requests/regex.json", Some(b' ')),
+                ("requests/sampling.json", Some(b' ')),
+                ("requests/schema.json", Some(b' ')),
+                ("requests/tools.json", Some(b' ')),
+            ],
         }
     }
 }
@@ -77,6 +88,7 @@ pub(crate) fn command(args: &Args) -> Result<()> {
         .arg(&corpus)
         .arg(format!("-artifact_prefix={}/", artifacts.display()))
         .arg(format!("-max_total_time={}", args.minutes * 60))
+        .args(words(&fuzz, name))
         .args(["-max_len=70000", "-timeout=20", "-rss_limit_mb=4096", "-print_final_stats=1"])
         .env("RUSTFLAGS", FLAGS)
         .env("CARGO_TARGET_DIR", fuzz.join("target"))
@@ -85,11 +97,17 @@ pub(crate) fn command(args: &Args) -> Result<()> {
     stage::run(&mut command)
 }
 
+/// The words libFuzzer may put together, where the target has some.
+fn words(fuzz: &Path, name: &str) -> Option<String> {
+    let file = fuzz.join("small").join(format!("{name}.dict"));
+    file.is_file().then(|| format!("-dict={}", file.display()))
+}
+
 /// Puts a seed into the corpus under its own name.
 fn plant(root: &Path, corpus: &Path, seed: &str, first: Option<u8>) -> Result<()> {
     let folder = if first.is_some() { "fuzz/small" } else { "diffusion-engine/tests/fixtures" };
     let file = root.join(folder).join(seed);
     let mut bytes: Vec<u8> = first.into_iter().collect();
     bytes.extend(std::fs::read(&file).with_context(|| file.display().to_string())?);
-    std::fs::write(corpus.join(seed), bytes).with_context(|| corpus.display().to_string())
+    std::fs::write(corpus.join(seed.replace('/', "-")), bytes).with_context(|| corpus.display().to_string())
 }
