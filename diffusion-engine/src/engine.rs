@@ -17,13 +17,14 @@ use crate::constrain::constraint::Constraint;
 use crate::constrain::grammar;
 use crate::constrain::vocabulary::Vocabulary;
 use crate::decode::levenshtein::ControlTokens;
+use crate::decode::published::{self, ChosenBy};
 use crate::decode::rules::LogitRules;
 use crate::decode::settings::DecodeSettings;
 use crate::error::LoadError;
 use crate::generation::Generation;
 use crate::model::weights::Model;
 use crate::options::{
-    DecodeDefaults, DecoderKind, EngineKind, EngineLoad, EngineOptions, ModelFiles, ModelInfo, SharePrefixes,
+    DecoderKind, DiffusionOptions, EngineKind, EngineLoad, EngineOptions, ModelFiles, ModelInfo, SharePrefixes,
 };
 use crate::schedule::answer::Answer;
 use crate::schedule::lane::{DiffusionJob, Job};
@@ -73,9 +74,15 @@ impl Engine {
     /// # Errors
     /// Names the file and the tensor or field that is wrong.
     pub fn load(files: ModelFiles, options: EngineOptions) -> Result<Engine, LoadError> {
-        let decoding = DecodeSettings::from_defaults(&options.defaults)?;
+        let names = match &files {
+            ModelFiles::Dir(place) => published::names(place),
+            ModelFiles::Embedded { .. } => Vec::new(),
+        };
         let checkpoint = Checkpoint::open(files)?;
         let config = checkpoint.config()?;
+        let ids = config.delete_token.zip(config.split_token);
+        let control = ids.map(|(delete, split)| ControlTokens { delete, split });
+        let (decoding, chosen_by) = default_decoding(&options.defaults, &names, control)?;
         config.check_block_length(decoding.block_length)?;
         let tokenizer = Arc::new(checkpoint.tokenizer(&config)?);
         let template = checkpoint.template(&tokenizer)?;
@@ -84,16 +91,7 @@ impl Engine {
             EngineKind::Diffusion => decoding.block_length,
             EngineKind::Autoregressive => 1,
         };
-        let config = &model.config;
-        let ids = config.delete_token.zip(config.split_token);
-        let control = ids.map(|(delete, split)| ControlTokens { delete, split });
-        if config.kind == EngineKind::Diffusion {
-            has_decoder(decoding.decoder, control).map_err(|message| LoadError::Config {
-                file: "options".into(),
-                field: "defaults.decoder".into(),
-                message,
-            })?;
-        }
+        let is_diffusion = model.config.kind == EngineKind::Diffusion;
         let pool = pool(model.kv_shape(), model.config.context, &options)?;
         let info = ModelInfo {
             kind: model.config.kind,
@@ -103,6 +101,7 @@ impl Engine {
             vocab: model.config.vocab as u32,
             weights_bytes: model.stored_bytes,
             block_length: block_length as u32,
+            decoding: is_diffusion.then(|| (decoding.clone(), chosen_by)),
             kv_pages: pool.total(),
             kv_page_bytes: model.kv_shape().page_bytes(options.kv_type),
             kernels: model.kernels.name(),
@@ -165,7 +164,7 @@ impl Engine {
             let message = "the built-in engines cannot honour it".to_owned();
             return Err(EngineError::Unsupported { field: (*field).to_owned(), message });
         }
-        let settings = self.decoding(request)?;
+        let settings = self.decoding_of(request)?;
         let prompt = self.inner.template.tokens(request, &self.inner.tokenizer)?;
         if prompt.is_empty() {
             return Err(EngineError::invalid("messages", "the model's chat template makes an empty prompt of them"));
@@ -205,13 +204,10 @@ impl Engine {
     ///
     /// # Errors
     /// As [`Engine::generate`].
-    pub fn decoding_of(&self, request: &ChatRequest) -> Result<DecodeDefaults, EngineError> {
-        Ok(self.decoding(request)?.as_defaults())
-    }
-
-    /// The request's settings over the engine's.
-    fn decoding(&self, request: &ChatRequest) -> Result<DecodeSettings, EngineError> {
-        let settings = self.inner.decoding.for_request(&request.diffusion)?;
+    pub fn decoding_of(&self, request: &ChatRequest) -> Result<DecodeSettings, EngineError> {
+        let settings = self.inner.decoding.over(&request.diffusion);
+        let settings =
+            settings.map_err(|wrong| EngineError::invalid(format!("diffusion.{}", wrong.field), wrong.message))?;
         if self.inner.info.kind == EngineKind::Autoregressive {
             return Ok(settings);
         }
@@ -335,6 +331,26 @@ fn run_thread(model: impl Forward, pool: Arc<Pool>, options: &EngineOptions) -> 
 }
 
 /// Why the model cannot have this decoder.
+/// The operator's word over what the model was published with.
+fn default_decoding(
+    defaults: &DiffusionOptions,
+    names: &[String],
+    control: Option<ControlTokens>,
+) -> Result<(DecodeSettings, ChosenBy), LoadError> {
+    let wrong = |field: &str, message| LoadError::Config {
+        file: "options".into(),
+        field: format!("defaults.{field}"),
+        message,
+    };
+    let (decoder, by) = match defaults.decoder {
+        Some(decoder) => (decoder, ChosenBy::Config),
+        None => published::decoder(names.iter().map(String::as_str), control.is_some()),
+    };
+    has_decoder(decoder, control).map_err(|message| wrong("decoder", message))?;
+    let settings = published::settings(decoder).over(defaults).map_err(|at| wrong(at.field, at.message))?;
+    Ok((settings, by))
+}
+
 fn has_decoder(decoder: DecoderKind, control: Option<ControlTokens>) -> Result<(), String> {
     match decoder {
         DecoderKind::Levenshtein if control.is_none() => {

@@ -23,11 +23,13 @@ pub mod steps;
 #[path = "../tests/suite/support.rs"]
 mod test_files;
 
+pub use decode::published::ChosenBy;
+pub use decode::settings::DecodeSettings;
 pub use engine::Engine;
 pub use error::LoadError;
 pub use generation::{Generation, GenerationEvent};
 pub use logits::{LogitsError, LogitsModel, logits_file, logits_for};
 pub use options::{
-    DecodeDefaults, DecoderKind, EngineKind, EngineLoad, EngineOptions, KvType, ModelFiles, ModelInfo, SharePrefixes,
+    DecoderKind, DiffusionOptions, EngineKind, EngineLoad, EngineOptions, KvType, ModelFiles, ModelInfo, SharePrefixes,
 };
 pub use steps::{Cell, CellState, StepView};

@@ -3,7 +3,10 @@
 
 use std::path::PathBuf;
 
-pub use weir_protocol::DecoderKind;
+pub use weir_protocol::{DecoderKind, DiffusionOptions};
+
+use crate::decode::published::ChosenBy;
+use crate::decode::settings::DecodeSettings;
 
 /// Where a checkpoint's files come from.
 #[derive(Debug, Clone)]
@@ -31,8 +34,9 @@ pub struct EngineOptions {
     pub max_running: usize,
     /// Most requests that wait for a place; one more is refused with `Overloaded`.
     pub queue_limit: usize,
-    /// Decoding where a request says nothing (diffusion only).
-    pub defaults: DecodeDefaults,
+    /// Decoding where a request says nothing (diffusion only). What is left out here is as the model was published:
+    /// the decoder by its name or its control tokens, thresholds by the decoder.
+    pub defaults: DiffusionOptions,
     /// Most tokens to generate where a request says nothing.
     pub max_tokens_default: u32,
     /// Most bytes of K/V, of running requests and shared prefixes together, in whole pages of 32 positions; `None`
@@ -96,49 +100,12 @@ impl Default for EngineOptions {
         EngineOptions {
             max_running: 8,
             queue_limit: 64,
-            defaults: DecodeDefaults::default(),
+            defaults: DiffusionOptions::default(),
             max_tokens_default: 1024,
             step_tokens: 256,
             kv_bytes: None,
             kv_type: KvType::default(),
             share_prefixes: SharePrefixes::default(),
-        }
-    }
-}
-
-/// Decoding settings of a diffusion engine. The default is LLaDA2.1's `quality` preset.
-#[derive(Debug, Clone, PartialEq)]
-pub struct DecodeDefaults {
-    /// Which decoder. A request that names a preset (`diffusion.mode`) gets one that edits: this one if it does, else
-    /// [`DecoderKind::Joint`].
-    pub decoder: DecoderKind,
-    /// Confidence above which a mask becomes a token, in [0, 1].
-    pub threshold: f32,
-    /// Confidence above which a written token is replaced, in [0, 1] (decoders that edit).
-    pub editing_threshold: f32,
-    /// Most editing forwards after a block is full, 0..=64 (decoders that edit).
-    pub max_post_steps: u32,
-    /// Tokens in a block, a power of two in 1..=256. Should be what the model was trained with.
-    pub block_length: usize,
-    /// Steps in which a block's masks must be gone, 1..=block_length: at least an equal share is written in each.
-    pub max_steps_per_block: u32,
-    /// Blocks that stay open to edits, 2..=4 (`multi_block` only).
-    pub multi_block_window: u32,
-    /// Subtracted from the logit of the token to the left, 0..=10.
-    pub repeat_penalty: f32,
-}
-
-impl Default for DecodeDefaults {
-    fn default() -> Self {
-        DecodeDefaults {
-            decoder: DecoderKind::Joint,
-            threshold: 0.7,
-            editing_threshold: 0.5,
-            max_post_steps: 16,
-            block_length: 32,
-            max_steps_per_block: 32,
-            multi_block_window: 2,
-            repeat_penalty: 0.0,
         }
     }
 }
@@ -169,6 +136,9 @@ pub struct ModelInfo {
     pub weights_bytes: u64,
     /// Tokens in a block; 1 for an autoregressive model.
     pub block_length: u32,
+    /// How a request is decoded that says nothing about it, and who chose the decoder; `None` for an autoregressive
+    /// model.
+    pub decoding: Option<(DecodeSettings, ChosenBy)>,
     /// Pages of K/V for all requests and shared prefixes together, 32 positions each.
     pub kv_pages: usize,
     /// Bytes of such a page.

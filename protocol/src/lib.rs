@@ -1,17 +1,16 @@
 //! The conversation protocol: what every dialect is decoded into, what every backend answers with, and how
 //! things fail. Data only: nothing here may do IO, read a clock, or know a dialect's wire shape.
 //!
-//! Reading order: [`request`] → [`event`] → [`usage`] → [`error`].
+//! Reading order: [`request`] → [`decoding`] → [`event`] → [`usage`] → [`error`].
 
+pub mod decoding;
 pub mod error;
 pub mod event;
 pub mod request;
 pub mod usage;
 
+pub use decoding::{DecodeMode, DecoderKind, DiffusionOptions, OutOfRange};
 pub use error::{EngineError, TimeoutPhase};
 pub use event::{Event, FinishReason, TokenChance, TokenLogprob};
-pub use request::{
-    ChatRequest, DecodeMode, DecoderKind, Dialect, DiffusionOptions, Message, Part, ResponseFormat, Role, Sampling,
-    Tool, ToolCall, ToolChoice,
-};
+pub use request::{ChatRequest, Dialect, Message, Part, ResponseFormat, Role, Sampling, Tool, ToolCall, ToolChoice};
 pub use usage::{DiffusionStats, Usage};

@@ -7,6 +7,8 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use crate::decoding::DiffusionOptions;
+
 /// What a caller asked for.
 #[derive(Debug, Clone, Default)]
 pub struct ChatRequest {
@@ -241,88 +243,4 @@ pub struct Sampling {
     pub min_tokens: Option<u32>,
     /// Report the log-probability of each token, and of so many of the likeliest tokens beside it, 0 to 20.
     pub logprobs: Option<u32>,
-}
-
-/// How a diffusion engine should decode. `None` fields take the preset's or the engine's default.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct DiffusionOptions {
-    /// Named preset.
-    pub mode: Option<DecodeMode>,
-    /// Which decoder fills a block.
-    pub decoder: Option<DecoderKind>,
-    /// Confidence above which a mask becomes a token, in [0, 1].
-    pub threshold: Option<f32>,
-    /// Confidence above which a written token is replaced, in [0, 1].
-    pub editing_threshold: Option<f32>,
-    /// Most extra editing steps after a block is full, 0..=64.
-    pub max_post_steps: Option<u32>,
-    /// Tokens in a block, a power of two in 1..=256.
-    pub block_length: Option<u32>,
-    /// Denoise steps in which a block's masks must be gone, 1..=block_length: fewer steps write more a step.
-    pub max_steps: Option<u32>,
-    /// Blocks that stay open to edits, 2..=4 (`multi_block` only).
-    pub multi_block_window: Option<u32>,
-    /// Subtracted from the logit of the token to the left, 0..=10: keeps a token from being written twice in a row.
-    pub repeat_penalty: Option<f32>,
-    /// Goes over [`Sampling::seed`].
-    pub seed: Option<u64>,
-    /// Begin from this answer instead of masks, and edit it (decoders that edit).
-    pub start_from: Option<String>,
-    /// Send [`crate::Event::Draft`] snapshots.
-    pub drafts: bool,
-}
-
-impl DiffusionOptions {
-    /// Whether the caller left decoding to others: half a preset is not a preset, so one word about it counts. A seed
-    /// or a wish for drafts is none.
-    pub fn is_silent(&self) -> bool {
-        *self == DiffusionOptions { seed: self.seed, drafts: self.drafts, ..DiffusionOptions::default() }
-    }
-}
-
-/// Presets of thresholds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum DecodeMode {
-    /// LLaDA2.1's S: threshold 0.5, editing threshold 0.0 (tech report 2.1, model card).
-    Speed,
-    /// LLaDA2.1's Q: threshold 0.7, editing threshold 0.5.
-    Quality,
-    /// No preset: the engine's own settings and the values given.
-    Custom,
-}
-
-/// Which decoder fills a block.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum DecoderKind {
-    /// LLaDA2.0: masks become tokens above a confidence, written tokens stay.
-    Threshold,
-    /// LLaDA2.1: the same, and written tokens are replaced above a second confidence.
-    Joint,
-    /// LLaDA2.2: written tokens are replaced, deleted, or pushed right by an insertion.
-    Levenshtein,
-    /// LLaDA2.1's Multi-Block Editing: finished blocks stay open to edits while the next ones are written.
-    MultiBlock,
-    /// dInfer: a token into each gap between written ones, so that gaps halve.
-    Hierarchy,
-    /// dInfer: tokens that were proposed again and again get credit.
-    Credit,
-}
-
-impl DecoderKind {
-    /// All of them with the words callers and configs use.
-    pub const ALL: [(&'static str, DecoderKind); 6] = [
-        ("threshold", DecoderKind::Threshold),
-        ("joint", DecoderKind::Joint),
-        ("levenshtein", DecoderKind::Levenshtein),
-        ("multi_block", DecoderKind::MultiBlock),
-        ("hierarchy", DecoderKind::Hierarchy),
-        ("credit", DecoderKind::Credit),
-    ];
-
-    /// Its word.
-    pub fn as_str(self) -> &'static str {
-        Self::ALL.into_iter().find(|(_, kind)| *kind == self).map_or("", |(word, _)| word)
-    }
 }

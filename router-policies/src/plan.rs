@@ -2,7 +2,7 @@
 //! one struct. Must never hold prompt text.
 
 use serde::Serialize;
-use weir_protocol::DecodeMode;
+use weir_protocol::DiffusionOptions;
 
 use crate::facts::Obstacle;
 use crate::features::Features;
@@ -27,12 +27,13 @@ pub struct RoutePlan {
 }
 
 /// One backend to try.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct PlannedAttempt {
     /// Its name.
     pub backend: String,
-    /// How a diffusion engine should decode: the caller's wish if there is one, else the rule's. `None` elsewhere.
-    pub mode: Option<DecodeMode>,
+    /// How a diffusion engine should decode, as the rule says it. Empty where the caller said anything about it (half
+    /// a preset is not a preset) and for other backends.
+    pub decoding: DiffusionOptions,
     /// The group whose members stand in for each other here; `None` where the backend itself was named. Attempts of one
     /// group follow each other, in no order that means anything.
     pub group: Option<String>,

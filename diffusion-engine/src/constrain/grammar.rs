@@ -17,7 +17,7 @@ pub(crate) fn matcher(request: &ChatRequest, vocabulary: &Vocabulary) -> Result<
     let tools = offered(request)?;
     let forced = matches!(request.tool_choice, ToolChoice::Required | ToolChoice::Function(_));
     if tools.is_empty() {
-        return format_only(&request.response_format, vocabulary);
+        return format_only(request, vocabulary);
     }
     let answer = match &request.response_format {
         _ if forced => None,
@@ -25,11 +25,12 @@ pub(crate) fn matcher(request: &ChatRequest, vocabulary: &Vocabulary) -> Result<
         ResponseFormat::JsonObject => Some(Answer::Json(json!({"type": "object"}))),
         ResponseFormat::JsonSchema(schema) => Some(Answer::Json(schema.clone())),
         ResponseFormat::Regex(_) | ResponseFormat::Grammar(_) => {
-            return format_only(&request.response_format, vocabulary);
+            return format_only(request, vocabulary);
         }
     };
     let several = !matches!(request.tool_choice, ToolChoice::Function(_));
-    match vocabulary.matcher(TopLevelGrammar::from_lark(calls(&tools, answer.as_ref(), several))) {
+    let grammar = TopLevelGrammar::from_lark(calls(&tools, answer.as_ref(), several));
+    match vocabulary.matcher(grammar, &request.tenant.clone().unwrap_or_default()) {
         Ok(matcher) => Ok(Some(matcher)),
         Err(reason) => Err(culprit(request, &tools, answer.as_ref(), vocabulary, reason)),
     }
@@ -65,15 +66,15 @@ fn offered(request: &ChatRequest) -> Result<Vec<&Tool>, EngineError> {
     }
 }
 
-fn format_only(format: &ResponseFormat, vocabulary: &Vocabulary) -> Result<Option<Matcher>, EngineError> {
-    let (grammar, field) = match format {
+fn format_only(request: &ChatRequest, vocabulary: &Vocabulary) -> Result<Option<Matcher>, EngineError> {
+    let (grammar, field) = match &request.response_format {
         ResponseFormat::Text => return Ok(None),
         ResponseFormat::JsonObject => (TopLevelGrammar::from_json_schema(styled(&json!({"type": "object"}))), ""),
         ResponseFormat::JsonSchema(schema) => (TopLevelGrammar::from_json_schema(styled(schema)), ""),
         ResponseFormat::Regex(pattern) => (TopLevelGrammar::from_regex(pattern), "regex"),
         ResponseFormat::Grammar(lark) => (TopLevelGrammar::from_lark(lark.clone()), "grammar"),
     };
-    match vocabulary.matcher(grammar) {
+    match vocabulary.matcher(grammar, &request.tenant.clone().unwrap_or_default()) {
         Ok(matcher) => Ok(Some(matcher)),
         Err(reason) if field.is_empty() => Err(unsupported(SCHEMA, reason)),
         Err(reason) => Err(EngineError::invalid(field, reason)),
@@ -94,7 +95,7 @@ fn culprit(
     vocabulary: &Vocabulary,
     together: String,
 ) -> EngineError {
-    let alone = |schema: &Value| vocabulary.matcher(TopLevelGrammar::from_json_schema(styled(schema))).err();
+    let alone = |schema: &Value| vocabulary.compile(TopLevelGrammar::from_json_schema(styled(schema))).err();
     if let Some(Answer::Json(schema)) = answer
         && let Some(reason) = alone(schema)
     {

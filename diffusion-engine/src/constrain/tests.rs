@@ -25,13 +25,13 @@ fn tokenizer() -> Arc<TextTokenizer> {
     Arc::new(TextTokenizer::parse(&named(test_files::tokenizer_json()), &config).expect("tokenizer"))
 }
 
-struct Bench {
+pub(super) struct Bench {
     tokenizer: Arc<TextTokenizer>,
-    vocabulary: Arc<Vocabulary>,
+    pub(super) vocabulary: Arc<Vocabulary>,
 }
 
 impl Bench {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let tokenizer = tokenizer();
         let vocabulary = Arc::new(Vocabulary::new(tokenizer.clone(), ROWS).expect("byte-level"));
         Bench { tokenizer, vocabulary }

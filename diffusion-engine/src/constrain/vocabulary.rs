@@ -11,6 +11,8 @@ use llguidance::{Matcher, ParserFactory};
 
 use crate::checkpoint::tokenizer::TextTokenizer;
 
+use super::compiled::Compiled;
+
 /// Texts that end a JSON value or a container, the ones that end most first, then the shortest values, then the
 /// characters that keep a text short. What the search for the nearest end tries, in this order.
 const ENDINGS: [&str; 27] = [
@@ -23,6 +25,7 @@ pub(crate) struct Vocabulary {
     factory: ParserFactory,
     /// Tokens of [`ENDINGS`], in that order, as far as they exist.
     endings: Vec<u32>,
+    compiled: Compiled,
 }
 
 impl Vocabulary {
@@ -46,14 +49,23 @@ impl Vocabulary {
         factory.quiet();
         // Its errors would quote the answer so far.
         factory.limits_mut().verbose_errors = false;
-        Ok(Vocabulary { factory, endings })
+        Ok(Vocabulary { factory, endings, compiled: Compiled::default() })
+    }
+
+    /// A matcher at the start of `grammar`, compiled unless `tenant` asked for the same not long ago.
+    ///
+    /// # Errors
+    /// The library's reason, which may quote the grammar.
+    pub(crate) fn matcher(&self, grammar: TopLevelGrammar, tenant: &Arc<str>) -> Result<Matcher, String> {
+        let text = serde_json::to_string(&grammar).map_err(|error| error.to_string())?;
+        self.compiled.matcher(tenant, text, || self.compile(grammar))
     }
 
     /// A matcher at the start of `grammar`.
     ///
     /// # Errors
-    /// The library's reason, which may quote the grammar.
-    pub(crate) fn matcher(&self, grammar: TopLevelGrammar) -> Result<Matcher, String> {
+    /// As [`Vocabulary::matcher`].
+    pub(crate) fn compile(&self, grammar: TopLevelGrammar) -> Result<Matcher, String> {
         // The library cuts long schema text for its messages at a byte, which need not be a character's border.
         let parser = catch_unwind(AssertUnwindSafe(|| self.factory.create_parser(grammar)));
         let parser = parser.map_err(|_| "the grammar library gave up on it".to_owned())?;

@@ -1,4 +1,4 @@
-//! From logits to written tokens: [`settings`] (what was asked for), [`sampling`] (one candidate per position),
+//! From logits to written tokens: [`settings`] (what was asked for), [`published`] (where nobody asked), [`sampling`] (one candidate per position),
 //! [`threshold`], [`joint`], [`multi_block`], [`levenshtein`], [`hierarchy`], [`credit`] (what is written, one paper's rule
 //! each), [`block`] (a block from masks to final). [`rules`] come before all of them, [`logprobs`] after. Pure: no IO, no clock, no model.
 
@@ -9,6 +9,7 @@ pub(crate) mod joint;
 pub(crate) mod levenshtein;
 pub(crate) mod logprobs;
 pub(crate) mod multi_block;
+pub(crate) mod published;
 pub(crate) mod rules;
 pub(crate) mod sampling;
 pub(crate) mod settings;

@@ -1,71 +1,53 @@
 //! What decoding a request gets: the engine's defaults, a preset, single values, each checked. Must never clamp
 //! silently.
 
-use std::ops::RangeInclusive;
+use weir_protocol::{DecodeMode, DiffusionOptions, OutOfRange};
 
-use weir_protocol::{DecodeMode, DiffusionOptions, EngineError};
+use crate::options::DecoderKind;
 
-use crate::error::LoadError;
-use crate::options::{DecodeDefaults, DecoderKind};
-
-const MOST_BLOCK_LENGTH: usize = 256;
-
-/// Checked settings of one diffusion request.
+/// How one request's blocks are decoded. The default is LLaDA2.1's `quality` preset.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct DecodeSettings {
-    pub(crate) decoder: DecoderKind,
-    pub(crate) threshold: f32,
-    pub(crate) editing_threshold: f32,
-    pub(crate) max_post_steps: u32,
-    pub(crate) block_length: usize,
-    pub(crate) max_steps: usize,
-    pub(crate) window: usize,
-    pub(crate) repeat_penalty: f32,
+pub struct DecodeSettings {
+    /// Which decoder.
+    pub decoder: DecoderKind,
+    /// Confidence above which a mask becomes a token, in [0, 1].
+    pub threshold: f32,
+    /// Confidence above which a written token is replaced, in [0, 1] (decoders that edit).
+    pub editing_threshold: f32,
+    /// Most editing forwards after a block is full, 0..=64 (decoders that edit).
+    pub max_post_steps: u32,
+    /// Tokens in a block, a power of two in 1..=256.
+    pub block_length: usize,
+    /// Steps in which a block's masks must be gone, 1..=block_length: at least an equal share is written in each.
+    pub max_steps: usize,
+    /// Blocks that stay open to edits, 2..=4 (`multi_block` only).
+    pub window: usize,
+    /// Subtracted from the logit of the token to the left, 0..=10.
+    pub repeat_penalty: f32,
 }
 
-/// A setting out of its range.
-struct OutOfRange {
-    field: &'static str,
-    message: String,
+impl Default for DecodeSettings {
+    fn default() -> Self {
+        DecodeSettings {
+            decoder: DecoderKind::Joint,
+            threshold: 0.7,
+            editing_threshold: 0.5,
+            max_post_steps: 16,
+            block_length: 32,
+            max_steps: 32,
+            window: 2,
+            repeat_penalty: 0.0,
+        }
+    }
 }
 
 impl DecodeSettings {
-    /// The operator's defaults.
-    pub(crate) fn from_defaults(defaults: &DecodeDefaults) -> Result<Self, LoadError> {
-        let settings = DecodeSettings {
-            decoder: defaults.decoder,
-            threshold: defaults.threshold,
-            editing_threshold: defaults.editing_threshold,
-            max_post_steps: defaults.max_post_steps,
-            block_length: defaults.block_length,
-            max_steps: defaults.max_steps_per_block as usize,
-            window: defaults.multi_block_window as usize,
-            repeat_penalty: defaults.repeat_penalty,
-        };
-        settings.checked().map_err(|OutOfRange { field, message }| LoadError::Config {
-            file: "options".into(),
-            field: format!("defaults.{field}"),
-            message,
-        })
-    }
-
-    /// As an operator would write them.
-    pub(crate) fn as_defaults(&self) -> DecodeDefaults {
-        DecodeDefaults {
-            decoder: self.decoder,
-            threshold: self.threshold,
-            editing_threshold: self.editing_threshold,
-            max_post_steps: self.max_post_steps,
-            block_length: self.block_length,
-            max_steps_per_block: self.max_steps as u32,
-            multi_block_window: self.window as u32,
-            repeat_penalty: self.repeat_penalty,
+    /// `options` over these settings. A named preset brings its thresholds (LLaDA2.1 model card) and a decoder that
+    /// edits: this one if it does, else [`DecoderKind::Joint`]. Single values go over the preset's.
+    pub(crate) fn over(&self, options: &DiffusionOptions) -> Result<Self, OutOfRange> {
+        if let Some(wrong) = options.out_of_range().into_iter().next() {
+            return Err(wrong);
         }
-    }
-
-    /// The request's settings over these. A named preset brings its thresholds (LLaDA2.1 model card) and a decoder that
-    /// edits; single values go over the preset's.
-    pub(crate) fn for_request(&self, options: &DiffusionOptions) -> Result<Self, EngineError> {
         let mut settings = self.clone();
         let preset = match options.mode {
             Some(DecodeMode::Speed) => Some((0.5, 0.0)),
@@ -92,9 +74,11 @@ impl DecodeSettings {
         put(&mut settings.max_steps, options.max_steps.map(|steps| steps as usize));
         put(&mut settings.window, options.multi_block_window.map(|blocks| blocks as usize));
         put(&mut settings.repeat_penalty, options.repeat_penalty);
-        settings
-            .checked()
-            .map_err(|OutOfRange { field, message }| EngineError::invalid(format!("diffusion.{field}"), message))
+        if settings.max_steps > settings.block_length {
+            let message = format!("must be from 1 to {}, the block's length", settings.block_length);
+            return Err(OutOfRange { field: "max_steps", message });
+        }
+        Ok(settings)
     }
 
     /// Whether the decoder replaces written tokens.
@@ -104,36 +88,11 @@ impl DecodeSettings {
             DecoderKind::Threshold | DecoderKind::Hierarchy | DecoderKind::Credit => false,
         }
     }
-
-    fn checked(self) -> Result<Self, OutOfRange> {
-        within("threshold", self.threshold, 0.0..=1.0)?;
-        within("editing_threshold", self.editing_threshold, 0.0..=1.0)?;
-        within("max_post_steps", self.max_post_steps, 0..=64)?;
-        if !self.block_length.is_power_of_two() || self.block_length > MOST_BLOCK_LENGTH {
-            let message = format!("must be a power of two from 1 to {MOST_BLOCK_LENGTH}");
-            return Err(OutOfRange { field: "block_length", message });
-        }
-        within("max_steps", self.max_steps, 1..=self.block_length)?;
-        within("multi_block_window", self.window, 2..=4)?;
-        within("repeat_penalty", self.repeat_penalty, 0.0..=10.0)?;
-        Ok(self)
-    }
 }
 
 fn put<T>(place: &mut T, value: Option<T>) {
     if let Some(value) = value {
         *place = value;
-    }
-}
-
-fn within<T: PartialOrd + std::fmt::Display>(
-    field: &'static str,
-    value: T,
-    range: RangeInclusive<T>,
-) -> Result<(), OutOfRange> {
-    match range.contains(&value) {
-        true => Ok(()),
-        false => Err(OutOfRange { field, message: format!("must be from {} to {}", range.start(), range.end()) }),
     }
 }
 
@@ -177,61 +136,52 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn presets_and_single_values_go_over_the_defaults() {
-        let defaults = DecodeDefaults { decoder: DecoderKind::Threshold, threshold: 0.95, ..DecodeDefaults::default() };
-        let base = DecodeSettings::from_defaults(&defaults).expect("in range");
+    fn presets_and_single_values_go_over_the_settings() {
+        let base = DecodeSettings { decoder: DecoderKind::Threshold, threshold: 0.95, ..DecodeSettings::default() };
         let none = DiffusionOptions::default();
-        assert_eq!(base.for_request(&none).expect("nothing asked"), base);
+        assert_eq!(base.over(&none), Ok(base.clone()), "nothing asked");
         let custom = DiffusionOptions { mode: Some(DecodeMode::Custom), ..none.clone() };
-        assert_eq!(base.for_request(&custom).expect("nothing else asked"), base);
+        assert_eq!(base.over(&custom), Ok(base.clone()), "nothing else asked");
         let mut asked = DiffusionOptions { mode: Some(DecodeMode::Speed), editing_threshold: Some(0.25), ..none };
-        let speed = base.for_request(&asked).expect("in range");
+        let speed = base.over(&asked).expect("in range");
         assert_eq!((speed.decoder, speed.threshold, speed.editing_threshold), (DecoderKind::Joint, 0.5, 0.25));
         asked.decoder = Some(DecoderKind::Hierarchy);
-        assert_eq!(base.for_request(&asked).expect("in range").decoder, DecoderKind::Hierarchy);
-        let defaults = DecodeDefaults { decoder: DecoderKind::Levenshtein, ..DecodeDefaults::default() };
-        let base = DecodeSettings::from_defaults(&defaults).expect("in range");
+        assert_eq!(base.over(&asked).expect("in range").decoder, DecoderKind::Hierarchy);
+        let base = DecodeSettings { decoder: DecoderKind::Levenshtein, ..DecodeSettings::default() };
         asked.decoder = None;
-        assert_eq!(base.for_request(&asked).expect("in range").decoder, DecoderKind::Levenshtein, "it edits");
+        assert_eq!(base.over(&asked).expect("in range").decoder, DecoderKind::Levenshtein, "it edits");
     }
 
     #[test]
     fn another_block_length_keeps_the_share_written_a_step() {
-        let defaults = DecodeDefaults { max_steps_per_block: 8, ..DecodeDefaults::default() };
-        let base = DecodeSettings::from_defaults(&defaults).expect("in range");
+        let base = DecodeSettings { max_steps: 8, ..DecodeSettings::default() };
         let short = DiffusionOptions { block_length: Some(16), ..DiffusionOptions::default() };
-        let settings = base.for_request(&short).expect("in range");
+        let settings = base.over(&short).expect("in range");
         assert_eq!((settings.block_length, settings.max_steps), (16, 4));
         let named = DiffusionOptions { max_steps: Some(16), ..short };
-        assert_eq!(base.for_request(&named).expect("in range").max_steps, 16);
+        assert_eq!(base.over(&named).expect("in range").max_steps, 16);
     }
 
     #[test]
     fn out_of_range_values_name_their_field() {
-        let base = DecodeSettings::from_defaults(&DecodeDefaults::default()).expect("in range");
+        let base = DecodeSettings::default();
         let none = DiffusionOptions::default();
         for (options, field) in [
-            (DiffusionOptions { threshold: Some(1.5), ..none.clone() }, "diffusion.threshold"),
-            (DiffusionOptions { threshold: Some(f32::NAN), ..none.clone() }, "diffusion.threshold"),
-            (DiffusionOptions { editing_threshold: Some(-0.1), ..none.clone() }, "diffusion.editing_threshold"),
-            (DiffusionOptions { max_post_steps: Some(65), ..none.clone() }, "diffusion.max_post_steps"),
-            (DiffusionOptions { block_length: Some(0), ..none.clone() }, "diffusion.block_length"),
-            (DiffusionOptions { block_length: Some(24), ..none.clone() }, "diffusion.block_length"),
-            (DiffusionOptions { block_length: Some(512), ..none.clone() }, "diffusion.block_length"),
-            (DiffusionOptions { max_steps: Some(0), ..none.clone() }, "diffusion.max_steps"),
-            (DiffusionOptions { max_steps: Some(9), block_length: Some(8), ..none.clone() }, "diffusion.max_steps"),
-            (DiffusionOptions { multi_block_window: Some(5), ..none.clone() }, "diffusion.multi_block_window"),
-            (DiffusionOptions { repeat_penalty: Some(-1.0), ..none.clone() }, "diffusion.repeat_penalty"),
+            (DiffusionOptions { threshold: Some(1.5), ..none.clone() }, "threshold"),
+            (DiffusionOptions { threshold: Some(f32::NAN), ..none.clone() }, "threshold"),
+            (DiffusionOptions { editing_threshold: Some(-0.1), ..none.clone() }, "editing_threshold"),
+            (DiffusionOptions { max_post_steps: Some(65), ..none.clone() }, "max_post_steps"),
+            (DiffusionOptions { block_length: Some(0), ..none.clone() }, "block_length"),
+            (DiffusionOptions { block_length: Some(24), ..none.clone() }, "block_length"),
+            (DiffusionOptions { block_length: Some(512), ..none.clone() }, "block_length"),
+            (DiffusionOptions { max_steps: Some(0), ..none.clone() }, "max_steps"),
+            (DiffusionOptions { max_steps: Some(33), ..none.clone() }, "max_steps"),
+            (DiffusionOptions { max_steps: Some(9), block_length: Some(8), ..none.clone() }, "max_steps"),
+            (DiffusionOptions { multi_block_window: Some(5), ..none.clone() }, "multi_block_window"),
+            (DiffusionOptions { repeat_penalty: Some(-1.0), ..none.clone() }, "repeat_penalty"),
         ] {
-            let error = base.for_request(&options).expect_err("out of range");
-            assert!(matches!(&error, EngineError::InvalidRequest { field: named, .. } if named == field), "{error:?}");
-        }
-        for defaults in [
-            DecodeDefaults { block_length: 0, ..DecodeDefaults::default() },
-            DecodeDefaults { threshold: f32::NAN, ..DecodeDefaults::default() },
-            DecodeDefaults { max_steps_per_block: 33, ..DecodeDefaults::default() },
-        ] {
-            assert!(DecodeSettings::from_defaults(&defaults).is_err());
+            let wrong = base.over(&options).expect_err("out of range");
+            assert_eq!(wrong.field, field, "{wrong:?}");
         }
     }
 }

@@ -32,7 +32,7 @@ impl Engine {
         let common = prompt.iter().zip(&other).take_while(|(a, b)| a == b).count();
         prompt.truncate(common / PANEL * PANEL);
         let plain = ChatRequest::default();
-        let settings = self.decoding(&plain)?;
+        let settings = self.decoding_of(&plain)?;
         let (kept, limit) = (prompt.len(), self.answer_limit(prompt.len(), Some(1))?);
         let scorer = self.scorer(&plain, &settings, &prompt, limit)?;
         let diffusion = self.diffusion_job(settings, Wish::default(), VecDeque::new());

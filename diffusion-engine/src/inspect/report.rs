@@ -7,6 +7,7 @@ use crate::checkpoint::config::ModelConfig;
 use crate::checkpoint::elements::Element;
 use crate::checkpoint::open::Checkpoint;
 use crate::checkpoint::tensors::{Listed, Weights};
+use crate::decode::published::{self, ChosenBy};
 use crate::error::LoadError;
 use crate::options::{EngineKind, ModelFiles};
 
@@ -97,7 +98,7 @@ pub fn inspect(path: &Path) -> Result<ModelReport, LoadError> {
         kv_elements: 2 * (config.layers * config.kv_heads * config.head_dim) as u64,
         context: config.context as u64,
         routing: routing(&config),
-        decoder: decoder(&config, &weights),
+        decoder: decoder(path, &config, &weights),
         oddities,
     })
 }
@@ -170,12 +171,20 @@ fn routing(config: &ModelConfig) -> Option<String> {
     })
 }
 
-fn decoder(config: &ModelConfig, weights: &Weights) -> String {
+fn decoder(path: &Path, config: &ModelConfig, weights: &Weights) -> String {
     if config.kind == EngineKind::Autoregressive {
         return "none: it writes one token after the other".into();
     }
-    if config.routes_by_block() || config.delete_token.is_some() {
-        return "levenshtein (LLaDA2.2: it has block routing or a DELETE token); joint and threshold ignore DELETE and SPLIT".into();
+    let names = published::names(path);
+    let has_control = config.delete_token.is_some() && config.split_token.is_some();
+    let (decoder, by) = published::decoder(names.iter().map(String::as_str), has_control);
+    let decoder = decoder.as_str();
+    match by {
+        ChosenBy::Tokens => {
+            return format!("{decoder} (LLaDA2.2: it has DELETE and SPLIT); joint and threshold ignore the two");
+        }
+        ChosenBy::Name => return format!("{decoder}, by its name"),
+        ChosenBy::Config | ChosenBy::Default => {}
     }
     let bias = weights.list().find(|tensor| tensor.name.ends_with("mlp.gate.expert_bias"));
     let hint = match bias.map(|tensor| tensor.element) {
@@ -184,8 +193,8 @@ fn decoder(config: &ModelConfig, weights: &Weights) -> String {
         _ => "",
     };
     format!(
-        "joint for a LLaDA2.1, threshold for a LLaDA2.0 or 2.0-CAP: both have the same config and tensors, so only its \
-         name or its maker tells{hint}"
+        "{decoder}, unless you say another: it suits a LLaDA2.1, and threshold a LLaDA2.0 or 2.0-CAP, but both have the \
+         same config and tensors, and its name does not tell{hint}"
     )
 }
 

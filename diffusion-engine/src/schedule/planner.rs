@@ -31,6 +31,30 @@ pub(crate) fn next_to_join(waiting: &[Waiting]) -> Option<usize> {
     (0..waiting.len()).min_by_key(order)
 }
 
+/// A request at the door of a full queue, or in it: its tenant and whether nobody waits for it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Claim<'a> {
+    pub(crate) tenant: &'a str,
+    pub(crate) background: bool,
+}
+
+/// Which of `waiting`, in the order of arrival, leaves a full queue so that `comer` finds a place in it: the newest
+/// background one for an interactive comer, else the newest of the tenant that has most waiting, if that has more than
+/// the comer's tenant will have. `None`: the comer is refused. So no tenant can fill the queue against another.
+pub(crate) fn gives_way(waiting: &[Claim<'_>], comer: Claim<'_>) -> Option<usize> {
+    let has = |tenant: &str| waiting.iter().filter(|one| one.tenant == tenant).count();
+    let is_lower = |one: &Claim<'_>| one.background && !comer.background;
+    let lower: Vec<usize> = (0..waiting.len()).filter(|at| is_lower(&waiting[*at])).collect();
+    let (from, most) = match lower.is_empty() {
+        false => (lower, 0),
+        true => {
+            let equal = |at: &usize| waiting[*at].background == comer.background;
+            ((0..waiting.len()).filter(equal).collect(), has(comer.tenant) + 1)
+        }
+    };
+    from.into_iter().filter(|at| has(waiting[*at].tenant) > most).max_by_key(|at| (has(waiting[*at].tenant), *at))
+}
+
 /// A running request's wish to read more of its prompt.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Reading<'a> {
@@ -102,6 +126,34 @@ mod tests {
         assert_eq!(next_to_join(&queue), Some(1), "the tenant with fewer running");
         queue[0].passed = PATIENCE;
         assert_eq!(next_to_join(&queue), Some(0), "passed over often enough");
+    }
+
+    fn claims(written: &str) -> Vec<Claim<'_>> {
+        let word = |at: usize| &written[at..=at];
+        let claim = |(at, letter): (usize, char)| Claim { tenant: word(at), background: letter.is_ascii_uppercase() };
+        written.char_indices().map(claim).collect()
+    }
+
+    #[track_caller]
+    fn check_way(waiting: &str, comer: &str, expect: Option<usize>) {
+        let comer = claims(comer)[0];
+        assert_eq!(gives_way(&claims(waiting), comer), expect, "{waiting} {comer:?}");
+    }
+
+    /// A letter is a tenant, a capital one a background request (of another tenant, here).
+    #[test]
+    fn a_full_queue_is_no_tenants_own() {
+        check_way("aaaa", "b", Some(3));
+        check_way("aaab", "b", Some(2));
+        check_way("aabb", "b", None);
+        check_way("aab", "b", None);
+        check_way("aabcc", "d", Some(4));
+        check_way("aaaa", "a", None);
+        check_way("aAaB", "a", Some(3));
+        check_way("aaaa", "B", None);
+        check_way("AAAA", "B", Some(3));
+        check_way("AaAA", "a", Some(3));
+        check_way("", "a", None);
     }
 
     fn reading(tenant: &str, background: bool, left: usize, unit: usize) -> Reading<'_> {

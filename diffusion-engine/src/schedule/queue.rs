@@ -12,7 +12,7 @@ use crate::options::EngineLoad;
 
 use super::lane::Job;
 use super::pace::Pace;
-use super::planner::{self, Waiting};
+use super::planner::{self, Claim, Waiting};
 
 /// The waiting room.
 pub(crate) struct Queue {
@@ -59,7 +59,8 @@ impl Queue {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Adds a job, unless `queue_limit` wait already for one of `max_running` places.
+    /// Adds a job, unless `queue_limit` wait already for one of `max_running` places and none of them gives way; one
+    /// that does is refused in its stead.
     pub(crate) fn push(&self, job: Job) -> Result<(), EngineError> {
         let mut state = self.state();
         let room = self.max_running.saturating_add(self.queue_limit);
@@ -68,7 +69,13 @@ impl Queue {
         }
         if state.queued() + state.running >= room {
             let retry_after = state.pace.until(state.queued() + 1);
-            return Err(EngineError::Overloaded { limit: self.queue_limit as u64, retry_after });
+            let refused = EngineError::Overloaded { limit: self.queue_limit as u64, retry_after };
+            let claims: Vec<Claim<'_>> = state.waiting.iter().map(|(waits, _)| claim(waits)).collect();
+            let Some((leaves, _)) = planner::gives_way(&claims, claim(&job)).and_then(|at| state.waiting.remove(at))
+            else {
+                return Err(refused);
+            };
+            leaves.answer.fail(refused);
         }
         state.waiting.push_back((job, 0));
         self.changed.notify_one();
@@ -155,4 +162,8 @@ impl Queue {
         let (queued, running) = (state.queued(), state.running);
         EngineLoad { queued, running, free_pages: free, shared_pages: shared, evicted_pages: evicted }
     }
+}
+
+fn claim(job: &Job) -> Claim<'_> {
+    Claim { tenant: &job.tenant, background: job.background }
 }

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use weir_diffusion_engine::{
-    DecodeDefaults, DecoderKind, Engine, EngineKind, EngineOptions, Generation, GenerationEvent, ModelFiles,
+    DecodeSettings, DecoderKind, Engine, EngineKind, EngineOptions, Generation, GenerationEvent, ModelFiles,
 };
 use weir_protocol::{
     ChatRequest, DiffusionOptions, EngineError, FinishReason, Message, Part, ResponseFormat, Role, Sampling,
@@ -17,14 +17,20 @@ const KINDS: [&str; 2] = ["llada2_moe", "bailing_moe_v2"];
 
 /// Thresholds at which the random model, unsure of everything, still writes several tokens and edits.
 pub(crate) fn lively(decoder: DecoderKind) -> EngineOptions {
-    let defaults = DecodeDefaults {
-        decoder,
-        threshold: 0.03,
-        editing_threshold: 0.04,
-        max_post_steps: 3,
-        ..DecodeDefaults::default()
+    let settings = lively_settings(decoder);
+    let defaults = DiffusionOptions {
+        decoder: Some(decoder),
+        threshold: Some(settings.threshold),
+        editing_threshold: Some(settings.editing_threshold),
+        max_post_steps: Some(settings.max_post_steps),
+        ..DiffusionOptions::default()
     };
     EngineOptions { defaults, ..EngineOptions::default() }
+}
+
+/// What [`lively`] makes of an engine.
+pub(crate) fn lively_settings(decoder: DecoderKind) -> DecodeSettings {
+    DecodeSettings { decoder, threshold: 0.03, editing_threshold: 0.04, max_post_steps: 3, ..DecodeSettings::default() }
 }
 
 pub(crate) fn engine(model_type: &str, options: EngineOptions) -> Engine {

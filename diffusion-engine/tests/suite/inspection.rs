@@ -34,11 +34,15 @@ fn the_report_counts_what_is_there() {
     std::fs::write(dir.path().join("config.json"), config.to_string()).expect("writable");
     std::fs::remove_file(dir.path().join("tokenizer.json")).expect("present");
     let report = inspect(dir.path()).expect("reads");
-    assert!(report.decoder.starts_with("levenshtein"), "{}", report.decoder);
+    assert!(report.decoder.starts_with("joint"), "DELETE alone is of no use: {}", report.decoder);
     assert!(report.routing.expect("has experts").contains("8 of 16"));
     for word in ["no text", "how long a block", "without the other", "vocabulary of 320"] {
         assert!(report.oddities.iter().any(|oddity| oddity.contains(word)), "{word}: {:?}", report.oddities);
     }
+    config["split_token_id"] = json!(319);
+    std::fs::write(dir.path().join("config.json"), config.to_string()).expect("writable");
+    let decoder = inspect(dir.path()).expect("reads").decoder;
+    assert!(decoder.starts_with("levenshtein"), "{decoder}");
 }
 
 #[test]

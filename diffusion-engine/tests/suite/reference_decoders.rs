@@ -3,10 +3,10 @@
 use std::path::Path;
 
 use tokenizers::Tokenizer;
-use weir_diffusion_engine::{DecodeDefaults, DecoderKind, EngineOptions, logits_for};
+use weir_diffusion_engine::{DecodeSettings, DecoderKind, EngineOptions, logits_for};
 use weir_protocol::{DiffusionOptions, FinishReason};
 
-use crate::answers::{Whole, engine, lively, request, whole};
+use crate::answers::{Whole, engine, lively_settings, request, whole};
 use crate::support::{self, FIRST_SPECIAL};
 
 const VOCAB: usize = 320;
@@ -19,10 +19,10 @@ fn is_end(token: u32) -> bool {
 }
 
 /// Argmax and its probability for each of the last block's positions, the mask left out.
-fn candidates(dir: &Path, window: &[u32], from: usize, defaults: &DecodeDefaults) -> Vec<(u32, f64)> {
-    let mut logits = logits_for(dir, window, defaults.block_length, false).expect("forward");
+fn candidates(dir: &Path, window: &[u32], from: usize, settings: &DecodeSettings) -> Vec<(u32, f64)> {
+    let mut logits = logits_for(dir, window, settings.block_length, false).expect("forward");
     for (row, left) in logits.chunks_mut(VOCAB).skip(1).zip(window) {
-        row[*left as usize] -= defaults.repeat_penalty;
+        row[*left as usize] -= settings.repeat_penalty;
     }
     logits
         .chunks(VOCAB)
@@ -37,18 +37,18 @@ fn candidates(dir: &Path, window: &[u32], from: usize, defaults: &DecodeDefaults
 }
 
 /// One block of `x`, which ends at `to`, by the loop of facts §2.1 or §2.2; the number of forwards.
-fn block(dir: &Path, x: &mut [u32], prompt: usize, (from, to): (usize, usize), defaults: &DecodeDefaults) -> u32 {
-    let (threshold, editing) = (f64::from(defaults.threshold), f64::from(defaults.editing_threshold));
+fn block(dir: &Path, x: &mut [u32], prompt: usize, (from, to): (usize, usize), settings: &DecodeSettings) -> u32 {
+    let (threshold, editing) = (f64::from(settings.threshold), f64::from(settings.editing_threshold));
     let (mut forwards, mut post) = (0, 0);
     loop {
         let active: Vec<usize> = (from..to).filter(|i| x[*i] == MASK).collect();
         if active.is_empty() {
             post += 1;
-            if defaults.decoder == DecoderKind::Threshold || post > defaults.max_post_steps {
+            if settings.decoder == DecoderKind::Threshold || post > settings.max_post_steps {
                 return forwards;
             }
         }
-        let proposed = candidates(dir, &x[..to], from, defaults);
+        let proposed = candidates(dir, &x[..to], from, settings);
         forwards += 1;
         let mut write: Vec<usize> = active.iter().copied().filter(|i| proposed[i - from].1 > threshold).collect();
         if write.is_empty() && !active.is_empty() {
@@ -57,7 +57,7 @@ fn block(dir: &Path, x: &mut [u32], prompt: usize, (from, to): (usize, usize), d
             write.extend(best);
         }
         let mut edits = Vec::new();
-        if defaults.decoder != DecoderKind::Threshold {
+        if settings.decoder != DecoderKind::Threshold {
             edits.extend((from.max(prompt)..to).filter(|i| {
                 let (token, probability) = proposed[i - from];
                 x[*i] != MASK && x[*i] != token && probability > editing
@@ -73,14 +73,14 @@ fn block(dir: &Path, x: &mut [u32], prompt: usize, (from, to): (usize, usize), d
 }
 
 /// The first two blocks of a window that starts at position 0 are revisited as one (`decode/multi_block.rs`).
-fn revisits(dir: &Path, x: &mut [u32], prompt: usize, defaults: &DecodeDefaults) -> u32 {
-    let length = defaults.block_length;
-    let large = DecodeDefaults { block_length: 2 * length, ..defaults.clone() };
+fn revisits(dir: &Path, x: &mut [u32], prompt: usize, settings: &DecodeSettings) -> u32 {
+    let length = settings.block_length;
+    let large = DecodeSettings { block_length: 2 * length, ..settings.clone() };
     let mut forwards = 0;
     for last in [false, true] {
         let proposed = candidates(dir, &x[..2 * length], 0, &large);
         forwards += 1;
-        let editing = f64::from(defaults.editing_threshold);
+        let editing = f64::from(settings.editing_threshold);
         let edits: Vec<usize> =
             (prompt..length).filter(|i| x[*i] != proposed[*i].0 && proposed[*i].1 > editing).collect();
         for i in &edits {
@@ -89,24 +89,23 @@ fn revisits(dir: &Path, x: &mut [u32], prompt: usize, defaults: &DecodeDefaults)
         if last || edits.is_empty() {
             break;
         }
-        forwards += block(dir, x, prompt, (length, 2 * length), defaults);
+        forwards += block(dir, x, prompt, (length, 2 * length), settings);
     }
     forwards
 }
 
 /// The tokens generated, trimmed at the first end token, and the number of forwards.
-fn reference(dir: &Path, prompt: &[u32], length: usize, options: &EngineOptions) -> (Vec<u32>, u32) {
-    let defaults = &options.defaults;
-    let block_length = defaults.block_length;
+fn reference(dir: &Path, prompt: &[u32], length: usize, settings: &DecodeSettings) -> (Vec<u32>, u32) {
+    let block_length = settings.block_length;
     let blocks = (prompt.len() + length).div_ceil(block_length);
     let mut x = prompt.to_vec();
     x.resize(blocks * block_length, MASK);
     let mut forwards = 0;
     for number in prompt.len() / block_length..blocks {
         let (from, to) = (number * block_length, (number + 1) * block_length);
-        forwards += block(dir, &mut x, prompt.len(), (from, to), defaults);
-        if defaults.decoder == DecoderKind::MultiBlock && number == 1 {
-            forwards += revisits(dir, &mut x, prompt.len(), defaults);
+        forwards += block(dir, &mut x, prompt.len(), (from, to), settings);
+        if settings.decoder == DecoderKind::MultiBlock && number == 1 {
+            forwards += revisits(dir, &mut x, prompt.len(), settings);
         }
         if x[prompt.len()..to].iter().any(|token| is_end(*token)) {
             break;
@@ -122,21 +121,21 @@ fn reference(dir: &Path, prompt: &[u32], length: usize, options: &EngineOptions)
 /// Asks an engine with other defaults than the settings checked, so that they come from the request.
 fn check(user: &str, length: u32, decoder: DecoderKind, block_length: usize, repeat_penalty: f32) -> Whole {
     let dir = support::tiny_model("llada2_moe");
-    let mut options = lively(decoder);
-    options.defaults.block_length = block_length;
-    options.defaults.repeat_penalty = repeat_penalty;
+    let mut settings = lively_settings(decoder);
+    settings.block_length = block_length;
+    settings.repeat_penalty = repeat_penalty;
     let tokenizer: Tokenizer = support::tokenizer_json().to_string().parse().expect("tokenizer");
     let rendered = format!(
         "<role>SYSTEM</role>detailed thinking off<|role_end|><role>HUMAN</role>{user}<|role_end|><role>ASSISTANT</role>"
     );
     let prompt = tokenizer.encode(rendered, false).expect("encodes");
-    let (tokens, forwards) = reference(dir.path(), prompt.get_ids(), length as usize, &options);
+    let (tokens, forwards) = reference(dir.path(), prompt.get_ids(), length as usize, &settings);
     let mut request = request(user, length);
     request.diffusion = DiffusionOptions {
         decoder: Some(decoder),
-        threshold: Some(options.defaults.threshold),
-        editing_threshold: Some(options.defaults.editing_threshold),
-        max_post_steps: Some(options.defaults.max_post_steps),
+        threshold: Some(settings.threshold),
+        editing_threshold: Some(settings.editing_threshold),
+        max_post_steps: Some(settings.max_post_steps),
         block_length: Some(block_length as u32),
         repeat_penalty: Some(repeat_penalty),
         ..DiffusionOptions::default()
@@ -226,7 +225,7 @@ fn autoregressive_equals_whole_window_greedy() {
     let prompt = window.len();
     assert!(prompt > 64, "the prompt must take more than one chunk");
     while window.len() < prompt + 30 && !window[prompt..].last().is_some_and(|token| is_end(*token)) {
-        let next = candidates(dir.path(), &window, window.len() - 1, &DecodeDefaults::default());
+        let next = candidates(dir.path(), &window, window.len() - 1, &DecodeSettings::default());
         window.push(next[0].0);
     }
     let answer =

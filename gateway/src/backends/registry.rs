@@ -4,9 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use weir_diffusion_engine::{
-    DecodeDefaults, Engine, EngineLoad, EngineOptions, KvType, LoadError, ModelFiles, SharePrefixes,
-};
+use weir_diffusion_engine::{Engine, EngineLoad, EngineOptions, KvType, LoadError, ModelFiles, SharePrefixes};
 use weir_router_policies::{BackendFacts, BackendRole};
 
 use super::{BackendService, ModelEntry, builtin, open};
@@ -177,9 +175,12 @@ fn start_engine(settings: &EngineSettings, attempts: &AttemptSettings) -> Result
     let engine =
         Engine::load(files, options(settings)).map_err(|source| StartError::Engine { engine: name, source })?;
     let info = engine.info();
-    // Nothing in a checkpoint tells LLaDA2.0 from 2.1, so the log says how it will be decoded.
-    let decoder = settings.decoding.as_ref().map_or("greedy or sampled", |decoding| decoding.decoder.as_str());
-    tracing::info!(engine = name, model = %settings.name, decoder, parameters = info.parameters, kernels = info.kernels, kv_pages = info.kv_pages, kv_page_bytes = info.kv_page_bytes, "engine loaded");
+    // Nothing in a checkpoint tells LLaDA2.0 from 2.1, so the log says how it will be decoded, and who says so.
+    let decoding = info.decoding.as_ref();
+    let decoder = decoding.map_or("greedy or sampled", |(settings, _)| settings.decoder.as_str());
+    let chosen_by = decoding.map_or("kind", |(_, by)| by.as_str());
+    let threshold = decoding.map(|(settings, _)| settings.threshold);
+    tracing::info!(engine = name, model = %settings.name, decoder, chosen_by, threshold, parameters = info.parameters, kernels = info.kernels, kv_pages = info.kv_pages, kv_page_bytes = info.kv_page_bytes, "engine loaded");
     Ok(Backend {
         name: name.to_owned(),
         service: builtin::service(engine.clone(), settings.name.clone()),
@@ -232,23 +233,10 @@ fn policy_role(role: EngineRole) -> BackendRole {
 }
 
 fn options(settings: &EngineSettings) -> EngineOptions {
-    let mut defaults = DecodeDefaults::default();
-    if let Some(decoding) = &settings.decoding {
-        defaults = DecodeDefaults {
-            decoder: decoding.decoder,
-            threshold: decoding.threshold,
-            editing_threshold: decoding.editing_threshold,
-            max_post_steps: decoding.max_post_steps,
-            block_length: decoding.block_length,
-            max_steps_per_block: decoding.max_steps,
-            multi_block_window: decoding.multi_block_window,
-            repeat_penalty: decoding.repeat_penalty,
-        };
-    }
     EngineOptions {
         max_running: settings.max_running,
         queue_limit: settings.queue_limit,
-        defaults,
+        defaults: settings.decoding.clone(),
         max_tokens_default: settings.max_tokens,
         step_tokens: settings.step_tokens,
         kv_bytes: settings.cache.bytes,

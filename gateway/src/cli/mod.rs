@@ -78,6 +78,9 @@ pub fn main() -> ExitCode {
     // A server tells what it does; a command that prints an answer speaks up only in trouble.
     start_log(cli.log_format, if matches!(cli.command, Command::Serve(_)) { "info" } else { "warn" });
     panics::log_place_only();
+    if !matches!(cli.command, Command::Serve(_) | Command::Demo { .. }) {
+        end_with_the_reader();
+    }
     let done = match cli.command {
         Command::Serve(args) => args.load().map_err(anyhow::Error::from).and_then(serve::command),
         Command::Check(args) => args.load().map_err(anyhow::Error::from).and_then(|settings| check::command(&settings)),
@@ -91,6 +94,16 @@ pub fn main() -> ExitCode {
             eprintln!("weir: {error:#}");
             if error.is::<generate::UsageError>() { ExitCode::from(2) } else { ExitCode::FAILURE }
         }
+    }
+}
+
+/// Lets `weir check | head` end quietly, as the system's own tools do, instead of failing at the closed pipe. Not for
+/// what serves: there a reader of the output that leaves must not end the program.
+fn end_with_the_reader() {
+    #[cfg(unix)]
+    // SAFETY: no other thread runs yet, and the default action needs no handler.
+    unsafe {
+        libc::signal(libc::SIGPIPE, libc::SIG_DFL);
     }
 }
 

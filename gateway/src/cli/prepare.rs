@@ -1,6 +1,7 @@
 //! What must be there before a socket opens: the policy, the engines, and that the two know the same names.
 
 use anyhow::{Context, Result, bail};
+use weir_protocol::ChatRequest;
 use weir_router_policies::{BackendRole, Policy};
 
 use crate::api::openai_chat::decode;
@@ -25,10 +26,23 @@ pub(super) fn prepare(settings: &Settings) -> Result<(Policy, Registry)> {
         }
     }
     let backends = Registry::start(settings)?;
+    decodable(&policy, &settings.policy.origin, &backends)?;
     for engine in &settings.engines {
         warm(engine, &backends)?;
     }
     Ok((policy, backends))
+}
+
+/// A caller must not be told that the policy asks for a decoder which the model does not have.
+fn decodable(policy: &Policy, origin: &str, backends: &Registry) -> Result<()> {
+    for backend in backends.iter() {
+        let Some(engine) = &backend.engine else { continue };
+        for (line, decoding) in policy.decodings(&backend.name, backend.facts.role) {
+            let request = ChatRequest { diffusion: decoding.clone(), ..ChatRequest::default() };
+            engine.decoding_of(&request).with_context(|| format!("{origin}:{line}: engine `{}`", backend.name))?;
+        }
+    }
+    Ok(())
 }
 
 /// Lets an engine read the prompt beginnings its config names.

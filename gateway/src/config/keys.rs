@@ -7,6 +7,7 @@ use serde_json::Value as Json;
 
 use super::diagnostic::{Diagnostic, nearest};
 use super::layers::Layered;
+use super::or_auto::AUTO;
 use super::written::{BackendWritten, WarmWritten, Written};
 
 /// The schema by example: a config with every key at its default and one of each list.
@@ -137,6 +138,7 @@ fn kind_wanted(default: &Json) -> &'static str {
         Json::Bool(_) => "`true` or `false`",
         Json::Number(number) if number.is_f64() => "a number",
         Json::Number(_) => "a whole number from 0 up",
+        Json::String(word) if word == AUTO => "`\"auto\"` or one of its values",
         Json::String(_) => "a text",
         Json::Array(_) => "a list",
         Json::Object(_) => "a table",

@@ -5,6 +5,7 @@ pub mod attempts;
 mod diagnostic;
 mod keys;
 mod layers;
+pub mod or_auto;
 mod resolve;
 pub mod settings;
 pub mod wire;

@@ -7,11 +7,12 @@ use std::path::Path;
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue};
+use weir_protocol::DiffusionOptions;
 
 use super::diagnostic::Diagnostic;
 use super::layers::{EMBEDDED, Layered};
 use super::settings::{
-    BackendSettings, CacheSettings, Decoding, EngineRole, EngineSettings, KvType, ModelSource, PolicySource, Secret,
+    BackendSettings, CacheSettings, EngineRole, EngineSettings, KvType, ModelSource, PolicySource, Secret,
     ServerSettings, Settings, SharePrefixes, WarmPrefix,
 };
 use super::written::{BackendWritten, DiffusionWritten, ServerWritten, WarmWritten, Written};
@@ -70,13 +71,6 @@ impl Checks<'_> {
         }
     }
 
-    /// A number of `[engine.diffusion]`.
-    fn within(&mut self, key: &str, value: f32, most: f32) {
-        if !(0.0..=most).contains(&value) {
-            self.say(&["engine", "diffusion", key], format!("must lie between 0 and {most}"), "");
-        }
-    }
-
     fn server(&mut self, typed: &ServerWritten) -> Option<ServerSettings> {
         self.at_least_one(&["server", "max_body_bytes"], typed.max_body_bytes as u64);
         self.at_least_one(&["server", "keep_alive_ms"], typed.keep_alive_ms);
@@ -103,52 +97,42 @@ impl Checks<'_> {
             let sizes = (diffusion.max_running, diffusion.queue_limit, diffusion.max_tokens, diffusion.step_tokens);
             let cache = (diffusion.kv_cache_mb, diffusion.kv_type, diffusion.share_prefixes);
             let (model, name) = (&diffusion.model, &diffusion.name);
-            let engine = self.engine(EngineRole::Diffusion, (model, name), Some(decoding), sizes, cache);
+            let engine = self.engine(EngineRole::Diffusion, (model, name), decoding, sizes, cache);
             out.extend(self.warmed(engine, &diffusion.warm));
         }
         let ar = &written.engine.ar;
         if ar.enabled {
             let sizes = (ar.max_running, ar.queue_limit, ar.max_tokens, ar.step_tokens);
             let cache = (ar.kv_cache_mb, ar.kv_type, ar.share_prefixes);
-            let engine = self.engine(EngineRole::Ar, (&ar.model, &ar.name), None, sizes, cache);
+            let engine = self.engine(EngineRole::Ar, (&ar.model, &ar.name), DiffusionOptions::default(), sizes, cache);
             out.extend(self.warmed(engine, &ar.warm));
         }
         out
     }
 
-    fn decoding(&mut self, typed: &DiffusionWritten) -> Decoding {
-        self.within("threshold", typed.threshold, 1.0);
-        self.within("editing_threshold", typed.editing_threshold, 1.0);
-        self.within("repeat_penalty", typed.repeat_penalty, 10.0);
-        let (length, steps) = (typed.block_length, typed.max_steps as usize);
-        let wholes = [
-            ("max_post_steps", typed.max_post_steps <= 64, "must lie between 0 and 64"),
-            ("multi_block_window", (2..=4).contains(&typed.multi_block_window), "must lie between 2 and 4"),
-            ("block_length", length.is_power_of_two() && length <= 256, "must be a power of two from 1 to 256"),
-            ("max_steps", steps <= length, "must not be more than `block_length`"),
-        ];
-        for (key, is_right, message) in wholes {
-            if !is_right {
-                self.say(&["engine", "diffusion", key], message, "");
-            }
+    fn decoding(&mut self, typed: &DiffusionWritten) -> DiffusionOptions {
+        let decoding = DiffusionOptions {
+            decoder: typed.decoder.0,
+            threshold: typed.threshold.0,
+            editing_threshold: typed.editing_threshold.0,
+            max_post_steps: Some(typed.max_post_steps),
+            block_length: Some(typed.block_length),
+            max_steps: (typed.max_steps > 0).then_some(typed.max_steps),
+            multi_block_window: Some(typed.multi_block_window),
+            repeat_penalty: Some(typed.repeat_penalty),
+            ..DiffusionOptions::default()
+        };
+        for wrong in decoding.out_of_range() {
+            self.say(&["engine", "diffusion", wrong.field], wrong.message, "");
         }
-        Decoding {
-            decoder: typed.decoder,
-            threshold: typed.threshold,
-            editing_threshold: typed.editing_threshold,
-            max_post_steps: typed.max_post_steps,
-            block_length: length,
-            max_steps: if steps == 0 { length as u32 } else { typed.max_steps },
-            multi_block_window: typed.multi_block_window,
-            repeat_penalty: typed.repeat_penalty,
-        }
+        decoding
     }
 
     fn engine(
         &mut self,
         role: EngineRole,
         (model, name): (&str, &str),
-        decoding: Option<Decoding>,
+        decoding: DiffusionOptions,
         (max_running, queue_limit, max_tokens, step_tokens): (usize, usize, u32, usize),
         (kv_cache_mb, kv_type, share): (u64, KvType, SharePrefixes),
     ) -> Option<EngineSettings> {

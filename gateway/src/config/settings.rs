@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue};
-use weir_protocol::DecoderKind;
+use weir_protocol::DiffusionOptions;
 
 use super::attempts::{AskingSettings, AttemptSettings};
 use super::wire::WireSettings;
@@ -75,8 +75,8 @@ pub struct EngineSettings {
     pub name: String,
     /// Where its files are.
     pub model: ModelSource,
-    /// How a diffusion engine decodes; `None` for the AR engine, which has no choice.
-    pub decoding: Option<Decoding>,
+    /// How a diffusion engine decodes where the caller says nothing. Means nothing to the AR engine.
+    pub decoding: DiffusionOptions,
     /// Requests that share a forward.
     pub max_running: usize,
     /// Requests that may wait; beyond it the engine answers "overloaded".
@@ -140,27 +140,6 @@ pub enum ModelSource {
     Nano,
     /// A directory in the Hugging Face layout.
     Dir(PathBuf),
-}
-
-/// Decoder settings of a diffusion engine, where the caller says nothing.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Decoding {
-    /// The algorithm.
-    pub decoder: DecoderKind,
-    /// Confidence above which a mask becomes a token.
-    pub threshold: f32,
-    /// Confidence above which a written token is replaced.
-    pub editing_threshold: f32,
-    /// Most extra editing steps after a block is full.
-    pub max_post_steps: u32,
-    /// Tokens in a block.
-    pub block_length: usize,
-    /// Steps in which a block's masks must be gone.
-    pub max_steps: u32,
-    /// Blocks that stay open to edits.
-    pub multi_block_window: u32,
-    /// Subtracted from the logit of the token to the left.
-    pub repeat_penalty: f32,
 }
 
 /// `[[backend]]`, checked: an upstream.

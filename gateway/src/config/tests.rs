@@ -76,7 +76,7 @@ fn environment_mistakes_are_shown_as_variables() {
     );
     assert_eq!(
         load_with("", &[("WEIR_ENGINE__DIFFUSION__THRESHOLD", "2")], None).unwrap_err(),
-        "environment: `WEIR_ENGINE__DIFFUSION__THRESHOLD`: must lie between 0 and 1"
+        "environment: `WEIR_ENGINE__DIFFUSION__THRESHOLD`: must be from 0 to 1"
     );
     assert_eq!(
         load_with("", &[], Some("nonsense")).unwrap_err(),
@@ -96,14 +96,18 @@ fn wrong_types_name_field_and_fix() {
     );
     check_error(
         "[engine.diffusion]\ndecoder = \"jont\"",
-        "FILE: `engine.diffusion.decoder`: not one of threshold, joint, levenshtein, multi_block, hierarchy, credit\n  help: write it like `decoder = \"joint\"`",
+        "FILE: `engine.diffusion.decoder`: not one of threshold, joint, levenshtein, multi_block, hierarchy, credit\n  help: write it like `decoder = \"auto\"`",
     );
     check_error(
         "[engine.diffusion]\nblock_length = 24\nmax_steps = 25\nmulti_block_window = 5\nrepeat_penalty = -1.0",
-        "FILE: `engine.diffusion.repeat_penalty`: must lie between 0 and 10\n\
-         FILE: `engine.diffusion.multi_block_window`: must lie between 2 and 4\n\
-         FILE: `engine.diffusion.block_length`: must be a power of two from 1 to 256\n\
-         FILE: `engine.diffusion.max_steps`: must not be more than `block_length`",
+        "FILE: `engine.diffusion.block_length`: must be a power of two from 1 to 256\n\
+         FILE: `engine.diffusion.max_steps`: must be from 1 to 24\n\
+         FILE: `engine.diffusion.multi_block_window`: must be from 2 to 4\n\
+         FILE: `engine.diffusion.repeat_penalty`: must be from 0 to 10",
+    );
+    check_error(
+        "[engine.diffusion]\nthreshold = \"high\"",
+        "FILE: `engine.diffusion.threshold`: a text where `\"auto\"` or one of its values belongs\n  help: write it like `threshold = \"auto\"`",
     );
 }
 

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use weir_protocol::DecoderKind;
 
 use super::attempts::{AttemptsWritten, ExhaustedWritten, HealthWritten};
+use super::or_auto::OrAuto;
 use super::settings::{EngineRole, KvType, SharePrefixes};
 use super::wire::{BackendKind, DllmWritten, LimitField};
 
@@ -79,16 +80,17 @@ pub struct DiffusionWritten {
     pub model: String,
     /// Public name of the model. Default empty: made from `model`.
     pub name: String,
-    /// `threshold`, `joint`, `levenshtein`, `multi_block`, `hierarchy` or `credit`. Default `joint`.
-    pub decoder: DecoderKind,
-    /// Confidence above which a mask becomes a token, 0 to 1. Default 0.7 (preset `quality`).
-    pub threshold: f32,
-    /// Confidence above which a written token is replaced, 0 to 1. Default 0.5 (preset `quality`).
-    pub editing_threshold: f32,
+    /// `threshold`, `joint`, `levenshtein`, `multi_block`, `hierarchy` or `credit`. Default `auto`: by the model's name
+    /// (LLaDA2.0, 2.1) or its control tokens (2.2), else `joint`.
+    pub decoder: OrAuto<DecoderKind>,
+    /// Confidence above which a mask becomes a token, 0 to 1. Default `auto`: what the decoder was published with.
+    pub threshold: OrAuto<f32>,
+    /// Confidence above which a written token is replaced, 0 to 1. Default `auto`: what the decoder was published with.
+    pub editing_threshold: OrAuto<f32>,
     /// Most editing steps after a block is full, 0 to 64. Default 16.
     pub max_post_steps: u32,
     /// Tokens in a block, a power of two up to 256. Default 32, what LLaDA2 models were trained with.
-    pub block_length: usize,
+    pub block_length: u32,
     /// Steps in which a block's masks must be gone, 1 to `block_length`. Default 0: `block_length`.
     pub max_steps: u32,
     /// Blocks that stay open to edits, 2 to 4 (`multi_block` only). Default 2.
@@ -119,9 +121,9 @@ impl Default for DiffusionWritten {
             enabled: true,
             model: "builtin:nano".into(),
             name: String::new(),
-            decoder: DecoderKind::Joint,
-            threshold: 0.7,
-            editing_threshold: 0.5,
+            decoder: OrAuto(None),
+            threshold: OrAuto(None),
+            editing_threshold: OrAuto(None),
             max_post_steps: 16,
             block_length: 32,
             max_steps: 0,

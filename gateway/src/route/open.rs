@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures::StreamExt;
 use tokio::time::Instant;
 use tower::ServiceExt;
-use weir_protocol::{ChatRequest, DecodeMode, EngineError, Event, TimeoutPhase};
+use weir_protocol::{ChatRequest, DiffusionOptions, EngineError, Event, TimeoutPhase};
 
 use super::standing::{Standing, Ticket};
 use crate::backends::{Attempt, BackendService, EventStream};
@@ -21,7 +21,7 @@ pub(super) struct Step {
     pub(super) retries: u32,
     pub(super) caches_prefixes: bool,
     pub(super) model: Option<String>,
-    pub(super) mode: Option<DecodeMode>,
+    pub(super) decoding: DiffusionOptions,
     pub(super) first_content: Option<Duration>,
 }
 
@@ -69,7 +69,7 @@ async fn within_budget(step: &Step, request: &Arc<ChatRequest>) -> Result<Opened
 /// A draft the caller asked for ends the waiting, too: after it, another backend's answer would contradict what is on
 /// the screen.
 async fn open(step: &Step, request: &Arc<ChatRequest>) -> Result<Opened, EngineError> {
-    let attempt = Attempt { request: with_mode(request, step.mode), model: step.model.clone() };
+    let attempt = Attempt { request: with_decoding(request, &step.decoding), model: step.model.clone() };
     let mut rest = step.service.clone().oneshot(attempt).await?;
     let (mut head, mut limits) = (Vec::new(), Vec::new());
     loop {
@@ -102,12 +102,14 @@ pub(super) fn cut() -> EngineError {
     EngineError::StreamCut { message: "the backend's stream ended without a finish".into() }
 }
 
-/// The plan's decode mode, where the caller said nothing about decoding at all: half a preset is not a preset.
-fn with_mode(request: &Arc<ChatRequest>, mode: Option<DecodeMode>) -> Arc<ChatRequest> {
-    if mode.is_none() || !request.diffusion.is_silent() {
+/// The plan's word on decoding, where the caller said nothing about it at all: half a preset is not a preset.
+fn with_decoding(request: &Arc<ChatRequest>, decoding: &DiffusionOptions) -> Arc<ChatRequest> {
+    if *decoding == DiffusionOptions::default() || !request.diffusion.is_silent() {
         return Arc::clone(request);
     }
     let mut changed = ChatRequest::clone(request);
-    changed.diffusion.mode = mode;
+    let own = std::mem::replace(&mut changed.diffusion, decoding.clone());
+    changed.diffusion.seed = own.seed.or(decoding.seed);
+    changed.diffusion.drafts = own.drafts;
     Arc::new(changed)
 }

@@ -65,7 +65,7 @@ pub(super) fn plan(
             retries: backend.asking.retries,
             caches_prefixes: backend.asking.caches_prefixes,
             model: model_for(backend),
-            mode: attempt.mode,
+            decoding: attempt.decoding.clone(),
             first_content: attempt.first_content_ms.map(Duration::from_millis),
         };
         Some((attempt.group.as_deref(), step))

@@ -4,6 +4,7 @@
 use std::collections::HashSet;
 
 use toml::Spanned;
+use weir_protocol::DiffusionOptions;
 
 use super::condition::Condition;
 use super::diagnostic::{Diagnostic, PolicyError, nearest, position};
@@ -131,16 +132,8 @@ impl Findings<'_> {
                 }
             },
         };
-        if let Some(mode) = &written.mode
-            && (target == Target::Role(BackendRole::Ar) || name == BackendRole::Ar.as_str())
-        {
-            self.add(
-                Some(mode.span().start),
-                rule,
-                "`mode` is for diffusion engines",
-                "leave it out of an `ar` attempt",
-            );
-        }
+        let is_ar = target == Target::Role(BackendRole::Ar) || name == BackendRole::Ar.as_str();
+        let decoding = self.decoding(rule, written, is_ar);
         if let Some(wait) = &written.first_content_ms
             && !(1..=MAX_FIRST_CONTENT_MS).contains(wait.get_ref())
         {
@@ -154,10 +147,34 @@ impl Findings<'_> {
         }
         (self.diagnostics.len() == before).then(|| Wish {
             target,
-            mode: written.mode.as_ref().map(|mode| *mode.get_ref()),
+            decoding,
             first_content_ms: written.first_content_ms.as_ref().map(|wait| *wait.get_ref()),
             position: position(self.text, written.backend.span().start),
         })
+    }
+
+    /// How the attempt's diffusion engine decodes where the caller says nothing.
+    fn decoding(&mut self, rule: &str, written: &WrittenAttempt, is_ar: bool) -> DiffusionOptions {
+        let table = written.diffusion.as_ref();
+        let mut decoding = table.map(|table| table.get_ref().clone()).unwrap_or_default();
+        let places = [
+            ("mode", written.mode.as_ref().map(|mode| mode.span().start)),
+            ("diffusion", table.map(|table| table.span().start)),
+        ];
+        for (field, at) in places.into_iter().filter(|(_, at)| is_ar && at.is_some()) {
+            let message = format!("`{field}` is for diffusion engines");
+            self.add(at, rule, message, "leave it out of an `ar` attempt");
+        }
+        if let Some(mode) = &written.mode
+            && decoding.mode.replace(*mode.get_ref()).is_some()
+        {
+            self.add(Some(mode.span().start), rule, "`mode` is said twice", "leave it out of `diffusion`");
+        }
+        for wrong in decoding.out_of_range() {
+            let message = format!("`diffusion.{}` {}", wrong.field, wrong.message);
+            self.add(table.map(|table| table.span().start), rule, message, "");
+        }
+        decoding
     }
 
     /// A word that becomes a header and a metric label.

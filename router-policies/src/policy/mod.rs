@@ -14,7 +14,7 @@ pub use diagnostic::{Diagnostic, PolicyError};
 
 use std::collections::BTreeSet;
 
-use weir_protocol::{ChatRequest, DecodeMode};
+use weir_protocol::{ChatRequest, DiffusionOptions};
 
 use crate::facts::{BackendFacts, BackendRole, Obstacle};
 use crate::features::Features;
@@ -43,7 +43,7 @@ struct Rule {
 #[derive(Debug, Clone)]
 struct Wish {
     target: Target,
-    mode: Option<DecodeMode>,
+    decoding: DiffusionOptions,
     first_content_ms: Option<u64>,
     /// Line and column in the file.
     position: (usize, usize),
@@ -62,6 +62,16 @@ impl Policy {
     /// Every mistake found, with its place.
     pub fn parse(text: &str, origin: &str) -> Result<Policy, PolicyError> {
         check::parse(text, origin)
+    }
+
+    /// What the attempts that may reach `backend`, of `role`, say about decoding, each with its line in the file.
+    pub fn decodings(&self, backend: &str, role: BackendRole) -> Vec<(usize, &DiffusionOptions)> {
+        let wishes = self.rules.iter().flat_map(|rule| &rule.attempts).chain(&self.pin_fallback);
+        let reaches = |target: &Target| match target {
+            Target::Named(name) => name == backend,
+            Target::Role(wanted) => *wanted == role,
+        };
+        wishes.filter(|wish| reaches(&wish.target)).map(|wish| (wish.position.0, &wish.decoding)).collect()
     }
 
     /// The backends that are named (not `role:…`), each once, sorted.
@@ -116,7 +126,7 @@ impl Policy {
     }
 
     fn pin(&self, request: &ChatRequest, asked_for: &str, target: Target, backends: &[BackendFacts]) -> RoutePlan {
-        let pinned = Wish { target, mode: None, first_content_ms: None, position: (0, 0) };
+        let pinned = Wish { target, decoding: DiffusionOptions::default(), first_content_ms: None, position: (0, 0) };
         let wishes: Vec<Wish> = std::iter::once(pinned).chain(self.pin_fallback.iter().cloned()).collect();
         let mut plan = RoutePlan {
             route: asked_for.to_owned(),
@@ -175,10 +185,14 @@ fn fill(plan: &mut RoutePlan, wishes: &[Wish], request: &ChatRequest, backends: 
                 continue;
             }
             seen.push(&backend.name);
-            let diffusion = backend.role == BackendRole::Diffusion;
+            let is_diffusion = backend.role == BackendRole::Diffusion;
             let attempt = PlannedAttempt {
                 backend: backend.name.clone(),
-                mode: if diffusion { request.diffusion.mode.or(wish.mode) } else { None },
+                decoding: if is_diffusion && request.diffusion.is_silent() {
+                    wish.decoding.clone()
+                } else {
+                    DiffusionOptions::default()
+                },
                 group: backend.group.clone().filter(|_| wish.target != Target::Named(backend.name.clone())),
                 first_content_ms: wish.first_content_ms,
             };

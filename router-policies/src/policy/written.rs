@@ -3,7 +3,7 @@
 
 use serde::Deserialize;
 use toml::Spanned;
-use weir_protocol::DecodeMode;
+use weir_protocol::{DecodeMode, DiffusionOptions};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -36,5 +36,6 @@ pub(super) struct WrittenRule {
 pub(super) struct WrittenAttempt {
     pub(super) backend: Spanned<String>,
     pub(super) mode: Option<Spanned<DecodeMode>>,
+    pub(super) diffusion: Option<Spanned<DiffusionOptions>>,
     pub(super) first_content_ms: Option<Spanned<u64>>,
 }

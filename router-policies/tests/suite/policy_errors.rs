@@ -204,6 +204,17 @@ fn values_of_rules() {
             help: "leave it out of an `ar` attempt",
         },
     );
+    let tools = |message, help| Expected { line: 6, rule: "tools", message, help };
+    check(
+        "mode = \"speed\"",
+        "mode = \"speed\", diffusion = { mode = \"quality\" }",
+        &tools("`mode` is said twice", "leave it out of `diffusion`"),
+    );
+    check(
+        "mode = \"speed\"",
+        "diffusion = { block_length = 24 }",
+        &tools("`diffusion.block_length` must be a power of two from 1 to 256", ""),
+    );
     check(
         "4000",
         "0",

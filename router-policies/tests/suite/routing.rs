@@ -1,6 +1,6 @@
 //! The default policy: request → rule and attempts.
 
-use weir_protocol::{ChatRequest, DecodeMode, Message, Part, ResponseFormat, Role, ToolChoice};
+use weir_protocol::{ChatRequest, DecodeMode, DiffusionOptions, Message, Part, ResponseFormat, Role, ToolChoice};
 use weir_router_policies::{BackendFacts, BackendRole, Obstacle, Policy, RoutePlan};
 
 use crate::openclaw::{self, tool};
@@ -94,13 +94,12 @@ fn a_needed_tool_goes_to_diffusion_with_the_speed_preset() {
     request.tools = vec![tool("set_light", "", &["room", "on"])];
     let plan = check(&request, "tool-call", DIFFUSION_FIRST);
     assert_eq!(plan.route, "diffusion");
-    assert_eq!(plan.attempts[0].mode, Some(DecodeMode::Speed));
+    assert_eq!(plan.attempts[0].decoding.mode, Some(DecodeMode::Speed));
     assert_eq!(plan.attempts[0].first_content_ms, Some(4000));
-    assert_eq!((plan.attempts[1].mode, plan.attempts[1].first_content_ms), (None, None));
+    assert_eq!((&plan.attempts[1].decoding, plan.attempts[1].first_content_ms), (&DiffusionOptions::default(), None));
     request.diffusion.mode = Some(DecodeMode::Quality);
     let plan = check(&request, "tool-call", DIFFUSION_FIRST);
-    assert_eq!(plan.attempts[0].mode, Some(DecodeMode::Quality), "the caller's wish wins");
-    assert_eq!(plan.attempts[1].mode, None, "a mode means nothing to an AR backend");
+    assert_eq!(plan.attempts[0].decoding, DiffusionOptions::default(), "the caller's wish wins");
 }
 
 #[test]

@@ -173,9 +173,15 @@ async fn a_model_is_described_and_its_faults_are_listed() -> Result<()> {
     let path = nano().display().to_string();
     let said = weir(folder.path(), &hub, None, &["info", &path]).await?;
     assert_eq!(said.code, Some(0), "{}", said.err);
-    for word in
-        ["llada2_moe", "BF16", "Q4_K", "K/V a token", "2 of 4 groups", "joint for a LLaDA2.1", "vocabulary of 1280"]
-    {
+    for word in [
+        "llada2_moe",
+        "BF16",
+        "Q4_K",
+        "K/V a token",
+        "2 of 4 groups",
+        "joint, unless you say another",
+        "vocabulary of 1280",
+    ] {
         assert!(said.out.contains(word), "{word}: {}", said.out);
     }
     for name in ["config.json", "tokenizer.json", "model.safetensors"] {

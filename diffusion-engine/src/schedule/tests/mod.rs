@@ -22,7 +22,7 @@ use crate::checkpoint::source::{Bytes, Named};
 use crate::decode::rules::LogitRules;
 use crate::decode::settings::DecodeSettings;
 use crate::generation::{Generation, GenerationEvent};
-use crate::options::{DecodeDefaults, DecoderKind, EngineLoad, KvType};
+use crate::options::{DecoderKind, EngineLoad, KvType};
 use crate::test_files::{self, FIRST_SPECIAL};
 
 const VOCAB: usize = 320;
@@ -129,8 +129,7 @@ fn bench_with(script: Script, gated: bool, (max_running, queue_limit): (usize, u
 
 fn job(prompt: Vec<u32>, limit: usize, diffusion: bool) -> (Job, Generation) {
     let (events, generation) = Generation::channel(prompt.len() as u32);
-    let defaults = DecodeDefaults { decoder: DecoderKind::Threshold, ..DecodeDefaults::default() };
-    let settings = DecodeSettings::from_defaults(&defaults).expect("defaults");
+    let settings = DecodeSettings { decoder: DecoderKind::Threshold, ..DecodeSettings::default() };
     let rules = LogitRules::new(&Sampling::default(), &prompt, &[ROLE_END], vec![MASK], VOCAB as u32).expect("none");
     let job = Job {
         prompt,

@@ -162,3 +162,21 @@ fn a_refusal_says_how_long_the_wait_would_be() {
     assert_eq!(error, EngineError::Overloaded { limit: 2, retry_after: Some(Duration::from_secs(8)) });
     assert!(error.to_string().contains("8.0 s"), "{error}");
 }
+
+#[test]
+fn a_tenant_that_fills_the_queue_gives_way_to_another() {
+    let queue = Queue::new(1, 2);
+    let push = |tenant: &str| {
+        let (job, generation) = of(tenant, false, vec![1; 8], 5);
+        queue.push(job).map(|()| generation)
+    };
+    let kept = [push("greedy").expect("room"), push("greedy").expect("room")];
+    let pushed_out = push("greedy").expect("room");
+    let refused = push("greedy").map(|_| ()).expect_err("it has the whole queue");
+    assert!(matches!(refused, EngineError::Overloaded { limit: 2, .. }));
+    let other = push("modest").expect("a place is made");
+    assert!(matches!(last(pushed_out), GenerationEvent::Failed(EngineError::Overloaded { limit: 2, .. })));
+    assert!(push("modest").is_err(), "two of three would be more than a fair share");
+    assert_eq!(queue.load().queued, 3);
+    drop((kept, other));
+}

@@ -17,12 +17,13 @@ pub(super) fn refuse_ignored(request: &ChatRequest) -> Result<(), EngineError> {
     demands::refuse_others(request, TAKES, "sglang-dllm")
 }
 
-/// Refuses a wish to decode otherwise than the server does. A preset that only a policy chose is not the caller's wish.
+/// Refuses a wish to decode otherwise than the server does. What only a policy chose is not the caller's wish.
 pub(super) fn refuse_other_decoding(request: &ChatRequest, runs: &DllmWritten) -> Result<(), EngineError> {
     let asked = &request.diffusion;
-    let by_caller = request.raw.contains_key("diffusion");
-    let mode = asked.mode.filter(|_| by_caller);
-    let preset = match mode {
+    if !request.raw.contains_key("diffusion") {
+        return Ok(());
+    }
+    let preset = match asked.mode {
         Some(DecodeMode::Speed) => Some((0.5, 0.0)),
         Some(DecodeMode::Quality) => Some((0.7, 0.5)),
         Some(DecodeMode::Custom) | None => None,

@@ -58,7 +58,6 @@ impl Recording {
     /// The file cannot be made, or the settings are refused.
     pub(super) fn open(path: &Path, model: &Model, request: &ChatRequest) -> Result<Self> {
         let decoding = model.engine.decoding_of(request).map_err(|error| explained(&error))?;
-        let decoder = weir_protocol::DecoderKind::ALL.into_iter().find(|(_, kind)| *kind == decoding.decoder);
         let info = model.engine.info();
         let trace = Trace {
             format: "weir-trace",
@@ -66,14 +65,14 @@ impl Recording {
             weir: env!("CARGO_PKG_VERSION"),
             model: json!({"name": model.name, "architecture": info.architecture, "parameters": info.parameters}),
             settings: json!({
-                "decoder": decoder.map(|(word, _)| word),
+                "decoder": decoding.decoder.as_str(),
                 "mode": request.diffusion.mode,
                 "threshold": short(decoding.threshold),
                 "editing_threshold": short(decoding.editing_threshold),
                 "max_post_steps": decoding.max_post_steps,
                 "block_length": decoding.block_length,
-                "max_steps": decoding.max_steps_per_block,
-                "multi_block_window": decoding.multi_block_window,
+                "max_steps": decoding.max_steps,
+                "multi_block_window": decoding.window,
                 "repeat_penalty": short(decoding.repeat_penalty),
                 "temperature": request.sampling.temperature.map(short),
                 "seed": request.sampling.seed,

@@ -17,10 +17,17 @@ pub(super) fn line(answered: &Answered) -> String {
     let tokens = usage.completion_tokens;
     let made = usage.diffusion.as_ref().map_or(String::new(), |stats| {
         let (steps, forwards) = (stats.steps, stats.tokens_per_forward());
-        format!(" in {steps} steps ({forwards:.1} TPF), {} edits, {} forced", stats.edits, stats.forced_tokens)
+        let (steps, edits) = (counted(steps.into(), "step"), counted(stats.edits.into(), "edit"));
+        format!(" in {steps} ({forwards:.1} TPF), {edits}, {} forced", stats.forced_tokens)
     });
     let speed = tokens as f64 / total.as_secs_f64().max(f64::EPSILON);
-    format!("{tokens} tokens{made}; {speed:.0} tokens/s, first text {first}; ended by {}", end.as_str())
+    let tokens = counted(tokens, "token");
+    format!("{tokens}{made}; {speed:.0} tokens/s, first text {first}; ended by {}", end.as_str())
+}
+
+/// A number and its noun.
+fn counted(number: u64, noun: &str) -> String {
+    format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
 }
 
 /// The whole answer as one object.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::{StreamExt, stream};
-use weir_protocol::{ChatRequest, DecodeMode, EngineError, Event, FinishReason, TimeoutPhase, Usage};
+use weir_protocol::{ChatRequest, DecodeMode, DiffusionOptions, EngineError, Event, FinishReason, TimeoutPhase, Usage};
 
 use super::dice::Dice;
 use super::ending::Ending;
@@ -71,7 +71,7 @@ fn step(name: &str, service: BackendService) -> Step {
         retries: 0,
         caches_prefixes: false,
         model: None,
-        mode: None,
+        decoding: DiffusionOptions::default(),
         first_content: Some(Duration::from_millis(100)),
     }
 }
@@ -243,14 +243,17 @@ async fn a_draft_is_shown_at_once_but_only_if_asked_for() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_plans_mode_gives_way_to_the_callers_word() {
+async fn the_plans_decoding_gives_way_to_the_callers_word() {
     fn echo() -> Step {
         let service = BackendService::new(tower::service_fn(|attempt: Attempt| async move {
             let said = format!("{:?}", attempt.request.diffusion.mode);
             let events = stream::iter([Event::TextDelta(said), Event::Finished { reason: FinishReason::Stop }].map(Ok));
             Ok::<EventStream, EngineError>(Box::pin(events))
         }));
-        Step { mode: Some(DecodeMode::Speed), ..step("a", service) }
+        Step {
+            decoding: DiffusionOptions { mode: Some(DecodeMode::Speed), ..Default::default() },
+            ..step("a", service)
+        }
     }
     assert_eq!(go(vec![echo()], request()).await.all().await.1, "<a>Some(Speed)[stop]");
     let mut told = ChatRequest::default();

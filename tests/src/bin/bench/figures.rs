@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 use weir_diffusion_engine::{
-    DecodeDefaults, DecoderKind, Engine, EngineOptions, GenerationEvent, ModelFiles, SharePrefixes,
+    DecoderKind, DiffusionOptions, Engine, EngineOptions, GenerationEvent, ModelFiles, SharePrefixes,
 };
 use weir_protocol::{ChatRequest, FinishReason, Message, Role, Tool, Usage};
 
@@ -31,12 +31,7 @@ pub(super) fn load_with(models: &Path, name: &str, options: EngineOptions) -> Re
 
 /// The options of [`load`], but for what is kept between requests.
 pub(super) fn options() -> EngineOptions {
-    let defaults = DecodeDefaults {
-        decoder: DecoderKind::Threshold,
-        threshold: 0.95,
-        editing_threshold: 0.0,
-        ..Default::default()
-    };
+    let defaults = DiffusionOptions { decoder: Some(DecoderKind::Threshold), ..DiffusionOptions::default() };
     EngineOptions { defaults, max_tokens_default: 160, ..EngineOptions::default() }
 }
 
