@@ -18,7 +18,8 @@ impl NamedFrames {
     /// Takes a whole body apart.
     pub fn read(body: &str) -> Self {
         let mut frames = NamedFrames::default();
-        for event in body.split("\n\n").filter(|event| !event.is_empty()) {
+        let (whole, rest) = body.rsplit_once("\n\n").unwrap_or(("", body));
+        for event in whole.split("\n\n").filter(|event| !event.is_empty()) {
             if event.starts_with(':') && !event.contains('\n') {
                 frames.keep_alives += 1;
                 continue;
@@ -29,7 +30,7 @@ impl NamedFrames {
                 None => frames.strange.push(event.to_owned()),
             }
         }
-        if !body.is_empty() && !body.ends_with("\n\n") {
+        if !rest.is_empty() {
             frames.strange.push("the body ends inside an event".to_owned());
         }
         frames
