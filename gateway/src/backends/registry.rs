@@ -179,7 +179,7 @@ fn start_engine(settings: &EngineSettings, attempts: &AttemptSettings) -> Result
     let decoding = info.decoding.as_ref();
     let decoder = decoding.map_or("greedy or sampled", |(settings, _)| settings.decoder.as_str());
     let chosen_by = decoding.map_or("kind", |(_, by)| by.as_str());
-    let threshold = decoding.map(|(settings, _)| settings.threshold);
+    let threshold = decoding.map(|(settings, _)| tracing::field::display(settings.threshold));
     tracing::info!(engine = name, model = %settings.name, decoder, chosen_by, threshold, parameters = info.parameters, kernels = info.kernels, kv_pages = info.kv_pages, kv_page_bytes = info.kv_page_bytes, "engine loaded");
     Ok(Backend {
         name: name.to_owned(),
