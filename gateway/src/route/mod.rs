@@ -150,8 +150,6 @@ impl Planned {
     /// # Errors
     /// No attempt could answer.
     pub async fn run(self) -> Result<Answer, Refusal> {
-        let report = self.plan.report.clone();
-        let ended = self.ended.clone();
         let given = Given {
             request: &self.request,
             class: self.plan.class,
@@ -160,12 +158,6 @@ impl Planned {
             ended: self.ended,
         };
         let search = Search::new(self.plan.steps, self.plan.report, self.flight, given);
-        tokio::select! {
-            biased;
-            () = ended => Err(Refusal { report: Some(report), error: ending::stopping() }),
-            answer = search.run() => {
-                answer.map_err(|refusal| exhausted::told(refusal, self.client, &self.settings.exhausted))
-            }
-        }
+        search.run().await.map_err(|refusal| exhausted::told(refusal, self.client, &self.settings.exhausted))
     }
 }

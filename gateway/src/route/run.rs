@@ -13,7 +13,7 @@ use weir_protocol::{ChatRequest, EngineError};
 
 use super::answering::{Answering, Guards};
 use super::dice::Dice;
-use super::ending::Ended;
+use super::ending::{self, Ended};
 use super::exhausted::most_useful;
 use super::open::{Opened, Racer, Step, race};
 use super::standing::{Class, Purpose, Skip};
@@ -82,7 +82,11 @@ impl<'a> Search<'a> {
             if racing.is_empty() {
                 let Some(next) = self.next() else { break };
                 if !next.wait.is_zero() {
-                    tokio::time::sleep(next.wait).await;
+                    tokio::select! {
+                        biased;
+                        () = self.given.ended.clone() => return Err(self.stopped()),
+                        () = tokio::time::sleep(next.wait) => {}
+                    }
                 }
                 let Some(racer) = self.start(next, false) else { continue };
                 hedge_at = self.hedge_at(&racer.step);
@@ -91,6 +95,7 @@ impl<'a> Search<'a> {
             }
             tokio::select! {
                 biased;
+                () = self.given.ended.clone() => return Err(self.stopped()),
                 Some((racer, result)) = racing.next() => {
                     racers.retain(|name| *name != racer.step.backend);
                     match result {
@@ -120,6 +125,13 @@ impl<'a> Search<'a> {
         let error = most_useful(self.failures);
         self.flight.failed(&error);
         Err(Refusal { report: Some(self.report), error })
+    }
+
+    /// The process ends: not the caller's doing, so it does not count as cancelled.
+    fn stopped(mut self) -> Refusal {
+        let error = ending::stopping();
+        self.flight.failed(&error);
+        Refusal { report: Some(self.report), error }
     }
 
     /// What to try when nothing is under way.
