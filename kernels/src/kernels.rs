@@ -151,6 +151,12 @@ impl Kernels {
         Some(Top1 { index, probability: 1.0 / sum })
     }
 
+    /// The largest logit and `Σ e^(logit - largest)`, which is NaN where one is NaN; `None` of none.
+    pub(crate) fn max_and_sum(&self, logits: &[f32]) -> Option<(f32, f32)> {
+        // SAFETY: the registry saw the instruction set; not empty.
+        (!logits.is_empty()).then(|| unsafe { (self.max_and_sum)(logits) })
+    }
+
     /// Attention of `q[m, heads, head_dim]` into `out` of the same shape, `m` being the length of `visible`: token
     /// `t` sees the first `visible[t]` positions. `panels[kv_heads, n]` hold positions 0 to `32 n`.
     ///

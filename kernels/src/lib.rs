@@ -2,12 +2,14 @@
 //!
 //! Reading order: [`panel`] (how weights and cached keys lie in memory) → [`registry`] (which kernels this CPU has)
 //! → [`kernels`] (the checked functions callers use) → `ops` (the loops) → `simd` (the vectors they run on) →
-//! [`route`] (choice of experts, plain code). [`cuda`] is the GPU's side.
+//! [`packed`] (weights in 4, 8 and 16 bits, and the threads) → [`route`] (choice of experts, plain code). [`cuda`] is the
+//! GPU's side.
 
 pub mod cuda;
 mod error;
 pub mod kernels;
 mod ops;
+pub mod packed;
 pub mod panel;
 pub mod registry;
 pub mod route;

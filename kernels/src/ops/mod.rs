@@ -8,6 +8,7 @@ pub(crate) mod attention;
 pub(crate) mod elementwise;
 pub(crate) mod linear;
 pub(crate) mod norm;
+pub(crate) mod packed;
 pub(crate) mod top1;
 
 use crate::panel::PANEL;

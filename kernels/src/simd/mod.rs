@@ -2,6 +2,12 @@
 //! instantiated per type in `registry`. Must never hold a loop over data.
 
 pub(crate) mod portable;
+pub(crate) mod strip;
+#[cfg(target_arch = "aarch64")]
+pub(crate) mod strip_neon;
+pub(crate) mod strip_portable;
+#[cfg(target_arch = "x86_64")]
+pub(crate) mod strip_x86;
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod x86;
 

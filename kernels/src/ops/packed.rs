@@ -1,0 +1,349 @@
+//! One strip of packed weights times all rows of activations, and the quantisation of 32 activations. Written once over
+//! [`Strip`] and instantiated per instruction set by `packed::registry`. An output is one chain over ascending blocks,
+//! whatever the tile: its own row decides its value.
+
+use crate::packed::{BLOCK, Format, GROUP, STRIP, View};
+use crate::simd::Vector;
+use crate::simd::strip::Strip;
+
+/// `out[row, 16] = x[row] · strip`; `T` rows share what was unpacked. Meanwhile the memory at `ahead`, as long as the
+/// strip, is fetched.
+///
+/// # Safety
+/// The CPU as for `S`; `strip` has `groups` groups of `format` and its header; `x` was filled for that format and at
+/// least `groups` groups; `out` takes `x.rows * 16` elements. `ahead` may point anywhere.
+#[inline(always)]
+pub(crate) unsafe fn strip<S: Strip, const T: usize>(
+    format: Format,
+    strip: *const u8,
+    groups: usize,
+    x: &View,
+    ahead: *const u8,
+    out: *mut f32,
+) {
+    // SAFETY: passed on to the caller.
+    unsafe {
+        match format {
+            Format::Q4 => rows::<S, Q4, T>(strip, groups, x, ahead, out),
+            Format::Q4m => rows::<S, Q4m, T>(strip, groups, x, ahead, out),
+            Format::Q8 => rows::<S, Q8, T>(strip, groups, x, ahead, out),
+            Format::Bf16 => rows::<S, Bf16, T>(strip, groups, x, ahead, out),
+        }
+    }
+}
+
+/// All rows, the largest tiles first.
+///
+/// # Safety
+/// As for [`strip`].
+#[inline(always)]
+unsafe fn rows<S: Strip, F: Block, const T: usize>(
+    strip: *const u8,
+    groups: usize,
+    x: &View,
+    ahead: *const u8,
+    out: *mut f32,
+) {
+    let mut row = 0;
+    let mut ahead = ahead;
+    // SAFETY: every tile starts at a row with at least its own number of rows left.
+    unsafe {
+        while row < x.rows {
+            let left = x.rows - row;
+            let to = out.add(row * STRIP);
+            if left >= T {
+                tile::<S, F, T>(strip, groups, x, row, ahead, to);
+                row += T;
+            } else if T > 4 && left >= 4 {
+                tile::<S, F, 4>(strip, groups, x, row, ahead, to);
+                row += 4;
+            } else if left >= 2 {
+                tile::<S, F, 2>(strip, groups, x, row, ahead, to);
+                row += 2;
+            } else {
+                tile::<S, F, 1>(strip, groups, x, row, ahead, to);
+                row += 1;
+            }
+            // One walk is enough to fetch what comes.
+            ahead = std::ptr::null();
+        }
+    }
+}
+
+/// `T` rows from `row` on.
+///
+/// # Safety
+/// As for [`strip`]; `row + T <= x.rows`; `out` takes `T * 16` elements.
+#[inline(always)]
+unsafe fn tile<S: Strip, F: Block, const T: usize>(
+    strip: *const u8,
+    groups: usize,
+    x: &View,
+    row: usize,
+    ahead: *const u8,
+    out: *mut f32,
+) {
+    // SAFETY: parts of LEN rows make the strip's 16.
+    unsafe {
+        let mut part = 0;
+        while part < STRIP {
+            let mut sums = [S::splat(0.0); T];
+            let mut group = strip.add(F::HEADER);
+            let mut next = ahead;
+            for g in 0..groups {
+                if part == 0 && !ahead.is_null() {
+                    let mut line = 0;
+                    while line < F::BYTES {
+                        fetch(next.wrapping_add(line));
+                        line += 64;
+                    }
+                    next = next.wrapping_add(F::BYTES);
+                }
+                for block in 0..GROUP / BLOCK {
+                    let cell = (g * (GROUP / BLOCK) + block) * x.stride + row;
+                    F::add::<S, T>(&mut sums, strip, group, block, part, x, cell);
+                }
+                group = group.add(F::BYTES);
+            }
+            for (t, sum) in sums.iter().enumerate() {
+                S::store(*sum, out.add(t * STRIP + part));
+            }
+            part += S::LEN;
+        }
+    }
+}
+
+/// Asks for a line of memory that will be read soon. Any address is allowed: a wrong one does nothing.
+#[inline(always)]
+fn fetch(at: *const u8) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a prefetch reads nothing and cannot fault; SSE is part of x86-64.
+    unsafe {
+        std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T1 }>(at.cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = at;
+}
+
+/// What a format does with one block of 32 inputs.
+trait Block {
+    /// Bytes in front of the groups.
+    const HEADER: usize;
+    /// Bytes of a group.
+    const BYTES: usize;
+
+    /// Adds the products of block `block` of `group` with `T` rows of `x` from `cell` on, for the rows of the strip from
+    /// `part` on.
+    ///
+    /// # Safety
+    /// As for [`tile`].
+    unsafe fn add<S: Strip, const T: usize>(
+        sums: &mut [S::Floats; T],
+        strip: *const u8,
+        group: *const u8,
+        block: usize,
+        part: usize,
+        x: &View,
+        cell: usize,
+    );
+}
+
+/// Unpacks the nibbles of a block, four inputs after four.
+///
+/// # Safety
+/// As for [`tile`].
+#[inline(always)]
+unsafe fn nibbles<S: Strip>(group: *const u8, block: usize, part: usize) -> [S::Quants; 8] {
+    // SAFETY: four pieces of 64 bytes per block, behind the group's scales.
+    unsafe {
+        let at = group.add(64 + block * 256 + part * 4);
+        let pieces = [S::quants(at), S::quants(at.add(64)), S::quants(at.add(128)), S::quants(at.add(192))];
+        let [a, b, c, d] = pieces;
+        [S::low(a), S::high(a), S::low(b), S::high(b), S::low(c), S::high(c), S::low(d), S::high(d)]
+    }
+}
+
+struct Q4;
+
+impl Block for Q4 {
+    const HEADER: usize = 0;
+    const BYTES: usize = 576;
+
+    #[inline(always)]
+    unsafe fn add<S: Strip, const T: usize>(
+        sums: &mut [S::Floats; T],
+        _strip: *const u8,
+        group: *const u8,
+        block: usize,
+        part: usize,
+        x: &View,
+        cell: usize,
+    ) {
+        // SAFETY: the cells of T rows lie side by side; passed on to the caller.
+        unsafe {
+            let scales = S::halves(group.add(block * 32 + part * 2));
+            let weights = nibbles::<S>(group, block, part);
+            for (t, sum) in sums.iter_mut().enumerate() {
+                let quants = x.quants.add((cell + t) * BLOCK);
+                // Nibbles are 8 too large: the chain begins at -8 Σ x.
+                let mut dot = S::ints(*x.offsets.add(cell + t));
+                for (j, weights) in weights.into_iter().enumerate() {
+                    dot = S::dot(dot, weights, quants.add(j * 4));
+                }
+                let scale = S::mul(scales, S::splat(*x.scales.add(cell + t)));
+                *sum = S::mul_add(S::floats(dot), scale, *sum);
+            }
+        }
+    }
+}
+
+struct Q4m;
+
+impl Block for Q4m {
+    const HEADER: usize = 128;
+    const BYTES: usize = 576;
+
+    #[inline(always)]
+    unsafe fn add<S: Strip, const T: usize>(
+        sums: &mut [S::Floats; T],
+        strip: *const u8,
+        group: *const u8,
+        block: usize,
+        part: usize,
+        x: &View,
+        cell: usize,
+    ) {
+        // SAFETY: the cells of T rows lie side by side; passed on to the caller.
+        unsafe {
+            let small = group.add(block * 32 + part);
+            let row_scales = strip.cast::<f32>().add(part);
+            let scales = S::mul(S::bytes(small), S::load(row_scales));
+            let minima = S::mul(S::bytes(small.add(STRIP)), S::load(row_scales.add(STRIP)));
+            let weights = nibbles::<S>(group, block, part);
+            for (t, sum) in sums.iter_mut().enumerate() {
+                let quants = x.quants.add((cell + t) * BLOCK);
+                let mut dot = S::ints(0);
+                for (j, weights) in weights.into_iter().enumerate() {
+                    dot = S::dot(dot, weights, quants.add(j * 4));
+                }
+                let scale = S::mul(scales, S::splat(*x.scales.add(cell + t)));
+                *sum = S::mul_add(S::floats(dot), scale, *sum);
+                *sum = S::mul_add(minima, S::splat(-*x.sums.add(cell + t)), *sum);
+            }
+        }
+    }
+}
+
+struct Q8;
+
+impl Block for Q8 {
+    const HEADER: usize = 0;
+    const BYTES: usize = 1088;
+
+    #[inline(always)]
+    unsafe fn add<S: Strip, const T: usize>(
+        sums: &mut [S::Floats; T],
+        _strip: *const u8,
+        group: *const u8,
+        block: usize,
+        part: usize,
+        x: &View,
+        cell: usize,
+    ) {
+        // SAFETY: eight pieces of 64 bytes per block; the cells of T rows lie side by side.
+        unsafe {
+            let scales = S::halves(group.add(block * 32 + part * 2));
+            let at = group.add(64 + block * 512 + part * 4);
+            let mut weights = [S::widen(S::quants(at)); 8];
+            for (j, weights) in weights.iter_mut().enumerate().skip(1) {
+                *weights = S::widen(S::quants(at.add(j * 64)));
+            }
+            for (t, sum) in sums.iter_mut().enumerate() {
+                let quants = x.quants.add((cell + t) * BLOCK);
+                let mut dot = S::ints(*x.offsets.add(cell + t) * (S::WIDE_BIAS / 8));
+                for (j, weights) in weights.into_iter().enumerate() {
+                    dot = S::dot_wide(dot, weights, quants.add(j * 4));
+                }
+                let scale = S::mul(scales, S::splat(*x.scales.add(cell + t)));
+                *sum = S::mul_add(S::floats(dot), scale, *sum);
+            }
+        }
+    }
+}
+
+struct Bf16;
+
+impl Block for Bf16 {
+    const HEADER: usize = 0;
+    const BYTES: usize = 2048;
+
+    #[inline(always)]
+    unsafe fn add<S: Strip, const T: usize>(
+        sums: &mut [S::Floats; T],
+        _strip: *const u8,
+        group: *const u8,
+        block: usize,
+        part: usize,
+        x: &View,
+        cell: usize,
+    ) {
+        // SAFETY: sixteen pieces of 64 bytes per block; the cells of T rows lie side by side.
+        unsafe {
+            let mut at = group.add(block * 1024 + part * 4);
+            let mut numbers = x.exact.add(cell * BLOCK);
+            for _ in 0..BLOCK / 2 {
+                let pairs = S::quants(at);
+                let (even, odd) = (S::even(pairs), S::odd(pairs));
+                for (t, sum) in sums.iter_mut().enumerate() {
+                    *sum = S::mul_add(even, S::splat(*numbers.add(t * BLOCK)), *sum);
+                    *sum = S::mul_add(odd, S::splat(*numbers.add(t * BLOCK + 1)), *sum);
+                }
+                at = at.add(64);
+                numbers = numbers.add(2);
+            }
+        }
+    }
+}
+
+/// Quantises 32 numbers to -127..=127; gives what a quant is worth and the sum of the quants. Numbers below 1e-35 are
+/// taken for zero; where one is not finite, the scale is NaN, and so is every product with it.
+///
+/// # Safety
+/// The CPU as for `V`; 32 numbers at `x`, room for 32 at `to`.
+#[inline(always)]
+pub(crate) unsafe fn quantize<V: Vector>(x: *const f32, to: *mut i8) -> (f32, i32) {
+    // SAFETY: whole vectors make the 32.
+    unsafe {
+        let mut largest = V::splat(0.0);
+        // NaN may be lost in a maximum, not in this sum, which is finite or -- where 32 numbers overflow it -- infinite.
+        let mut all = V::splat(0.0);
+        let mut i = 0;
+        while i < BLOCK {
+            let value = V::load(x.add(i));
+            largest = largest.max(value).max(V::splat(0.0).sub(value));
+            all = all.add(value.mul(V::splat(0.0)));
+            i += V::LEN;
+        }
+        let (largest, clean) = (largest.reduce_max(), all.reduce_add());
+        if clean.is_nan() || largest < 1e-35 {
+            to.write_bytes(0, BLOCK);
+            return (if clean.is_nan() { f32::NAN } else { 0.0 }, 0);
+        }
+        let scale = largest / 127.0;
+        let inverse = V::splat(127.0 / largest);
+        let mut rounded = [0.0f32; BLOCK];
+        let mut i = 0;
+        while i < BLOCK {
+            V::load(x.add(i)).mul(inverse).round().store(rounded.as_mut_ptr().add(i));
+            i += V::LEN;
+        }
+        let mut sum = 0;
+        for (i, number) in rounded.iter().enumerate() {
+            // In -127..=127: 127 / largest rounds to at most one step above.
+            let quant = number.clamp(-127.0, 127.0).to_int_unchecked::<i32>();
+            sum += quant;
+            to.add(i).write(quant as i8);
+        }
+        (scale, sum)
+    }
+}

@@ -1,0 +1,228 @@
+//! Numbers to packed bytes. Runs once per checkpoint, so it looks for good scales: of several candidates the one with
+//! the least squared error is kept, its scale refined by least squares.
+
+use half::{bf16, f16};
+
+use crate::error::{KernelError, expect};
+
+use super::format::{BLOCK, Format, GROUP, STRIP};
+
+/// Why weights could not be packed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum EncodeError {
+    /// A length does not fit.
+    #[error(transparent)]
+    Shape(#[from] KernelError),
+    /// A number is not finite, or too large for the format's scale.
+    #[error("row {row} holds a number that {} cannot store", .format.name())]
+    Number {
+        /// Which format.
+        format: Format,
+        /// Which row of the matrix.
+        row: usize,
+    },
+}
+
+/// One block of a row as the format stores it.
+struct Block {
+    /// f16 bits, or scale and minimum in 8 bits.
+    scale: [u8; 2],
+    quants: [i8; BLOCK],
+}
+
+/// Packs `weights[n, k]` into `bytes`, which are as long as the format needs.
+pub(super) fn encode(
+    format: Format,
+    weights: &[f32],
+    n: usize,
+    k: usize,
+    bytes: &mut [u8],
+) -> Result<(), EncodeError> {
+    expect("weights", n.checked_mul(k), weights.len())?;
+    expect("packed bytes", format.bytes(n, k), bytes.len())?;
+    bytes.fill(0);
+    if k == 0 {
+        return Ok(());
+    }
+    let strip_bytes = format.strip_bytes(k).unwrap_or_default();
+    let mut blocks = Vec::with_capacity(k.div_ceil(BLOCK));
+    for (row, numbers) in weights.chunks_exact(k).enumerate() {
+        let (strip, lane) = (row / STRIP, row % STRIP);
+        let strip = &mut bytes[strip * strip_bytes..(strip + 1) * strip_bytes];
+        let (front, groups) = strip.split_at_mut(format.strip_header());
+        if numbers.iter().any(|number| !number.is_finite()) {
+            return Err(EncodeError::Number { format, row });
+        }
+        if format == Format::Bf16 {
+            for (group, numbers) in groups.chunks_exact_mut(format.group_bytes()).zip(numbers.chunks(GROUP)) {
+                for (input, number) in numbers.iter().enumerate() {
+                    let place = input / 2 * 64 + lane * 4 + input % 2 * 2;
+                    group[place..place + 2].copy_from_slice(&bf16::from_f32(*number).to_le_bytes());
+                }
+            }
+            continue;
+        }
+        blocks.clear();
+        let fits = match format {
+            Format::Q4 => symmetric(numbers, &mut blocks, -8.0, 7.0),
+            Format::Q8 => symmetric(numbers, &mut blocks, -127.0, 127.0),
+            Format::Q4m => {
+                let scales = with_minimum(numbers, &mut blocks);
+                for (index, scale) in scales.into_iter().enumerate() {
+                    let at = (index * STRIP + lane) * 4;
+                    front[at..at + 4].copy_from_slice(&scale.to_le_bytes());
+                }
+                scales.iter().all(|scale| scale.is_finite())
+            }
+            Format::Bf16 => true,
+        };
+        if !fits {
+            return Err(EncodeError::Number { format, row });
+        }
+        for (group, blocks) in groups.chunks_exact_mut(format.group_bytes()).zip(blocks.chunks(GROUP / BLOCK)) {
+            blocks.iter().enumerate().for_each(|(index, block)| put(format, group, index, lane, block));
+        }
+        // Inputs that fill up the last group: scale zero, and quants that mean nothing.
+    }
+    Ok(())
+}
+
+/// Writes block `index` of a group.
+fn put(format: Format, group: &mut [u8], index: usize, lane: usize, block: &Block) {
+    let (front, quants) = group.split_at_mut(64);
+    match format {
+        Format::Q4m => {
+            front[index * 32 + lane] = block.scale[0];
+            front[index * 32 + STRIP + lane] = block.scale[1];
+        }
+        _ => front[index * 32 + lane * 2..][..2].copy_from_slice(&block.scale),
+    }
+    for (at, q) in block.quants.iter().enumerate() {
+        match format {
+            Format::Q8 => quants[index * 512 + at / 4 * 64 + lane * 4 + at % 4] = *q as u8,
+            _ => {
+                let byte = &mut quants[index * 256 + at / 8 * 64 + lane * 4 + at % 4];
+                *byte |= (*q as u8 & 15) << (if at % 8 < 4 { 0 } else { 4 });
+            }
+        }
+    }
+}
+
+/// `w = d q` with `lowest <= q <= highest`; q4 stores `q + 8`. False when a scale is too large for f16.
+fn symmetric(numbers: &[f32], blocks: &mut Vec<Block>, lowest: f32, highest: f32) -> bool {
+    let shift = if lowest == -8.0 { 8.0 } else { 0.0 };
+    for chunk in numbers.chunks(BLOCK) {
+        let mut w = [0.0f32; BLOCK];
+        w[..chunk.len()].copy_from_slice(chunk);
+        let extreme = w.iter().copied().fold(0.0f32, |best, x| if x.abs() > best.abs() { x } else { best });
+        let mut best = (f32::INFINITY, 0.0f32);
+        // The extreme at the end of the range (there is one more number below zero than above), a little inside, or a
+        // little cut off.
+        for step in -3..=6 {
+            let d = extreme / (lowest * (1.0 - 0.03 * step as f32));
+            if d == 0.0 || !d.is_finite() {
+                continue;
+            }
+            let inverse = 1.0 / d;
+            let (mut wq, mut qq) = (0.0f32, 0.0f32);
+            for w in w {
+                let q = (w * inverse).round_ties_even().clamp(lowest, highest);
+                wq += w * q;
+                qq += q * q;
+            }
+            let d = f16::from_f32(if qq > 0.0 { wq / qq } else { d }).to_f32();
+            let error = squared_error(&w, d, lowest, highest);
+            if error < best.0 {
+                best = (error, d);
+            }
+        }
+        let d = best.1;
+        if !d.is_finite() || (extreme != 0.0 && best.0.is_infinite() && extreme.abs() > 1.0) {
+            return false;
+        }
+        let quants = w.map(|w| (quant(w, d, lowest, highest) + shift) as i8);
+        blocks.push(Block { scale: f16::from_f32(d).to_le_bytes(), quants });
+    }
+    true
+}
+
+fn quant(w: f32, d: f32, lowest: f32, highest: f32) -> f32 {
+    if d == 0.0 { 0.0 } else { (w / d).round_ties_even().clamp(lowest, highest) }
+}
+
+fn squared_error(w: &[f32; BLOCK], d: f32, lowest: f32, highest: f32) -> f32 {
+    if d == 0.0 || !d.is_finite() {
+        return f32::INFINITY;
+    }
+    let inverse = 1.0 / d;
+    w.iter().map(|w| (w - d * (w * inverse).round_ties_even().clamp(lowest, highest)).powi(2)).sum()
+}
+
+/// `w = D s q - M m`; gives the row's `D` and `M`.
+fn with_minimum(numbers: &[f32], blocks: &mut Vec<Block>) -> [f32; 2] {
+    let mut ranges = Vec::with_capacity(numbers.len().div_ceil(BLOCK)); // scale, minimum
+    for chunk in numbers.chunks(BLOCK) {
+        let low = chunk.iter().copied().fold(0.0f32, f32::min);
+        let high = chunk.iter().copied().fold(0.0f32, f32::max);
+        let mut best = (f32::INFINITY, 0.0, 0.0);
+        for step in 0..8 {
+            let cut = 1.0 - 0.03 * step as f32;
+            let (scale, minimum) = refine(chunk, (high - low) * cut / 15.0, -low * cut);
+            let error = chunk.iter().map(|w| (w - level(*w, scale, minimum)).powi(2)).sum::<f32>();
+            if error < best.0 {
+                best = (error, scale, minimum);
+            }
+        }
+        ranges.push((best.1, best.2));
+    }
+    let largest = |pick: fn(&(f32, f32)) -> f32| ranges.iter().map(pick).fold(0.0f32, f32::max) / 255.0;
+    let (d, m) = (largest(|range| range.0), largest(|range| range.1));
+    for (chunk, (scale, minimum)) in numbers.chunks(BLOCK).zip(&ranges) {
+        // A scale that rounds to nothing would lose the block: the least one it can have is 1.
+        let least = if *scale > 0.0 { 1.0 } else { 0.0 };
+        let s = if d > 0.0 { (scale / d).round_ties_even().clamp(least, 255.0) } else { 0.0 };
+        let min = if m > 0.0 { (minimum / m).round_ties_even().clamp(0.0, 255.0) } else { 0.0 };
+        let mut quants = [0; BLOCK];
+        for (q, w) in quants.iter_mut().zip(chunk) {
+            *q = steps(*w, d * s, m * min) as i8;
+        }
+        blocks.push(Block { scale: [s as u8, min as u8], quants });
+    }
+    [d, m]
+}
+
+fn steps(w: f32, scale: f32, minimum: f32) -> f32 {
+    if scale > 0.0 { ((w + minimum) / scale).round_ties_even().clamp(0.0, 15.0) } else { 0.0 }
+}
+
+/// The number that `w` becomes.
+fn level(w: f32, scale: f32, minimum: f32) -> f32 {
+    scale * steps(w, scale, minimum) - minimum
+}
+
+/// Scale and minimum of least squared error for the levels that this scale and minimum give; the minimum stays at or
+/// above zero, because it is stored without a sign.
+fn refine(w: &[f32], scale: f32, minimum: f32) -> (f32, f32) {
+    let n = w.len() as f32;
+    let (mut q1, mut q2, mut w1, mut wq) = (0.0, 0.0, 0.0, 0.0);
+    for w in w {
+        let q = steps(*w, scale, minimum);
+        q1 += q;
+        q2 += q * q;
+        w1 += w;
+        wq += w * q;
+    }
+    let determinant = n * q2 - q1 * q1;
+    if determinant <= 0.0 || scale <= 0.0 {
+        return (scale, minimum);
+    }
+    let slope = (n * wq - q1 * w1) / determinant;
+    let start = (w1 - slope * q1) / n;
+    if slope > 0.0 && start <= 0.0 && slope.is_finite() && start.is_finite() {
+        (slope, -start)
+    } else if q2 > 0.0 && wq > 0.0 {
+        (wq / q2, 0.0)
+    } else {
+        (scale, minimum)
+    }
+}

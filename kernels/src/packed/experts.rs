@@ -1,0 +1,241 @@
+//! A whole expert layer over packed weights: tokens grouped by expert, each needed expert's weights read once for all of
+//! its tokens, gate and up in one walk. Threads share the work by bytes of weights. Must never choose an expert: `route`
+//! does.
+
+use crate::Kernels;
+use crate::error::{KernelError, expect};
+
+use super::format::STRIP;
+use super::inputs::Inputs;
+use super::matrix::PackedWeights;
+use super::product::{Products, check};
+use super::shared::Shared;
+
+/// One expert, `down(silu(gate x) * up x)`: `[width, hidden]`, `[width, hidden]`, `[hidden, width]`.
+#[derive(Debug, Clone, Copy)]
+pub struct PackedExpert<'a> {
+    /// `[width, hidden]`.
+    pub gate: &'a PackedWeights,
+    /// `[width, hidden]`.
+    pub up: &'a PackedWeights,
+    /// `[hidden, width]`.
+    pub down: &'a PackedWeights,
+}
+
+/// Who visits whom: the tokens of one expert lie side by side.
+#[derive(Debug, Default)]
+pub struct Visits {
+    /// Of each expert that is visited: which, and where its tokens end.
+    groups: Vec<(u32, u32)>,
+    tokens: Vec<u32>,
+    weights: Vec<f32>,
+}
+
+impl Visits {
+    /// Forgets all visits.
+    pub fn clear(&mut self) {
+        self.groups.clear();
+        self.tokens.clear();
+        self.weights.clear();
+    }
+
+    /// Adds an expert and its `(token, weight)`; one without tokens is left out. A token's results are added in the
+    /// order of these calls.
+    pub fn add(&mut self, expert: usize, visits: impl IntoIterator<Item = (usize, f32)>) {
+        let before = self.tokens.len();
+        for (token, weight) in visits {
+            self.tokens.push(token as u32);
+            self.weights.push(weight);
+        }
+        if self.tokens.len() > before {
+            self.groups.push((expert as u32, self.tokens.len() as u32));
+        }
+    }
+
+    /// Experts that are visited.
+    pub fn experts(&self) -> usize {
+        self.groups.len()
+    }
+
+    /// Each visited expert and the range of its visits.
+    fn groups(&self) -> impl Iterator<Item = (usize, std::ops::Range<usize>)> {
+        let starts = std::iter::once(0).chain(self.groups.iter().map(|(_, end)| *end as usize));
+        self.groups.iter().zip(starts).map(|((expert, end), start)| (*expert as usize, start..*end as usize))
+    }
+}
+
+/// Memory that is kept from layer to layer.
+#[derive(Debug, Default)]
+pub struct ExpertScratch {
+    /// `silu(gate x) * up x` of each visit, `[visits, width]`.
+    middle: Vec<f32>,
+    inputs: Inputs,
+    /// Of each visited expert: which, first visit, visits.
+    order: Vec<(usize, usize, usize)>,
+}
+
+impl Products<'_> {
+    /// `out[token] = Σ weight · expert(x[token])` over a token's visits, in the order they were added. All experts have
+    /// the same shape; `expert(i)` gives the one that [`Visits::add`] called `i`.
+    ///
+    /// # Errors
+    /// When a shape does not fit, or a visit names a token that is not there.
+    pub fn experts<'w>(
+        &self,
+        kernels: &Kernels,
+        x: &Inputs,
+        expert: &(impl Fn(usize) -> Option<PackedExpert<'w>> + Sync),
+        visits: &Visits,
+        scratch: &mut ExpertScratch,
+        out: &mut [f32],
+    ) -> Result<(), KernelError> {
+        expect("out", x.rows().checked_mul(x.k()), out.len())?;
+        out.fill(0.0);
+        let Some(first) = visits.groups().next() else { return Ok(()) };
+        let lost = |index: usize| KernelError { what: "expert", expected: 0, got: index };
+        let width = expert(first.0).ok_or_else(|| lost(first.0))?.gate.n();
+        for (index, _) in visits.groups() {
+            let PackedExpert { gate, up, down } = expert(index).ok_or_else(|| lost(index))?;
+            check(x, gate)?;
+            check(x, up)?;
+            expect("width of an expert", Some(width), gate.n())?;
+            expect("width of an expert", Some(width), up.n())?;
+            expect("width of an expert", Some(width), down.k())?;
+            expect("outputs of an expert", Some(x.k()), down.n())?;
+        }
+        if let Some(token) = visits.tokens.iter().find(|token| **token as usize >= x.rows()) {
+            return Err(KernelError { what: "token", expected: x.rows(), got: *token as usize });
+        }
+        scratch.order.clear();
+        scratch.order.extend(visits.groups().map(|(index, range)| (index, range.start, range.len())));
+        let length = visits.tokens.len() * width;
+        if scratch.middle.len() < length {
+            scratch.middle.resize(length, 0.0);
+        }
+        // SAFETY of the following sections: shapes and indices are checked above.
+        self.gate_and_up(kernels, x, expert, visits, scratch, width);
+        self.requantise(expert, visits.tokens.len(), scratch, width);
+        self.down(kernels, expert, visits, scratch, out);
+        Ok(())
+    }
+
+    /// `middle[visit] = silu(gate x) * up x`.
+    fn gate_and_up<'w>(
+        &self,
+        kernels: &Kernels,
+        x: &Inputs,
+        expert: &(impl Fn(usize) -> Option<PackedExpert<'w>> + Sync),
+        visits: &Visits,
+        scratch: &mut ExpertScratch,
+        width: usize,
+    ) {
+        let order = &scratch.order;
+        let strips = width.div_ceil(STRIP);
+        // Few experts are cut in pieces, so that every thread has something to do to the end.
+        let pieces = (self.team.threads() * 8).div_ceil(order.len()).clamp(1, strips.div_ceil(4));
+        let middle = Shared::new(&mut scratch.middle);
+        self.team.run(order.len() * pieces, |part, own| {
+            let (index, piece) = (part / pieces, part % pieces);
+            let Some((which, first, rows)) = order.get(index).copied() else { return };
+            let Some(PackedExpert { gate, up, .. }) = expert(which) else { return };
+            let after = order.get(index + 1).and_then(|(which, ..)| expert(*which));
+            let (gates, ups, gathered) = own.all(rows * STRIP);
+            gathered.gather(x, visits.tokens.get(first..first + rows).unwrap_or_default());
+            let view = gathered.view();
+            let end = strips * (piece + 1) / pieces;
+            for strip in strips * piece / pieces..end {
+                let next = |own: &PackedWeights, after: Option<&PackedWeights>| match after {
+                    Some(after) if strip + 1 == end => after.bytes().as_ptr(),
+                    _ => own.bytes().as_ptr().wrapping_add((strip + 1) * own.strip_bytes()),
+                };
+                let (next_gate, next_up) =
+                    (next(gate, after.map(|after| after.gate)), next(up, after.map(|after| after.up)));
+                // SAFETY: checked by `experts`; the buffers take rows * 16 floats.
+                unsafe {
+                    self.kernels.strip_of(gate, strip, &view, next_gate, gates);
+                    self.kernels.strip_of(up, strip, &view, next_up, ups);
+                }
+                // Equal lengths by construction.
+                let _ = kernels.silu_mul(gates, ups);
+                let columns = STRIP.min(width - strip * STRIP);
+                for (row, sums) in gates.chunks_exact(STRIP).enumerate() {
+                    // SAFETY: this visit's columns are written by this part only.
+                    let place = unsafe { middle.part((first + row) * width + strip * STRIP, columns) };
+                    place.copy_from_slice(sums.get(..columns).unwrap_or_default());
+                }
+            }
+        });
+    }
+
+    /// `middle` as the inputs of the down products, expert by expert.
+    fn requantise<'w>(
+        &self,
+        expert: &(impl Fn(usize) -> Option<PackedExpert<'w>> + Sync),
+        visits: usize,
+        scratch: &mut ExpertScratch,
+        width: usize,
+    ) {
+        let ExpertScratch { middle, inputs, order } = scratch;
+        let formats = || order.iter().filter_map(|(which, ..)| expert(*which)).map(|one| one.down.format());
+        let (integer, exact) = (formats().any(|f| f.is_integer()), formats().any(|f| !f.is_integer()));
+        inputs.shape(visits, width, integer, exact);
+        let writer = inputs.writer();
+        let (order, middle) = (&*order, &*middle);
+        let parts = order.len().min(self.team.threads() * 2);
+        self.team.run(parts, |part, _| {
+            let own = order.len() * part / parts..order.len() * (part + 1) / parts;
+            for (_, first, rows) in order.get(own).unwrap_or_default() {
+                let writer = writer.part(*first, *rows);
+                for (row, numbers) in middle.chunks_exact(width).skip(*first).take(*rows).enumerate() {
+                    // SAFETY: an expert's rows are written by this part only.
+                    unsafe { writer.put(self.kernels, row, numbers) };
+                }
+            }
+        });
+    }
+
+    /// `out[token] += weight · down(middle[visit])`. A part is some columns of every expert, so that a token's sum is
+    /// made by one thread in the order of the visits.
+    fn down<'w>(
+        &self,
+        kernels: &Kernels,
+        expert: &(impl Fn(usize) -> Option<PackedExpert<'w>> + Sync),
+        visits: &Visits,
+        scratch: &mut ExpertScratch,
+        out: &mut [f32],
+    ) {
+        let ExpertScratch { inputs, order, .. } = scratch;
+        let (inputs, order) = (&*inputs, &*order);
+        let Some(hidden) = order.first().and_then(|(which, ..)| expert(*which)).map(|one| one.down.n()) else { return };
+        let strips = hidden.div_ceil(STRIP);
+        let parts = (self.team.threads() * 4).clamp(1, strips.div_ceil(2));
+        let out = Shared::new(out);
+        self.team.run(parts, |part, own| {
+            let (begin, end) = (strips * part / parts, strips * (part + 1) / parts);
+            for (index, (which, first, rows)) in order.iter().copied().enumerate() {
+                let Some(PackedExpert { down, .. }) = expert(which) else { return };
+                let after = order.get(index + 1).and_then(|(which, ..)| expert(*which));
+                let view = inputs.part(first, rows);
+                let sums = own.floats(rows * STRIP);
+                for strip in begin..end {
+                    let next = match after {
+                        Some(after) if strip + 1 == end => {
+                            after.down.bytes().as_ptr().wrapping_add(begin * after.down.strip_bytes())
+                        }
+                        _ => down.bytes().as_ptr().wrapping_add((strip + 1) * down.strip_bytes()),
+                    };
+                    // SAFETY: checked by `experts`; the buffer takes rows * 16 floats.
+                    unsafe { self.kernels.strip_of(down, strip, &view, next, sums) };
+                    let columns = STRIP.min(hidden - strip * STRIP);
+                    let own = visits.tokens.iter().zip(&visits.weights).skip(first);
+                    for (sums, (token, weight)) in sums.chunks_exact(STRIP).zip(own) {
+                        // SAFETY: these columns of every token are written by this part only.
+                        let place = unsafe { out.part(*token as usize * hidden + strip * STRIP, columns) };
+                        // Equal lengths by construction.
+                        let _ = kernels.add_scaled(place, sums.get(..columns).unwrap_or_default(), *weight);
+                    }
+                }
+            }
+        });
+    }
+}

@@ -1,0 +1,255 @@
+//! Activations as the packed products read them: block by block, all rows of a block side by side, so that a tile of
+//! rows needs one pointer. Quantised to 8 bits per block of 32, or kept as f32, by what the weights need.
+
+use crate::error::{KernelError, expect};
+
+use super::format::{BLOCK, GROUP};
+use super::product::PackedKernels;
+
+/// Rows of activations, prepared once and used by every matrix that reads them. Its memory is kept from use to use.
+#[derive(Debug, Default)]
+pub struct Inputs {
+    rows: usize,
+    k: usize,
+    /// `[blocks, rows, 32]`.
+    pub(super) quants: Vec<i8>,
+    /// `[blocks, rows]`: what a quant is worth.
+    pub(super) scales: Vec<f32>,
+    /// `[blocks, rows]`: -8 Σ quants, where the product of nibbles begins.
+    pub(super) offsets: Vec<i32>,
+    /// `[blocks, rows]`: scale · Σ quants, what a weight's minimum is multiplied with.
+    pub(super) sums: Vec<f32>,
+    /// `[blocks, rows, 32]`, for bf16 weights.
+    pub(super) exact: Vec<f32>,
+    has: Has,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+struct Has {
+    quants: bool,
+    exact: bool,
+}
+
+/// Raw parts for the loops. Blocks of all rows lie `stride` rows apart.
+#[derive(Clone, Copy)]
+pub(crate) struct View {
+    pub(crate) quants: *const i8,
+    pub(crate) scales: *const f32,
+    pub(crate) offsets: *const i32,
+    pub(crate) sums: *const f32,
+    pub(crate) exact: *const f32,
+    /// Rows between two blocks.
+    pub(crate) stride: usize,
+    /// Rows to compute.
+    pub(crate) rows: usize,
+}
+
+// SAFETY: read-only pointers into an `Inputs` that outlives the parallel section.
+unsafe impl Sync for View {}
+// SAFETY: as above.
+unsafe impl Send for View {}
+
+impl Inputs {
+    /// Rows.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Elements of a row.
+    pub fn k(&self) -> usize {
+        self.k
+    }
+
+    /// Blocks of a row; even, as groups are two.
+    pub(super) fn blocks(&self) -> usize {
+        self.k.div_ceil(GROUP) * (GROUP / BLOCK)
+    }
+
+    /// Room for `rows` rows of `k`, holding nothing yet.
+    pub(super) fn shape(&mut self, rows: usize, k: usize, integer: bool, exact: bool) {
+        (self.rows, self.k) = (rows, k);
+        self.has = Has { quants: integer, exact };
+        let cells = self.blocks() * rows;
+        if integer {
+            self.quants.resize(cells * BLOCK, 0);
+            self.scales.resize(cells, 0.0);
+            self.offsets.resize(cells, 0);
+            self.sums.resize(cells, 0.0);
+        }
+        if exact {
+            self.exact.resize(cells * BLOCK, 0.0);
+        }
+    }
+
+    /// Takes `x[rows, k]` for weights that want integers, f32, or both.
+    ///
+    /// # Errors
+    /// When `x` has not `rows * k` elements.
+    pub fn fill(
+        &mut self,
+        kernels: &PackedKernels,
+        x: &[f32],
+        rows: usize,
+        k: usize,
+        (integer, exact): (bool, bool),
+    ) -> Result<(), KernelError> {
+        expect("x", rows.checked_mul(k), x.len())?;
+        self.shape(rows, k, integer, exact);
+        if k == 0 {
+            return Ok(());
+        }
+        let writer = self.writer();
+        for (row, x) in x.chunks_exact(k).enumerate() {
+            // SAFETY: there is room for every row and block, and nobody else writes.
+            unsafe { writer.put(kernels, row, x) };
+        }
+        Ok(())
+    }
+
+    /// What became of a row's numbers when they were quantised; `None` when they were not, or there is no such row.
+    pub fn quantised(&self, row: usize) -> Option<Vec<f32>> {
+        (self.has.quants && row < self.rows).then_some(())?;
+        let numbers = (0..self.k).map(|i| {
+            let cell = i / BLOCK * self.rows + row;
+            f32::from(self.quants[cell * BLOCK + i % BLOCK]) * self.scales[cell]
+        });
+        Some(numbers.collect())
+    }
+
+    /// Whether it was filled for such weights.
+    pub(super) fn serves(&self, integer: bool) -> bool {
+        if integer { self.has.quants } else { self.has.exact }
+    }
+
+    /// All rows.
+    pub(super) fn view(&self) -> View {
+        View {
+            quants: self.quants.as_ptr(),
+            scales: self.scales.as_ptr(),
+            offsets: self.offsets.as_ptr(),
+            sums: self.sums.as_ptr(),
+            exact: self.exact.as_ptr(),
+            stride: self.rows,
+            rows: self.rows,
+        }
+    }
+
+    /// `rows` rows that were filled by [`Writer::part`] from row `first` on.
+    pub(super) fn part(&self, first: usize, rows: usize) -> View {
+        debug_assert!(first + rows <= self.rows);
+        let (cells, whole) = (first * self.blocks(), self.view());
+        View {
+            quants: whole.quants.wrapping_add(cells * BLOCK),
+            scales: whole.scales.wrapping_add(cells),
+            offsets: whole.offsets.wrapping_add(cells),
+            sums: whole.sums.wrapping_add(cells),
+            exact: whole.exact.wrapping_add(cells * BLOCK),
+            stride: rows,
+            rows,
+        }
+    }
+
+    /// For filling row by row, from several threads if they share the rows out.
+    pub(super) fn writer(&mut self) -> Writer {
+        Writer {
+            quants: self.quants.as_mut_ptr(),
+            scales: self.scales.as_mut_ptr(),
+            offsets: self.offsets.as_mut_ptr(),
+            sums: self.sums.as_mut_ptr(),
+            exact: self.exact.as_mut_ptr(),
+            stride: self.rows,
+            blocks: self.blocks(),
+            has: self.has,
+        }
+    }
+
+    /// Copies `rows` (by index) of `from` here, whose shape becomes theirs.
+    pub(super) fn gather(&mut self, from: &Inputs, rows: &[u32]) {
+        self.shape(rows.len(), from.k, from.has.quants, from.has.exact);
+        let (count, stride) = (rows.len(), from.rows);
+        for block in 0..self.blocks() {
+            for (to, row) in rows.iter().enumerate() {
+                let (to, at) = (block * count + to, block * stride + *row as usize);
+                if self.has.quants {
+                    self.quants[to * BLOCK..(to + 1) * BLOCK].copy_from_slice(&from.quants[at * BLOCK..(at + 1) * BLOCK]);
+                    self.scales[to] = from.scales[at];
+                    self.offsets[to] = from.offsets[at];
+                    self.sums[to] = from.sums[at];
+                }
+                if self.has.exact {
+                    self.exact[to * BLOCK..(to + 1) * BLOCK].copy_from_slice(&from.exact[at * BLOCK..(at + 1) * BLOCK]);
+                }
+            }
+        }
+    }
+}
+
+/// Raw parts to be filled.
+pub(super) struct Writer {
+    quants: *mut i8,
+    scales: *mut f32,
+    offsets: *mut i32,
+    sums: *mut f32,
+    exact: *mut f32,
+    stride: usize,
+    blocks: usize,
+    has: Has,
+}
+
+// SAFETY: whoever calls `put` promises that no other thread writes the same row, and the `Inputs` is borrowed mutably
+// when the writer is made.
+unsafe impl Sync for Writer {}
+
+impl Writer {
+    /// `rows` rows from `first` on as a matrix of their own, so that their blocks lie close together.
+    pub(super) fn part(&self, first: usize, rows: usize) -> Writer {
+        let cells = first * self.blocks;
+        Writer {
+            quants: self.quants.wrapping_add(cells * BLOCK),
+            scales: self.scales.wrapping_add(cells),
+            offsets: self.offsets.wrapping_add(cells),
+            sums: self.sums.wrapping_add(cells),
+            exact: self.exact.wrapping_add(cells * BLOCK),
+            stride: rows,
+            ..*self
+        }
+    }
+
+    /// Writes one row.
+    ///
+    /// # Safety
+    /// The `Inputs` is still there and nobody reads it; `row` is one of its rows, `x` has its `k` elements, and nobody
+    /// else writes this row.
+    pub(super) unsafe fn put(&self, kernels: &PackedKernels, row: usize, x: &[f32]) {
+        let last = x.len() / BLOCK;
+        for block in 0..self.blocks {
+            let mut padded = [0.0f32; BLOCK];
+            let numbers = match x.get(block * BLOCK..(block + 1) * BLOCK) {
+                Some(whole) => whole,
+                None if block == last => {
+                    let rest = x.get(block * BLOCK..).unwrap_or_default();
+                    for (place, number) in padded.iter_mut().zip(rest) {
+                        *place = *number;
+                    }
+                    &padded
+                }
+                None => &padded,
+            };
+            let cell = block * self.stride + row;
+            // SAFETY: the cell is inside by the caller's promise; `numbers` has 32 elements; the registry saw the CPU.
+            unsafe {
+                if self.has.quants {
+                    let to = self.quants.add(cell * BLOCK);
+                    let (scale, sum) = (kernels.quantize)(numbers.as_ptr(), to);
+                    self.scales.add(cell).write(scale);
+                    self.offsets.add(cell).write(-8 * sum);
+                    self.sums.add(cell).write(scale * sum as f32);
+                }
+                if self.has.exact {
+                    let to = self.exact.add(cell * BLOCK);
+                    std::ptr::copy_nonoverlapping(numbers.as_ptr(), to, BLOCK);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! The checked products: every shape is checked here, then strips are shared out to the team's threads.
+
+use crate::error::{KernelError, expect};
+
+use super::format::{Format, GROUP, STRIP};
+use super::inputs::{Inputs, View};
+use super::matrix::PackedWeights;
+use super::shared::Shared;
+use super::team::Team;
+
+/// One instruction set's loops. Obtained from the registry, which hands out only what the CPU has.
+pub struct PackedKernels {
+    pub(super) name: &'static str,
+    pub(super) strip: StripLoop,
+    pub(super) quantize: unsafe fn(*const f32, *mut i8) -> (f32, i32),
+}
+
+/// Format, strip, groups, activations, memory to fetch meanwhile, output `[rows, 16]`.
+type StripLoop = unsafe fn(Format, *const u8, usize, &View, *const u8, *mut f32);
+
+impl std::fmt::Debug for PackedKernels {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PackedKernels").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+impl PackedKernels {
+    /// Name for logs and `weir doctor`.
+    pub fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// One strip of `weights` times the rows of `x`, into `out[rows, 16]`; `next` is the strip that follows.
+    ///
+    /// # Safety
+    /// `x` was filled for the weights' format and `k`; `strip < weights.strips()`; `out` has `x.rows * 16` elements.
+    pub(super) unsafe fn strip_of(
+        &self,
+        weights: &PackedWeights,
+        strip: usize,
+        x: &View,
+        next: *const u8,
+        out: &mut [f32],
+    ) {
+        let at = weights.bytes().as_ptr().wrapping_add(strip * weights.strip_bytes());
+        debug_assert!(out.len() >= x.rows * STRIP);
+        // SAFETY: the registry saw the instruction set; strips lie inside the bytes, whose length `PackedWeights` checked.
+        unsafe {
+            (self.strip)(weights.format(), at, weights.k().div_ceil(GROUP), x, next, out.as_mut_ptr());
+        }
+    }
+}
+
+/// Products on one team of threads. Borrowed for each call.
+#[derive(Debug, Clone, Copy)]
+pub struct Products<'a> {
+    /// The loops.
+    pub kernels: &'static PackedKernels,
+    /// The threads.
+    pub team: &'a Team,
+}
+
+/// Bytes of weights that are worth a second thread.
+const WORTH_SHARING: usize = 64 << 10;
+
+impl Products<'_> {
+    /// `y[rows, n] = x · wᵀ`.
+    ///
+    /// # Errors
+    /// When `x` was filled for other weights, or `y` has not `rows * n` elements.
+    pub fn linear(&self, x: &Inputs, w: &PackedWeights, y: &mut [f32]) -> Result<(), KernelError> {
+        check(x, w)?;
+        let (rows, n) = (x.rows(), w.n());
+        expect("y", rows.checked_mul(n), y.len())?;
+        if y.is_empty() {
+            return Ok(());
+        }
+        let (view, strips) = (x.view(), w.strips());
+        let parts = self.parts(w.bytes().len(), strips);
+        let out = Shared::new(y);
+        self.team.run(parts, |part, own| {
+            let own = own.floats(rows * STRIP);
+            for strip in strips * part / parts..strips * (part + 1) / parts {
+                let next = w.bytes().as_ptr().wrapping_add((strip + 1) * w.strip_bytes());
+                // SAFETY: shapes are checked above; each strip's columns are written by one part only.
+                unsafe {
+                    self.kernels.strip_of(w, strip, &view, next, own);
+                    let width = STRIP.min(n - strip * STRIP);
+                    for (row, sums) in own.chunks_exact(STRIP).enumerate() {
+                        out.part(row * n + strip * STRIP, width).copy_from_slice(&sums[..width]);
+                    }
+                }
+            }
+        });
+        Ok(())
+    }
+
+    /// How many parts to cut `bytes` of weights into: several for each thread, since threads are disturbed.
+    pub(super) fn parts(&self, bytes: usize, strips: usize) -> usize {
+        let threads = self.team.threads();
+        let most = if threads == 1 || bytes < WORTH_SHARING { 1 } else { threads * 8 };
+        most.min(bytes / (WORTH_SHARING / 4)).clamp(1, strips.max(1))
+    }
+}
+
+/// Whether the activations fit the weights.
+pub(super) fn check(x: &Inputs, w: &PackedWeights) -> Result<(), KernelError> {
+    expect("inputs", Some(w.k()), x.k())?;
+    if !x.serves(w.format().is_integer()) {
+        return Err(KernelError { what: "inputs for this format", expected: 1, got: 0 });
+    }
+    Ok(())
+}

@@ -1,0 +1,243 @@
+//! The threads that share a product: a fixed number, started once, each with its own scratch memory. A section is cut
+//! into parts, taken one after the other by whoever is free, so that a disturbed thread does not hold up the rest. Must
+//! never wait while it holds nothing to do, and never allocate once its scratch has grown.
+
+use std::cell::UnsafeCell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::inputs::Inputs;
+
+/// How long a thread looks for the next section before it sleeps: sections of one forward follow each other within
+/// microseconds.
+const SPIN: Duration = Duration::from_micros(200);
+
+/// A thread's own memory.
+#[derive(Debug, Default)]
+pub(super) struct Scratch {
+    floats: Vec<f32>,
+    more: Vec<f32>,
+    pub(super) inputs: Inputs,
+}
+
+impl Scratch {
+    /// `length` floats that hold anything.
+    pub(super) fn floats(&mut self, length: usize) -> &mut [f32] {
+        grown(&mut self.floats, length)
+    }
+
+    /// Two such buffers, and the gathered activations.
+    pub(super) fn all(&mut self, length: usize) -> (&mut [f32], &mut [f32], &mut Inputs) {
+        (grown(&mut self.floats, length), grown(&mut self.more, length), &mut self.inputs)
+    }
+}
+
+fn grown(floats: &mut Vec<f32>, length: usize) -> &mut [f32] {
+    if floats.len() < length {
+        floats.resize(length, 0.0);
+    }
+    floats.get_mut(..length).unwrap_or_default()
+}
+
+/// A section's body, its lifetime forgotten; the section does not return while a thread is inside.
+type Body = *const (dyn Fn(usize, &mut Scratch) + Sync);
+
+struct Section {
+    body: Body,
+    parts: usize,
+}
+
+struct Common {
+    /// Counts sections.
+    round: AtomicUsize,
+    section: UnsafeCell<Option<Section>>,
+    next: AtomicUsize,
+    /// Whether there is a section that helpers may enter.
+    open: AtomicBool,
+    /// Helpers in it. One that was not awake in time is not waited for.
+    inside: AtomicUsize,
+    panicked: AtomicBool,
+    closed: AtomicBool,
+    sleepers: Mutex<usize>,
+    wake: Condvar,
+}
+
+// SAFETY: `section` is written while it is not open and nobody is inside, and read by who is inside and then saw it open.
+unsafe impl Sync for Common {}
+// SAFETY: the raw pointer inside is used within one section only.
+unsafe impl Send for Common {}
+
+/// A team of threads, the caller being one of them. One section runs at a time; a second caller works alone meanwhile.
+pub struct Team {
+    common: Arc<Common>,
+    threads: usize,
+    own: Mutex<Scratch>,
+    helpers: Vec<std::thread::JoinHandle<()>>,
+}
+
+impl std::fmt::Debug for Team {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Team").field("threads", &self.threads).finish_non_exhaustive()
+    }
+}
+
+impl Team {
+    /// A team of `threads`, at least the caller. Where the system refuses a thread there are fewer.
+    pub fn new(threads: usize) -> Team {
+        let common = Arc::new(Common {
+            round: AtomicUsize::new(0),
+            section: UnsafeCell::new(None),
+            next: AtomicUsize::new(0),
+            open: AtomicBool::new(false),
+            inside: AtomicUsize::new(0),
+            panicked: AtomicBool::new(false),
+            closed: AtomicBool::new(false),
+            sleepers: Mutex::new(0),
+            wake: Condvar::new(),
+        });
+        let mut helpers = Vec::new();
+        for index in 1..threads {
+            let common = Arc::clone(&common);
+            let named = std::thread::Builder::new().name(format!("weir-kernel-{index}"));
+            match named.spawn(move || help(&common)) {
+                Ok(helper) => helpers.push(helper),
+                Err(_) => break,
+            }
+        }
+        Team { common, threads: 1 + helpers.len(), own: Mutex::default(), helpers }
+    }
+
+    /// As many threads as the process may use.
+    pub fn of_this_machine() -> Team {
+        Team::new(std::thread::available_parallelism().map_or(1, std::num::NonZero::get))
+    }
+
+    /// How many threads work, the caller included.
+    pub fn threads(&self) -> usize {
+        self.threads
+    }
+
+    /// Runs `body(part, scratch)` for every part below `parts`, and returns when all are done.
+    ///
+    /// # Panics
+    /// When `body` does.
+    pub(super) fn run(&self, parts: usize, body: impl Fn(usize, &mut Scratch) + Sync) {
+        let mut own = match self.own.try_lock() {
+            Ok(own) => own,
+            Err(std::sync::TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(std::sync::TryLockError::WouldBlock) => {
+                let mut scratch = Scratch::default();
+                return (0..parts).for_each(|part| body(part, &mut scratch));
+            }
+        };
+        if self.helpers.is_empty() || parts <= 1 {
+            return (0..parts).for_each(|part| body(part, &mut own));
+        }
+        self.share(parts, &body, &mut own);
+    }
+
+    fn share(&self, parts: usize, body: &(dyn Fn(usize, &mut Scratch) + Sync), own: &mut Scratch) {
+        let common = &*self.common;
+        // SAFETY: only the lifetime is changed; this function does not return while a helper is inside.
+        let body: Body = unsafe { std::mem::transmute(std::ptr::from_ref(body)) };
+        // SAFETY: not open and nobody inside: the last section waited for that, and there is one at a time (`own` is locked).
+        unsafe { *common.section.get() = Some(Section { body, parts }) };
+        common.next.store(0, Ordering::Relaxed);
+        common.open.store(true, Ordering::SeqCst);
+        common.round.fetch_add(1, Ordering::SeqCst);
+        if *sleepers(common) > 0 {
+            common.wake.notify_all();
+        }
+        let mine = catch_unwind(AssertUnwindSafe(|| common.work(own)));
+        // All parts are taken. Who took one is inside; who comes in now finds it closed.
+        common.open.store(false, Ordering::SeqCst);
+        let mut looks = 0u32;
+        while common.inside.load(Ordering::SeqCst) > 0 {
+            looks = looks.wrapping_add(1);
+            if looks.is_multiple_of(4096) {
+                std::thread::yield_now();
+            } else {
+                std::hint::spin_loop();
+            }
+        }
+        let theirs = common.panicked.swap(false, Ordering::SeqCst);
+        if let Err(panic) = mine {
+            std::panic::resume_unwind(panic);
+        }
+        assert!(!theirs, "a kernel thread panicked");
+    }
+}
+
+impl Drop for Team {
+    fn drop(&mut self) {
+        self.common.closed.store(true, Ordering::SeqCst);
+        self.common.round.fetch_add(1, Ordering::SeqCst);
+        drop(sleepers(&self.common));
+        self.common.wake.notify_all();
+        for helper in self.helpers.drain(..) {
+            // A helper that panicked has said so.
+            let _ = helper.join();
+        }
+    }
+}
+
+impl Common {
+    /// Takes parts until there is none left.
+    fn work(&self, scratch: &mut Scratch) {
+        // SAFETY: written before it was opened, not changed while a thread is inside.
+        let Some(section) = (unsafe { &*self.section.get() }) else { return };
+        // SAFETY: the section's caller waits until every thread is done.
+        let body = unsafe { &*section.body };
+        loop {
+            let part = self.next.fetch_add(1, Ordering::Relaxed);
+            if part >= section.parts {
+                return;
+            }
+            body(part, scratch);
+        }
+    }
+}
+
+/// A helper's life.
+fn help(common: &Common) {
+    let mut scratch = Scratch::default();
+    let mut seen = 0;
+    loop {
+        wait(common, seen);
+        seen = common.round.load(Ordering::SeqCst);
+        if common.closed.load(Ordering::SeqCst) {
+            return;
+        }
+        common.inside.fetch_add(1, Ordering::SeqCst);
+        if common.open.load(Ordering::SeqCst) && catch_unwind(AssertUnwindSafe(|| common.work(&mut scratch))).is_err() {
+            common.panicked.store(true, Ordering::SeqCst);
+        }
+        common.inside.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+/// Until the round is another than `seen`: looking for a while, then asleep.
+fn wait(common: &Common, seen: usize) {
+    let began = Instant::now();
+    let mut looks = 0u32;
+    while common.round.load(Ordering::SeqCst) == seen {
+        std::hint::spin_loop();
+        looks = looks.wrapping_add(1);
+        if looks.is_multiple_of(64) && began.elapsed() > SPIN {
+            let mut sleepers = sleepers(common);
+            *sleepers += 1;
+            while common.round.load(Ordering::SeqCst) == seen {
+                sleepers = common.wake.wait(sleepers).unwrap_or_else(PoisonError::into_inner);
+            }
+            *sleepers -= 1;
+            return;
+        }
+    }
+}
+
+/// The lock holds a number only; a panic cannot leave it half changed.
+fn sleepers(common: &Common) -> MutexGuard<'_, usize> {
+    common.sleepers.lock().unwrap_or_else(PoisonError::into_inner)
+}
