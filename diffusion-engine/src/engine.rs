@@ -104,7 +104,7 @@ impl Engine {
             decoding: is_diffusion.then(|| (decoding.clone(), chosen_by)),
             kv_pages: pool.total(),
             kv_page_bytes: model.kv_shape().page_bytes(options.kv_type),
-            kernels: model.kernels.name(),
+            kernels: model.compute.kernels.name(),
         };
         let fixed_block_length = model.config.routes_by_block().then_some(decoding.block_length);
         let loaded = Loaded { model, tokenizer: tokenizer.clone() };

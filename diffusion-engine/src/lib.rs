@@ -3,7 +3,7 @@
 //! Reading order: [`options`] and [`error`] (what goes in, how it fails) → `checkpoint` (files to checked values) →
 //! `model` (one forward) with `cache` → `decode` (logits to tokens) and
 //! `constrain` (the form demanded of an answer) → `schedule` (many requests, one model) → [`engine`], [`generation`] and [`steps`]
-//! (what callers hold) → [`inspect`] and [`logits`] (for people who look at a checkpoint).
+//! (what callers hold) → [`inspect`] and [`logits`] (for people who look at a checkpoint), [`speed`] (for those who measure).
 
 mod cache;
 mod checkpoint;
@@ -17,6 +17,7 @@ pub mod logits;
 mod model;
 pub mod options;
 mod schedule;
+pub mod speed;
 pub mod steps;
 
 #[cfg(test)]
@@ -29,6 +30,7 @@ pub use engine::Engine;
 pub use error::LoadError;
 pub use generation::{Generation, GenerationEvent};
 pub use logits::{LogitsError, LogitsModel, logits_file, logits_for};
+pub use model::recipe::{Class, Recipe};
 pub use options::{
     DecoderKind, DiffusionOptions, EngineKind, EngineLoad, EngineOptions, KvType, ModelFiles, ModelInfo, SharePrefixes,
 };

@@ -40,8 +40,7 @@ pub fn choose(logits: &[f32], bias: Option<&[f32]>, routing: Routing) -> Vec<Cho
     let biased = biased(logits, bias);
     let group_size = (biased.len() / routing.groups.max(1)).max(1);
     let group_scores: Vec<f32> = biased.chunks(group_size).map(two_largest).collect();
-    let mut groups = descending(&group_scores);
-    groups.truncate(routing.groups_kept.max(1));
+    let groups = largest(&group_scores, routing.groups_kept.max(1));
     let candidates: Vec<usize> = (0..biased.len()).filter(|expert| groups.contains(&(expert / group_size))).collect();
     best_of(&candidates, logits, &biased, routing)
 }
@@ -55,8 +54,7 @@ pub fn admit(logits: &[f32], experts: usize, bias: Option<&[f32]>, capacity: usi
             *best = best.max(score);
         }
     }
-    let mut admitted = descending(&best);
-    admitted.truncate(capacity);
+    let mut admitted = largest(&best, capacity);
     admitted.sort_unstable();
     admitted
 }
@@ -78,9 +76,8 @@ fn biased(logits: &[f32], bias: Option<&[f32]>) -> Vec<f32> {
 /// The `experts_kept` best candidates with their weights, ascending by expert.
 fn best_of(candidates: &[usize], logits: &[f32], biased: &[f32], routing: Routing) -> Vec<Choice> {
     let candidate_scores: Vec<f32> = candidates.iter().filter_map(|expert| biased.get(*expert).copied()).collect();
-    let mut chosen: Vec<Choice> = descending(&candidate_scores)
+    let mut chosen: Vec<Choice> = largest(&candidate_scores, routing.experts_kept)
         .into_iter()
-        .take(routing.experts_kept)
         .filter_map(|at| candidates.get(at).copied())
         .filter_map(|expert| logits.get(expert).map(|logit| Choice { expert, weight: sigmoid(*logit) }))
         .collect();
@@ -94,12 +91,22 @@ fn best_of(candidates: &[usize], logits: &[f32], biased: &[f32], routing: Routin
 }
 
 fn two_largest(scores: &[f32]) -> f32 {
-    descending(scores).into_iter().take(2).filter_map(|at| scores.get(at)).sum()
+    largest(scores, 2).into_iter().filter_map(|at| scores.get(at)).sum()
 }
 
-/// Indices from the largest value to the smallest; stable, so the lower index of equals comes first.
-fn descending(values: &[f32]) -> Vec<usize> {
-    let mut order: Vec<(usize, f32)> = values.iter().copied().enumerate().collect();
-    order.sort_by(|a, b| b.1.total_cmp(&a.1));
-    order.into_iter().map(|(index, _)| index).collect()
+/// Indices of the `count` largest values, the largest first; of equals the lower index comes first. A few are kept of
+/// some hundred, so most values are only compared with the least that is kept.
+fn largest(values: &[f32], count: usize) -> Vec<usize> {
+    let mut kept: Vec<(f32, usize)> = Vec::with_capacity(count.min(values.len()) + 1);
+    for (index, value) in values.iter().enumerate() {
+        if kept.len() == count {
+            match kept.last() {
+                Some((least, _)) if value.total_cmp(least).is_gt() => kept.pop(),
+                _ => continue,
+            };
+        }
+        let at = kept.partition_point(|(other, _)| value.total_cmp(other).is_le());
+        kept.insert(at, (*value, index));
+    }
+    kept.into_iter().map(|(_, index)| index).collect()
 }

@@ -24,9 +24,9 @@ fn every() -> Vec<&'static PackedKernels> {
     present
 }
 
-fn inputs(kernels: &PackedKernels, x: &[f32], rows: usize, k: usize) -> Inputs {
-    let mut inputs = Inputs::default();
-    inputs.fill(kernels, x, rows, k, (true, true)).expect("shape");
+fn inputs(kernels: &'static PackedKernels, x: &[f32], rows: usize, k: usize) -> Inputs {
+    let (mut inputs, team) = (Inputs::default(), Team::new(1));
+    Products { kernels, team: &team }.fill(&mut inputs, x, rows, k, (true, true)).expect("shape");
     inputs
 }
 
@@ -214,7 +214,9 @@ impl Expert {
 fn experts_equal_one_expert_at_a_time_whoever_visits_them() {
     let mut numbers = Numbers(SEED);
     let f32s = registry::best();
-    for (hidden, width, format) in [(64, 32, Format::Q4), (80, 48, Format::Q4m), (128, 40, Format::Q8), (96, 64, Format::Bf16)] {
+    for (hidden, width, format) in
+        [(64, 32, Format::Q4), (80, 48, Format::Q4m), (128, 40, Format::Q8), (96, 64, Format::Bf16)]
+    {
         let experts: Vec<Expert> = (0..6).map(|_| Expert::new(&mut numbers, format, hidden, width)).collect();
         for (m, pattern) in [(1, 0), (7, 0), (32, 0), (9, 1), (64, 2), (33, 3)] {
             let x = numbers.take(m * hidden);
@@ -319,10 +321,10 @@ fn wrong_shapes_are_refused() {
     assert!(PackedWeights::new(Format::Q4, 2, 32, owner.clone(), 0..owner.len() + 1).is_err());
     assert!(packed.row(2, &mut [0.0; 32]).is_err() && packed.row(0, &mut [0.0; 31]).is_err());
     let mut inputs = Inputs::default();
-    assert!(inputs.fill(kernels, &[1.0; 31], 1, 32, (true, false)).is_err());
-    inputs.fill(kernels, &[1.0; 32], 1, 32, (false, true)).expect("shape");
+    assert!(products.fill(&mut inputs, &[1.0; 31], 1, 32, (true, false)).is_err());
+    products.fill(&mut inputs, &[1.0; 32], 1, 32, (false, true)).expect("shape");
     assert!(products.linear(&inputs, &packed, &mut [0.0; 2]).is_err(), "filled for bf16 only");
-    inputs.fill(kernels, &[1.0; 32], 1, 32, (true, false)).expect("shape");
+    products.fill(&mut inputs, &[1.0; 32], 1, 32, (true, false)).expect("shape");
     assert!(products.linear(&inputs, &packed, &mut [0.0; 3]).is_err());
     assert!(products.linear(&inputs, &packed, &mut [0.0; 2]).is_ok());
 }

@@ -2,6 +2,7 @@
 //! overflow checked. Must never know a file format's header.
 
 use half::{bf16, f16};
+use weir_kernels::packed::Format;
 
 use super::gguf_blocks;
 
@@ -18,6 +19,8 @@ pub(crate) enum Element {
     Q4_0,
     Q4K,
     Q6K,
+    /// A matrix in one of the kernels' own layouts.
+    Packed(Format),
 }
 
 impl Element {
@@ -34,12 +37,16 @@ impl Element {
             Element::Q4_0 => "Q4_0",
             Element::Q4K => "Q4_K",
             Element::Q6K => "Q6_K",
+            Element::Packed(Format::Q4) => "WEIR_Q4",
+            Element::Packed(Format::Q4m) => "WEIR_Q4M",
+            Element::Packed(Format::Q8) => "WEIR_Q8",
+            Element::Packed(Format::Bf16) => "WEIR_BF16",
         }
     }
 
-    /// Whether weights can be stored so.
+    /// Whether its numbers can be decoded one by one.
     pub(crate) fn is_float(self) -> bool {
-        !matches!(self, Element::I32 | Element::I64 | Element::U32)
+        !matches!(self, Element::I32 | Element::I64 | Element::U32 | Element::Packed(_))
     }
 
     /// Elements of a block along a row, and the block's bytes.
@@ -52,12 +59,20 @@ impl Element {
             Element::Q4_0 => (32, 18),
             Element::Q4K => (256, 144),
             Element::Q6K => (256, 210),
+            // A matrix is one piece.
+            Element::Packed(_) => (1, 1),
         }
     }
 
     /// Bytes of a tensor of this shape, whose last dimension is a row; `None` when a row is not whole blocks or the
     /// size overflows.
     pub(crate) fn bytes(self, shape: &[usize]) -> Option<usize> {
+        if let Element::Packed(format) = self {
+            return match shape {
+                [n, k] => format.bytes(*n, *k),
+                _ => None,
+            };
+        }
         let (elements, bytes) = self.block();
         let (row, rest) = match shape.split_last() {
             Some((row, rest)) => (*row, rest),
@@ -75,7 +90,8 @@ impl Element {
             Element::F32 => bytes.as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect(),
             Element::F16 => bytes.as_chunks().0.iter().map(|bytes| f16::from_le_bytes(*bytes).to_f32()).collect(),
             Element::Bf16 => bytes.as_chunks().0.iter().map(|bytes| bf16::from_le_bytes(*bytes).to_f32()).collect(),
-            Element::I32 | Element::I64 | Element::U32 => Vec::new(),
+            // Packed matrices are read by `Weights::take_packed`.
+            Element::I32 | Element::I64 | Element::U32 | Element::Packed(_) => Vec::new(),
             Element::Q8_0 => gguf_blocks::q8_0(bytes),
             Element::Q4_0 => gguf_blocks::q4_0(bytes),
             Element::Q4K => gguf_blocks::q4_k(bytes),

@@ -6,6 +6,7 @@ use std::fmt;
 
 use serde::Deserialize;
 use serde::de::{Deserializer, Error as _, IgnoredAny, MapAccess, Visitor};
+use weir_kernels::packed::Format;
 
 use crate::error::LoadError;
 
@@ -121,5 +122,6 @@ fn check_tiling(file: &str, mut ranges: Vec<(usize, usize, String)>, length: usi
 
 fn element(dtype: &str) -> Option<Element> {
     let plain = [Element::F32, Element::F16, Element::Bf16, Element::I32, Element::I64, Element::U32];
-    plain.into_iter().find(|element| element.name() == dtype)
+    let packed = Format::ALL.map(Element::Packed);
+    plain.into_iter().chain(packed).find(|element| element.name() == dtype)
 }

@@ -44,6 +44,12 @@ impl Deref for Bytes {
     }
 }
 
+impl AsRef<[u8]> for Bytes {
+    fn as_ref(&self) -> &[u8] {
+        self
+    }
+}
+
 /// A file of a checkpoint: the name errors use, and its bytes.
 pub(crate) struct Named {
     pub(crate) name: String,

@@ -5,6 +5,9 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::Path;
+use std::sync::Arc;
+
+use weir_kernels::packed::PackedWeights;
 
 use crate::error::LoadError;
 
@@ -42,7 +45,7 @@ pub(crate) struct Listed<'a> {
 
 /// All tensors of a checkpoint.
 pub(crate) struct Weights {
-    files: Vec<(String, Bytes)>,
+    files: Vec<(String, Arc<Bytes>)>,
     /// Turns a published name into the file's own, for errors.
     stored: fn(&str) -> String,
     tensors: BTreeMap<String, Tensor>,
@@ -101,7 +104,7 @@ impl Weights {
                 return Err(tensor_error(&file.name, &name, "occurs twice"));
             }
         }
-        self.files.push((file.name, file.bytes));
+        self.files.push((file.name, Arc::new(file.bytes)));
         Ok(())
     }
 
@@ -119,6 +122,16 @@ impl Weights {
 
     /// [`Weights::take`] a piece at a time, without keeping the numbers; gives the bytes read.
     pub(crate) fn check(&mut self, name: &str, shape: &[usize], part: Option<usize>) -> Result<u64, LoadError> {
+        if let Some(packed) = self.take_packed(name, shape)? {
+            let (file, _, _) = self.claim(name, Some(shape))?;
+            let finite = Finite { file, tensor: name.to_owned(), first: 0 };
+            let mut row = vec![0.0; packed.k()];
+            for index in 0..packed.n() {
+                packed.row(index, &mut row).map_err(|error| tensor_error(file, name, &error.to_string()))?;
+                finite.check(&row, index * packed.k())?;
+            }
+            return Ok(packed.bytes().len() as u64);
+        }
         /// Blocks of a piece; at most 64 MB as f32.
         const PIECE: usize = 1 << 16;
         let (element, bytes, finite) = self.locate(name, shape, part)?;
@@ -127,6 +140,26 @@ impl Weights {
             finite.check(&element.decode(piece), index * PIECE * elements)?;
         }
         Ok(bytes.len() as u64)
+    }
+
+    /// The tensor where it lies, if it is in one of the kernels' layouts and whole numbers of no other kind are due.
+    /// Its numbers are not looked at: the file may be far larger than what is read of it.
+    pub(crate) fn take_packed(&mut self, name: &str, shape: &[usize]) -> Result<Option<PackedWeights>, LoadError> {
+        let Some(Tensor { place: Place { element: Element::Packed(format), bytes, .. }, file, .. }) =
+            self.tensors.get(name)
+        else {
+            return Ok(None);
+        };
+        let (format, bytes, file) = (*format, bytes.clone(), *file);
+        self.claim(name, Some(shape))?;
+        let ([n, k], Some((file, owner))) = (shape, self.files.get(file)) else {
+            return Err(tensor_error("weights", name, "is packed, where parts of it are due"));
+        };
+        let packed = PackedWeights::new(format, *n, *k, Arc::<Bytes>::clone(owner), bytes)
+            .map_err(|error| tensor_error(file, name, &error.to_string()))?;
+        self.parameters += (n * k) as u64;
+        self.stored_bytes += packed.bytes().len() as u64;
+        Ok(Some(packed))
     }
 
     /// Marks a tensor of weights as read; element type, bytes of the part, and the judge of its numbers.

@@ -5,8 +5,9 @@ use std::path::Path;
 use weir_kernels::PackedMatrix;
 
 use crate::checkpoint::open::Checkpoint;
-use crate::checkpoint::tensors::Weights;
+use crate::checkpoint::tensors::{Weights, tensor_error};
 use crate::error::LoadError;
+use crate::model::matrix::Matrix;
 use crate::model::weights::{TensorSource, walk};
 use crate::options::ModelFiles;
 
@@ -90,11 +91,9 @@ impl TensorSource for Reading<'_> {
         Ok(Vec::new())
     }
 
-    fn pack(&self, name: &str, _: &[f32], _: usize, _: usize) -> Result<PackedMatrix, LoadError> {
-        PackedMatrix::pack(&[], 0, 0).map_err(|error| LoadError::Tensor {
-            file: "weights".into(),
-            tensor: name.into(),
-            message: error.to_string(),
-        })
+    fn matrix(&mut self, name: &str, shape: &[usize], part: Option<usize>) -> Result<Matrix, LoadError> {
+        self.values(name, shape, part)?;
+        let nothing = PackedMatrix::pack(&[], 0, 0).map(Matrix::Exact);
+        nothing.map_err(|error| tensor_error("weights", name, &error.to_string()))
     }
 }

@@ -3,15 +3,18 @@
 //! Must never write to committed positions of a cache.
 
 use std::ops::Range;
+use std::sync::PoisonError;
 
 use weir_kernels::KernelError;
 use weir_kernels::kernels::rope;
-use weir_kernels::route::{admit, choose, choose_within};
 
 use crate::cache::KvCache;
 
+use super::clock::Work;
+use super::matrix::room;
 use super::rope::Angles;
-use super::weights::{Experts, FeedForward, Layer, Mlp, Model};
+use super::scratch::Scratch;
+use super::weights::{FeedForward, Layer, Mlp, Model};
 
 /// Which positions a token sees.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,156 +63,150 @@ impl Model {
     /// Runs all lanes and returns each one's logits, `[tokens - logits_from, vocab]`. Afterwards each cache holds the
     /// K/V of its lane's tokens behind the committed positions; the caller commits those that are final.
     pub(crate) fn forward(&self, lanes: &mut [Lane<'_>]) -> Result<Vec<Vec<f32>>, KernelError> {
+        // A forward that panicked leaves memory that the next one fills anew.
+        let mut scratch = self.scratch.lock().unwrap_or_else(PoisonError::into_inner);
+        let scratch = &mut *scratch;
+        scratch.clock.begin();
+        self.layers(lanes, scratch)?;
+        let logits = self.logits(lanes, scratch);
+        scratch.clock.did(Work::Head);
+        logits
+    }
+
+    /// Everything before the final norm: the result is `scratch.x`, `[m, hidden]`.
+    fn layers(&self, lanes: &mut [Lane<'_>], scratch: &mut Scratch) -> Result<(), KernelError> {
         let hidden = self.config.hidden;
-        let mut x = Vec::new(); // [m, hidden]
         let mut angles = Vec::new(); // [m]
+        let m = lanes.iter().map(|lane| lane.tokens.len()).sum::<usize>();
+        let mut rows = room(&mut scratch.x, m * hidden).chunks_exact_mut(hidden);
         for lane in &mut *lanes {
             let start = lane.cache.committed();
             lane.cache.reserve(start + lane.tokens.len())?;
-            for (offset, token) in lane.tokens.iter().enumerate() {
-                x.extend_from_slice(self.embedding(*token)?);
+            for ((offset, token), row) in lane.tokens.iter().enumerate().zip(&mut rows) {
+                self.embeddings.row(*token as usize, row)?;
                 angles.push(self.rope.angles(start + offset));
             }
         }
-        let m = angles.len();
         let blocks = blocks(lanes);
+        scratch.clock.did(Work::Rest);
         for (index, layer) in self.layers.iter().enumerate() {
-            let mut normed = vec![0.0; m * hidden];
-            self.kernels.rms_norm(&x, &layer.attention_norm, self.config.norm_eps, &mut normed)?;
-            let mixed = self.attention(index, layer, lanes, &angles, &normed)?; // [m, hidden]
-            self.kernels.add_scaled(&mut x, &mixed, 1.0)?;
-            self.kernels.rms_norm(&x, &layer.feed_forward_norm, self.config.norm_eps, &mut normed)?;
-            let mixed = match &layer.feed_forward {
-                FeedForward::Dense(mlp) => self.mlp(mlp, &normed, m)?,
-                FeedForward::Experts(experts) => self.experts(experts, &normed, &blocks)?,
-            };
-            self.kernels.add_scaled(&mut x, &mixed, 1.0)?;
+            self.attention(index, layer, lanes, &angles, scratch)?;
+            let Scratch { x, normed, out, .. } = &mut *scratch;
+            let (x, out) = (room(x, m * hidden), room(out, m * hidden));
+            self.compute.kernels.add_scaled(x, out, 1.0)?;
+            let normed = room(normed, m * hidden);
+            self.compute.kernels.rms_norm(x, &layer.feed_forward_norm, self.config.norm_eps, normed)?;
+            scratch.clock.did(Work::Rest);
+            match &layer.feed_forward {
+                FeedForward::Dense(mlp) => self.mlp(mlp, m, scratch)?,
+                FeedForward::Experts(experts) => self.experts(experts, &blocks, m, scratch)?,
+            }
+            let Scratch { x, out, .. } = &mut *scratch;
+            self.compute.kernels.add_scaled(room(x, m * hidden), room(out, m * hidden), 1.0)?;
         }
-        self.logits(lanes, &x)
+        Ok(())
     }
 
-    fn embedding(&self, token: u32) -> Result<&[f32], KernelError> {
-        let hidden = self.config.hidden;
-        let at = token as usize * hidden;
-        let wrong = KernelError { what: "token", expected: self.config.vocab, got: token as usize };
-        self.embeddings.get(at..at + hidden).ok_or(wrong)
-    }
-
-    /// `normed[m, hidden]` → `[m, hidden]`; writes this layer's K/V into the caches.
+    /// `scratch.x[m, hidden]` → `scratch.out[m, hidden]`; writes this layer's K/V into the caches.
     fn attention(
         &self,
         index: usize,
         layer: &Layer,
         lanes: &mut [Lane<'_>],
         angles: &[Angles],
-        normed: &[f32],
-    ) -> Result<Vec<f32>, KernelError> {
+        scratch: &mut Scratch,
+    ) -> Result<(), KernelError> {
         let shape = self.kv_shape().attention;
-        let d = shape.head_dim;
+        let (kernels, eps, d, hidden) =
+            (self.compute.kernels, self.config.norm_eps, shape.head_dim, self.config.hidden);
         let (q_width, kv_width) = (shape.heads * d, shape.kv_heads * d);
+        let group = q_width / shape.kv_heads;
         let m = angles.len();
-        let mut qkv = vec![0.0; m * layer.qkv.n()]; // [m, (heads + 2 kv_heads) * d]
-        self.kernels.linear(normed, m, &layer.qkv, &mut qkv)?;
-        let mut q = Vec::with_capacity(m * q_width); // [m, heads, d]
-        let mut rows = qkv.chunks_exact_mut(q_width + 2 * kv_width).zip(angles);
+        let Scratch { x, normed, qkv, q, mixed, rows, out, inputs, unpacked, visible, clock, .. } = scratch;
+        let normed = room(normed, m * hidden);
+        kernels.rms_norm(room(x, m * hidden), &layer.attention_norm, eps, normed)?;
+        let qkv = room(qkv, m * layer.qkv.n()); // [m, (heads + 2 kv_heads) * d]
+        clock.did(Work::Rest);
+        self.compute.linear(normed, m, &layer.qkv, inputs, qkv)?;
+        clock.did_with(Work::Projections, &layer.qkv, m);
+        let q = room(q, m * q_width); // of each lane [kv_heads, tokens, heads / kv_heads, d]
+        let mut at = 0;
         for lane in &mut *lanes {
-            let start = lane.cache.committed();
-            for (offset, (row, angles)) in rows.by_ref().take(lane.tokens.len()).enumerate() {
+            let (start, count) = (lane.cache.committed(), lane.tokens.len());
+            let own = q.get_mut(at * q_width..(at + count) * q_width).unwrap_or_default();
+            let all = qkv.chunks_exact_mut(q_width + 2 * kv_width).zip(angles).skip(at).take(count);
+            for (offset, (row, angles)) in all.enumerate() {
                 let (queries, keys_values) = row.split_at_mut(q_width);
                 let (keys, values) = keys_values.split_at_mut(kv_width);
-                self.kernels.rms_norm_in_place(queries, &layer.query_norm, self.config.norm_eps)?;
-                self.kernels.rms_norm_in_place(keys, &layer.key_norm, self.config.norm_eps)?;
+                kernels.rms_norm_in_place(queries, &layer.query_norm, eps)?;
+                kernels.rms_norm_in_place(keys, &layer.key_norm, eps)?;
                 rope(queries, d, &angles.cos, &angles.sin)?;
                 rope(keys, d, &angles.cos, &angles.sin)?;
-                q.extend_from_slice(queries);
+                for (head, queries) in queries.chunks_exact(group).enumerate() {
+                    own[(head * count + offset) * group..][..group].copy_from_slice(queries);
+                }
                 lane.cache.write(index, start + offset, keys, values);
             }
+            at += count;
         }
-        let mut mixed = vec![0.0; m * q_width]; // [m, heads, d]
-        let (mut at, mut scratch) = (0, Vec::new());
+        clock.did(Work::Rest);
+        let mixed = room(mixed, m * q_width); // as q
+        let rows = room(rows, m * q_width); // [m, heads, d]
+        let mut at = 0;
         for lane in &*lanes {
             let (start, count) = (lane.cache.committed(), lane.tokens.len());
             let end = start + count;
-            let visible: Vec<usize> = (start..end).map(|position| lane.visibility.visible(position, end)).collect();
-            let panels = lane.cache.panels(index, end, &mut scratch);
+            visible.clear();
+            visible.extend((start..end).map(|position| lane.visibility.visible(position, end)));
+            let panels = lane.cache.panels(index, end, unpacked);
             let range = at * q_width..(at + count) * q_width;
-            self.kernels.attention(shape, &q[range.clone()], &panels, &visible, &mut mixed[range])?;
+            let (q, mixed) = (&q[range.clone()], &mut mixed[range]);
+            self.compute.products.attention(kernels, shape, q, &panels, visible, mixed)?;
+            for (place, mixed) in mixed.chunks_exact(group).enumerate() {
+                let (head, token) = (place / count, at + place % count);
+                rows[token * q_width + head * group..][..group].copy_from_slice(mixed);
+            }
             at += count;
         }
-        let mut out = vec![0.0; m * layer.output.n()];
-        self.kernels.linear(&mixed, m, &layer.output, &mut out)?;
-        Ok(out)
+        clock.did(Work::Attention);
+        self.compute.linear(rows, m, &layer.output, inputs, room(out, m * hidden))?;
+        clock.did_with(Work::Projections, &layer.output, m);
+        Ok(())
     }
 
-    /// `x[m, hidden]` → `[m, hidden]`.
-    fn mlp(&self, mlp: &Mlp, x: &[f32], m: usize) -> Result<Vec<f32>, KernelError> {
-        let width = mlp.gate.n();
-        let (mut gate, mut up) = (vec![0.0; m * width], vec![0.0; m * width]);
-        self.kernels.linear(x, m, &mlp.gate, &mut gate)?;
-        self.kernels.linear(x, m, &mlp.up, &mut up)?;
-        self.kernels.silu_mul(&mut gate, &up)?;
-        let mut out = vec![0.0; m * mlp.down.n()];
-        self.kernels.linear(&gate, m, &mlp.down, &mut out)?;
-        Ok(out)
-    }
-
-    /// `x[m, hidden]` → `[m, hidden]`. Expert by expert: the tokens of one expert are gathered into one small batch.
-    /// A token adds its experts in ascending order, whoever else visits them.
-    fn experts(&self, experts: &Experts, x: &[f32], blocks: &[Range<usize>]) -> Result<Vec<f32>, KernelError> {
-        let hidden = self.config.hidden;
-        let (m, count) = (x.len() / hidden, experts.experts.len());
-        let mut scores = vec![0.0; m * count]; // [m, experts]
-        self.kernels.linear(x, m, &experts.router, &mut scores)?;
-        let (bias, routing) = (experts.bias.as_deref(), experts.routing);
-        let mut visits: Vec<Vec<(usize, f32)>> = vec![Vec::new(); count]; // token, weight
-        for block in blocks {
-            let own = &scores[block.start * count..block.end * count];
-            let pool = routing.capacity.map(|capacity| admit(own, count, bias, capacity));
-            for (token, scores) in block.clone().zip(own.chunks_exact(count)) {
-                let choices = match &pool {
-                    Some(pool) => choose_within(pool, scores, bias, routing),
-                    None => choose(scores, bias, routing),
-                };
-                for choice in choices {
-                    visits[choice.expert].push((token, choice.weight));
-                }
-            }
-        }
-        let mut out = vec![0.0; m * hidden];
-        for (expert, visits) in experts.experts.iter().zip(&visits) {
-            if visits.is_empty() {
-                continue;
-            }
-            let mut gathered = Vec::with_capacity(visits.len() * hidden);
-            for (token, _) in visits {
-                gathered.extend_from_slice(&x[token * hidden..][..hidden]);
-            }
-            let results = self.mlp(expert, &gathered, visits.len())?;
-            for ((token, weight), result) in visits.iter().zip(results.chunks_exact(hidden)) {
-                self.kernels.add_scaled(&mut out[token * hidden..][..hidden], result, *weight)?;
-            }
-        }
-        if let Some(shared) = &experts.shared {
-            let result = self.mlp(shared, x, m)?;
-            self.kernels.add_scaled(&mut out, &result, 1.0)?;
-        }
-        Ok(out)
+    /// `scratch.normed[m, hidden]` → `scratch.out[m, hidden]`.
+    fn mlp(&self, mlp: &Mlp, m: usize, scratch: &mut Scratch) -> Result<(), KernelError> {
+        let Scratch { normed, gate, up, out, inputs, clock, .. } = scratch;
+        let (width, hidden) = (mlp.gate.n(), self.config.hidden);
+        let (x, gate, up) = (room(normed, m * hidden), room(gate, m * width), room(up, m * width));
+        self.compute.linear(x, m, &mlp.gate, inputs, gate)?;
+        self.compute.linear(x, m, &mlp.up, inputs, up)?;
+        self.compute.kernels.silu_mul(gate, up)?;
+        self.compute.linear(gate, m, &mlp.down, inputs, room(out, m * hidden))?;
+        [&mlp.gate, &mlp.up].into_iter().for_each(|matrix| clock.count(Work::Dense, matrix, m));
+        clock.did_with(Work::Dense, &mlp.down, m);
+        Ok(())
     }
 
     /// Final norm and head for the rows each lane wants.
-    fn logits(&self, lanes: &[Lane<'_>], x: &[f32]) -> Result<Vec<Vec<f32>>, KernelError> {
-        let hidden = self.config.hidden;
-        let mut rest = x;
+    fn logits(&self, lanes: &[Lane<'_>], scratch: &mut Scratch) -> Result<Vec<Vec<f32>>, KernelError> {
+        let (hidden, vocab) = (self.config.hidden, self.config.vocab);
+        let Scratch { x, normed, inputs, clock, .. } = scratch;
+        let mut at = 0;
         let mut all = Vec::with_capacity(lanes.len());
         for lane in lanes {
-            let (own, others) = rest.split_at(lane.tokens.len() * hidden);
-            rest = others;
-            let wanted = &own[lane.logits_from.min(lane.tokens.len()) * hidden..];
+            let count = lane.tokens.len();
+            let from = at + lane.logits_from.min(count);
+            at += count;
+            let wanted = x.get(from * hidden..at * hidden).unwrap_or_default();
             let rows = wanted.len() / hidden;
-            let mut normed = vec![0.0; wanted.len()];
-            self.kernels.rms_norm(wanted, &self.norm, self.config.norm_eps, &mut normed)?;
-            let mut logits = vec![0.0; rows * self.config.vocab];
-            self.kernels.linear(&normed, rows, &self.head, &mut logits)?;
+            let normed = room(normed, wanted.len());
+            self.compute.kernels.rms_norm(wanted, &self.norm, self.config.norm_eps, normed)?;
+            let mut logits = vec![0.0; rows * vocab];
+            self.compute.linear(normed, rows, &self.head, inputs, &mut logits)?;
+            if rows > 0 {
+                clock.count(Work::Head, &self.head, rows);
+            }
             all.push(logits);
         }
         Ok(all)

@@ -61,7 +61,7 @@ impl Forward for Loaded {
     }
 
     fn kernels(&self) -> &'static Kernels {
-        self.model.kernels
+        self.model.compute.kernels
     }
 
     fn vocab(&self) -> usize {

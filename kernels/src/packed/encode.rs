@@ -31,13 +31,7 @@ struct Block {
 }
 
 /// Packs `weights[n, k]` into `bytes`, which are as long as the format needs.
-pub(super) fn encode(
-    format: Format,
-    weights: &[f32],
-    n: usize,
-    k: usize,
-    bytes: &mut [u8],
-) -> Result<(), EncodeError> {
+pub(super) fn encode(format: Format, weights: &[f32], n: usize, k: usize, bytes: &mut [u8]) -> Result<(), EncodeError> {
     expect("weights", n.checked_mul(k), weights.len())?;
     expect("packed bytes", format.bytes(n, k), bytes.len())?;
     bytes.fill(0);

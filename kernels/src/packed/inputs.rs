@@ -1,8 +1,6 @@
 //! Activations as the packed products read them: block by block, all rows of a block side by side, so that a tile of
 //! rows needs one pointer. Quantised to 8 bits per block of 32, or kept as f32, by what the weights need.
 
-use crate::error::{KernelError, expect};
-
 use super::format::{BLOCK, GROUP};
 use super::product::PackedKernels;
 
@@ -81,31 +79,6 @@ impl Inputs {
         }
     }
 
-    /// Takes `x[rows, k]` for weights that want integers, f32, or both.
-    ///
-    /// # Errors
-    /// When `x` has not `rows * k` elements.
-    pub fn fill(
-        &mut self,
-        kernels: &PackedKernels,
-        x: &[f32],
-        rows: usize,
-        k: usize,
-        (integer, exact): (bool, bool),
-    ) -> Result<(), KernelError> {
-        expect("x", rows.checked_mul(k), x.len())?;
-        self.shape(rows, k, integer, exact);
-        if k == 0 {
-            return Ok(());
-        }
-        let writer = self.writer();
-        for (row, x) in x.chunks_exact(k).enumerate() {
-            // SAFETY: there is room for every row and block, and nobody else writes.
-            unsafe { writer.put(kernels, row, x) };
-        }
-        Ok(())
-    }
-
     /// What became of a row's numbers when they were quantised; `None` when they were not, or there is no such row.
     pub fn quantised(&self, row: usize) -> Option<Vec<f32>> {
         (self.has.quants && row < self.rows).then_some(())?;
@@ -171,7 +144,8 @@ impl Inputs {
             for (to, row) in rows.iter().enumerate() {
                 let (to, at) = (block * count + to, block * stride + *row as usize);
                 if self.has.quants {
-                    self.quants[to * BLOCK..(to + 1) * BLOCK].copy_from_slice(&from.quants[at * BLOCK..(at + 1) * BLOCK]);
+                    self.quants[to * BLOCK..(to + 1) * BLOCK]
+                        .copy_from_slice(&from.quants[at * BLOCK..(at + 1) * BLOCK]);
                     self.scales[to] = from.scales[at];
                     self.offsets[to] = from.offsets[at];
                     self.sums[to] = from.sums[at];

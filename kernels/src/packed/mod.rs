@@ -6,6 +6,7 @@
 //! A product is a chain per output: for each block of 32 inputs an exact integer dot product, scaled and added in f32,
 //! blocks ascending. So a row's result depends neither on the rows beside it nor on the thread that computes it.
 
+mod attention;
 mod decode;
 mod encode;
 pub mod experts;
@@ -15,6 +16,7 @@ mod inputs;
 mod matrix;
 mod product;
 mod registry;
+mod roofline;
 mod shared;
 mod team;
 
@@ -24,6 +26,7 @@ pub use inputs::Inputs;
 pub use matrix::{Bytes, PackedWeights};
 pub use product::{PackedKernels, Products};
 pub use registry::{PackedEntry, all, best};
+pub use roofline::Roofline;
 pub use team::Team;
 
 pub(crate) use format::GROUP;

@@ -1,6 +1,8 @@
 //! The checked products: every shape is checked here, then strips are shared out to the team's threads.
 
 use crate::error::{KernelError, expect};
+use crate::kernels::Kernels;
+use crate::panel::PackedMatrix;
 
 use super::format::{Format, GROUP, STRIP};
 use super::inputs::{Inputs, View};
@@ -13,6 +15,7 @@ pub struct PackedKernels {
     pub(super) name: &'static str,
     pub(super) strip: StripLoop,
     pub(super) quantize: unsafe fn(*const f32, *mut i8) -> (f32, i32),
+    pub(super) peak: unsafe fn(usize) -> f32,
 }
 
 /// Format, strip, groups, activations, memory to fetch meanwhile, output `[rows, 16]`.
@@ -64,6 +67,79 @@ pub struct Products<'a> {
 const WORTH_SHARING: usize = 64 << 10;
 
 impl Products<'_> {
+    /// Takes `x[rows, k]` into `inputs` for weights that want integers, f32, or both.
+    ///
+    /// # Errors
+    /// When `x` has not `rows * k` elements.
+    pub fn fill(
+        &self,
+        inputs: &mut Inputs,
+        x: &[f32],
+        rows: usize,
+        k: usize,
+        (integer, exact): (bool, bool),
+    ) -> Result<(), KernelError> {
+        expect("x", rows.checked_mul(k), x.len())?;
+        inputs.shape(rows, k, integer, exact);
+        if k == 0 {
+            return Ok(());
+        }
+        let writer = inputs.writer();
+        let parts = if x.len() < WORTH_SHARING / 4 { 1 } else { self.team.threads().min(rows) };
+        self.team.run(parts, |part, _| {
+            let own = rows * part / parts..rows * (part + 1) / parts;
+            for (row, x) in x.chunks_exact(k).enumerate().take(own.end).skip(own.start) {
+                // SAFETY: there is room for every row and block, and each row is written by one part.
+                unsafe { writer.put(self.kernels, row, x) };
+            }
+        });
+        Ok(())
+    }
+
+    /// [`Products::fill`] for these weights.
+    ///
+    /// # Errors
+    /// When `x` has not `rows * w.k()` elements.
+    pub fn fill_for(&self, inputs: &mut Inputs, x: &[f32], rows: usize, w: &PackedWeights) -> Result<(), KernelError> {
+        let integer = w.format().is_integer();
+        self.fill(inputs, x, rows, w.k(), (integer, !integer))
+    }
+
+    /// `y[m, n] = x[m, k] · wᵀ` over f32 weights, to the bit what [`Kernels::linear`] gives.
+    ///
+    /// # Errors
+    /// When `x` or `y` do not have `m * k` and `m * n` elements.
+    pub fn exact(
+        &self,
+        kernels: &Kernels,
+        x: &[f32],
+        m: usize,
+        w: &PackedMatrix,
+        y: &mut [f32],
+    ) -> Result<(), KernelError> {
+        /// Multiplications that are worth a second thread: some 20 µs.
+        const WORTH: usize = 1 << 20;
+        /// Rows that one tile of the widest loop takes.
+        const ROWS: usize = 8;
+        let (n, k) = (w.n(), w.k());
+        expect("x", m.checked_mul(k), x.len())?;
+        expect("y", m.checked_mul(n), y.len())?;
+        let parts = self.team.threads().min(m.div_ceil(ROWS));
+        if parts <= 1 || m * n * k < WORTH {
+            return kernels.linear(x, m, w, y);
+        }
+        let out = Shared::new(y);
+        let each = m.div_ceil(parts).next_multiple_of(ROWS);
+        self.team.run(m.div_ceil(each), |part, _| {
+            let rows = part * each..((part + 1) * each).min(m);
+            // SAFETY: each part writes its own rows.
+            let y = unsafe { out.part(rows.start * n, rows.len() * n) };
+            // The lengths are checked above.
+            let _ = kernels.linear(x.get(rows.start * k..rows.end * k).unwrap_or_default(), rows.len(), w, y);
+        });
+        Ok(())
+    }
+
     /// `y[rows, n] = x · wᵀ`.
     ///
     /// # Errors

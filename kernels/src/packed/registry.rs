@@ -25,7 +25,15 @@ macro_rules! instance {
                 unsafe { ops::packed::quantize::<$vector>(x, to) }
             }
 
-            pub(super) static KERNELS: PackedKernels = PackedKernels { name: $name, strip, quantize };
+            /// # Safety
+            /// The CPU has the features.
+            $(#[target_feature(enable = $feature)])?
+            unsafe fn peak(loops: usize) -> f32 {
+                // SAFETY: passed on to the caller.
+                unsafe { ops::packed::peak::<$strip>(loops) }
+            }
+
+            pub(super) static KERNELS: PackedKernels = PackedKernels { name: $name, strip, quantize, peak };
         }
     };
 }

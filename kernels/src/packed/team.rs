@@ -5,7 +5,7 @@
 use std::cell::UnsafeCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::inputs::Inputs;
@@ -109,9 +109,10 @@ impl Team {
         Team { common, threads: 1 + helpers.len(), own: Mutex::default(), helpers }
     }
 
-    /// As many threads as the process may use.
-    pub fn of_this_machine() -> Team {
-        Team::new(std::thread::available_parallelism().map_or(1, std::num::NonZero::get))
+    /// The team that everybody in this process shares, as many threads as it may use; they sleep while nobody asks.
+    pub fn shared() -> &'static Team {
+        static SHARED: OnceLock<Team> = OnceLock::new();
+        SHARED.get_or_init(|| Team::new(std::thread::available_parallelism().map_or(1, std::num::NonZero::get)))
     }
 
     /// How many threads work, the caller included.

@@ -1,0 +1,129 @@
+//! Random weights of a given shape, made in memory: what a forward costs does not depend on what the weights say, as
+//! long as routing is as even as a trained router's. Reproducible. Must never be served.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use memmap2::MmapMut;
+use weir_kernels::PackedMatrix;
+use weir_kernels::packed::{Bytes, Format, PackedWeights, STRIP};
+
+use crate::checkpoint::tensors::tensor_error;
+use crate::error::LoadError;
+
+use super::matrix::{Matrix, Table};
+use super::recipe::{Class, Recipe};
+use super::weights::TensorSource;
+
+/// Rows that are made at random and packed; the others of a matrix repeat them in another order.
+const ROWS: usize = 4 * STRIP;
+/// The same of the embeddings: tokens must differ, or they would all go to the same experts.
+const EMBEDDED_ROWS: usize = 64 * STRIP;
+
+/// Large pages are worth asking for from here on: they have 2 MB.
+const LARGE: usize = 4 << 20;
+
+/// The source. Every matrix has memory of its own.
+pub(crate) struct Random {
+    recipe: Recipe,
+    state: u64,
+    /// Packed strips of a format, row length and number of rows.
+    tiles: BTreeMap<(Format, usize, usize), Vec<u8>>,
+    pub(crate) bytes: u64,
+    pub(crate) parameters: u64,
+    /// Whether to ask for large pages.
+    large_pages: bool,
+}
+
+impl Random {
+    pub(crate) fn new(recipe: Recipe, seed: u64, large_pages: bool) -> Self {
+        Random { recipe, state: seed, tiles: BTreeMap::new(), bytes: 0, parameters: 0, large_pages }
+    }
+
+    /// SplitMix64.
+    fn next(&mut self) -> u64 {
+        self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.state;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// Numbers of mean 0 and the deviation that keeps a product as large as its input.
+    fn numbers(&mut self, count: usize, k: usize) -> Vec<f32> {
+        let width = (12.0 / k.max(1) as f32).sqrt();
+        (0..count).map(|_| ((self.next() >> 40) as f32 / (1u64 << 24) as f32 - 0.5) * width).collect()
+    }
+
+    fn packed(&mut self, name: &str, format: Format, n: usize, k: usize) -> Result<PackedWeights, LoadError> {
+        let failed = |message: String| tensor_error("random weights", name, &message);
+        let rows = if Class::of(name) == Class::Embedding { EMBEDDED_ROWS } else { ROWS };
+        let key = (format, k, rows);
+        if !self.tiles.contains_key(&key) {
+            let numbers = self.numbers(rows * k, k);
+            let tile = PackedWeights::pack(format, &numbers, rows, k).map_err(|error| failed(error.to_string()))?;
+            self.tiles.insert(key, tile.bytes().to_vec());
+        }
+        let length = format.bytes(n, k).ok_or_else(|| failed("is too large".into()))?;
+        let owner = self.memory(length, key).map_err(|error| failed(error.to_string()))?;
+        self.bytes += length as u64;
+        self.parameters += (n * k) as u64;
+        PackedWeights::new(format, n, k, owner, 0..length).map_err(|error| failed(error.to_string()))
+    }
+
+    /// `length` bytes of strips.
+    fn memory(&mut self, length: usize, key: (Format, usize, usize)) -> std::io::Result<Bytes> {
+        let mut map = MmapMut::map_anon(length.max(1))?;
+        if self.large_pages && length >= LARGE {
+            // Without large pages it is only slower.
+            let _ = map.advise(memmap2::Advice::HugePage);
+        }
+        let mut state = self.next();
+        if let Some(tile) = self.tiles.get(&key) {
+            let strips = key.2 / STRIP;
+            let strip = tile.len() / strips;
+            for place in map.chunks_mut(strip) {
+                state = state.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(1);
+                let from = (state >> 40) as usize % strips * strip;
+                place.copy_from_slice(tile.get(from..from + place.len()).unwrap_or_default());
+            }
+        }
+        Ok(Arc::new(map.make_read_only()?))
+    }
+}
+
+impl TensorSource for Random {
+    fn has(&self, _: &str) -> bool {
+        false
+    }
+
+    fn values(&mut self, name: &str, shape: &[usize], _: Option<usize>) -> Result<Vec<f32>, LoadError> {
+        let count = shape.iter().product();
+        self.bytes += 4 * count as u64;
+        self.parameters += count as u64;
+        // Norms are about one, biases about nothing.
+        let middle = if name.ends_with("norm.weight") { 1.0 } else { 0.0 };
+        Ok((0..count).map(|_| middle + ((self.next() >> 40) as f32 / (1u64 << 24) as f32 - 0.5) * 0.02).collect())
+    }
+
+    fn matrix(&mut self, name: &str, shape: &[usize], _: Option<usize>) -> Result<Matrix, LoadError> {
+        let [.., n, k] = *shape else { return Err(tensor_error("random weights", name, "is not a matrix")) };
+        match self.recipe.format(Class::of(name)) {
+            Some(format) => Ok(Matrix::Packed(self.packed(name, format, n, k)?)),
+            None => {
+                let numbers = self.numbers(n * k, k);
+                self.bytes += 4 * (n * k) as u64;
+                self.parameters += (n * k) as u64;
+                let packed = PackedMatrix::pack(&numbers, n, k);
+                packed.map(Matrix::Exact).map_err(|error| tensor_error("random weights", name, &error.to_string()))
+            }
+        }
+    }
+
+    fn table(&mut self, name: &str, [n, k]: [usize; 2]) -> Result<Table, LoadError> {
+        match self.recipe.format(Class::Embedding) {
+            Some(format) => Ok(Table::Packed(self.packed(name, format, n, k)?)),
+            None => Ok(Table::Exact(self.values(name, &[n, k], None)?)),
+        }
+    }
+}
