@@ -3,7 +3,7 @@
 //! Reading order: [`options`] and [`error`] (what goes in, how it fails) → `checkpoint` (files to checked values) →
 //! `model` (one forward) with `cache` → `decode` (logits to tokens) and
 //! `constrain` (the form demanded of an answer) → `schedule` (many requests, one model) → [`engine`], [`generation`] and [`steps`]
-//! (what callers hold) → [`inspect`] and [`logits`] (for people who look at a checkpoint), [`speed`] (for those who measure).
+//! (what callers hold) → [`inspect`] and [`logits`] (for people who look at a checkpoint), [`pack`] (to make one smaller), [`speed`] (for those who measure).
 
 mod cache;
 mod checkpoint;
@@ -16,6 +16,7 @@ pub mod inspect;
 pub mod logits;
 mod model;
 pub mod options;
+pub mod pack;
 mod schedule;
 pub mod speed;
 pub mod steps;

@@ -60,6 +60,11 @@ impl LogitsModel {
         Ok(LogitsModel(Model::load(checkpoint.config()?, checkpoint.weights()?)?))
     }
 
+    /// The same model, a block visiting `pool` experts of a layer only, chosen as LLaDA2.2 does.
+    pub fn with_pool(self, pool: Option<usize>) -> LogitsModel {
+        LogitsModel(self.0.with_pool(pool))
+    }
+
     /// The logits of `input_ids`, `[len, vocab]` f32, row i at position i (a diffusion model's row i is about token i
     /// itself, an autoregressive one's about token i + 1). With `use_cache`, `block_length` tokens are fed at a time
     /// against the cache of those before; without, all at once. Both give the same up to rounding.

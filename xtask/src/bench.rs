@@ -18,6 +18,41 @@ pub(crate) struct Args {
     /// A few prompts only: shows that it runs, the figures mean little.
     #[arg(long)]
     smoke: bool,
+    /// `engine` only: a real model's shape with random weights (`llada2-mini` takes 9 GB of memory, `slice` 0.9).
+    #[arg(long)]
+    shape: Option<String>,
+    /// With `--shape`: formats of the weights, as for `weir model pack`; q4 when left out.
+    #[arg(long)]
+    recipe: Option<String>,
+    /// With `--shape`: requests in one step.
+    #[arg(long)]
+    batch: Option<usize>,
+    /// With `--shape`: tokens in the cache.
+    #[arg(long)]
+    prefix: Option<usize>,
+    /// With `--shape`: experts a block may visit.
+    #[arg(long)]
+    pool: Option<usize>,
+    /// With `--shape`: small pages for the weights, as a mapped file has them.
+    #[arg(long)]
+    small_pages: bool,
+}
+
+impl Args {
+    /// What only the engine's bench takes, as its arguments.
+    fn of_engine(&self) -> Vec<String> {
+        let named = |name: &str, value: Option<String>| value.map(|value| format!("--{name}={value}"));
+        let number = |value: Option<usize>| value.map(|value| value.to_string());
+        let all = [
+            named("shape", self.shape.clone()),
+            named("recipe", self.recipe.clone()),
+            named("batch", number(self.batch)),
+            named("prefix", number(self.prefix)),
+            named("pool", number(self.pool)),
+            self.small_pages.then(|| "--small-pages".to_owned()),
+        ];
+        all.into_iter().flatten().collect()
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -43,7 +78,8 @@ pub(crate) fn command(args: &Args) -> Result<()> {
     let mut stages = Stages::default();
     for what in What::value_variants() {
         if args.what.is_empty() || args.what.contains(what) {
-            one(&root, &mut stages, *what, args.smoke)?;
+            let more = if *what == What::Engine { args.of_engine() } else { Vec::new() };
+            one(&root, &mut stages, *what, args.smoke, &more)?;
         }
     }
     stages.print();
@@ -52,10 +88,10 @@ pub(crate) fn command(args: &Args) -> Result<()> {
 
 /// All of them, briefly; everything is built.
 pub(crate) fn smoke(root: &Path, stages: &mut Stages) -> Result<()> {
-    What::value_variants().iter().try_for_each(|what| one(root, stages, *what, true))
+    What::value_variants().iter().try_for_each(|what| one(root, stages, *what, true, &[]))
 }
 
-fn one(root: &Path, stages: &mut Stages, what: What, smoke: bool) -> Result<()> {
+fn one(root: &Path, stages: &mut Stages, what: What, smoke: bool, more: &[String]) -> Result<()> {
     let name = match what {
         What::Engine => "engine",
         What::Gateway => "gateway",
@@ -66,7 +102,12 @@ fn one(root: &Path, stages: &mut Stages, what: What, smoke: bool) -> Result<()> 
     };
     let release = metadata::release_dir()?;
     let mut command = Command::new(release.join("weir-bench"));
-    command.arg(name).args(smoke.then_some("--smoke")).current_dir(root).env("WEIR_BIN", release.join("weir"));
+    command
+        .arg(name)
+        .args(smoke.then_some("--smoke"))
+        .args(more)
+        .current_dir(root)
+        .env("WEIR_BIN", release.join("weir"));
     command.env("WEIR_BENCH_OUT", release.join("../bench"));
     stages.run(&format!("bench {name}"), || stage::run(&mut command))
 }

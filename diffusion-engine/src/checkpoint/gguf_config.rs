@@ -44,6 +44,22 @@ const SIGMOID: i128 = 2;
 
 /// Reads and checks the shape of the model in `gguf`.
 pub(crate) fn config(gguf: &Gguf) -> Result<ModelConfig, LoadError> {
+    let architecture = gguf.text("general.architecture").unwrap_or_default();
+    ModelConfig::parse(&file(gguf)?).map_err(|error| match error {
+        LoadError::Config { file, field, message } => {
+            let known = FIELDS.iter().find(|(own, _)| *own == field);
+            LoadError::Config {
+                file,
+                field: known.map_or(field, |(_, rest)| format!("{architecture}.{rest}")),
+                message,
+            }
+        }
+        other => other,
+    })
+}
+
+/// The keys as a `config.json`.
+pub(crate) fn file(gguf: &Gguf) -> Result<Named, LoadError> {
     let architecture = gguf.text("general.architecture");
     let model_type = match architecture {
         Some("llada2") => "llada2_moe",
@@ -74,15 +90,7 @@ pub(crate) fn config(gguf: &Gguf) -> Result<ModelConfig, LoadError> {
     let has_bias = gguf.tensors().any(|(name, _)| name.ends_with(EXPERT_BIAS));
     fields.insert("moe_router_enable_expert_bias".into(), has_bias.into());
 
-    let file =
-        Named { name: gguf.name().to_owned(), bytes: Bytes::Owned(Json::Object(fields).to_string().into_bytes()) };
-    ModelConfig::parse(&file).map_err(|error| match error {
-        LoadError::Config { file, field, message } => {
-            let known = FIELDS.iter().find(|(own, _)| *own == field);
-            LoadError::Config { file, field: known.map_or(field, |(_, rest)| key(rest)), message }
-        }
-        other => other,
-    })
+    Ok(Named { name: gguf.name().to_owned(), bytes: Bytes::Owned(Json::Object(fields).to_string().into_bytes()) })
 }
 
 /// Keys that have no field in `config.json` but would change the forward.

@@ -8,7 +8,7 @@ use crate::options::ModelFiles;
 
 use super::config::ModelConfig;
 use super::gguf::Gguf;
-use super::source;
+use super::source::{self, Named};
 use super::template::ChatTemplate;
 use super::tensors::Weights;
 use super::tokenizer::TextTokenizer;
@@ -53,6 +53,23 @@ impl Checkpoint {
             Checkpoint::Files(files) => ChatTemplate::parse(&source::tokenizer_config(files)?, tokenizer),
             Checkpoint::Gguf(gguf) => ChatTemplate::parse(&gguf_tokenizer::tokenizer_config(gguf)?, tokenizer),
         }
+    }
+
+    /// Everything but the weights, as the files of the Hugging Face layout.
+    pub(crate) fn papers(&self) -> Result<[(&'static str, Named); 3], LoadError> {
+        let [config, tokenizer, tokenizer_config] = source::PAPERS;
+        Ok(match self {
+            Checkpoint::Files(files) => [
+                (config, source::config(files)?),
+                (tokenizer, source::tokenizer(files)?),
+                (tokenizer_config, source::tokenizer_config(files)?),
+            ],
+            Checkpoint::Gguf(gguf) => [
+                (config, gguf_config::file(gguf)?),
+                (tokenizer, gguf_tokenizer::tokenizer(gguf)?),
+                (tokenizer_config, gguf_tokenizer::tokenizer_config(gguf)?),
+            ],
+        })
     }
 
     /// The tensors, by their published names.

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::Read;
 use std::ops::Deref;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use memmap2::Mmap;
 use serde::Deserialize;
@@ -16,8 +16,12 @@ use crate::options::ModelFiles;
 const CONFIG: &str = "config.json";
 const TOKENIZER: &str = "tokenizer.json";
 const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
+/// Everything but the weights.
+pub(crate) const PAPERS: [&str; 3] = [CONFIG, TOKENIZER, TOKENIZER_CONFIG];
 const WEIGHTS: &str = "model.safetensors";
 const SHARDS: &str = "model.safetensors.index.json";
+/// What `weir model pack` writes; where it lies, it is what is loaded.
+pub(crate) const PACKED: &str = "model.weir";
 
 /// Most bytes read of each JSON file; the real ones have 2 KB, 12 MB, 50 KB and 1.5 MB.
 const SMALL_LIMIT: u64 = 4 << 20;
@@ -100,6 +104,9 @@ pub(crate) fn weights(files: &ModelFiles) -> Result<WeightFiles, LoadError> {
         ModelFiles::Embedded { weights, .. } => {
             Ok(WeightFiles { files: vec![embedded(WEIGHTS, weights)], index: None })
         }
+        ModelFiles::Dir(dir) if dir.join(PACKED).is_file() => {
+            Ok(WeightFiles { files: vec![map(&dir.join(PACKED))?], index: None })
+        }
         ModelFiles::Dir(dir) if dir.join(SHARDS).is_file() => {
             let index = index(&read(dir, SHARDS, INDEX_LIMIT)?)?;
             let names: BTreeSet<&String> = index.shards.values().collect();
@@ -117,6 +124,43 @@ pub(crate) fn weights(files: &ModelFiles) -> Result<WeightFiles, LoadError> {
     }
 }
 
+/// Where the sums of a packed file lie: `SHA-256  tensor`, a line each.
+pub(crate) fn sums_of(packed: &Path) -> PathBuf {
+    packed.with_extension("weir.sha256")
+}
+
+/// A sum as text.
+pub(crate) fn hex(sum: &[u8]) -> String {
+    sum.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The sums beside a folder's packed weights; `None` where there is no such file.
+pub(crate) fn sums(dir: &Path) -> Result<Option<BTreeMap<String, String>>, LoadError> {
+    let path = sums_of(&dir.join(PACKED));
+    let Some(name) = path.file_name().and_then(|name| name.to_str()).filter(|_| path.is_file()) else {
+        return Ok(None);
+    };
+    let file = read(dir, name, INDEX_LIMIT)?;
+    let lines = String::from_utf8_lossy(&file.bytes).into_owned();
+    let pairs = lines.lines().filter_map(|line| line.split_once("  "));
+    Ok(Some(pairs.map(|(sum, tensor)| (tensor.to_owned(), sum.to_owned())).collect()))
+}
+
+/// What tells a checkpoint from a later one at the same place without reading it: names, sizes and times of its files.
+pub(crate) fn fingerprint(path: &Path) -> String {
+    let mut files: Vec<PathBuf> = match std::fs::read_dir(path) {
+        Ok(entries) => entries.flatten().map(|entry| entry.path()).collect(),
+        Err(_) => vec![path.to_path_buf()],
+    };
+    files.sort();
+    let told = files.iter().filter_map(|file| {
+        let about = std::fs::metadata(file).ok().filter(|about| about.is_file())?;
+        let time = about.modified().ok()?.duration_since(std::time::UNIX_EPOCH).ok()?.as_nanos();
+        Some(format!("{} {} {time}", file.file_name()?.to_string_lossy(), about.len()))
+    });
+    told.collect::<Vec<_>>().join("; ")
+}
+
 /// Maps one file.
 pub(crate) fn map(path: &Path) -> Result<Named, LoadError> {
     let failed = |source| LoadError::Read { file: path.to_path_buf(), source };
@@ -124,8 +168,9 @@ pub(crate) fn map(path: &Path) -> Result<Named, LoadError> {
     if file.metadata().map_err(failed)?.len() == 0 {
         return Ok(Named { name: display(path), bytes: Bytes::Static(&[]) });
     }
-    // SAFETY: the map is read-only and private to this load: tensors are copied out and it is dropped. A file that
-    // another process cuts meanwhile would fault; a checkpoint is not written while it is loaded.
+    // SAFETY: the map is read-only. It is dropped after the load, or with the model where its packed weights are used
+    // in place. A file that another process cuts meanwhile would fault; `weir model pack` gives a file its name when it
+    // is whole and never writes to it again, and a checkpoint is not written while it is loaded.
     let map = unsafe { Mmap::map(&file) }.map_err(failed)?;
     Ok(Named { name: display(path), bytes: Bytes::Mapped(map) })
 }

@@ -120,6 +120,29 @@ impl Weights {
         Ok(values)
     }
 
+    /// Some rows of a matrix, or of one part of a tensor of matrices; of a vector, which is one row, all of it.
+    pub(crate) fn rows(
+        &mut self,
+        name: &str,
+        shape: &[usize],
+        part: Option<usize>,
+        rows: Range<usize>,
+    ) -> Result<Vec<f32>, LoadError> {
+        let (element, bytes, finite) = self.locate(name, shape, part)?;
+        let k = shape.last().copied().unwrap_or(1);
+        let row = if shape.len() < 2 { Some(bytes.len()) } else { element.bytes(&[k]) };
+        let own = row.and_then(|row| bytes.get(rows.start.checked_mul(row)?..rows.end.checked_mul(row)?));
+        let values = own.map(|bytes| element.decode(bytes)).unwrap_or_default();
+        finite.check(&values, rows.start * k)?;
+        Ok(values)
+    }
+
+    /// A tensor's bytes as they lie in the file.
+    pub(crate) fn stored(&self, name: &str) -> Option<&[u8]> {
+        let tensor = self.tensors.get(name)?;
+        self.files.get(tensor.file)?.1.get(tensor.place.bytes.clone())
+    }
+
     /// [`Weights::take`] a piece at a time, without keeping the numbers; gives the bytes read.
     pub(crate) fn check(&mut self, name: &str, shape: &[usize], part: Option<usize>) -> Result<u64, LoadError> {
         if let Some(packed) = self.take_packed(name, shape)? {

@@ -2,10 +2,12 @@
 
 use std::path::Path;
 
+use sha2::{Digest, Sha256};
 use weir_kernels::PackedMatrix;
 
 use crate::checkpoint::open::Checkpoint;
-use crate::checkpoint::tensors::{Weights, tensor_error};
+use crate::checkpoint::source::{self, hex};
+use crate::checkpoint::tensors::{Listed, Weights, tensor_error};
 use crate::error::LoadError;
 use crate::model::matrix::Matrix;
 use crate::model::weights::{TensorSource, walk};
@@ -60,9 +62,28 @@ pub fn verify(path: &Path, mut progress: impl FnMut(Progress<'_>)) -> Vec<LoadEr
     // It stops early only when the list of faults is full.
     let _ = walk(&config, &mut reading);
     let Reading { weights, mut faults, .. } = reading;
+    faults.extend(wrong_sums(path, &weights));
     faults.extend(weights.unread());
     faults.truncate(MOST_FAULTS);
     faults
+}
+
+/// Tensors of a packed file that are not what was written.
+fn wrong_sums(path: &Path, weights: &Weights) -> Vec<LoadError> {
+    let sums = match source::sums(path) {
+        Ok(Some(sums)) => sums,
+        Ok(None) => return Vec::new(),
+        Err(fault) => return vec![fault],
+    };
+    let judge = |tensor: Listed<'_>| {
+        let message = match (sums.get(tensor.name), weights.stored(tensor.name)) {
+            (Some(sum), Some(bytes)) if *sum == hex(&Sha256::digest(bytes)) => return None,
+            (Some(_), _) => "its bytes are not those that were written: the checksum differs",
+            (None, _) => "has no line in the list of checksums",
+        };
+        Some(tensor_error(tensor.file, tensor.name, message))
+    };
+    weights.list().filter_map(judge).take(MOST_FAULTS).collect()
 }
 
 /// Takes part in the walk over the architecture as a model's load does, but keeps faults instead of numbers.

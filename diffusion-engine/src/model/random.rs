@@ -23,12 +23,37 @@ const EMBEDDED_ROWS: usize = 64 * STRIP;
 /// Large pages are worth asking for from here on: they have 2 MB.
 const LARGE: usize = 4 << 20;
 
+/// What a tile depends on: format, row length, rows, size of the numbers.
+type Tile = (Format, usize, usize, Size);
+
+/// How large a product is beside its input.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Size {
+    /// As large.
+    Equal,
+    /// Rows of the embedding: numbers of about 1, so that what the layers add does not drown which token it was. Where
+    /// it does, all tokens go to the same few experts, and the bench flatters itself.
+    Row,
+    /// What a layer adds: a twentieth.
+    Added,
+}
+
+impl Size {
+    fn of(name: &str) -> Size {
+        match Class::of(name) {
+            Class::Embedding => Size::Row,
+            _ if name.ends_with("down_proj.weight") || name.ends_with("attention.dense.weight") => Size::Added,
+            _ => Size::Equal,
+        }
+    }
+}
+
 /// The source. Every matrix has memory of its own.
 pub(crate) struct Random {
     recipe: Recipe,
     state: u64,
-    /// Packed strips of a format, row length and number of rows.
-    tiles: BTreeMap<(Format, usize, usize), Vec<u8>>,
+    /// Packed strips.
+    tiles: BTreeMap<Tile, Vec<u8>>,
     pub(crate) bytes: u64,
     pub(crate) parameters: u64,
     /// Whether to ask for large pages.
@@ -49,18 +74,23 @@ impl Random {
         z ^ (z >> 31)
     }
 
-    /// Numbers of mean 0 and the deviation that keeps a product as large as its input.
-    fn numbers(&mut self, count: usize, k: usize) -> Vec<f32> {
-        let width = (12.0 / k.max(1) as f32).sqrt();
+    /// Numbers of mean 0.
+    fn numbers(&mut self, count: usize, k: usize, size: Size) -> Vec<f32> {
+        let deviation = match size {
+            Size::Row => 1.0,
+            Size::Equal => 1.0 / (k.max(1) as f32).sqrt(),
+            Size::Added => 0.05 / (k.max(1) as f32).sqrt(),
+        };
+        let width = 12.0f32.sqrt() * deviation;
         (0..count).map(|_| ((self.next() >> 40) as f32 / (1u64 << 24) as f32 - 0.5) * width).collect()
     }
 
     fn packed(&mut self, name: &str, format: Format, n: usize, k: usize) -> Result<PackedWeights, LoadError> {
         let failed = |message: String| tensor_error("random weights", name, &message);
         let rows = if Class::of(name) == Class::Embedding { EMBEDDED_ROWS } else { ROWS };
-        let key = (format, k, rows);
+        let key = (format, k, rows, Size::of(name));
         if !self.tiles.contains_key(&key) {
-            let numbers = self.numbers(rows * k, k);
+            let numbers = self.numbers(rows * k, k, key.3);
             let tile = PackedWeights::pack(format, &numbers, rows, k).map_err(|error| failed(error.to_string()))?;
             self.tiles.insert(key, tile.bytes().to_vec());
         }
@@ -72,7 +102,7 @@ impl Random {
     }
 
     /// `length` bytes of strips.
-    fn memory(&mut self, length: usize, key: (Format, usize, usize)) -> std::io::Result<Bytes> {
+    fn memory(&mut self, length: usize, key: Tile) -> std::io::Result<Bytes> {
         let mut map = MmapMut::map_anon(length.max(1))?;
         if self.large_pages && length >= LARGE {
             // Without large pages it is only slower.
@@ -111,7 +141,7 @@ impl TensorSource for Random {
         match self.recipe.format(Class::of(name)) {
             Some(format) => Ok(Matrix::Packed(self.packed(name, format, n, k)?)),
             None => {
-                let numbers = self.numbers(n * k, k);
+                let numbers = self.numbers(n * k, k, Size::of(name));
                 self.bytes += 4 * (n * k) as u64;
                 self.parameters += (n * k) as u64;
                 let packed = PackedMatrix::pack(&numbers, n, k);
@@ -123,7 +153,7 @@ impl TensorSource for Random {
     fn table(&mut self, name: &str, [n, k]: [usize; 2]) -> Result<Table, LoadError> {
         match self.recipe.format(Class::Embedding) {
             Some(format) => Ok(Table::Packed(self.packed(name, format, n, k)?)),
-            None => Ok(Table::Exact(self.values(name, &[n, k], None)?)),
+            None => Ok(Table::Exact(self.numbers(n * k, k, Size::Row))),
         }
     }
 }

@@ -69,7 +69,21 @@ impl Recipe {
         self
     }
 
-    /// A recipe by name, with exceptions: `q4`, `q4m,head=q8,router=f32`. The name's format is that of experts and
+    /// What is packed when nothing is said: 4 bits with a minimum where most of the weights are, 8 bits for what every
+    /// token passes through. docs/quantisation.md has the divergences behind it.
+    pub const DEFAULT: Recipe = Recipe {
+        formats: [
+            Some(Format::Q8),
+            Some(Format::Q8),
+            Some(Format::Q8),
+            None,
+            Some(Format::Q8),
+            Some(Format::Q4m),
+            Some(Format::Q8),
+        ],
+    };
+
+    /// A recipe by name, with exceptions: `default`, `q4`, `q4m,head=q8,router=f32`. The name's format is that of experts and
     /// whatever is not said to need more: a router is f32, as the reference computes it.
     ///
     /// # Errors
@@ -77,9 +91,12 @@ impl Recipe {
     pub fn parse(text: &str) -> Result<Recipe, String> {
         let mut parts = text.split(',').map(str::trim);
         let name = parts.next().unwrap_or_default();
-        let base = match format(name)? {
-            None => Recipe::EXACT,
-            Some(format) => Recipe { formats: [Some(format); Class::ALL.len()] }.with(Class::Router, None),
+        let base = match (name, format(name)) {
+            ("default", _) => Recipe::DEFAULT,
+            (_, format) => match format? {
+                None => Recipe::EXACT,
+                Some(format) => Recipe { formats: [Some(format); Class::ALL.len()] }.with(Class::Router, None),
+            },
         };
         parts.try_fold(base, |recipe, part| {
             let (class, name) = part.split_once('=').ok_or_else(|| format!("`{part}`: expected class=format"))?;

@@ -7,6 +7,7 @@ mod golden;
 mod hostile_files;
 mod inspection;
 mod nano;
+mod packing;
 mod plain_forward;
 mod reference_decoders;
 mod sampled;

@@ -2,11 +2,13 @@
 //! nothing: a machine that is slow today must not fail a build. `cargo xtask bench` builds and starts it.
 
 mod accuracy;
+mod chart;
 mod engine;
 mod figures;
 mod formats;
 mod gateway;
 mod repair;
+mod shape;
 mod structure;
 mod throughput;
 
@@ -30,11 +32,13 @@ struct Arguments {
     /// `formats` only: GGUF files of the same model to compare too (training/to_gguf.py makes them).
     #[arg(long, value_name = "FILE")]
     gguf: Vec<PathBuf>,
+    #[command(flatten)]
+    shape: shape::Args,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum What {
-    /// Time of a denoise step and of an AR token.
+    /// Time of a denoise step and of an AR token: of the embedded models, or with `--shape` of a real model's shape.
     Engine,
     /// Time the gateway adds.
     Gateway,
@@ -51,6 +55,21 @@ enum What {
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
     let models = arguments.models.unwrap_or_else(|| weir_tests::binary::repository().join("models/nano"));
+    let place = std::env::var_os("WEIR_BENCH_OUT").map_or_else(|| PathBuf::from("target/bench"), PathBuf::from);
+    std::fs::create_dir_all(&place).with_context(|| place.display().to_string())?;
+    let write = |name: &str, figures: &serde_json::Value| {
+        let file = place.join(format!("{name}.json"));
+        std::fs::write(&file, serde_json::to_string_pretty(figures)?).with_context(|| file.display().to_string())
+    };
+    // A slice of the real shape is small enough for every run of CI.
+    let shape = arguments.shape.shape.or(arguments.smoke.then_some(shape::ShapeName::Slice));
+    if let (What::Engine, Some(shape)) = (arguments.what, shape) {
+        let (name, figures) = shape::measure(&arguments.shape, shape, arguments.smoke, &place)?;
+        write(&name, &figures)?;
+        if arguments.shape.shape.is_some() {
+            return Ok(());
+        }
+    }
     let (name, figures) = match arguments.what {
         What::Engine => ("engine", engine::measure(&models, arguments.smoke)?),
         What::Gateway => ("gateway", gateway::measure(&models, arguments.smoke)?),
@@ -59,8 +78,5 @@ fn main() -> Result<()> {
         What::Accuracy => ("accuracy", accuracy::measure(&models, arguments.smoke)?),
         What::Structure => ("structure", structure::measure(&models, arguments.smoke)?),
     };
-    let place = std::env::var_os("WEIR_BENCH_OUT").map_or_else(|| PathBuf::from("target/bench"), PathBuf::from);
-    std::fs::create_dir_all(&place).with_context(|| place.display().to_string())?;
-    let file = place.join(format!("{name}.json"));
-    std::fs::write(&file, serde_json::to_string_pretty(&figures)?).with_context(|| file.display().to_string())
+    write(name, &figures)
 }

@@ -1,6 +1,7 @@
 //! What a storage format costs in quality: the diffusion model's predictions at masked places of held-out answers, with
 //! weights rounded to each format, against those with the weights as they are. Also for GGUF files of the same model.
 
+mod recipes;
 mod rounding;
 mod samples;
 mod weights;
@@ -41,6 +42,7 @@ pub(super) fn measure(models: &Path, files: &[PathBuf], smoke: bool) -> Result<V
         let got = predictions(folder.path(), &samples)?;
         rows.push(row(format.name(), bits, &difference(&exact, &got)?));
     }
+    rows.extend(recipes::rows(&model, &samples, &exact)?);
     for file in files {
         let name = file.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         let report = weir_diffusion_engine::inspect::inspect(file)?;
@@ -65,7 +67,10 @@ fn row(name: &str, bits: f64, difference: &Difference) -> Value {
 
 /// Logits at each masked place, sample after sample.
 fn predictions(model: &Path, samples: &[Sample]) -> Result<Vec<Vec<f32>>> {
-    let model = LogitsModel::open(model).with_context(|| model.display().to_string())?;
+    predictions_of(&LogitsModel::open(model).with_context(|| model.display().to_string())?, samples)
+}
+
+fn predictions_of(model: &LogitsModel, samples: &[Sample]) -> Result<Vec<Vec<f32>>> {
     let mut all = Vec::new();
     for sample in samples {
         let logits = model.logits(&sample.ids, BLOCK, true)?;

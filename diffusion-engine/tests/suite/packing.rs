@@ -1,0 +1,140 @@
+//! Packing a checkpoint: what comes out loads, is checked, answers alike, and a cut-off packing goes on.
+
+use std::path::{Path, PathBuf};
+
+use weir_diffusion_engine::inspect::{inspect, verify};
+use weir_diffusion_engine::pack::pack;
+use weir_diffusion_engine::{LogitsModel, Recipe, logits_for};
+
+use crate::{gguf_file, support};
+
+fn nano() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/nano/diffusion")
+}
+
+fn recipe(text: &str) -> Recipe {
+    Recipe::parse(text).expect("a recipe")
+}
+
+fn packed(from: &Path, text: &str) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().expect("folder");
+    pack(from, folder.path(), &recipe(text), |_| {}).expect("packs");
+    folder
+}
+
+/// Ids that look like text to a vocabulary of this size.
+fn ids(vocab: u32) -> Vec<u32> {
+    (0..70u32).map(|i| (i * 37 + i * i) % vocab).collect()
+}
+
+fn distance(a: &[f32], b: &[f32]) -> f32 {
+    assert_eq!(a.len(), b.len());
+    let square: f32 = a.iter().zip(b).map(|(a, b)| (a - b).powi(2)).sum();
+    let size: f32 = a.iter().map(|a| a * a).sum();
+    (square / size).sqrt()
+}
+
+#[test]
+fn f32_comes_back_to_the_bit_and_few_bits_come_near() {
+    let ids = ids(1200);
+    let exact = logits_for(&nano(), &ids, 32, true).expect("logits");
+    let got = |text: &str| logits_for(packed(&nano(), text).path(), &ids, 32, true).expect("logits");
+    assert_eq!(got("f32"), exact);
+    let [bf16, q8, q4m, q4] = ["bf16", "q8", "q4m", "q4"].map(|text| distance(&exact, &got(text)));
+    assert!(bf16 < 0.01 && q8 < 0.03 && q4m < 0.25 && q4 < 0.30, "{bf16} {q8} {q4m} {q4}");
+    assert!(bf16 > 0.0 && q8 < q4m, "{bf16} {q8} {q4m} {q4}");
+}
+
+#[test]
+fn a_block_gives_the_same_alone_and_in_company() {
+    // Without the cache all blocks are one forward, with it each is one of its own: rows must not mind.
+    let ids = ids(1200);
+    for text in ["q4", "default"] {
+        let folder = packed(&nano(), text);
+        let model = LogitsModel::open(folder.path()).expect("loads");
+        let (alone, together) = (model.logits(&ids, 32, true), model.logits(&ids, 32, false));
+        assert_eq!(alone.expect("logits"), together.expect("logits"), "{text}");
+    }
+}
+
+#[test]
+fn a_packed_model_is_told_verified_and_its_damage_found() {
+    let folder = packed(&nano(), "default");
+    let report = inspect(folder.path()).expect("a report");
+    let names: Vec<&str> = report.types.iter().map(|share| share.name).collect();
+    assert_eq!(names, ["F32", "WEIR_Q4M", "WEIR_Q8"]);
+    assert_eq!(report.parameters, inspect(&nano()).expect("a report").parameters);
+    assert!(verify(folder.path(), |_| {}).is_empty());
+
+    let file = folder.path().join("model.weir");
+    let mut bytes = std::fs::read(&file).expect("readable");
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&file, &bytes).expect("writable");
+    let faults: Vec<String> = verify(folder.path(), |_| {}).iter().map(ToString::to_string).collect();
+    assert!(faults.len() == 1 && faults[0].contains("checksum"), "{faults:?}");
+
+    bytes.truncate(middle);
+    std::fs::write(&file, &bytes).expect("writable");
+    let error = LogitsModel::open(folder.path()).expect_err("cut").to_string();
+    assert!(error.contains("model.weir"), "{error}");
+}
+
+#[test]
+fn a_cut_off_packing_goes_on_where_it_was() {
+    let folder = packed(&nano(), "q4m");
+    let (file, sums) = (folder.path().join("model.weir"), folder.path().join("model.weir.sha256"));
+    let (due, lines) = (std::fs::read(&file).expect("file"), std::fs::read_to_string(&sums).expect("sums"));
+    // As a power cut leaves it: half of the data, half of the lines, the last one torn.
+    let rename = |from: &Path| {
+        let mut name = from.as_os_str().to_owned();
+        name.push(".partial");
+        std::fs::rename(from, &name).expect("renamed");
+        PathBuf::from(name)
+    };
+    let (partial, partial_sums) = (rename(&file), rename(&sums));
+    std::fs::write(&partial, &due[..due.len() / 2]).expect("cut");
+    std::fs::write(&partial_sums, &lines[..lines.len() / 2]).expect("cut");
+    let (mut kept, mut written) = (0, 0);
+    let again = |text: &str, kept: &mut usize, written: &mut usize| {
+        pack(&nano(), folder.path(), &recipe(text), |progress| {
+            *(if progress.kept { &mut *kept } else { &mut *written }) += 1
+        })
+        .expect("packs")
+    };
+    let report = again("q4m", &mut kept, &mut written);
+    assert!(kept > 5 && written > 5 && kept + written == report.tensors, "{kept} kept, {written} written");
+    assert_eq!(std::fs::read(&file).expect("file"), due);
+    assert_eq!(std::fs::read_to_string(&sums).expect("sums"), lines);
+    assert!(!partial.exists() && !partial_sums.exists());
+
+    // Another recipe keeps nothing, and neither does data that is not what its sum says.
+    std::fs::rename(&file, &partial).expect("renamed");
+    std::fs::rename(&sums, &partial_sums).expect("renamed");
+    let (mut kept, mut written) = (0, 0);
+    again("q8", &mut kept, &mut written);
+    assert_eq!(kept, 0);
+    assert!(verify(folder.path(), |_| {}).is_empty());
+}
+
+#[test]
+fn a_gguf_file_packs_too_and_recipes_name_their_mistakes() {
+    let dir = tempfile::tempdir().expect("folder");
+    let path = dir.path().join("tiny.gguf");
+    std::fs::write(&path, gguf_file::golden().bytes()).expect("writable");
+    let folder = packed(&path, "q8");
+    assert!(verify(folder.path(), |_| {}).is_empty());
+    let ids = ids(200);
+    let exact = logits_for(&path, &ids, 32, true).expect("logits");
+    let got = logits_for(folder.path(), &ids, 32, true).expect("logits");
+    assert!(distance(&exact, &got) < 0.05);
+    let tiny = support::tiny_model("bailing_moe_v2");
+    assert!(verify(packed(tiny.path(), "default").path(), |_| {}).is_empty());
+
+    for (text, due) in [("q5", "q5"), ("q4,heads=q8", "heads"), ("q4,head", "class=format"), ("q4,head=f64", "f64")] {
+        let error = Recipe::parse(text).expect_err("wrong");
+        assert!(error.contains(due), "{error}");
+    }
+    let told = recipe("default").to_string();
+    assert_eq!(Recipe::parse(&format!("f32,{told}")), Ok(recipe("default")), "{told}");
+}

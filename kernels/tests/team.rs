@@ -1,0 +1,34 @@
+//! Products from many threads at once, on teams of every size: everybody gets the result that one thread gets.
+
+mod support;
+
+use support::Numbers;
+use weir_kernels::packed::{Format, Inputs, PackedWeights, Products, Team, best};
+
+#[test]
+fn callers_at_the_same_time_do_not_disturb_each_other() {
+    let (m, n, k) = (9, 1600, 256);
+    let mut numbers = Numbers(3);
+    let (x, w) = (numbers.take(m * k), numbers.take(n * k));
+    let packed = PackedWeights::pack(Format::Q4, &w, n, k).expect("packs");
+    let product = |team: &Team| {
+        let products = Products { kernels: best(), team };
+        let (mut inputs, mut y) = (Inputs::default(), vec![0.0; m * n]);
+        products.fill_for(&mut inputs, &x, m, &packed).expect("shape");
+        products.linear(&inputs, &packed, &mut y).expect("shape");
+        y
+    };
+    let due = product(&Team::new(1));
+    for threads in [1, 2, 3, 5] {
+        let team = Team::new(threads);
+        assert_eq!(team.threads(), threads);
+        std::thread::scope(|scope| {
+            for _ in 0..3 {
+                scope.spawn(|| (0..40).for_each(|_| assert_eq!(product(&team), due)));
+            }
+        });
+    }
+    // Teams that never worked, and the shared one, end as well.
+    drop(Team::new(4));
+    assert_eq!(product(Team::shared()), due);
+}
