@@ -2,10 +2,10 @@
 //! closely. Nothing here may know the inside of the gateway: it sees sockets, exit codes and standard error only.
 //!
 //! - [`binary`]: starts `weir`, waits until it listens, kills it when dropped.
-//! - [`fault_upstream`]: an OpenAI-compatible upstream with scripted faults.
+//! - [`fault_upstream`]: an upstream with scripted faults, in every protocol the gateway speaks to upstreams.
 //! - [`fake_hub`]: a Hugging Face hub on loopback, with scripted faults.
 //! - [`asking`]: sends chat requests and reads whole and streamed answers.
-//! - [`frames`], [`named_frames`]: server-sent events as a strict client reads them.
+//! - [`frames`], [`named_frames`]: server-sent events as a strict client reads them; [`dialects`]: answers in each dialect.
 //! - [`metrics_page`]: reads `/metrics`.
 //! - [`openclaw_request`]: requests of OpenClaw's shape and size.
 //! - [`schemas`], [`random_weights`]: demands on an answer's form, and a model that knows nothing.
@@ -13,6 +13,7 @@
 
 pub mod asking;
 pub mod binary;
+pub mod dialects;
 pub mod fake_hub;
 pub mod fault_upstream;
 pub mod frames;

@@ -69,6 +69,8 @@ enum What {
     Formats,
     /// Answers held to a form: how many are valid, and what forcing saves.
     Structure,
+    /// Until another backend's answer, when the first one fails.
+    Fallback,
 }
 
 /// The command.
@@ -99,6 +101,7 @@ fn one(root: &Path, stages: &mut Stages, what: What, smoke: bool, more: &[String
         What::Throughput => "throughput",
         What::Formats => "formats",
         What::Structure => "structure",
+        What::Fallback => "fallback",
     };
     let release = metadata::release_dir()?;
     let mut command = Command::new(release.join("weir-bench"));

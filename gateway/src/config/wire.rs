@@ -62,8 +62,8 @@ impl LimitField {
     }
 }
 
-/// `[backend.dllm]`: what a `sglang-dllm` server was started with (`--dllm-algorithm`, `--dllm-algorithm-config`). It takes
-/// none of this per request, so a request that asks for something else goes elsewhere.
+/// `[backend.dllm]`: how a `sglang-dllm` server decodes, set at its start (`--dllm-algorithm`, `--dllm-algorithm-config`). It
+/// takes none of this per request, so a request that asks for something else goes elsewhere.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct DllmWritten {
@@ -79,6 +79,9 @@ pub struct DllmWritten {
     pub repeat_penalty: f32,
     /// Its `block_size`. Default 32.
     pub block_length: u32,
+    /// Requests waiting there (`GET /v1/loads`, asked once a second at most) from which on the plan goes on. Default 0:
+    /// not asked.
+    pub max_waiting: u64,
 }
 
 impl Default for DllmWritten {
@@ -90,6 +93,7 @@ impl Default for DllmWritten {
             max_post_steps: 16,
             repeat_penalty: 0.0,
             block_length: 32,
+            max_waiting: 0,
         }
     }
 }

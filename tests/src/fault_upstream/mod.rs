@@ -1,23 +1,26 @@
-//! An OpenAI-compatible upstream that misbehaves on command. The fault stands in the path, so one upstream serves any
-//! number of backends: `base_url = "http://127.0.0.1:PORT/cut-40/v1"`. It keeps every request it got, and how each
-//! ended, for the tests to look at. Listens on loopback only.
+//! An upstream that misbehaves on command, in every protocol the gateway speaks to upstreams. The fault stands in the
+//! path, so one upstream serves any number of backends: `base_url = "http://127.0.0.1:PORT/cut-late/v1"`. It keeps every
+//! request it got, and how each ended, for the tests to look at. Listens on loopback only.
 
 mod fault;
+mod raw;
 mod script;
 mod seen;
+mod wires;
 
 pub use fault::Fault;
-pub use script::{ANSWER, ANSWERING_MODEL, TOOL_ARGUMENTS};
 pub use seen::{Ending, Seen};
+pub use wires::Wire;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::{Path, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::serve::ListenerExt;
@@ -25,35 +28,47 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
 use crate::wait::until;
-use script::{Headers, Piece};
+use script::Piece;
 use seen::Records;
+
+/// The text of a good answer.
+pub const ANSWER: &str = "The upstream says that all is well.";
+/// The text of an answer whose characters have several bytes each.
+pub const ANSWER_UTF8: &str = "Grüße aus dem 研究所: ░▒▓ und 🦀🦀.";
+/// The model that claims to have answered.
+pub const ANSWERING_MODEL: &str = "upstream-7b-2026";
+/// Arguments of the tool call.
+pub const TOOL_ARGUMENTS: &str = r#"{"room":"kitchen","on":false}"#;
 
 /// A running upstream; it stops when dropped.
 pub struct FaultUpstream {
     address: SocketAddr,
+    /// Where faults below HTTP listen.
+    raw: SocketAddr,
     records: Arc<Records>,
-    task: JoinHandle<()>,
+    tasks: [JoinHandle<()>; 2],
 }
 
 impl FaultUpstream {
-    /// Listens on a free loopback port.
+    /// Listens on free loopback ports.
     ///
     /// # Errors
     /// No port is free.
     pub async fn start() -> Result<Self> {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).await.context("a loopback port")?;
-        let address = listener.local_addr().context("its address")?;
+        let (listener, address) = listen().await?;
+        let (raw_listener, raw) = listen().await?;
         let records = Arc::new(Records::default());
         let app = Router::new()
-            .route("/{fault}/v1/chat/completions", post(chat))
             .route(
                 "/{fault}/v1/models",
                 get(|| async { axum::Json(serde_json::json!({"object": "list", "data": []})) }),
             )
+            .route("/{fault}/{*rest}", post(answer))
+            .route("/health", get(|| async { StatusCode::OK }))
             .route("/seen", get(|State(records): State<Arc<Records>>| async move { axum::Json(records.all()) }))
             .layer(axum::extract::DefaultBodyLimit::disable())
             .with_state(Arc::clone(&records));
-        let task = tokio::spawn(async move {
+        let serving = tokio::spawn(async move {
             // Ends with the handle.
             let _ = axum::serve(
                 listener.tap_io(|socket| {
@@ -64,7 +79,8 @@ impl FaultUpstream {
             )
             .await;
         });
-        Ok(FaultUpstream { address, records, task })
+        let breaking = tokio::spawn(raw::serve(raw_listener, Arc::clone(&records)));
+        Ok(FaultUpstream { address, raw, records, tasks: [serving, breaking] })
     }
 
     /// Where it listens.
@@ -74,7 +90,13 @@ impl FaultUpstream {
 
     /// Base URL of a backend with this fault.
     pub fn base_url(&self, fault: &str) -> String {
-        format!("http://{}/{fault}/v1", self.address)
+        format!("{}/v1", self.root_url(fault))
+    }
+
+    /// The same for protocols whose paths do not begin with `/v1`.
+    pub fn root_url(&self, fault: &str) -> String {
+        let is_raw = Fault::parse(fault).is_some_and(Fault::is_raw);
+        format!("http://{}/{fault}", if is_raw { self.raw } else { self.address })
     }
 
     /// Requests so far, in order of arrival.
@@ -96,29 +118,35 @@ impl FaultUpstream {
     /// # Errors
     /// No port is free.
     pub async fn refused_url() -> Result<String> {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).await.context("a loopback port")?;
-        Ok(format!("http://{}/v1", listener.local_addr().context("its address")?))
+        let (_, address) = listen().await?;
+        Ok(format!("http://{address}/v1"))
     }
+}
+
+async fn listen() -> Result<(TcpListener, SocketAddr)> {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await.context("a loopback port")?;
+    let address = listener.local_addr().context("its address")?;
+    Ok((listener, address))
 }
 
 impl Drop for FaultUpstream {
     fn drop(&mut self) {
-        self.task.abort();
+        self.tasks.iter().for_each(JoinHandle::abort);
     }
 }
 
-async fn chat(
+async fn answer(
     State(records): State<Arc<Records>>,
-    Path(fault): Path<String>,
+    Path((fault, rest)): Path<(String, String)>,
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
-    let Some(behaviour) = Fault::parse(&fault) else {
-        return (StatusCode::NOT_FOUND, format!("unknown fault {fault}\n")).into_response();
+    let (Some(behaviour), Some(wire)) = (Fault::parse(&fault), Wire::of_path(&rest)) else {
+        return (StatusCode::NOT_FOUND, format!("unknown fault {fault} or path {rest}\n")).into_response();
     };
     let body: serde_json::Value = serde_json::from_slice(&body).unwrap_or_default();
     let entry = Records::open(&records, fault, &headers, body.clone());
-    let script = match script::write(behaviour, &body) {
+    let script = match script::write(behaviour, wire, &body) {
         Some(script) => script,
         // Never answers: the entry is dropped, and so closed, when the caller leaves.
         None => {
@@ -126,32 +154,35 @@ async fn chat(
             return StatusCode::NO_CONTENT.into_response();
         }
     };
-    let pieces = futures::stream::unfold((script.pieces.into_iter(), entry), |(mut pieces, entry)| async move {
-        match pieces.next() {
-            Some(Piece::Bytes(bytes)) => {
-                // Lets the connection write, so that pieces leave one by one.
-                tokio::task::yield_now().await;
-                Some((Ok(bytes), (pieces, entry)))
+    let pieces =
+        futures::stream::unfold((script.pieces.into_iter(), None, entry), |(mut pieces, again, entry)| async move {
+            match again.or_else(|| pieces.next()) {
+                Some(Piece::Bytes(bytes)) => {
+                    // Lets the connection write, so that pieces leave one by one.
+                    tokio::task::yield_now().await;
+                    Some((Ok(bytes), (pieces, None, entry)))
+                }
+                Some(Piece::Forever(bytes, pause)) => {
+                    tokio::time::sleep(Duration::from_millis(pause)).await;
+                    Some((Ok(bytes.clone()), (pieces, Some(Piece::Forever(bytes, pause)), entry)))
+                }
+                Some(Piece::Cut) => {
+                    // Once more: what was sent before must leave before the connection breaks.
+                    tokio::task::yield_now().await;
+                    entry.ended(Ending::CutByUs);
+                    Some((Err(std::io::Error::other("cut on command")), (pieces, None, entry)))
+                }
+                Some(Piece::Silence) => std::future::pending().await,
+                None => {
+                    entry.ended(Ending::Whole);
+                    None
+                }
             }
-            Some(Piece::Cut) => {
-                // Once more: what was sent before must leave before the connection breaks.
-                tokio::task::yield_now().await;
-                entry.ended(Ending::CutByUs);
-                Some((Err(std::io::Error::other("cut on command")), (pieces, entry)))
-            }
-            Some(Piece::Silence) => std::future::pending().await,
-            None => {
-                entry.ended(Ending::Whole);
-                None
-            }
-        }
-    });
+        });
     let mut response = Response::new(Body::from_stream(pieces));
     *response.status_mut() = script.status;
-    let Headers { content_type, retry_after } = script.headers;
-    response.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static(content_type));
-    if let Some(seconds) = retry_after {
-        response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
+    for (name, value) in script.headers {
+        response.headers_mut().insert(HeaderName::from_static(name), HeaderValue::from_static(value));
     }
     response
 }

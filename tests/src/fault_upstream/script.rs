@@ -1,35 +1,33 @@
 //! Writes what the upstream sends, piece by piece, before anything is sent. Pure: the same fault and request give the
 //! same bytes.
 
+use std::io::Write;
+
 use axum::http::StatusCode;
 use bytes::Bytes;
-use serde_json::{Value, json};
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use serde_json::Value;
 
 use super::fault::Fault;
-
-/// The text of a good answer.
-pub const ANSWER: &str = "The upstream says that all is well.";
-/// The model that claims to have answered.
-pub const ANSWERING_MODEL: &str = "upstream-7b-2026";
-/// Arguments of the tool call.
-pub const TOOL_ARGUMENTS: &str = r#"{"room":"kitchen","on":false}"#;
+use super::wires::{Calls, Event, Saying, Told, Wire};
+use super::{ANSWER, ANSWER_UTF8};
 
 /// What is sent.
 pub(super) struct Script {
     pub(super) status: StatusCode,
-    pub(super) headers: Headers,
+    /// Names and values.
+    pub(super) headers: Vec<(&'static str, &'static str)>,
     pub(super) pieces: Vec<Piece>,
 }
 
-pub(super) struct Headers {
-    pub(super) content_type: &'static str,
-    pub(super) retry_after: Option<u32>,
-}
-
 /// A step of the body.
+#[derive(Debug, Clone)]
 pub(super) enum Piece {
     /// Send this.
     Bytes(Bytes),
+    /// Send this again and again, this many milliseconds apart.
+    Forever(Bytes, u64),
     /// Cut the connection.
     Cut,
     /// Send nothing more, keep the connection.
@@ -37,188 +35,188 @@ pub(super) enum Piece {
 }
 
 /// The script of a fault; `None` for one that never answers at all.
-pub(super) fn write(fault: Fault, request: &Value) -> Option<Script> {
+pub(super) fn write(fault: Fault, wire: Wire, request: &Value) -> Option<Script> {
+    let refusal =
+        |status, message: &str, code: &str| body(status, "application/json", &wire.refusal(message, code).to_string());
     Some(match fault {
         Fault::Silent => return None,
         // Real upstreams quote what they were sent; the gateway must not pass that on to its log.
         Fault::Status(status) => {
-            refusal(status, &format!("refused: {}", text(request, Fault::Echo)), "refused_on_command")
+            let mut script = refusal(status, &format!("refused: {}", wire.asked(request)), "refused_on_command");
+            if status == 429 {
+                script.headers.push(("retry-after", "7"));
+            }
+            script
         }
         Fault::Overflow => refusal(
             400,
             "This model's maximum context length is 64 tokens. However, your messages resulted in 4711 tokens.",
             "context_length_exceeded",
         ),
-        Fault::Html => body(502, "text/html", "<html><body><h1>502 Bad Gateway</h1></body></html>".into()),
-        Fault::PlainJson => body(200, "application/json", whole(request).to_string()),
-        _ if request["stream"] != true => unstreamed(fault, request),
-        _ => Script {
-            status: StatusCode::OK,
-            headers: Headers { content_type: "text/event-stream", retry_after: None },
-            pieces: streamed(fault, request),
-        },
+        Fault::Html => body(502, "text/html", "<html><body><h1>502 Bad Gateway</h1></body></html>"),
+        Fault::HtmlOk => body(200, "text/html", "<!DOCTYPE html><html><body>Please log in</body></html>"),
+        Fault::PlainText => body(200, "text/plain", "upstream connect error or disconnect"),
+        Fault::PlainJson => body(200, "application/json", &wire.whole(&saying(fault, wire, request)).to_string()),
+        // Only a client that talks to us directly asks for that: the gateway always wants a stream.
+        _ if request["stream"] == false => {
+            body(200, "application/json", &wire.whole(&saying(fault, wire, request)).to_string())
+        }
+        _ => streamed(fault, wire, request),
     })
 }
 
-fn body(status: u16, content_type: &'static str, text: String) -> Script {
+fn body(status: u16, content_type: &'static str, text: &str) -> Script {
     let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    let retry_after = (status == StatusCode::TOO_MANY_REQUESTS).then_some(7);
-    Script { status, headers: Headers { content_type, retry_after }, pieces: vec![Piece::Bytes(text.into())] }
+    Script { status, headers: vec![("content-type", content_type)], pieces: vec![bytes(text)] }
 }
 
-fn refusal(status: u16, message: &str, code: &str) -> Script {
-    let error = json!({"error": {"message": message, "type": "upstream_says", "param": null, "code": code}});
-    body(status, "application/json", error.to_string())
-}
-
-/// Faults of a stream have no exact twin in a whole answer: it is cut in half, or silent.
-fn unstreamed(fault: Fault, request: &Value) -> Script {
-    let text = whole_with(request, fault == Fault::Tools).to_string();
-    let mut script = body(200, "application/json", text.clone());
+fn saying(fault: Fault, wire: Wire, request: &Value) -> Saying {
     match fault {
-        Fault::Cut(_) => script.pieces = vec![Piece::Bytes(text[..text.len() / 2].to_owned().into()), Piece::Cut],
-        Fault::Hang | Fault::SilentAfterHeaders => script.pieces = vec![Piece::Silence],
-        Fault::Empty => script.pieces = Vec::new(),
-        Fault::Malformed | Fault::NoFinish => script.pieces = vec![Piece::Bytes("{\"choices\":".into())],
-        Fault::ErrorFirst | Fault::ErrorEvent => {
-            script.pieces = vec![Piece::Bytes(json!({"error": error()}).to_string().into())];
+        Fault::Echo => Saying::Text(wire.asked(request)),
+        Fault::SplitUtf8 => Saying::Text(ANSWER_UTF8.into()),
+        Fault::Tools => Saying::Calls(Calls::One),
+        Fault::ParallelTools => Saying::Calls(Calls::Two),
+        Fault::MissingIndex => Saying::Calls(Calls::WithoutIndex),
+        Fault::ReusedIndex => Saying::Calls(Calls::SameIndex),
+        _ => Saying::Text(ANSWER.into()),
+    }
+}
+
+fn streamed(fault: Fault, wire: Wire, request: &Value) -> Script {
+    let mut headers = vec![("content-type", wire.media_type())];
+    match fault {
+        Fault::WrongType => headers = vec![("content-type", "application/json; charset=utf-8")],
+        Fault::Gzip | Fault::GzipCut => headers.push(("content-encoding", "gzip")),
+        Fault::Limits => {
+            headers.extend([("x-ratelimit-limit-tokens", "9000"), ("x-ratelimit-remaining-tokens", "17")]);
         }
         _ => {}
     }
-    script
+    Script { status: StatusCode::OK, headers, pieces: pieces(fault, wire, request) }
 }
 
-fn whole(request: &Value) -> Value {
-    whole_with(request, false)
-}
-
-fn whole_with(request: &Value, tools: bool) -> Value {
-    let (message, reason) = if tools {
-        let call = json!({"id": "call_up1", "type": "function", "function": {"name": "set_light", "arguments": TOOL_ARGUMENTS}});
-        (json!({"role": "assistant", "content": null, "tool_calls": [call]}), "tool_calls")
-    } else {
-        (json!({"role": "assistant", "content": text(request, Fault::Fine)}), "stop")
+fn pieces(fault: Fault, wire: Wire, request: &Value) -> Vec<Piece> {
+    let Told { opening, content, finish, last } = wire.tell(&saying(fault, wire, request), request);
+    let each = |events: &[Event], end: &str| -> Vec<Piece> {
+        events.iter().map(|event| bytes(&wire.frame(event, end))).collect()
     };
-    let choice = json!({"index": 0, "message": message, "finish_reason": reason});
-    json!({"id": "up-1", "object": "chat.completion", "created": 1, "model": ANSWERING_MODEL, "choices": [choice], "usage": usage()})
-}
-
-fn usage() -> Value {
-    json!({"prompt_tokens": 11, "completion_tokens": 7, "total_tokens": 18})
-}
-
-fn error() -> Value {
-    json!({"message": "the upstream broke", "type": "server_error", "param": null, "code": "broken_on_command"})
-}
-
-fn text(request: &Value, fault: Fault) -> String {
-    match fault {
-        Fault::Echo => {
-            let last = request["messages"].as_array().and_then(|messages| messages.last());
-            last.and_then(|message| message["content"].as_str()).unwrap_or_default().to_owned()
-        }
-        _ => ANSWER.to_owned(),
-    }
-}
-
-fn streamed(fault: Fault, request: &Value) -> Vec<Piece> {
-    let events = events(fault, request);
-    let plain = |events: &[String]| events.iter().map(|event| format!("data: {event}\n\n")).collect::<String>();
-    let half = events.len() / 2;
-    let bytes = |text: String| Piece::Bytes(text.into());
+    let text = |events: &[Event]| -> String { events.iter().map(|event| wire.frame(event, "\n")).collect() };
+    let all = [opening.clone(), content.clone(), finish.clone(), last.clone()].concat();
+    // Up to the middle of what is said.
+    let half = [&opening, &content[..content.len() / 2]].concat();
+    let rest = [&content[content.len() / 2..], &finish, &last].concat();
     match fault {
         Fault::SilentAfterHeaders => vec![Piece::Silence],
+        Fault::Pings => [each(&opening, "\n"), vec![Piece::Forever(wire.ping().into(), 20)]].concat(),
         Fault::Empty => Vec::new(),
-        Fault::Hang => vec![bytes(plain(&events[..half])), Piece::Silence],
+        Fault::Hang => [each(&half, "\n"), vec![Piece::Silence]].concat(),
+        Fault::Endless | Fault::Drip => {
+            let pause = if fault == Fault::Drip { 40 } else { 0 };
+            let again = content.first().map(|event| wire.frame(event, "\n")).unwrap_or_default();
+            [each(&opening, "\n"), vec![Piece::Forever(again.into(), pause)]].concat()
+        }
         Fault::Cut(after) => {
-            let mut text = plain(&events);
+            let mut text = text(&all);
             // All of the script is ASCII, so any place is a character's border.
             text.truncate(after.min(text.len()));
-            vec![bytes(text), Piece::Cut]
+            vec![bytes(&text), Piece::Cut]
         }
-        Fault::ByteByByte => plain(&events).bytes().map(|byte| Piece::Bytes(Bytes::from(vec![byte]))).collect(),
-        Fault::CrLf => events.iter().map(|event| bytes(format!("data: {event}\r\n\r\n"))).collect(),
-        Fault::Comments => events
-            .iter()
-            .map(|event| bytes(format!(": thinking\n\n:\n\nevent: message\ndata: {event}\nid: 1\n\n")))
-            .collect(),
+        Fault::CutEarly => {
+            let mut text = text(&opening);
+            text.truncate(text.len().saturating_sub(9));
+            vec![bytes(&text), Piece::Cut]
+        }
+        Fault::CutLate => {
+            let mut text = text(&half);
+            text.truncate(text.len().saturating_sub(9));
+            vec![bytes(&text), Piece::Cut]
+        }
+        Fault::NoFinish => each(&[opening, content].concat(), "\n"),
+        Fault::NoDone => each(&[opening, content, finish].concat(), "\n"),
+        Fault::DoneOnly => each(&[opening, content, last].concat(), "\n"),
+        Fault::DoubleFinish => each(&[all, finish, last].concat(), "\n"),
+        Fault::ByteByByte | Fault::SplitUtf8 => {
+            text(&all).bytes().map(|byte| Piece::Bytes(Bytes::from(vec![byte]))).collect()
+        }
+        Fault::Gzip => gzip(&text(&all)).chunks(7).map(|part| Piece::Bytes(Bytes::copy_from_slice(part))).collect(),
+        Fault::GzipCut => {
+            let all = gzip(&text(&all));
+            vec![Piece::Bytes(Bytes::copy_from_slice(&all[..all.len() / 2]))]
+        }
+        Fault::CrLf => each(&all, "\r\n"),
+        Fault::Comments => {
+            let told = all.iter().map(|event| bytes(&format!("{}{}", wire.ping(), wire.frame(event, "\n"))));
+            std::iter::once(bytes(&wire.ping())).chain(told).collect()
+        }
         // A newline is white space between JSON's words, so the lines join to the same value.
         Fault::MultiLine => {
-            let spread =
-                |event: &String| format!("data: {}\n\n", event.replacen("\"choices\":", "\ndata: \"choices\":", 1));
-            events.iter().map(|event| bytes(spread(event))).collect()
+            let spread = |event: &Event| wire.frame(event, "\n").replacen("data: {", "data: {\ndata: ", 1);
+            all.iter().map(|event| bytes(&spread(event))).collect()
         }
-        Fault::ErrorFirst => vec![bytes(plain(&[json!({"error": error()}).to_string()]))],
-        Fault::ErrorEvent => {
-            let broken = json!({"error": error()}).to_string();
-            vec![bytes(plain(&events[..half])), bytes(plain(&[broken]))]
-        }
+        Fault::ErrorFirst => each(&[wire.error("the upstream broke")], "\n"),
+        Fault::ErrorEvent => each(&[half, vec![wire.error("the upstream broke")]].concat(), "\n"),
         Fault::Malformed => {
-            vec![
-                bytes(plain(&events[..half])),
-                bytes("data: {\"choices\": [{\"del\n\n".into()),
-                bytes(plain(&events[half..])),
-            ]
+            let broken = Event { name: None, data: "{\"choices\": [{\"del".into() };
+            [each(&half, "\n"), vec![bytes(&wire.frame(&broken, "\n"))], each(&rest, "\n")].concat()
         }
-        _ => events.iter().map(|event| bytes(format!("data: {event}\n\n"))).collect(),
+        _ => each(&all, "\n"),
     }
 }
 
-/// The data of each event, `[DONE]` included where the fault has one.
-fn events(fault: Fault, request: &Value) -> Vec<String> {
-    let chunk = |delta: Value, reason: Option<&str>| {
-        let choice = json!({"index": 0, "delta": delta, "finish_reason": reason});
-        json!({"id": "up-1", "object": "chat.completion.chunk", "created": 1, "model": ANSWERING_MODEL, "choices": [choice]})
-            .to_string()
-    };
-    let mut events = vec![chunk(json!({"role": "assistant", "content": ""}), None)];
-    if fault == Fault::Tools {
-        let function = json!({"name": "set_light", "arguments": ""});
-        let call = json!({"index": 0, "id": "call_up1", "type": "function", "function": function});
-        events.push(chunk(json!({"tool_calls": [call]}), None));
-        let (first, second) = TOOL_ARGUMENTS.split_at(9);
-        for arguments in [first, second] {
-            events.push(chunk(json!({"tool_calls": [{"index": 0, "function": {"arguments": arguments}}]}), None));
-        }
-    } else {
-        let text = text(request, fault);
-        events.extend(text.split_inclusive(' ').map(|word| chunk(json!({"content": word}), None)));
-    }
-    if !matches!(fault, Fault::NoFinish | Fault::DoneOnly) {
-        events.push(chunk(json!({}), Some(if fault == Fault::Tools { "tool_calls" } else { "stop" })));
-    }
-    if request["stream_options"]["include_usage"] == true && fault != Fault::NoFinish {
-        let usage = json!({"id": "up-1", "object": "chat.completion.chunk", "created": 1, "model": ANSWERING_MODEL, "choices": [], "usage": usage()});
-        events.push(usage.to_string());
-    }
-    if !matches!(fault, Fault::NoFinish | Fault::NoDone) {
-        events.push("[DONE]".to_owned());
-    }
-    events
+/// What a raw fault sends of the body before it breaks: half of the answer.
+pub(super) fn half(wire: Wire, request: &Value) -> String {
+    let told = wire.tell(&saying(Fault::Fine, wire, request), request);
+    let half = [&told.opening, &told.content[..told.content.len() / 2]].concat();
+    half.iter().map(|event| wire.frame(event, "\n")).collect()
+}
+
+fn bytes(text: &str) -> Piece {
+    Piece::Bytes(Bytes::copy_from_slice(text.as_bytes()))
+}
+
+fn gzip(text: &str) -> Vec<u8> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
+    // A vector takes everything.
+    let _ = encoder.write_all(text.as_bytes());
+    encoder.finish().unwrap_or_default()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fault_upstream::TOOL_ARGUMENTS;
     use crate::frames::Frames;
+    use serde_json::json;
 
-    fn sent(fault: Fault) -> String {
+    fn sent(fault: Fault, wire: Wire) -> String {
         let request = json!({"stream": true, "messages": [{"role": "user", "content": "hello"}]});
-        let pieces = write(fault, &request).map(|script| script.pieces).unwrap_or_default();
+        let pieces = write(fault, wire, &request).map(|script| script.pieces).unwrap_or_default();
         let bytes = pieces.into_iter().filter_map(|piece| match piece {
             Piece::Bytes(bytes) => Some(bytes),
-            Piece::Cut | Piece::Silence => None,
+            Piece::Forever(..) | Piece::Cut | Piece::Silence => None,
         });
         String::from_utf8(bytes.collect::<Vec<_>>().concat()).expect("text")
     }
 
     #[test]
     fn the_good_ones_are_good_and_the_bad_ones_bad() {
+        let sent = |fault| sent(fault, Wire::Chat);
         assert!(Frames::read(&sent(Fault::Fine)).is_complete());
         assert_eq!(Frames::read(&sent(Fault::ByteByByte)).text(), ANSWER);
         assert_eq!(Frames::read(&sent(Fault::Echo)).text(), "hello");
         assert_eq!(Frames::read(&sent(Fault::Tools)).calls()[0].2, TOOL_ARGUMENTS);
-        let cuts = [Fault::Cut(0), Fault::Cut(300), Fault::NoFinish, Fault::NoDone, Fault::DoneOnly, Fault::Malformed];
+        assert_eq!(Frames::read(&sent(Fault::ParallelTools)).calls()[1].2, TOOL_ARGUMENTS);
+        let cuts = [
+            Fault::Cut(0),
+            Fault::Cut(300),
+            Fault::CutEarly,
+            Fault::CutLate,
+            Fault::NoFinish,
+            Fault::NoDone,
+            Fault::DoneOnly,
+            Fault::DoubleFinish,
+            Fault::Malformed,
+        ];
         for fault in cuts {
             assert!(!Frames::read(&sent(fault)).is_complete(), "{fault:?}");
         }
@@ -226,7 +224,14 @@ mod tests {
     }
 
     #[test]
-    fn every_script_is_ascii() {
-        assert!(sent(Fault::Fine).is_ascii());
+    fn every_protocol_says_the_same() {
+        for wire in [Wire::Chat, Wire::Responses, Wire::Messages, Wire::Ollama] {
+            for word in ANSWER.split(' ') {
+                assert!(sent(Fault::Fine, wire).contains(word), "{wire:?}: {word}");
+            }
+            assert!(sent(Fault::Fine, wire).is_ascii());
+            let (early, late) = (sent(Fault::CutEarly, wire), sent(Fault::CutLate, wire));
+            assert!(!early.contains("The ") && late.contains("The ") && !late.contains("well"), "{wire:?}");
+        }
     }
 }

@@ -7,6 +7,7 @@ use http::{HeaderName, HeaderValue};
 use weir_protocol::{ChatRequest, Dialect, EngineError};
 
 use super::upstream::body::forwarded;
+use super::upstream::demands::refuse_own_forms;
 use super::upstream::{Decoder, Wire};
 use crate::config::BackendSettings;
 use crate::config::settings::Secret;
@@ -42,6 +43,7 @@ impl Wire for Anthropic {
 
     fn body(&self, request: &ChatRequest, model: &str) -> Result<Vec<u8>, EngineError> {
         if request.dialect == Dialect::AnthropicMessages {
+            refuse_own_forms(request)?;
             let mut ours = vec![("model", model.into()), ("stream", true.into())];
             if !request.raw.contains_key("max_tokens") {
                 ours.push(("max_tokens", self.max_tokens.into()));

@@ -3,7 +3,10 @@
 //! does one that demands what its diffusion path is known to ignore.
 
 mod demands;
+mod load;
 
+use http::HeaderMap;
+use reqwest::Client;
 use weir_protocol::{ChatRequest, EngineError};
 
 use super::openai_chat::chunk::ChunkDecoder;
@@ -17,6 +20,7 @@ pub(super) struct SglangDllm {
     window: u64,
     limit_field: &'static str,
     dllm: DllmWritten,
+    load: load::Load,
 }
 
 impl SglangDllm {
@@ -25,6 +29,7 @@ impl SglangDllm {
             window: settings.context_tokens,
             limit_field: settings.wire.limit_field.as_str(),
             dllm: settings.wire.dllm.clone(),
+            load: load::Load::new(&settings.base_url, settings.wire.dllm.max_waiting),
         }
     }
 }
@@ -32,6 +37,10 @@ impl SglangDllm {
 impl Wire for SglangDllm {
     fn path(&self) -> &'static str {
         "/chat/completions"
+    }
+
+    fn admit(&self, client: &Client, headers: &HeaderMap) -> Result<(), EngineError> {
+        self.load.admit(client, headers)
     }
 
     fn body(&self, request: &ChatRequest, model: &str) -> Result<Vec<u8>, EngineError> {

@@ -50,6 +50,14 @@ pub(super) trait Wire: Send + Sync + 'static {
         Vec::new()
     }
 
+    /// Whether the upstream has room for one more request, as far as is known. Must not wait.
+    ///
+    /// # Errors
+    /// It has none.
+    fn admit(&self, _client: &Client, _headers: &HeaderMap) -> Result<(), EngineError> {
+        Ok(())
+    }
+
     /// The bytes to send, for a streamed answer.
     ///
     /// # Errors
@@ -100,7 +108,8 @@ struct Upstream {
 pub(crate) fn http_client() -> ClientBuilder {
     // The client panics without a provider. That one is already installed, by whoever came first, is as good.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    Client::builder()
+    // Sizes and sums of files are those of the bytes on the wire.
+    Client::builder().gzip(false)
 }
 
 /// A backend over this upstream. Opens no connection yet.
@@ -112,6 +121,7 @@ pub(super) fn service(settings: BackendSettings, wire: Box<dyn Wire>) -> Result<
         .connect_timeout(settings.connect_timeout)
         .redirect(Policy::none())
         .tcp_nodelay(true)
+        .gzip(true)
         .user_agent(concat!("weir/", env!("CARGO_PKG_VERSION")))
         .build()?;
     let url = format!("{}{}", settings.base_url, wire.path());
@@ -150,6 +160,7 @@ impl Upstream {
     async fn call(&self, attempt: Attempt) -> Result<EventStream, EngineError> {
         let model = attempt.model.as_deref().unwrap_or(&self.settings.model);
         let body = self.wire.body(&attempt.request, model)?;
+        self.wire.admit(&self.client, &self.headers)?;
         let decoder = self.wire.decoder(model);
         let clock = Clock::start(&self.settings);
         let request = self.client.post(&self.url).headers(self.headers.clone()).body(body);

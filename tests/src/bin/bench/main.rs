@@ -4,6 +4,7 @@
 mod accuracy;
 mod chart;
 mod engine;
+mod fallback;
 mod figures;
 mod formats;
 mod gateway;
@@ -50,6 +51,8 @@ enum What {
     Formats,
     /// Answers held to a form: how many are valid, and what forcing saves.
     Structure,
+    /// Until another backend's answer, when the first one fails.
+    Fallback,
 }
 
 fn main() -> Result<()> {
@@ -77,6 +80,7 @@ fn main() -> Result<()> {
         What::Formats => ("formats", formats::measure(&models, &arguments.gguf, arguments.smoke)?),
         What::Accuracy => ("accuracy", accuracy::measure(&models, arguments.smoke)?),
         What::Structure => ("structure", structure::measure(&models, arguments.smoke)?),
+        What::Fallback => ("fallback", fallback::measure(arguments.smoke)?),
     };
     write(name, &figures)
 }
