@@ -27,6 +27,7 @@ test("anthropic: a stream gathers to the same message as the plain answer", opti
     const ask = { model, messages: user(SORT), system: "Be brief.", max_tokens: 48, temperature: 0 };
     const plain = await client.messages.create(ask);
     assert.ok(["end_turn", "max_tokens"].includes(plain.stop_reason), plain.stop_reason);
+    assert.match(plain._request_id, /^req-/);
     assert.ok(plain.usage.input_tokens + plain.usage.cache_read_input_tokens > 0 && plain.usage.output_tokens > 0);
     let text = "";
     const stream = client.messages.stream(ask).on("text", (delta) => (text += delta));

@@ -28,7 +28,7 @@ pub(crate) fn matcher(request: &ChatRequest, vocabulary: &Vocabulary) -> Result<
             return format_only(request, vocabulary);
         }
     };
-    let several = !matches!(request.tool_choice, ToolChoice::Function(_));
+    let several = !matches!(request.tool_choice, ToolChoice::Function(_)) && request.parallel_tool_calls != Some(false);
     let grammar = TopLevelGrammar::from_lark(calls(&tools, answer.as_ref(), several));
     match vocabulary.matcher(grammar, &request.tenant.clone().unwrap_or_default()) {
         Ok(matcher) => Ok(Some(matcher)),
@@ -111,27 +111,24 @@ fn culprit(
 }
 
 /// LLaDA2's form of calls (its chat template's): `<tool_call>\n{"name": …, "arguments": …}\n</tool_call>`, one after
-/// the other, in Lark. Where text is an answer too, it may stand before, between and after the calls.
+/// the other or, if not `several`, one at most, in Lark. Where text is an answer too, it may stand before, between and
+/// after the calls.
 fn calls(tools: &[&Tool], answer: Option<&Answer>, several: bool) -> String {
     const OPEN: &str = "<tool_call>";
+    let (open, more) = (Value::from(OPEN), if several { "*" } else { "?" });
     let mut lark = match (answer, several) {
         (Some(Answer::Text), _) => {
             // The shortest text up to the first opening tag belongs to a call; what has none is the rest.
             format!(
-                "start: (opened call)* TEXT?\nopened[suffix={}]: /(?s:.*)/\nTEXT: /(?s:.+)/ & ~/(?s:.*){OPEN}(?s:.*)/\n",
-                Value::from(OPEN)
+                "start: (opened call){more} TEXT?\nopened[suffix={open}]: /(?s:.*)/\nTEXT: /(?s:.+)/ & ~/(?s:.*){OPEN}(?s:.*)/\n"
             )
         }
-        (Some(Answer::Json(schema)), _) => format!(
-            "start: {open} call (\"\\n\" {open} call)* | json\njson: %json {}\n",
-            styled(schema),
-            open = Value::from(OPEN)
-        ),
-        (None, true) => {
-            let open = Value::from(OPEN);
-            format!("start: {open} call (\"\\n\" {open} call)*\n")
+        (Some(Answer::Json(schema)), true) => {
+            format!("start: {open} call (\"\\n\" {open} call)* | json\njson: %json {}\n", styled(schema))
         }
-        (None, false) => format!("start: {} call\n", Value::from(OPEN)),
+        (Some(Answer::Json(schema)), false) => format!("start: {open} call | json\njson: %json {}\n", styled(schema)),
+        (None, true) => format!("start: {open} call (\"\\n\" {open} call)*\n"),
+        (None, false) => format!("start: {open} call\n"),
     };
     let names: Vec<String> = (0..tools.len()).map(|index| format!("call{index}")).collect();
     lark.push_str(&format!("call: {}\n", names.join(" | ")));

@@ -228,6 +228,13 @@ fn calls_have_the_models_own_notation() {
     let named = with_tools(ToolChoice::Function("say".into()));
     assert!(accepts(&bench, &named, say) && !accepts(&bench, &named, set));
     assert!(!accepts(&bench, &named, &format!("{say}\n{say}")), "one function was named, so one call");
+    let one = |choice| ChatRequest { parallel_tool_calls: Some(false), ..with_tools(choice) };
+    for text in [set, "Sure: a < b.", &format!("One moment.\n{set}"), &format!("{set} done")] {
+        assert!(accepts(&bench, &one(ToolChoice::Auto), text), "{text}");
+    }
+    assert!(!accepts(&bench, &one(ToolChoice::Auto), &format!("{set}\n{say}")), "one at a time was asked for");
+    assert!(accepts(&bench, &one(ToolChoice::Required), set));
+    assert!(!accepts(&bench, &one(ToolChoice::Required), &format!("{say}\n{set}")));
     let none = grammar::matcher(&with_tools(ToolChoice::None), &bench.vocabulary).expect("fine");
     assert!(none.is_none(), "free text");
 }

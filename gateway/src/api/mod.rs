@@ -17,11 +17,14 @@ use http::StatusCode;
 
 use answering::failure::Failure;
 
+/// Under this path callers speak Anthropic's dialect.
+pub(crate) const MESSAGES: &str = "/v1/messages";
+
 /// An error of the layers around the handlers (no such path, body too large, too many requests), as the clients of this
 /// path expect errors.
 pub fn refusal(path: &str, status: StatusCode, code: &'static str, message: &str) -> Response {
     let failure = Failure::of_layer(status, code, message);
-    match path.starts_with("/v1/messages") {
+    match path.starts_with(MESSAGES) {
         true => anthropic_messages::error::response(&failure),
         false => openai_chat::error::response(failure),
     }

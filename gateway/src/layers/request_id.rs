@@ -6,8 +6,12 @@ use axum::middleware::Next;
 use axum::response::Response;
 use http::{HeaderName, HeaderValue};
 
+use crate::api;
+
 /// The header, in and out.
 pub const HEADER: HeaderName = HeaderName::from_static("x-request-id");
+/// Where Anthropic's clients look for it.
+const ANTHROPIC_HEADER: HeaderName = HeaderName::from_static("request-id");
 const MAX: usize = 128;
 
 /// A request's id, among its extensions.
@@ -26,7 +30,11 @@ pub async fn layer(mut request: Request, next: Next) -> Response {
     let id = request.headers().get(&HEADER).filter(|id| is_plain(id)).cloned().unwrap_or_else(fresh);
     request.headers_mut().insert(HEADER, id.clone());
     request.extensions_mut().insert(RequestId(id.clone()));
+    let anthropic = request.uri().path().starts_with(api::MESSAGES);
     let mut response = next.run(request).await;
+    if anthropic {
+        response.headers_mut().insert(ANTHROPIC_HEADER, id.clone());
+    }
     response.headers_mut().insert(HEADER, id);
     response
 }

@@ -259,7 +259,9 @@ async fn refusals_have_the_shape_of_their_path() -> Result<()> {
         let body = reply.json();
         assert_eq!((&body["type"], &body["error"]["type"]), (&json!("error"), &json!(kind)), "{body}");
     };
-    anthropic(&ask_at(&weir, MESSAGES, &asked(MESSAGES, "nobody", "hi")).await?, 404, "not_found_error");
+    let unknown = ask_at(&weir, MESSAGES, &asked(MESSAGES, "nobody", "hi")).await?;
+    anthropic(&unknown, 404, "not_found_error");
+    assert!(!unknown.header("request-id").is_empty() && unknown.header("request-id") == unknown.header("x-request-id"));
     anthropic(&ask_at(&weir, MESSAGES, &json!({"messages": []})).await?, 400, "invalid_request_error");
     anthropic(&post_to(&weir, MESSAGES, "x".repeat(3000)).await?, 413, "request_too_large");
     anthropic(&get(&weir, MESSAGES).await?, 405, "invalid_request_error");
