@@ -9,7 +9,7 @@ use std::sync::Arc;
 use weir_kernels::PANEL;
 use weir_protocol::{ChatRequest, EngineError};
 
-use crate::cache::{KvShape, Pool, Sharing, pages_for};
+use crate::cache::{Pool, Sharing};
 use crate::checkpoint::open::Checkpoint;
 use crate::checkpoint::template::ChatTemplate;
 use crate::checkpoint::tokenizer::TextTokenizer;
@@ -22,10 +22,10 @@ use crate::decode::rules::LogitRules;
 use crate::decode::settings::DecodeSettings;
 use crate::error::LoadError;
 use crate::generation::Generation;
-use crate::model::weights::Model;
 use crate::options::{
     DecoderKind, DiffusionOptions, EngineKind, EngineLoad, EngineOptions, ModelFiles, ModelInfo, SharePrefixes,
 };
+use crate::processor::Processor;
 use crate::schedule::answer::Answer;
 use crate::schedule::lane::{DiffusionJob, Job};
 use crate::schedule::queue::Queue;
@@ -86,27 +86,28 @@ impl Engine {
         config.check_block_length(decoding.block_length)?;
         let tokenizer = Arc::new(checkpoint.tokenizer(&config)?);
         let template = checkpoint.template(&tokenizer)?;
-        let model = Model::load(config, checkpoint.weights()?)?;
-        let block_length = match model.config.kind {
+        let (model, pool) = Processor::load(config, checkpoint.weights()?, &options)?;
+        let config = model.config();
+        let block_length = match config.kind {
             EngineKind::Diffusion => decoding.block_length,
             EngineKind::Autoregressive => 1,
         };
-        let is_diffusion = model.config.kind == EngineKind::Diffusion;
-        let pool = pool(model.kv_shape(), model.config.context, &options)?;
+        let is_diffusion = config.kind == EngineKind::Diffusion;
+        let (parameters, weights_bytes) = model.size();
         let info = ModelInfo {
-            kind: model.config.kind,
-            architecture: model.config.architecture.clone(),
-            parameters: model.parameters,
-            context: model.config.context.min(pool.total().saturating_mul(PANEL)) as u32,
-            vocab: model.config.vocab as u32,
-            weights_bytes: model.stored_bytes,
+            kind: config.kind,
+            architecture: config.architecture.clone(),
+            parameters,
+            context: config.context.min(pool.total().saturating_mul(PANEL)) as u32,
+            vocab: config.vocab as u32,
+            weights_bytes,
             block_length: block_length as u32,
             decoding: is_diffusion.then(|| (decoding.clone(), chosen_by)),
             kv_pages: pool.total(),
             kv_page_bytes: model.kv_shape().page_bytes(options.kv_type),
-            kernels: model.compute.kernels.name(),
+            kernels: model.name(),
         };
-        let fixed_block_length = model.config.routes_by_block().then_some(decoding.block_length);
+        let fixed_block_length = config.routes_by_block().then_some(decoding.block_length);
         let loaded = Loaded { model, tokenizer: tokenizer.clone() };
         let queue = run_thread(loaded, pool, &options)?;
         let vocabulary = Vocabulary::new(tokenizer.clone(), info.vocab as usize).map(Arc::new);
@@ -300,22 +301,6 @@ impl Engine {
     fn too_long(&self, got: usize) -> EngineError {
         EngineError::ContextTooLong { limit: u64::from(self.inner.info.context), got: got as u64 }
     }
-}
-
-/// The K/V memory the options allow.
-fn pool(shape: KvShape, context: usize, options: &EngineOptions) -> Result<Arc<Pool>, LoadError> {
-    let page = shape.page_bytes(options.kv_type) as u64;
-    let bytes = options.kv_bytes.unwrap_or_else(|| {
-        let context = (pages_for(context) as u64).saturating_mul(page);
-        options.kv_bytes_default(context)
-    });
-    // Two pages: the least for a prompt and a block of an answer.
-    let pages = usize::try_from(bytes / page.max(1)).unwrap_or(usize::MAX);
-    if pages < 2 {
-        let message = format!("{bytes} bytes are too few: a page of {PANEL} positions has {page}, and two are needed");
-        return Err(LoadError::Config { file: "options".into(), field: "kv_bytes".into(), message });
-    }
-    Ok(Pool::new(shape, options.kv_type, pages))
 }
 
 /// Starts the thread that runs `model`.

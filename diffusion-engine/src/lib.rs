@@ -1,7 +1,7 @@
 //! The built-in LLaDA2 block-diffusion engine and its AR twin. Must never open a socket or know a wire dialect.
 //!
 //! Reading order: [`options`] and [`error`] (what goes in, how it fails) → `checkpoint` (files to checked values) →
-//! `model` (one forward) with `cache` → `decode` (logits to tokens) and
+//! `model` (one forward; `device`: the same on a GPU; `processor`: either) with `cache` → `decode` (logits to tokens) and
 //! `constrain` (the form demanded of an answer) → `schedule` (many requests, one model) → [`engine`], [`generation`] and [`steps`]
 //! (what callers hold) → [`inspect`] and [`logits`] (for people who look at a checkpoint), [`pack`] (to make one smaller), [`speed`] (for those who measure).
 
@@ -9,6 +9,8 @@ mod cache;
 mod checkpoint;
 mod constrain;
 mod decode;
+#[cfg(any(test, feature = "cuda"))]
+mod device;
 pub mod engine;
 pub mod error;
 pub mod generation;
@@ -17,6 +19,7 @@ pub mod logits;
 mod model;
 pub mod options;
 pub mod pack;
+mod processor;
 mod schedule;
 pub mod speed;
 pub mod steps;
@@ -33,6 +36,8 @@ pub use generation::{Generation, GenerationEvent};
 pub use logits::{LogitsError, LogitsModel, logits_file, logits_for};
 pub use model::recipe::{Class, Recipe};
 pub use options::{
-    DecoderKind, DiffusionOptions, EngineKind, EngineLoad, EngineOptions, KvType, ModelFiles, ModelInfo, SharePrefixes,
+    ComputeDevice, DecoderKind, DiffusionOptions, EngineKind, EngineLoad, EngineOptions, KvType, ModelFiles, ModelInfo,
+    SharePrefixes,
 };
 pub use steps::{Cell, CellState, StepView};
+pub use weir_kernels::cuda::WeightFormat;

@@ -3,6 +3,7 @@
 
 use std::path::PathBuf;
 
+use weir_kernels::cuda::WeightFormat;
 pub use weir_protocol::{DecoderKind, DiffusionOptions};
 
 use crate::decode::published::ChosenBy;
@@ -49,6 +50,23 @@ pub struct EngineOptions {
     pub kv_type: KvType,
     /// Who may take K/V of equal prompt beginnings from whom.
     pub share_prefixes: SharePrefixes,
+    /// Where forwards run.
+    pub device: ComputeDevice,
+}
+
+/// Where forwards run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ComputeDevice {
+    /// On the CPU.
+    #[default]
+    Cpu,
+    /// On a GPU; needs the feature `cuda`. Has never run on one (docs/cuda.md).
+    Cuda {
+        /// Its number, from 0.
+        gpu: usize,
+        /// How matrices are stored there, whatever the checkpoint has; routers and norms are f32.
+        weights: WeightFormat,
+    },
 }
 
 /// K/V that is set aside at most where nobody said how much, unless one request alone can need more.
@@ -106,6 +124,7 @@ impl Default for EngineOptions {
             kv_bytes: None,
             kv_type: KvType::default(),
             share_prefixes: SharePrefixes::default(),
+            device: ComputeDevice::default(),
         }
     }
 }

@@ -18,6 +18,16 @@ const WHEELS: [&str; 4] =
 /// GPU generations that PTX is made for: Ampere and Hopper. Newer ones take the newest.
 const GENERATIONS: [u32; 2] = [80, 90];
 
+/// What the stage looks at: it runs again when one of them has changed.
+const LOOKED_AT: [&str; 6] = [
+    "kernels",
+    "diffusion-engine/src/device",
+    "diffusion-engine/src/processor.rs",
+    "gateway/src/cli/doctor",
+    "Cargo.lock",
+    "xtask/src/cuda.rs",
+];
+
 /// The command.
 pub(crate) fn command() -> Result<()> {
     let root = metadata::root()?;
@@ -27,11 +37,11 @@ pub(crate) fn command() -> Result<()> {
     result.map(|_| ())
 }
 
-/// What CI runs: all of it when something under `kernels/` is not as it was when it last passed here.
+/// What CI runs: all of it when something it looks at is not as it was when it last passed here.
 pub(crate) fn when_changed(root: &Path, stages: &mut Stages) -> Result<Counts> {
     let passed = clients::cache()?.join("cuda").join("passed").join(format!("{:016x}", state(root)?));
     if passed.exists() {
-        println!("cuda: nothing under kernels/ has changed since it last passed here");
+        println!("cuda: nothing that this looks at has changed since it last passed here");
         return Ok(Counts::default());
     }
     let counts = all(root, stages)?;
@@ -52,8 +62,10 @@ fn all(root: &Path, stages: &mut Stages) -> Result<Counts> {
         }
     }
     stages.run("cuda: clippy", || {
-        let lint = ["clippy", "--release", "--package", "weir-kernels", "--features", "weir-kernels/cuda"];
-        stage::run(stage::cargo(root).args(lint).args(["--all-targets", "--", "-D", "warnings"]))
+        let packages = ["--package=weir-kernels", "--package=weir-diffusion-engine", "--package=weir-gateway"];
+        let mut lint = stage::cargo(root);
+        lint.args(["clippy", "--release", "--all-targets", "--features", "weir-gateway/cuda"]).args(packages);
+        stage::run(lint.args(["--", "-D", "warnings"]))
     })?;
     if counts.skipped == 0 {
         // The program's own look at the PTX that was built in.
@@ -147,9 +159,8 @@ fn summary(generation: u32, said: &str) -> String {
 /// A number for everything that this stage looks at.
 fn state(root: &Path) -> Result<u64> {
     let mut hasher = DefaultHasher::new();
-    let git =
-        ["ls-files", "-z", "--cached", "--others", "--exclude-standard", "kernels", "Cargo.lock", "xtask/src/cuda.rs"];
-    let output = Command::new("git").args(git).current_dir(root).output().context("git ls-files")?;
+    let git = ["ls-files", "-z", "--cached", "--others", "--exclude-standard", "--"];
+    let output = Command::new("git").args(git).args(LOOKED_AT).current_dir(root).output().context("git ls-files")?;
     if !output.status.success() {
         bail!("git ls-files: {}", String::from_utf8_lossy(&output.stderr));
     }

@@ -41,6 +41,13 @@ impl KvCache {
         KvCache { pages, shared, published, lease, tokens: tokens.to_vec(), cached: tokens.len(), sharing }
     }
 
+    /// Caches of `pages` pages each, out of one pool of a GPU.
+    #[cfg(test)]
+    pub(crate) fn on_device<const N: usize>(shape: KvShape, pages: [usize; N]) -> [Self; N] {
+        let pool = Pool::on_device(shape, KvType::F32, pages.iter().sum());
+        pages.map(|pages| KvCache::new(pool.lease(pages).expect("counted"), None, None, Vec::new(), &[]))
+    }
+
     /// A cache of its own for `positions` positions, for whoever runs one request and no engine.
     pub(crate) fn alone(shape: KvShape, positions: usize) -> Self {
         let lease = Pool::leased(shape, KvType::F32, pages_for(positions));
@@ -98,6 +105,12 @@ impl KvCache {
         if let Some(page) = own {
             page.write(layer, position % PANEL, keys, values);
         }
+    }
+
+    /// The numbers of the pages that hold positions below `end`, where they lie in a GPU's memory.
+    #[cfg(any(test, feature = "cuda"))]
+    pub(crate) fn page_numbers(&self, end: usize) -> Vec<u32> {
+        self.pages.iter().take(pages_for(end)).filter_map(|page| page.number()).collect()
     }
 
     /// The panels of one layer that hold positions below `end`, `[kv_heads, n]`; unpacked into `scratch` where pages

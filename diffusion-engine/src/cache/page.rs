@@ -23,6 +23,9 @@ pub(super) enum Storage {
     F32(Box<[f32]>),
     /// Rounded when written, so that a block sees its own K/V as later blocks and other requests will.
     Bf16(Box<[bf16]>),
+    /// The page of this number in a GPU's memory: only its kernels read and write it.
+    #[cfg(any(test, feature = "cuda"))]
+    Device(u32),
 }
 
 impl Storage {
@@ -37,6 +40,9 @@ impl Storage {
         match self {
             Storage::F32(elements) => elements.fill(0.0),
             Storage::Bf16(elements) => elements.fill(bf16::ZERO),
+            // Finite numbers of whoever had it, and nobody looks behind what is visible.
+            #[cfg(any(test, feature = "cuda"))]
+            Storage::Device(_) => {}
         }
     }
 }
@@ -52,6 +58,17 @@ impl Page {
         match &mut self.storage {
             Storage::F32(elements) => put(elements, &shape, layer, lane, (keys, values), |element| element),
             Storage::Bf16(elements) => put(elements, &shape, layer, lane, (keys, values), bf16::from_f32),
+            #[cfg(any(test, feature = "cuda"))]
+            Storage::Device(number) => debug_assert!(false, "page {number} is a GPU's"),
+        }
+    }
+
+    /// Its number in a GPU's memory, if it lies there.
+    #[cfg(any(test, feature = "cuda"))]
+    pub(super) fn number(&self) -> Option<u32> {
+        match self.storage {
+            Storage::Device(number) => Some(number),
+            Storage::F32(_) | Storage::Bf16(_) => None,
         }
     }
 
@@ -68,6 +85,8 @@ impl Page {
                 }
                 scratch
             }
+            #[cfg(any(test, feature = "cuda"))]
+            Storage::Device(_) => scratch,
         }
     }
 

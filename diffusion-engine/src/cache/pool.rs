@@ -13,6 +13,9 @@ pub(crate) struct Pool {
     shape: KvShape,
     kind: KvType,
     total: usize,
+    /// Whether the pages lie in a GPU's memory; here they are numbers then.
+    #[cfg(any(test, feature = "cuda"))]
+    on_device: bool,
     state: Mutex<State>,
 }
 
@@ -20,11 +23,38 @@ struct State {
     free: usize,
     /// Memory of pages that were used and are free now.
     spare: Vec<Storage>,
+    /// Pages that were made so far.
+    #[cfg(any(test, feature = "cuda"))]
+    made: u32,
+}
+
+impl State {
+    fn new(free: usize) -> Mutex<Self> {
+        Mutex::new(State {
+            free,
+            spare: Vec::new(),
+            #[cfg(any(test, feature = "cuda"))]
+            made: 0,
+        })
+    }
 }
 
 impl Pool {
     pub(crate) fn new(shape: KvShape, kind: KvType, total: usize) -> Arc<Self> {
-        Arc::new(Pool { shape, kind, total, state: Mutex::new(State { free: total, spare: Vec::new() }) })
+        Arc::new(Pool {
+            shape,
+            kind,
+            total,
+            #[cfg(any(test, feature = "cuda"))]
+            on_device: false,
+            state: State::new(total),
+        })
+    }
+
+    /// A pool whose pages are numbers below `total`, for a GPU that has the memory.
+    #[cfg(any(test, feature = "cuda"))]
+    pub(crate) fn on_device(shape: KvShape, kind: KvType, total: usize) -> Arc<Self> {
+        Arc::new(Pool { shape, kind, total, on_device: true, state: State::new(total) })
     }
 
     /// A pool of `pages` pages and the lease on all of them.
@@ -57,6 +87,16 @@ impl Pool {
 
     pub(super) fn take_back(&self, storage: Storage) {
         self.state().spare.push(storage);
+    }
+
+    fn fresh(&self) -> Storage {
+        #[cfg(any(test, feature = "cuda"))]
+        if self.on_device {
+            let mut state = self.state();
+            state.made += 1;
+            return Storage::Device(state.made - 1);
+        }
+        Storage::zeros(&self.shape, self.kind)
     }
 
     /// A panic elsewhere cannot leave the state half changed: every change is one assignment or push.
@@ -95,7 +135,7 @@ impl Lease {
                 storage.clear();
                 storage
             }
-            None => Storage::zeros(&self.pool.shape, self.pool.kind),
+            None => self.pool.fresh(),
         };
         Page::new(storage, Arc::clone(&self.pool))
     }

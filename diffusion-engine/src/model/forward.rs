@@ -29,7 +29,7 @@ pub(crate) enum Visibility {
 
 impl Visibility {
     /// How many positions the token at `position` sees when positions below `end` exist.
-    fn visible(self, position: usize, end: usize) -> usize {
+    pub(crate) fn visible(self, position: usize, end: usize) -> usize {
         match self {
             Visibility::Causal => position + 1,
             Visibility::Window { from, .. } if position >= from => end,
@@ -214,7 +214,7 @@ impl Model {
 }
 
 /// Rows of the batch that are one request's tokens of one block, in order. No range spans two requests.
-fn blocks(lanes: &[Lane<'_>]) -> Vec<Range<usize>> {
+pub(crate) fn blocks(lanes: &[Lane<'_>]) -> Vec<Range<usize>> {
     let mut blocks: Vec<Range<usize>> = Vec::new();
     let mut row = 0;
     for lane in lanes {

@@ -9,6 +9,6 @@ pub(crate) mod forward;
 pub(crate) mod matrix;
 pub(crate) mod random;
 pub(crate) mod recipe;
-mod rope;
+pub(crate) mod rope;
 mod scratch;
 pub(crate) mod weights;

@@ -26,11 +26,11 @@ use weir_protocol::EngineError;
 use crate::cache::Pool;
 use crate::checkpoint::tokenizer::TextTokenizer;
 use crate::model::forward::Lane as LaneInput;
-use crate::model::weights::Model;
+use crate::processor::Processor;
 
 /// What the scheduler needs of a model; tests script it.
 pub(crate) trait Forward: Send + 'static {
-    /// See [`Model::forward`].
+    /// See [`Processor::forward`].
     fn forward(&self, lanes: &mut [LaneInput<'_>]) -> Result<Vec<Vec<f32>>, EngineError>;
     /// For picking candidates.
     fn kernels(&self) -> &'static Kernels;
@@ -50,7 +50,7 @@ pub(crate) struct Limits {
 
 /// A loaded checkpoint as the scheduler runs it.
 pub(crate) struct Loaded {
-    pub(crate) model: Model,
+    pub(crate) model: Processor,
     pub(crate) tokenizer: Arc<TextTokenizer>,
 }
 
@@ -61,11 +61,11 @@ impl Forward for Loaded {
     }
 
     fn kernels(&self) -> &'static Kernels {
-        self.model.compute.kernels
+        self.model.kernels()
     }
 
     fn vocab(&self) -> usize {
-        self.model.config.vocab
+        self.model.config().vocab
     }
 
     fn tokenizer(&self) -> &TextTokenizer {

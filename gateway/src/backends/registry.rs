@@ -4,11 +4,14 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use weir_diffusion_engine::{Engine, EngineLoad, EngineOptions, KvType, LoadError, ModelFiles, SharePrefixes};
+use weir_diffusion_engine::{
+    ComputeDevice, Engine, EngineLoad, EngineOptions, KvType, LoadError, ModelFiles, SharePrefixes, WeightFormat,
+};
 use weir_router_policies::{BackendFacts, BackendRole};
 
 use super::{BackendService, ModelEntry, builtin, open};
 use crate::config::attempts::{AskingSettings, AttemptSettings};
+use crate::config::device::{DeviceSettings, GpuWeights};
 use crate::config::settings::{self as config, ModelSource};
 use crate::config::{BackendSettings, EngineRole, EngineSettings, Settings};
 use crate::embedded;
@@ -249,5 +252,21 @@ fn options(settings: &EngineSettings) -> EngineOptions {
             config::SharePrefixes::All => SharePrefixes::All,
             config::SharePrefixes::Off => SharePrefixes::Off,
         },
+        device: device(settings.device),
+    }
+}
+
+fn device(settings: DeviceSettings) -> ComputeDevice {
+    match settings {
+        DeviceSettings::Cpu => ComputeDevice::Cpu,
+        DeviceSettings::Cuda { gpu, weights } => {
+            let weights = match weights {
+                GpuWeights::F32 => WeightFormat::F32,
+                GpuWeights::Bf16 => WeightFormat::Bf16,
+                GpuWeights::Q8 => WeightFormat::Q8,
+                GpuWeights::Q4 => WeightFormat::Q4,
+            };
+            ComputeDevice::Cuda { gpu, weights }
+        }
     }
 }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use http::{HeaderName, HeaderValue};
 use weir_protocol::DiffusionOptions;
 
+use super::device::{self, DeviceSettings, GpuWeights};
 use super::diagnostic::Diagnostic;
 use super::layers::{EMBEDDED, Layered};
 use super::settings::{
@@ -98,6 +99,7 @@ impl Checks<'_> {
             let cache = (diffusion.kv_cache_mb, diffusion.kv_type, diffusion.share_prefixes);
             let (model, name) = (&diffusion.model, &diffusion.name);
             let engine = self.engine(EngineRole::Diffusion, (model, name), decoding, sizes, cache);
+            let engine = self.placed(engine, &diffusion.device, diffusion.gpu_weights);
             out.extend(self.warmed(engine, &diffusion.warm));
         }
         let ar = &written.engine.ar;
@@ -105,6 +107,7 @@ impl Checks<'_> {
             let sizes = (ar.max_running, ar.queue_limit, ar.max_tokens, ar.step_tokens);
             let cache = (ar.kv_cache_mb, ar.kv_type, ar.share_prefixes);
             let engine = self.engine(EngineRole::Ar, (&ar.model, &ar.name), DiffusionOptions::default(), sizes, cache);
+            let engine = self.placed(engine, &ar.device, ar.gpu_weights);
             out.extend(self.warmed(engine, &ar.warm));
         }
         out
@@ -171,8 +174,21 @@ impl Checks<'_> {
             max_tokens,
             cache,
             step_tokens,
+            device: DeviceSettings::Cpu,
             warm,
         })
+    }
+
+    /// `engine` on the device it shall run on.
+    fn placed(&mut self, engine: Option<EngineSettings>, typed: &str, weights: GpuWeights) -> Option<EngineSettings> {
+        let engine = engine?;
+        match device::parse(typed, weights) {
+            Ok(device) => Some(EngineSettings { device, ..engine }),
+            Err((message, help)) => {
+                self.say(&["engine", engine.role.as_str(), "device"], message, help);
+                None
+            }
+        }
     }
 
     /// `engine` with the prompt beginnings it shall read at the start.

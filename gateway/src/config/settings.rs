@@ -10,6 +10,7 @@ use http::{HeaderName, HeaderValue};
 use weir_protocol::DiffusionOptions;
 
 use super::attempts::{AskingSettings, AttemptSettings};
+use super::device::DeviceSettings;
 use super::wire::WireSettings;
 
 /// The whole config, checked.
@@ -87,6 +88,8 @@ pub struct EngineSettings {
     pub cache: CacheSettings,
     /// Prompt tokens read in one step.
     pub step_tokens: usize,
+    /// Where its forwards run.
+    pub device: DeviceSettings,
     /// Prompt beginnings read at the start.
     pub warm: Vec<WarmPrefix>,
 }

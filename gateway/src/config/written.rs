@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use weir_protocol::DecoderKind;
 
 use super::attempts::{AttemptsWritten, ExhaustedWritten, HealthWritten};
+use super::device::GpuWeights;
 use super::or_auto::OrAuto;
 use super::settings::{EngineRole, KvType, SharePrefixes};
 use super::wire::{BackendKind, DllmWritten, LimitField};
@@ -111,6 +112,10 @@ pub struct DiffusionWritten {
     pub share_prefixes: SharePrefixes,
     /// Prompt tokens read in one step, all requests together. Default 256.
     pub step_tokens: usize,
+    /// Where forwards run: `cpu`, `cuda`, or `cuda:1` for the second GPU. Default `cpu`.
+    pub device: String,
+    /// How weights are stored on a GPU: `f32`, `bf16`, `q8` or `q4`. Default `bf16`.
+    pub gpu_weights: GpuWeights,
     /// Prompt beginnings read at the start. Default: none.
     pub warm: Vec<WarmWritten>,
 }
@@ -136,6 +141,8 @@ impl Default for DiffusionWritten {
             kv_type: KvType::F32,
             share_prefixes: SharePrefixes::Tenant,
             step_tokens: 256,
+            device: "cpu".into(),
+            gpu_weights: GpuWeights::Bf16,
             warm: Vec::new(),
         }
     }
@@ -165,6 +172,10 @@ pub struct ArWritten {
     pub share_prefixes: SharePrefixes,
     /// Prompt tokens read in one step, all requests together. Default 256.
     pub step_tokens: usize,
+    /// Where forwards run: `cpu`, `cuda`, or `cuda:1` for the second GPU. Default `cpu`.
+    pub device: String,
+    /// How weights are stored on a GPU: `f32`, `bf16`, `q8` or `q4`. Default `bf16`.
+    pub gpu_weights: GpuWeights,
     /// Prompt beginnings read at the start. Default: none.
     pub warm: Vec<WarmWritten>,
 }
@@ -182,6 +193,8 @@ impl Default for ArWritten {
             kv_type: KvType::F32,
             share_prefixes: SharePrefixes::Tenant,
             step_tokens: 256,
+            device: "cpu".into(),
+            gpu_weights: GpuWeights::Bf16,
             warm: Vec::new(),
         }
     }

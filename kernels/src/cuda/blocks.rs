@@ -233,6 +233,29 @@ impl<D: Device> Gpu<D> {
         unsafe { self.launch(&table.kernel("embed"), [tokens.len(), 1, 1], 256, 0, &arguments) }
     }
 
+    /// The `rows` of `from[…, width]`, one after the other, into `to`.
+    ///
+    /// # Errors
+    /// When a row is not there, or `to` is too small.
+    pub fn gather(
+        &self,
+        from: &Memory<D, f32>,
+        width: usize,
+        rows: &[usize],
+        to: &mut Memory<D, f32>,
+    ) -> Result<(), DeviceError> {
+        to.holds("gathered", rows.len().checked_mul(width))?;
+        let mut ids = Vec::with_capacity(rows.len());
+        for row in rows {
+            from.holds("rows", row.checked_add(1).and_then(|rows| rows.checked_mul(width)))?;
+            ids.push(int("row", *row)?);
+        }
+        let ids = self.upload(&ids)?;
+        let arguments = [from.argument(), ids.argument(), Argument::Int(int("width", width)?), to.argument()];
+        // SAFETY: every row is in `from`, and `to` has room for all.
+        unsafe { self.launch("embed_f32", [rows.len(), 1, 1], 256, 0, &arguments) }
+    }
+
     /// `x[rows, d] += delta`, then `normed[rows, d]`: its RMSNorm, `d` being the length of `weight`.
     ///
     /// # Errors

@@ -1,0 +1,154 @@
+//! What runs an engine's forwards: the model on the CPU or on a GPU, with the K/V memory that goes with it. Must never
+//! fall back from one to the other by itself: the operator asked for one.
+
+use std::sync::Arc;
+
+use weir_kernels::{Kernels, PANEL};
+
+use crate::cache::{KvShape, Pool, pages_for};
+use crate::checkpoint::config::ModelConfig;
+use crate::checkpoint::tensors::Weights;
+use crate::error::LoadError;
+use crate::model::forward::Lane;
+use crate::model::weights::Model;
+use crate::options::{ComputeDevice, EngineOptions};
+
+/// A loaded model, wherever it lies.
+pub(crate) enum Processor {
+    /// On the CPU.
+    Cpu(Box<Model>),
+    /// On a GPU.
+    #[cfg(feature = "cuda")]
+    Cuda(Box<crate::device::forward::DeviceForward<weir_kernels::cuda::driver::CudaDevice>>),
+}
+
+impl Processor {
+    /// Takes every tensor out of `weights`, to where `options` say.
+    pub(crate) fn load(
+        config: ModelConfig,
+        weights: Weights,
+        options: &EngineOptions,
+    ) -> Result<(Self, Arc<Pool>), LoadError> {
+        match options.device {
+            ComputeDevice::Cpu => {
+                let model = Model::load(config, weights)?;
+                let pages = pages(model.kv_shape(), model.config.context, options)?;
+                let pool = Pool::new(model.kv_shape(), options.kv_type, pages);
+                Ok((Processor::Cpu(Box::new(model)), pool))
+            }
+            #[cfg(feature = "cuda")]
+            ComputeDevice::Cuda { gpu, weights: format } => {
+                use crate::device::forward::DeviceForward;
+                use crate::device::weights::DeviceModel;
+                use weir_kernels::cuda::driver::CudaDevice;
+                use weir_kernels::cuda::{DeviceError, Gpu};
+
+                let refused = |error: DeviceError| wrong("device", error.to_string());
+                let device = CudaDevice::open(gpu).map_err(refused)?;
+                let model = DeviceModel::load(config, weights, Gpu::new(device), format)?;
+                let count = pages(model.kv_shape(), model.config.context, options)?;
+                let pages = model.pages(options.kv_type, count).map_err(refused)?;
+                let pool = Pool::on_device(model.kv_shape(), options.kv_type, count);
+                Ok((Processor::Cuda(Box::new(DeviceForward::new(model, pages))), pool))
+            }
+            #[cfg(not(feature = "cuda"))]
+            ComputeDevice::Cuda { .. } => {
+                let message = "this program was built without the feature `cuda`: build with it, or run on the CPU";
+                Err(wrong("device", message.into()))
+            }
+        }
+    }
+
+    /// The model's config.
+    pub(crate) fn config(&self) -> &ModelConfig {
+        match self {
+            Processor::Cpu(model) => &model.config,
+            #[cfg(feature = "cuda")]
+            Processor::Cuda(forward) => &forward.model.config,
+        }
+    }
+
+    /// The shape of a request's cache.
+    pub(crate) fn kv_shape(&self) -> KvShape {
+        match self {
+            Processor::Cpu(model) => model.kv_shape(),
+            #[cfg(feature = "cuda")]
+            Processor::Cuda(forward) => forward.model.kv_shape(),
+        }
+    }
+
+    /// Weights, counted, and their bytes as stored in the checkpoint.
+    pub(crate) fn size(&self) -> (u64, u64) {
+        match self {
+            Processor::Cpu(model) => (model.parameters, model.stored_bytes),
+            #[cfg(feature = "cuda")]
+            Processor::Cuda(forward) => (forward.model.parameters, forward.model.stored_bytes),
+        }
+    }
+
+    /// For picking candidates, which the CPU does either way.
+    pub(crate) fn kernels(&self) -> &'static Kernels {
+        match self {
+            Processor::Cpu(model) => model.compute.kernels,
+            #[cfg(feature = "cuda")]
+            Processor::Cuda(_) => weir_kernels::registry::best(),
+        }
+    }
+
+    /// Name of the kernels that make the forwards.
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Processor::Cpu(_) => self.kernels().name(),
+            #[cfg(feature = "cuda")]
+            Processor::Cuda(_) => "cuda",
+        }
+    }
+
+    /// See [`Model::forward`].
+    pub(crate) fn forward(&self, lanes: &mut [Lane<'_>]) -> Result<Vec<Vec<f32>>, String> {
+        match self {
+            Processor::Cpu(model) => model.forward(lanes).map_err(|error| error.to_string()),
+            #[cfg(feature = "cuda")]
+            Processor::Cuda(forward) => forward.forward(lanes).map_err(|error| error.to_string()),
+        }
+    }
+}
+
+/// How many pages of K/V the options allow.
+fn pages(shape: KvShape, context: usize, options: &EngineOptions) -> Result<usize, LoadError> {
+    let page = shape.page_bytes(options.kv_type) as u64;
+    let bytes = options.kv_bytes.unwrap_or_else(|| {
+        let context = (pages_for(context) as u64).saturating_mul(page);
+        options.kv_bytes_default(context)
+    });
+    // Two pages: the least for a prompt and a block of an answer.
+    let pages = usize::try_from(bytes / page.max(1)).unwrap_or(usize::MAX);
+    if pages < 2 {
+        let message = format!("{bytes} bytes are too few: a page of {PANEL} positions has {page}, and two are needed");
+        return Err(wrong("kv_bytes", message));
+    }
+    Ok(pages)
+}
+
+fn wrong(field: &str, message: String) -> LoadError {
+    LoadError::Config { file: "options".into(), field: field.into(), message }
+}
+
+#[cfg(all(test, not(feature = "cuda")))]
+mod tests {
+    use super::*;
+    use crate::checkpoint::open::Checkpoint;
+    use crate::options::ModelFiles;
+    use crate::test_files;
+
+    #[test]
+    fn a_gpu_without_the_feature_is_refused_by_name() {
+        let device = ComputeDevice::Cuda { gpu: 0, weights: weir_kernels::cuda::WeightFormat::Bf16 };
+        let options = EngineOptions { device, ..EngineOptions::default() };
+        let checkpoint = Checkpoint::open(ModelFiles::Dir(test_files::golden())).expect("golden checkpoint");
+        let loaded =
+            Processor::load(checkpoint.config().expect("config"), checkpoint.weights().expect("weights"), &options);
+        let text = loaded.err().expect("no GPU").to_string();
+        assert!(text.contains("`device`") && text.contains("feature `cuda`"), "{text}");
+    }
+}
