@@ -2,6 +2,7 @@
 
 mod check;
 mod demo;
+mod doctor;
 mod generate;
 mod model;
 mod prepare;
@@ -33,6 +34,14 @@ enum Command {
     Serve(ConfigArgs),
     /// Explain a config: what would run, or what is wrong.
     Check(ConfigArgs),
+    /// Look at this machine and the config: what would be used, what is wrong, what to do about it.
+    Doctor {
+        #[command(flatten)]
+        config: ConfigArgs,
+        /// Findings as JSON.
+        #[arg(long)]
+        json: bool,
+    },
     /// Show the main job on the embedded models: real requests over HTTP, who answered, why, and how fast.
     Demo {
         /// Keep serving afterwards, until Ctrl-C.
@@ -84,6 +93,7 @@ pub fn main() -> ExitCode {
     let done = match cli.command {
         Command::Serve(args) => args.load().map_err(anyhow::Error::from).and_then(serve::command),
         Command::Check(args) => args.load().map_err(anyhow::Error::from).and_then(|settings| check::command(&settings)),
+        Command::Doctor { config, json } => doctor::command(config.load(), json),
         Command::Demo { serve } => demo::command(serve),
         Command::Generate(args) => generate::command(&args),
         Command::Model(command) => model::command(command),

@@ -29,6 +29,28 @@ fn check_says_what_would_run() -> Result<()> {
 }
 
 #[test]
+fn doctor_says_what_would_be_used_and_what_to_do_about_a_fault() -> Result<()> {
+    let (code, out, err) = weir("doctor", "[server]\nlisten = \"127.0.0.1:0\"\n")?;
+    assert_eq!(code, Some(0), "{out}{err}");
+    for word in ["threads", "kernels `", "memory", "GPU", "policy", "engine `diffusion`: weir-nano", "is free"] {
+        assert!(out.contains(word), "no `{word}` in {out}");
+    }
+    for (config, words) in [
+        ("[engine.diffusion]\nthreshold = 7\n", ["PROBLEM", "engine.diffusion.threshold"]),
+        ("[engine.ar]\ndevice = \"tpu\"\n", ["engine.ar.device", "write `cpu`"]),
+        ("[engine.diffusion]\nmodel = \"no/such/folder\"\n", ["engine.diffusion.model", "Hugging Face layout"]),
+    ] {
+        let (code, out, err) = weir("doctor", config)?;
+        assert_eq!(code, Some(1), "{config}: {out}");
+        for word in words {
+            assert!(out.contains(word), "{config}: no `{word}` in {out}");
+        }
+        assert!(err.contains("1 problem"), "{err}");
+    }
+    Ok(())
+}
+
+#[test]
 fn mistakes_are_explained_with_the_nearest_key() -> Result<()> {
     for (config, words) in [
         ("[server]\nlistn = \"127.0.0.1:0\"\n", vec!["listn", "listen"]),

@@ -1,0 +1,32 @@
+//! What `weir check` would say of the config, without loading an engine.
+
+use weir_router_policies::Policy;
+
+use super::{Finding, Subject};
+
+pub(super) fn look(subject: &Subject) -> Vec<Finding> {
+    let settings = match &subject.settings {
+        Ok(settings) => settings,
+        Err(errors) => {
+            let one = |diagnostic: &crate::config::Diagnostic| {
+                let finding =
+                    Finding::problem(format!("{}: `{}`: {}", diagnostic.origin, diagnostic.key, diagnostic.message));
+                if diagnostic.help.is_empty() { finding } else { finding.fix(diagnostic.help.clone()) }
+            };
+            return errors.0.iter().map(one).collect();
+        }
+    };
+    let mut findings = vec![Finding::ok(format!("config from {}", settings.origins.join(" ← ")))];
+    let policy = &settings.policy;
+    findings.push(match Policy::parse(&policy.text, &policy.origin) {
+        Ok(_) => Finding::ok(format!("policy from {}", policy.origin)),
+        Err(error) => Finding::problem(format!("policy: {error:#}")).fix("mend the policy file that is named"),
+    });
+    for backend in &settings.backends {
+        findings.push(Finding::ok(format!("backend `{}` at {} (not called)", backend.name, backend.base_url)));
+    }
+    if settings.backends.is_empty() {
+        findings.push(Finding::note("no upstream: only the built-in engines answer"));
+    }
+    findings
+}

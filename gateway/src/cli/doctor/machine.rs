@@ -1,0 +1,118 @@
+//! Processor, kernels and memory. Must never measure: that is what benches are for.
+
+use weir_kernels::registry;
+
+use super::{Finding, Subject, bytes};
+
+pub(super) fn look(_: &Subject) -> Vec<Finding> {
+    vec![processor(), kernels(), memory()]
+}
+
+fn processor() -> Finding {
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let name = field(&info, "model name").unwrap_or("processor of unknown name");
+    let features = features();
+    let features =
+        if features.is_empty() { "no vector instructions that Weir knows".into() } else { features.join(", ") };
+    Finding::ok(format!("{name}, {threads} threads: {features}"))
+}
+
+/// The instructions that some kernel asks for and this CPU has.
+fn features() -> Vec<&'static str> {
+    let mut has = Vec::new();
+    #[cfg(target_arch = "x86_64")]
+    {
+        let list = [
+            ("avx2", is_x86_feature_detected!("avx2")),
+            ("fma", is_x86_feature_detected!("fma")),
+            ("avx-vnni", is_x86_feature_detected!("avxvnni")),
+            ("avx512f", is_x86_feature_detected!("avx512f")),
+            ("avx512bw", is_x86_feature_detected!("avx512bw")),
+            ("avx512-vnni", is_x86_feature_detected!("avx512vnni")),
+            ("avx512-bf16", is_x86_feature_detected!("avx512bf16")),
+        ];
+        has.extend(list.into_iter().filter(|(_, there)| *there).map(|(name, _)| name));
+    }
+    #[cfg(target_arch = "aarch64")]
+    {
+        let list = [
+            ("neon", std::arch::is_aarch64_feature_detected!("neon")),
+            ("dotprod", std::arch::is_aarch64_feature_detected!("dotprod")),
+        ];
+        has.extend(list.into_iter().filter(|(_, there)| *there).map(|(name, _)| name));
+    }
+    has
+}
+
+fn kernels() -> Finding {
+    let all = registry::all();
+    let list: Vec<String> = all
+        .iter()
+        .map(|entry| match entry.kernels {
+            Some(_) => entry.name.to_owned(),
+            None => format!("{} (not on this CPU)", entry.name),
+        })
+        .collect();
+    let best = registry::best().name();
+    let text = format!("kernels `{best}` would be used; built in: {}", list.join(", "));
+    if best == "portable" {
+        return Finding::note(text).fix("AVX2 with FMA, or AVX-512, would be several times faster");
+    }
+    Finding::ok(text)
+}
+
+fn memory() -> Finding {
+    match (memory_total(), memory_available()) {
+        (Some(total), Some(free)) => Finding::ok(format!("memory {}, {} available", bytes(total), bytes(free))),
+        _ => Finding::note("memory unknown: /proc/meminfo is not there"),
+    }
+}
+
+fn memory_total() -> Option<u64> {
+    Some(limit().unwrap_or(u64::MAX).min(meminfo("MemTotal")?))
+}
+
+/// Bytes that can be taken now: of the machine, and of the container this runs in.
+pub(super) fn memory_available() -> Option<u64> {
+    let machine = meminfo("MemAvailable")?;
+    let own = limit().zip(number("/sys/fs/cgroup/memory.current")).map(|(most, now)| most.saturating_sub(now));
+    Some(own.map_or(machine, |own| own.min(machine)))
+}
+
+/// What the container allows, if it sets a limit.
+fn limit() -> Option<u64> {
+    number("/sys/fs/cgroup/memory.max")
+}
+
+fn number(file: &str) -> Option<u64> {
+    std::fs::read_to_string(file).ok()?.trim().parse().ok()
+}
+
+fn meminfo(name: &str) -> Option<u64> {
+    let info = std::fs::read_to_string("/proc/meminfo").ok()?;
+    kilobytes(&info, name)
+}
+
+fn kilobytes(info: &str, name: &str) -> Option<u64> {
+    field(info, name)?.strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
+}
+
+/// The value of the first `name : value` line.
+fn field<'a>(info: &'a str, name: &str) -> Option<&'a str> {
+    let pairs = info.lines().filter_map(|line| line.split_once(':'));
+    pairs.map(|(key, value)| (key.trim(), value.trim())).find(|(key, _)| *key == name).map(|(_, value)| value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_kernels_files_are_read() {
+        let info = "MemTotal:       24689580 kB\nMemAvailable:   123 kB\nmodel name\t: A CPU: fast\n";
+        assert_eq!(kilobytes(info, "MemAvailable"), Some(123 * 1024));
+        assert_eq!(kilobytes(info, "MemFree"), None);
+        assert_eq!(field(info, "model name"), Some("A CPU: fast"));
+    }
+}

@@ -1,0 +1,38 @@
+//! Whether the address can be listened on. The socket is closed again at once.
+
+use std::io::ErrorKind;
+use std::net::{SocketAddr, TcpListener};
+
+use super::{Finding, Subject};
+
+pub(super) fn look(subject: &Subject) -> Vec<Finding> {
+    match &subject.settings {
+        Ok(settings) => vec![listen(settings.server.listen)],
+        Err(_) => vec![Finding::note("not looked at: the config comes first")],
+    }
+}
+
+fn listen(address: SocketAddr) -> Finding {
+    match TcpListener::bind(address) {
+        Ok(_) if address.ip().is_loopback() => Finding::ok(format!("{address} is free, for this machine only")),
+        Ok(_) => Finding::note(format!("{address} is free, and other machines can reach it")),
+        Err(error) if error.kind() == ErrorKind::AddrInUse => Finding::problem(format!("{address} is taken"))
+            .fix("another `weir serve` may run; else set `server.listen` or `--listen`"),
+        Err(error) => Finding::problem(format!("{address}: {error}")).fix("set `server.listen` or `--listen`"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Level;
+    use super::*;
+
+    #[test]
+    fn a_taken_port_is_a_problem_and_a_free_one_is_not() {
+        let held = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let finding = listen(held.local_addr().expect("an address"));
+        assert_eq!(finding.level, Level::Problem);
+        assert!(finding.fix.is_some());
+        assert_eq!(listen("127.0.0.1:0".parse().expect("an address")).level, Level::Ok);
+    }
+}
