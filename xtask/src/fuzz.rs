@@ -1,5 +1,6 @@
 //! `cargo xtask fuzz`: builds a target of `fuzz/` with a nightly compiler and lets libFuzzer run for a while over the
-//! kept corpus. Needs no cargo-fuzz. What it finds lies in `fuzz/artifacts/TARGET/` and ends the command with an error.
+//! kept corpus. Needs no cargo-fuzz, but tar and xz for what is kept. What it finds lies in `fuzz/artifacts/TARGET/` and
+//! ends the command with an error. Must never run in CI.
 
 use std::path::Path;
 use std::process::Command;
@@ -22,6 +23,9 @@ pub(crate) struct Args {
     /// For how long.
     #[arg(long, default_value_t = 60)]
     minutes: u64,
+    /// Afterwards, put the inputs that matter into `fuzz/kept/`, for the repository.
+    #[arg(long)]
+    keep: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -75,26 +79,56 @@ pub(crate) fn command(args: &Args) -> Result<()> {
     let root = metadata::root()?;
     let (fuzz, name) = (root.join("fuzz"), args.target.name());
     let (corpus, artifacts) = (fuzz.join("corpus").join(name), fuzz.join("artifacts").join(name));
+    let kept = fuzz.join("kept").join(format!("{name}.tar.xz"));
     for folder in [&corpus, &artifacts] {
         std::fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
+    }
+    if kept.is_file() {
+        // What is there already stays: it may be newer.
+        let mut unpack = Command::new("tar");
+        stage::run(unpack.args(["--skip-old-files", "-xJf"]).arg(&kept).arg("-C").arg(&corpus))?;
     }
     for (seed, first) in args.target.seeds() {
         plant(&root, &corpus, seed, *first)?;
     }
-    let host = "x86_64-unknown-linux-gnu";
-    let mut command = Command::new("cargo");
-    command
-        .args(["+nightly", "run", "--release", "--target", host, "--bin", name, "--"])
+    let mut fuzzer = fuzzer(&fuzz, name);
+    fuzzer
         .arg(&corpus)
         .arg(format!("-artifact_prefix={}/", artifacts.display()))
         .arg(format!("-max_total_time={}", args.minutes * 60))
         .args(words(&fuzz, name))
-        .args(["-max_len=70000", "-timeout=20", "-rss_limit_mb=4096", "-print_final_stats=1"])
+        .args(["-max_len=70000", "-timeout=20", "-rss_limit_mb=4096", "-print_final_stats=1"]);
+    stage::run(&mut fuzzer)?;
+    if args.keep { keep(&fuzz, name, &corpus, &kept) } else { Ok(()) }
+}
+
+/// The target's program, built if need be.
+fn fuzzer(fuzz: &Path, name: &str) -> Command {
+    let host = "x86_64-unknown-linux-gnu";
+    let mut command = Command::new("cargo");
+    command
+        .args(["+nightly", "run", "--release", "--target", host, "--bin", name, "--"])
         .env("RUSTFLAGS", FLAGS)
         .env("CARGO_TARGET_DIR", fuzz.join("target"))
         .env_remove("RUSTUP_TOOLCHAIN")
-        .current_dir(&fuzz);
-    stage::run(&mut command)
+        .current_dir(fuzz);
+    command
+}
+
+/// Packs the smallest set of inputs that reaches all that the corpus reaches.
+fn keep(fuzz: &Path, name: &str, corpus: &Path, kept: &Path) -> Result<()> {
+    let smallest = fuzz.join("corpus").join(format!("{name}.smallest"));
+    if smallest.exists() {
+        std::fs::remove_dir_all(&smallest).with_context(|| smallest.display().to_string())?;
+    }
+    for folder in [smallest.as_path(), kept.parent().unwrap_or(fuzz)] {
+        std::fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
+    }
+    stage::run(fuzzer(fuzz, name).arg("-merge=1").arg(&smallest).arg(corpus))?;
+    let mut pack = Command::new("tar");
+    // The same inputs make the same archive, whoever packs them.
+    pack.args(["--sort=name", "--mtime=@0", "--owner=0", "--group=0", "--numeric-owner", "-cJf"]);
+    stage::run(pack.arg(kept).arg("-C").arg(&smallest).arg("."))
 }
 
 /// The words libFuzzer may put together, where the target has some.
