@@ -11,6 +11,8 @@ use http::{HeaderMap, header};
 use ring::digest::{SHA256, digest};
 use weir_protocol::{ChatRequest, Role};
 
+use crate::tenants::{Directory, RatesSlot, Tenant};
+
 /// Where callers put a key, the first that is there counts.
 const KEYS: [&str; 2] = ["authorization", "x-api-key"];
 const SCHEME: &[u8] = b"Bearer ";
@@ -38,12 +40,47 @@ pub enum ClientKind {
 pub struct Caller {
     id: Option<Arc<str>>,
     client: ClientKind,
+    tenant: Option<(Arc<Tenant>, RatesSlot)>,
 }
 
 impl Caller {
     /// What the headers tell.
     pub fn of(headers: &HeaderMap) -> Self {
-        Caller { id: id(headers), client: client(headers) }
+        Caller { id: id(headers), client: client(headers), tenant: None }
+    }
+
+    /// The same where there are tenants: `None` for a key that nobody has.
+    pub fn known(headers: &HeaderMap, directory: &Directory) -> Option<Self> {
+        if directory.is_empty() {
+            return Some(Caller::of(headers));
+        }
+        let tenant = directory.owner(key(headers)?)?;
+        Some(Caller {
+            id: Some(Arc::clone(&tenant.name)),
+            client: tenant.client.unwrap_or_else(|| client(headers)),
+            tenant: Some((Arc::clone(tenant), RatesSlot::default())),
+        })
+    }
+
+    /// Whose key it is, where there are tenants, and where to note how its rates stand.
+    pub fn tenant(&self) -> Option<&(Arc<Tenant>, RatesSlot)> {
+        self.tenant.as_ref()
+    }
+
+    /// How the tenant's rates stand, once that is known.
+    pub fn rates_left(&self) -> Option<RatesSlot> {
+        self.tenant.as_ref().map(|(_, left)| Arc::clone(left))
+    }
+
+    /// Whether it may name this model.
+    pub fn may_name(&self, model: &str) -> bool {
+        self.tenant.as_ref().is_none_or(|(tenant, _)| tenant.may_name(model))
+    }
+
+    /// `request` as this caller's.
+    pub fn sign(&self, request: ChatRequest) -> ChatRequest {
+        let background = request.background || self.tenant.as_ref().is_some_and(|(tenant, _)| tenant.background);
+        ChatRequest { tenant: self.id(), background, ..request }
     }
 
     /// The same id for the same key; `None` for a caller without one.
@@ -55,7 +92,8 @@ impl Caller {
     pub fn client(&self, request: &ChatRequest) -> ClientKind {
         let system = || request.messages.iter().take_while(|message| message.role == Role::System);
         let mut texts = system().flat_map(|message| &message.content).filter_map(|part| part.as_text());
-        if self.client == ClientKind::Other && texts.any(|text| text.contains(OPENCLAW_MARK)) {
+        let told = self.tenant.as_ref().is_some_and(|(tenant, _)| tenant.client.is_some());
+        if !told && self.client == ClientKind::Other && texts.any(|text| text.contains(OPENCLAW_MARK)) {
             return ClientKind::OpenClaw;
         }
         self.client
@@ -66,21 +104,24 @@ impl<S: Sync> FromRequestParts<S> for Caller {
     type Rejection = Infallible;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
-        Ok(Caller::of(&parts.headers))
+        // Left there by `layers::auth`.
+        Ok(parts.extensions.get::<Caller>().cloned().unwrap_or_else(|| Caller::of(&parts.headers)))
     }
 }
 
-fn id(headers: &HeaderMap) -> Option<Arc<str>> {
+/// The key itself, for the one comparison.
+fn key(headers: &HeaderMap) -> Option<&[u8]> {
     let sent = KEYS.iter().find_map(|name| headers.get(*name))?.as_bytes();
     // One key is one caller, in whichever header its SDK sends it.
     let key = match sent.split_at_checked(SCHEME.len()) {
         Some((scheme, key)) if scheme.eq_ignore_ascii_case(SCHEME) => key.trim_ascii(),
         _ => sent,
     };
-    if key.is_empty() {
-        return None;
-    }
-    let digest = digest(&SHA256, key);
+    (!key.is_empty()).then_some(key)
+}
+
+fn id(headers: &HeaderMap) -> Option<Arc<str>> {
+    let digest = digest(&SHA256, key(headers)?);
     let mut id = String::with_capacity(2 * ID_BYTES);
     for byte in digest.as_ref().iter().take(ID_BYTES) {
         // Writing to a String cannot fail.

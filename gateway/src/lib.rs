@@ -4,6 +4,7 @@
 //! - [`stack`]: the tower layers and routes, put together in one function.
 //! - [`layers`]: one layer, one file.
 //! - [`caller`]: who asks.
+//! - [`tenants`]: who may ask, and how much.
 //! - [`api`]: the only place that knows dialects: decode a body, encode an answer.
 //! - [`route`]: runs a plan: attempt → fallback, before the first content only.
 //! - [`backends`]: who can answer; the built-in engines are two of them, with no special path.
@@ -23,3 +24,4 @@ pub mod layers;
 pub mod metrics;
 pub mod route;
 pub mod stack;
+pub mod tenants;

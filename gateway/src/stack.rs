@@ -10,15 +10,16 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use http::{StatusCode, Uri, header};
 use tower::ServiceBuilder;
-use weir_protocol::ChatRequest;
+use weir_protocol::{ChatRequest, EngineError};
 
 use crate::api::{self, anthropic_messages, models, openai_chat, openai_completions, openai_responses};
-use crate::backends::ModelEntry;
+use crate::backends::{Backend, ModelEntry};
 use crate::caller::Caller;
 use crate::config::ServerSettings;
-use crate::layers::{body, in_flight, panics, request_id, trace};
+use crate::layers::{auth, body, in_flight, panics, request_id, trace};
 use crate::metrics::Metrics;
-use crate::route::{self, Planned, Refusal};
+use crate::route::{self, Asker, Planned, Refusal};
+use crate::tenants::Tenants;
 
 /// What handlers share (`axum::extract::State<Arc<Gateway>>`).
 pub struct Gateway {
@@ -30,6 +31,8 @@ pub struct Gateway {
     pub models: Vec<ModelEntry>,
     /// What is counted.
     pub metrics: Arc<Metrics>,
+    /// Who may ask, and how much.
+    pub tenants: Arc<Tenants>,
     /// Set once a stop was asked for: no new traffic should come.
     pub draining: AtomicBool,
 }
@@ -38,9 +41,29 @@ impl Gateway {
     /// The door of every dialect: what `caller` asks, decided and counted, nobody asked yet.
     ///
     /// # Errors
-    /// The model is unknown.
+    /// The model is unknown, or the caller's key or limits do not allow it.
     pub async fn plan(&self, request: &Arc<ChatRequest>, caller: &Caller) -> Result<Planned, Refusal> {
-        self.router.plan(Arc::clone(request), caller.client(request))
+        let client = caller.client(request);
+        let Some((tenant, left)) = caller.tenant() else {
+            return self.router.plan(Arc::clone(request), Asker { client, ..Asker::default() });
+        };
+        let admitted = self.tenants.admit(tenant, request, left).await;
+        let charge = admitted.map_err(|error| {
+            self.metrics.rejected(error.kind());
+            Refusal { report: None, error }
+        })?;
+        let backends = Arc::clone(&tenant.backends);
+        self.router.plan(Arc::clone(request), Asker { client, backends, charge: Some(charge) })
+    }
+
+    /// Who would be asked first, for questions about a request that nobody makes.
+    ///
+    /// # Errors
+    /// The model is unknown, or the caller's key does not allow it.
+    pub fn first(&self, request: &ChatRequest, caller: &Caller) -> Result<&Backend, EngineError> {
+        let Some((tenant, _)) = caller.tenant() else { return self.router.first(request, &[]) };
+        self.tenants.check_model(tenant, request)?;
+        self.router.first(request, &tenant.backends)
     }
 }
 
@@ -60,6 +83,9 @@ pub fn stack(gateway: Arc<Gateway>) -> axum::Router {
         .layer(from_fn(trace::layer))
         .layer(from_fn(panics::layer));
 
+    // Outside of the places: who may not ask takes none.
+    let auth = auth::Auth::new(Arc::clone(&gateway.tenants), Arc::clone(&gateway.metrics));
+
     axum::Router::new()
         .route("/v1/chat/completions", post(openai_chat::chat))
         .route("/v1/completions", post(openai_completions::completions))
@@ -70,6 +96,8 @@ pub fn stack(gateway: Arc<Gateway>) -> axum::Router {
         // Never refused for load: whoever watches must be able to look.
         .route("/v1/models", get(models::list))
         .route("/v1/models/{*id}", get(models::one))
+        .layer(from_fn_with_state(auth, auth::layer))
+        // Without a key: probes and scrapers have none.
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))

@@ -31,6 +31,31 @@ impl TimeoutPhase {
     }
 }
 
+/// What keeps a caller out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Denial {
+    /// It sent no key, or one that nobody has.
+    Key,
+    /// Its key does not allow this.
+    Forbidden,
+    /// One of its limits is reached.
+    Limited,
+    /// Its limits cannot be checked now.
+    Unchecked,
+}
+
+impl Denial {
+    /// Stable word for metrics and error codes.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Denial::Key => "invalid_api_key",
+            Denial::Forbidden => "forbidden",
+            Denial::Limited => "limit_reached",
+            Denial::Unchecked => "limits_unchecked",
+        }
+    }
+}
+
 /// Why a backend could not answer, or could not finish.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum EngineError {
@@ -108,6 +133,16 @@ pub enum EngineError {
         /// What was seen.
         message: String,
     },
+    /// The caller may not do this, or not now: its key, what the key allows, or its limits.
+    #[error("{message}")]
+    Denied {
+        /// What denies it.
+        denial: Denial,
+        /// For the caller.
+        message: String,
+        /// When it may come back.
+        retry_after: Option<Duration>,
+    },
     /// Every attempt failed, and this caller is told so in the way that makes it go elsewhere at once. Says nothing of
     /// the failures: some clients read meaning into every word.
     #[error("no backend could answer this request now")]
@@ -146,6 +181,7 @@ impl EngineError {
         match self {
             EngineError::InvalidRequest { .. }
             | EngineError::UnknownModel { .. }
+            | EngineError::Denied { .. }
             | EngineError::Exhausted { .. }
             | EngineError::Cancelled => false,
             EngineError::Unsupported { .. }
@@ -175,6 +211,7 @@ impl EngineError {
             | EngineError::ContextTooLong { .. }
             | EngineError::RateLimited { .. }
             | EngineError::Overloaded { .. }
+            | EngineError::Denied { .. }
             | EngineError::Exhausted { .. }
             | EngineError::Cancelled => false,
         }
@@ -206,6 +243,7 @@ impl EngineError {
             EngineError::Timeout { .. } => "timeout",
             EngineError::Upstream { .. } => "upstream",
             EngineError::StreamCut { .. } => "stream_cut",
+            EngineError::Denied { denial, .. } => denial.as_str(),
             EngineError::Exhausted { .. } => "exhausted",
             EngineError::Cancelled => "cancelled",
             EngineError::Internal { .. } => "internal",

@@ -10,7 +10,7 @@ pub mod request;
 pub mod usage;
 
 pub use decoding::{DecodeMode, DecoderKind, DiffusionOptions, OutOfRange};
-pub use error::{EngineError, TimeoutPhase};
+pub use error::{Denial, EngineError, TimeoutPhase};
 pub use event::{Event, FinishReason, TokenChance, TokenLogprob};
 pub use request::{ChatRequest, Dialect, Message, Part, ResponseFormat, Role, Sampling, Tool, ToolCall, ToolChoice};
 pub use usage::{DiffusionStats, Usage};

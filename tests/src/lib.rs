@@ -4,6 +4,7 @@
 //! - [`binary`]: starts `weir`, waits until it listens, kills it when dropped.
 //! - [`fault_upstream`]: an upstream with scripted faults, in every protocol the gateway speaks to upstreams.
 //! - [`fake_hub`]: a Hugging Face hub on loopback, with scripted faults.
+//! - [`redis_server`]: a real Redis, where one is installed.
 //! - [`asking`]: sends chat requests and reads whole and streamed answers.
 //! - [`frames`], [`named_frames`]: server-sent events as a strict client reads them; [`dialects`]: answers in each dialect.
 //! - [`metrics_page`]: reads `/metrics`.
@@ -21,5 +22,6 @@ pub mod metrics_page;
 pub mod named_frames;
 pub mod openclaw_request;
 pub mod random_weights;
+pub mod redis_server;
 pub mod schemas;
 pub mod wait;

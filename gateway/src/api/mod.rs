@@ -14,16 +14,25 @@ pub(crate) mod reading;
 
 use axum::response::Response;
 use http::StatusCode;
+use weir_protocol::EngineError;
 
 use answering::failure::Failure;
 
 /// Under this path callers speak Anthropic's dialect.
 pub(crate) const MESSAGES: &str = "/v1/messages";
 
+/// An error that came before the handler, as the clients of this path expect errors.
+pub fn refused(path: &str, error: &EngineError) -> Response {
+    shown(path, Failure::from(error))
+}
+
 /// An error of the layers around the handlers (no such path, body too large, too many requests), as the clients of this
 /// path expect errors.
 pub fn refusal(path: &str, status: StatusCode, code: &'static str, message: &str) -> Response {
-    let failure = Failure::of_layer(status, code, message);
+    shown(path, Failure::of_layer(status, code, message))
+}
+
+fn shown(path: &str, failure: Failure) -> Response {
     match path.starts_with(MESSAGES) {
         true => anthropic_messages::error::response(&failure),
         false => openai_chat::error::response(failure),

@@ -14,6 +14,7 @@ use crate::api::answering::failure::Failure;
 use crate::api::anthropic_messages;
 use crate::api::openai_chat::error;
 use crate::backends::ModelEntry;
+use crate::caller::Caller;
 use crate::config::nearest;
 use crate::stack::Gateway;
 
@@ -82,21 +83,26 @@ fn is_anthropic(headers: &HeaderMap) -> bool {
 }
 
 /// All of them.
-pub async fn list(State(gateway): State<Arc<Gateway>>, headers: HeaderMap) -> Response {
-    let models = &gateway.models;
+pub async fn list(State(gateway): State<Arc<Gateway>>, caller: Caller, headers: HeaderMap) -> Response {
+    let models = theirs(&gateway, &caller);
     if is_anthropic(&headers) {
-        let data = models.iter().map(AnthropicModel::from).collect();
+        let data = models.iter().copied().map(AnthropicModel::from).collect();
         let first_id = models.first().map(|entry| entry.id.as_str());
         let last_id = models.last().map(|entry| entry.id.as_str());
         return Json(AnthropicList { data, first_id, last_id, has_more: false }).into_response();
     }
-    let data = models.iter().map(ModelObject::from).collect();
+    let data = models.iter().copied().map(ModelObject::from).collect();
     Json(ModelList { object: "list", data }).into_response()
 }
 
 /// One, by its id; ids may contain slashes.
-pub async fn one(State(gateway): State<Arc<Gateway>>, headers: HeaderMap, Path(id): Path<String>) -> Response {
-    match (find(&gateway.models, &id), is_anthropic(&headers)) {
+pub async fn one(
+    State(gateway): State<Arc<Gateway>>,
+    caller: Caller,
+    headers: HeaderMap,
+    Path(id): Path<String>,
+) -> Response {
+    match (find(&theirs(&gateway, &caller), &id), is_anthropic(&headers)) {
         (Ok(entry), true) => Json(AnthropicModel::from(entry)).into_response(),
         (Ok(entry), false) => Json(ModelObject::from(entry)).into_response(),
         (Err(error), true) => anthropic_messages::error::response(&Failure::from(&error)),
@@ -104,8 +110,13 @@ pub async fn one(State(gateway): State<Arc<Gateway>>, headers: HeaderMap, Path(i
     }
 }
 
-fn find<'a>(models: &'a [ModelEntry], id: &str) -> Result<&'a ModelEntry, EngineError> {
-    models.iter().find(|entry| entry.id == id).ok_or_else(|| {
+/// Those that the caller may name.
+fn theirs<'a>(gateway: &'a Gateway, caller: &Caller) -> Vec<&'a ModelEntry> {
+    gateway.models.iter().filter(|entry| caller.may_name(&entry.id)).collect()
+}
+
+fn find<'a>(models: &[&'a ModelEntry], id: &str) -> Result<&'a ModelEntry, EngineError> {
+    models.iter().copied().find(|entry| entry.id == id).ok_or_else(|| {
         let near = nearest(id, models.iter().map(|entry| entry.id.as_str()));
         let hint = near.map(|near| format!(" (did you mean `{near}`?)")).unwrap_or_default();
         EngineError::UnknownModel { model: id.chars().take(64).collect(), hint }
@@ -140,7 +151,8 @@ mod tests {
 
     #[test]
     fn ids_are_found_exactly_or_with_a_hint() {
-        let models = [entry("auto", None, None), entry("diffusion", Some("diffusion"), None)];
+        let (auto, diffusion) = (entry("auto", None, None), entry("diffusion", Some("diffusion"), None));
+        let models = [&auto, &diffusion];
         assert_eq!(find(&models, "auto").map(|entry| entry.id.as_str()), Ok("auto"));
         let error = find(&models, "difusion").map(|_| ()).expect_err("unknown");
         assert_eq!(error.to_string(), "unknown model `difusion` (did you mean `diffusion`?)");

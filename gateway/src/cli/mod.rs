@@ -4,6 +4,7 @@ mod check;
 mod demo;
 mod doctor;
 mod generate;
+mod key;
 mod model;
 mod prepare;
 pub mod serve;
@@ -50,6 +51,9 @@ enum Command {
     },
     /// Answer at the terminal with a built-in engine, without the server: one prompt, or a conversation.
     Generate(generate::Args),
+    /// Make keys for tenants.
+    #[command(subcommand)]
+    Key(key::KeyCommand),
     /// Look at checkpoints.
     #[command(subcommand)]
     Model(model::ModelCommand),
@@ -96,6 +100,7 @@ pub fn main() -> ExitCode {
         Command::Doctor { config, json } => doctor::command(config.load(), json),
         Command::Demo { serve } => demo::command(serve),
         Command::Generate(args) => generate::command(&args),
+        Command::Key(command) => key::command(&command),
         Command::Model(command) => model::command(command),
     };
     match done {

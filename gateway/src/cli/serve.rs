@@ -19,6 +19,7 @@ use crate::config::Settings;
 use crate::metrics::Metrics;
 use crate::route::Router;
 use crate::stack::{Gateway, stack};
+use crate::tenants::Tenants;
 
 /// How long callers may take to read the end of an answer that outlasted the grace.
 const FAREWELL: Duration = Duration::from_secs(1);
@@ -35,7 +36,7 @@ pub(super) fn command(settings: Settings) -> Result<()> {
         eprintln!("  models  {}", ids.join(", "));
         eprintln!("  config  {origins}");
         eprintln!("  policy  {policy}");
-        if !running.addr().ip().is_loopback() {
+        if !running.addr().ip().is_loopback() && !running.asks_for_keys() {
             eprintln!("  note    others can reach this address, and Weir asks nobody for a key");
         }
         running.until_stopped().await
@@ -57,15 +58,19 @@ pub struct Running {
 /// The policy or an engine's file is wrong, or the address cannot be listened on.
 pub async fn start(settings: Settings) -> Result<Running> {
     let server = settings.server.clone();
+    let tenants = settings.tenants.clone();
     let (attempts, upstreams) = (settings.attempts.clone(), settings.backends.clone());
     let (policy, backends) =
         tokio::task::spawn_blocking(move || prepare(&settings)).await.context("loading failed")??;
     let metrics = Arc::new(Metrics::new().context("metrics")?);
+    let prices = tenants.prices.clone();
+    let tenants = Tenants::new(&tenants, prices, Arc::clone(&metrics)).context("the tenants' store")?;
+    let tenants = Arc::new(tenants);
     let models = backends.models();
     let checks = checking::start(&backends, &upstreams).context("no HTTP client for health checks")?;
     let router = Router::new(backends, policy, attempts, Arc::clone(&metrics));
     let draining = AtomicBool::new(false);
-    let gateway = Arc::new(Gateway { router, settings: server, models, metrics, draining });
+    let gateway = Arc::new(Gateway { router, settings: server, models, metrics, tenants, draining });
 
     let wanted = gateway.settings.listen;
     let listener = TcpListener::bind(wanted).await.with_context(|| match wanted.port() {
@@ -102,6 +107,11 @@ impl Running {
     /// What it serves.
     pub fn models(&self) -> &[ModelEntry] {
         &self.gateway.models
+    }
+
+    /// Whether callers need a key.
+    pub fn asks_for_keys(&self) -> bool {
+        !self.gateway.tenants.directory().is_empty()
     }
 
     /// Goes on until SIGTERM or Ctrl-C, then [`Running::stop`]s.

@@ -8,6 +8,7 @@ use serde_json::Value as Json;
 use super::diagnostic::{Diagnostic, nearest};
 use super::layers::Layered;
 use super::or_auto::AUTO;
+use super::tenants::{KeyWritten, TenantWritten};
 use super::written::{BackendWritten, WarmWritten, Written};
 
 /// The schema by example: a config with every key at its default and one of each list.
@@ -16,6 +17,7 @@ struct Schema(Json);
 impl Schema {
     fn new() -> Result<Self, serde_json::Error> {
         let mut example = Written { backend: vec![BackendWritten::default()], ..Written::default() };
+        example.tenant.push(TenantWritten { keys: vec![KeyWritten::default()], ..TenantWritten::default() });
         example.engine.diffusion.warm.push(WarmWritten::default());
         example.engine.ar.warm.push(WarmWritten::default());
         serde_json::to_value(example).map(Schema)

@@ -9,12 +9,13 @@ mod layers;
 pub mod or_auto;
 mod resolve;
 pub mod settings;
+pub mod tenants;
 pub mod wire;
 pub mod written;
 
 pub use diagnostic::{ConfigErrors, Diagnostic, nearest};
 pub use layers::Inputs;
-pub use settings::{BackendSettings, EngineRole, EngineSettings, ServerSettings, Settings};
+pub use settings::{BackendSettings, EngineRole, EngineSettings, Secret, ServerSettings, Settings};
 
 use crate::embedded;
 

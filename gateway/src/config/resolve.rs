@@ -38,6 +38,7 @@ pub(super) fn resolve(
     let backends = checks.backends(&written.backend);
     checks.groups(&written.backend, &RESERVED);
     let attempts = checks.attempts(&written.attempts, &written.exhausted);
+    let tenants = checks.tenants(written);
     let policy = checks.policy(&written.policy.file, default_policy);
     if engines.is_empty() && backends.is_empty() && checks.found.is_empty() {
         checks.say(
@@ -48,7 +49,7 @@ pub(super) fn resolve(
     }
     match (server, policy) {
         (Some(server), Some(policy)) if checks.found.is_empty() => {
-            Ok(Settings { server, engines, backends, policy, attempts, origins })
+            Ok(Settings { server, engines, backends, policy, tenants, attempts, origins })
         }
         _ => Err(checks.found),
     }
@@ -64,6 +65,12 @@ impl Checks<'_> {
     pub(super) fn say(&mut self, path: &[&str], message: impl Into<String>, help: impl Into<String>) {
         let path: Vec<String> = path.iter().map(|part| (*part).to_owned()).collect();
         self.found.push(self.layered.diagnostic(&path, message, help));
+    }
+
+    /// The value of an environment variable.
+    pub(super) fn variable(&self, name: &str) -> Option<String> {
+        let found = self.env.iter().find(|(known, _)| known == name);
+        found.map(|(_, value)| value.trim().to_owned()).filter(|value| !value.is_empty())
     }
 
     pub(super) fn at_least_one(&mut self, path: &[&str], value: u64) {

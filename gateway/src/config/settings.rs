@@ -11,6 +11,7 @@ use weir_protocol::DiffusionOptions;
 
 use super::attempts::{AskingSettings, AttemptSettings};
 use super::device::DeviceSettings;
+use super::tenants::TenantsSettings;
 use super::wire::WireSettings;
 
 /// The whole config, checked.
@@ -24,6 +25,8 @@ pub struct Settings {
     pub backends: Vec<BackendSettings>,
     /// The routing rules.
     pub policy: PolicySource,
+    /// Who may ask, and how much.
+    pub tenants: TenantsSettings,
     /// How the attempts of a plan are made.
     pub attempts: AttemptSettings,
     /// Where values came from, in layer order, for people: `embedded default`, `weir.toml`, …

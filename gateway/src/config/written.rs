@@ -10,6 +10,7 @@ use super::attempts::{AttemptsWritten, ExhaustedWritten, HealthWritten};
 use super::device::GpuWeights;
 use super::or_auto::OrAuto;
 use super::settings::{EngineRole, KvType, SharePrefixes};
+use super::tenants::{PriceWritten, TenantWritten, TenantsWritten};
 use super::wire::{BackendKind, DllmWritten, LimitField};
 
 /// A whole `weir.toml`.
@@ -24,6 +25,10 @@ pub struct Written {
     pub backend: Vec<BackendWritten>,
     /// Routing rules.
     pub policy: PolicyWritten,
+    /// Where tenants' accounts are kept.
+    pub tenants: TenantsWritten,
+    /// Who may ask. Default: everybody, without a key.
+    pub tenant: Vec<TenantWritten>,
     /// How the attempts of a plan are made.
     pub attempts: AttemptsWritten,
     /// What callers are told when no backend could answer.
@@ -264,6 +269,8 @@ pub struct BackendWritten {
     pub caches_prefixes: bool,
     /// Looks at the backend from time to time.
     pub health: HealthWritten,
+    /// What it costs, for tenants' budgets.
+    pub price: PriceWritten,
 }
 
 impl Default for BackendWritten {
@@ -293,6 +300,7 @@ impl Default for BackendWritten {
             retries: 0,
             caches_prefixes: false,
             health: HealthWritten::default(),
+            price: PriceWritten::default(),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! One layer, one file. Nothing here may know a dialect beyond asking `api` to render an error.
 
+pub mod auth;
 pub mod body;
 pub mod in_flight;
 pub mod panics;

@@ -8,6 +8,7 @@ use tokio::time::Instant;
 use weir_protocol::{EngineError, Event};
 
 use super::{Metrics, NONE};
+use crate::tenants::Charge;
 
 /// One request, from its plan to its end.
 pub struct Flight {
@@ -17,13 +18,15 @@ pub struct Flight {
     backend: Option<String>,
     saw_content: bool,
     outcome: &'static str,
+    /// Settled when the flight ends.
+    charge: Option<Charge>,
     /// The request's span, for the log line at its end: by then nobody is inside it.
     span: tracing::Span,
 }
 
 impl Flight {
     /// A request sets out. Until told otherwise it will count as cancelled.
-    pub fn start(metrics: &Arc<Metrics>, route: &str) -> Self {
+    pub fn start(metrics: &Arc<Metrics>, route: &str, charge: Option<Charge>) -> Self {
         Flight {
             metrics: Arc::clone(metrics),
             started: Instant::now(),
@@ -31,6 +34,7 @@ impl Flight {
             backend: None,
             saw_content: false,
             outcome: "cancelled",
+            charge,
             span: tracing::Span::current(),
         }
     }
@@ -71,6 +75,9 @@ impl Flight {
     /// An event goes to the caller.
     pub fn saw(&mut self, event: &Event) {
         let backend = self.backend.as_deref().unwrap_or(NONE);
+        if let Some(charge) = &mut self.charge {
+            charge.saw(event, backend);
+        }
         if event.is_content() && !self.saw_content {
             self.saw_content = true;
             self.metrics.first_token.with_label_values(&[backend]).observe(self.started.elapsed().as_secs_f64());
@@ -94,6 +101,9 @@ impl Flight {
     /// The request ends in an error.
     pub fn failed(&mut self, error: &EngineError) {
         self.outcome = error.kind();
+        if let Some(charge) = &mut self.charge {
+            charge.failed();
+        }
     }
 }
 

@@ -3,10 +3,12 @@
 
 mod attempts;
 mod flight;
+mod tenants;
 
 pub use flight::{AttemptGuard, Flight};
 
 use self::attempts::AttemptMetrics;
+use self::tenants::TenantMetrics;
 use prometheus::{
     HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, Registry, TextEncoder, core::Collector,
 };
@@ -41,6 +43,7 @@ pub struct Metrics {
     kv_pages: IntGaugeVec,
     kv_evicted: IntCounterVec,
     attempts: AttemptMetrics,
+    tenants: TenantMetrics,
 }
 
 impl Metrics {
@@ -95,6 +98,7 @@ impl Metrics {
                 counter("weir_kv_evicted_pages_total", "Shared pages thrown out for running requests.", backend)?,
             )?,
             attempts: AttemptMetrics::new(&registry)?,
+            tenants: TenantMetrics::new(&registry)?,
             registry,
         })
     }
@@ -102,6 +106,22 @@ impl Metrics {
     /// Counts a request that never came to a backend, by its error kind.
     pub fn rejected(&self, kind: &'static str) {
         self.requests.with_label_values(&[NONE, NONE, kind]).inc();
+    }
+
+    /// A tenant's request was not let in, by what. `none` where no tenant was known.
+    pub fn denied(&self, tenant: &str, by: &str) {
+        self.tenants.denied.with_label_values(&[tenant, by]).inc();
+    }
+
+    /// What a request of a tenant took in the end.
+    pub fn tenant_took(&self, tenant: &str, tokens: u64) {
+        self.tenants.requests.with_label_values(&[tenant]).inc();
+        self.tenants.tokens.with_label_values(&[tenant]).inc_by(tokens);
+    }
+
+    /// The limits' store was away, and what was done about it.
+    pub fn store_lost(&self, then: &'static str) {
+        self.tenants.store_lost.with_label_values(&[then]).inc();
     }
 
     /// How the backends stand at this moment, for the next [`Metrics::render`].

@@ -35,6 +35,7 @@ pub(super) fn most_useful(failures: Vec<EngineError>) -> EngineError {
     let worth = |error: &EngineError| match error {
         EngineError::InvalidRequest { .. }
         | EngineError::UnknownModel { .. }
+        | EngineError::Denied { .. }
         | EngineError::Exhausted { .. }
         | EngineError::Cancelled => 3,
         EngineError::RateLimited { .. }

@@ -15,6 +15,7 @@ mod standing;
 #[cfg(test)]
 mod tests;
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,6 +30,7 @@ use crate::backends::{Backend, EventStream, Registry};
 use crate::caller::ClientKind;
 use crate::config::attempts::AttemptSettings;
 use crate::metrics::{Flight, Metrics};
+use crate::tenants::Charge;
 
 /// What became of a request, for headers, logs and metrics: the same data everywhere.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,6 +62,17 @@ pub struct Refusal {
     pub report: Option<RouteReport>,
     /// The error to show.
     pub error: EngineError,
+}
+
+/// On whose behalf a request is planned.
+#[derive(Default)]
+pub struct Asker {
+    /// What the client is.
+    pub client: ClientKind,
+    /// Backends and groups that may serve it; empty: all.
+    pub backends: Arc<[String]>,
+    /// What it costs a tenant.
+    pub charge: Option<Charge>,
 }
 
 /// Plans requests and runs the plans.
@@ -95,27 +108,39 @@ impl Router {
     /// Who would be asked first. Counts nothing: for questions about a request that nobody makes.
     ///
     /// # Errors
-    /// The model is unknown.
-    pub fn first(&self, request: &ChatRequest) -> Result<&Backend, EngineError> {
-        let plan = plan::plan(&self.backends, &self.facts, &self.policy, request, &self.dice)?;
+    /// The model is unknown, or none of `backends` (empty: all) has it.
+    pub fn first(&self, request: &ChatRequest, backends: &[String]) -> Result<&Backend, EngineError> {
+        let plan = plan::plan(&self.backends, &self.facts_of(backends), &self.policy, request, &self.dice)?;
         let first = self.backends.by_name(&plan.report.backend);
         first.ok_or_else(|| EngineError::internal("a plan without a backend"))
+    }
+
+    /// Those of the backends and groups of these names; of none, all.
+    fn facts_of(&self, names: &[String]) -> Cow<'_, [BackendFacts]> {
+        if names.is_empty() {
+            return Cow::Borrowed(&self.facts);
+        }
+        let named = |one: &&BackendFacts| names.iter().any(|name| one.answers_to(name));
+        Cow::Owned(self.facts.iter().filter(named).cloned().collect())
     }
 
     /// Decides who may answer, without asking anybody. From here on the request counts, whatever becomes of it.
     ///
     /// # Errors
-    /// The model is unknown.
+    /// The model is unknown, or no backend that may serve the asker has it.
     #[expect(clippy::result_large_err, reason = "made once a request, and only to be rendered")]
-    pub fn plan(&self, mut request: Arc<ChatRequest>, client: ClientKind) -> Result<Planned, Refusal> {
-        let plan = plan::plan(&self.backends, &self.facts, &self.policy, &request, &self.dice).map_err(|error| {
-            self.metrics.rejected(error.kind());
-            Refusal { report: None, error }
-        })?;
+    pub fn plan(&self, mut request: Arc<ChatRequest>, asker: Asker) -> Result<Planned, Refusal> {
+        let Asker { client, backends, charge } = asker;
+        let plan = plan::plan(&self.backends, &self.facts_of(&backends), &self.policy, &request, &self.dice).map_err(
+            |error| {
+                self.metrics.rejected(error.kind());
+                Refusal { report: None, error }
+            },
+        )?;
         if plan.background && !request.background {
             Arc::make_mut(&mut request).background = true;
         }
-        let flight = Flight::start(&self.metrics, &plan.report.route);
+        let flight = Flight::start(&self.metrics, &plan.report.route, charge);
         let (settings, dice) = (Arc::clone(&self.settings), Arc::clone(&self.dice));
         Ok(Planned { request, plan, flight, client, settings, dice, ended: self.ending.ended() })
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use weir_protocol::{ChatRequest, EngineError};
+use weir_protocol::{ChatRequest, Denial, EngineError};
 use weir_router_policies::{BackendFacts, BackendRole, Policy};
 
 use super::RouteReport;
@@ -46,7 +46,9 @@ pub(super) fn plan(
     let (plan, owner) = if means_backend {
         (policy.plan(request, facts), None)
     } else {
-        let owner = backends.by_model(model).ok_or_else(|| unknown(backends, model))?;
+        let mut theirs = facts.iter().filter_map(|one| backends.by_name(&one.name));
+        let owner = theirs.find(|backend| backend.models.iter().any(|own| own == model));
+        let owner = owner.ok_or_else(|| unknown(backends, facts, model))?;
         let owner = owner.facts.group.as_deref().unwrap_or(&owner.name);
         (policy.plan_pinned(request, owner, facts), Some(owner))
     };
@@ -72,6 +74,9 @@ pub(super) fn plan(
     });
     let steps = balanced(steps.collect(), request, dice);
     let Some(first) = steps.first() else {
+        if facts.len() < backends.iter().count() {
+            return Err(forbidden());
+        }
         return Err(EngineError::internal(format!("rule `{}` of the policy finds no backend", plan.rule)));
     };
     let first = first.backend.clone();
@@ -81,6 +86,12 @@ pub(super) fn plan(
     let report = RouteReport { route: plan.route, reason: plan.reason, backend: first, failed: Vec::new() };
     let class = Class::new(&plan.rule, plan.features.prompt_tokens_estimate);
     Ok(Plan { steps, report, class, background: plan.features.trigger.is_background() })
+}
+
+/// For a tenant whose backends do not include the one that could.
+fn forbidden() -> EngineError {
+    let message = "no backend that this key may use can take this request".to_owned();
+    EngineError::Denied { denial: Denial::Forbidden, message, retry_after: None }
 }
 
 /// Puts the members of each group into the order in which they stand now.
@@ -116,7 +127,12 @@ fn balanced(steps: Vec<(Option<&str>, Step)>, request: &ChatRequest, dice: &Dice
     out
 }
 
-fn unknown(backends: &Registry, model: &str) -> EngineError {
+fn unknown(backends: &Registry, facts: &[BackendFacts], model: &str) -> EngineError {
+    if facts.len() < backends.iter().count()
+        && (backends.by_model(model).is_some() || backends.by_name(model).is_some())
+    {
+        return forbidden();
+    }
     let known = backends.models();
     let near = nearest(model, known.iter().map(|entry| entry.id.as_str()));
     let hint = match near {

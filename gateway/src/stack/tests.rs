@@ -54,7 +54,8 @@ fn gateway(change: impl FnOnce(&mut ServerSettings)) -> Arc<Gateway> {
     change(&mut settings);
     let policy = Policy::parse(crate::embedded::POLICY, "the embedded default").unwrap();
     let router = route::Router::new(backends, policy, AttemptSettings::default(), Arc::clone(&metrics));
-    Arc::new(Gateway { router, settings, models, metrics, draining: AtomicBool::new(false) })
+    let tenants = Arc::new(crate::tenants::Tenants::none(Arc::clone(&metrics)));
+    Arc::new(Gateway { router, settings, models, metrics, tenants, draining: AtomicBool::new(false) })
 }
 
 fn chat(model: &str, stream: bool) -> Request<Body> {

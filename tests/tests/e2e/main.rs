@@ -16,8 +16,10 @@ mod models;
 mod openclaw;
 mod operator;
 mod secrets;
+mod shared_limits;
 mod streaming;
 mod structured;
+mod tenants;
 mod tool_calls;
 
 use anyhow::Result;

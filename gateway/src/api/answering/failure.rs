@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use axum::response::Response;
 use http::{HeaderValue, StatusCode, header};
-use weir_protocol::EngineError;
+use weir_protocol::{Denial, EngineError};
 
 /// What a caller waits before it tries a full queue again, where there is no measure of the wait.
 const RETRY_OVERLOADED: Duration = Duration::from_secs(1);
@@ -40,7 +40,11 @@ pub(crate) enum Class {
         /// The window in tokens and what was needed of it, where both are known.
         tokens: Option<(u64, u64)>,
     },
-    /// The backend has enough of us.
+    /// The caller sent no key that somebody has.
+    Key,
+    /// Its key does not allow this.
+    Forbidden,
+    /// The backend has enough of us, or the caller's limit is reached.
     RateLimited,
     /// Too much work here.
     Overloaded,
@@ -130,6 +134,15 @@ impl From<&EngineError> for Failure {
             }
             EngineError::Upstream { .. } => failure(StatusCode::BAD_GATEWAY, Class::Upstream, "upstream_error"),
             EngineError::StreamCut { .. } => failure(StatusCode::BAD_GATEWAY, Class::Upstream, "stream_cut"),
+            EngineError::Denied { denial, retry_after, .. } => {
+                let (status, class) = match denial {
+                    Denial::Key => (StatusCode::UNAUTHORIZED, Class::Key),
+                    Denial::Forbidden => (StatusCode::FORBIDDEN, Class::Forbidden),
+                    Denial::Limited => (StatusCode::TOO_MANY_REQUESTS, Class::RateLimited),
+                    Denial::Unchecked => (StatusCode::SERVICE_UNAVAILABLE, Class::Overloaded),
+                };
+                failure(status, class, denial.as_str()).retry_after(*retry_after)
+            }
             EngineError::Exhausted { retry_after: Some(wait) } => {
                 failure(StatusCode::TOO_MANY_REQUESTS, Class::RateLimited, "exhausted").retry_after(Some(*wait))
             }

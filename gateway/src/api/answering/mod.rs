@@ -62,9 +62,7 @@ pub(crate) async fn answer<D: Speaks>(gateway: Arc<Gateway>, caller: Caller, bod
 
 /// The request, and whose it is. What cannot be read is counted as rejected.
 pub(crate) fn decoded<D: Speaks>(gateway: &Gateway, caller: &Caller, body: &[u8]) -> Result<ChatRequest, EngineError> {
-    D::decode(body)
-        .map(|request| ChatRequest { tenant: caller.id(), ..request })
-        .inspect_err(|error| gateway.metrics.rejected(error.kind()))
+    D::decode(body).map(|request| caller.sign(request)).inspect_err(|error| gateway.metrics.rejected(error.kind()))
 }
 
 async fn whole<D: Speaks>(request: &ChatRequest, planned: Planned) -> Result<Response, Refusal> {

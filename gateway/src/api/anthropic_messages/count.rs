@@ -48,7 +48,7 @@ pub async fn count_tokens(State(gateway): State<Arc<Gateway>>, caller: Caller, b
 
 async fn count(gateway: &Gateway, caller: &Caller, body: &[u8]) -> Result<Counted, EngineError> {
     let request = decoded::<AnthropicMessages>(gateway, caller, body)?;
-    let backend = gateway.router.first(&request)?;
+    let backend = gateway.first(&request, caller)?;
     let bytes = Features::of(&request).prompt_bytes;
     match &backend.engine {
         Some(engine) if bytes / TOKEN_BYTES_MAX <= u64::from(engine.info().context) => {

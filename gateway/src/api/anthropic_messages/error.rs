@@ -32,6 +32,8 @@ impl From<&Failure> for ErrorBody {
             Class::TooLong { .. } if failure.status == StatusCode::PAYLOAD_TOO_LARGE => "request_too_large",
             Class::Invalid | Class::TooLong { .. } => "invalid_request_error",
             Class::NotFound => "not_found_error",
+            Class::Key => "authentication_error",
+            Class::Forbidden => "permission_error",
             Class::RateLimited => "rate_limit_error",
             Class::Overloaded => "overloaded_error",
             Class::Timeout => "timeout_error",

@@ -31,6 +31,8 @@ impl From<Failure> for ErrorBody {
     fn from(failure: Failure) -> Self {
         let kind = match failure.class {
             Class::Invalid | Class::NotFound | Class::TooLong { .. } => "invalid_request_error",
+            Class::Key => "authentication_error",
+            Class::Forbidden => "permission_error",
             Class::RateLimited => "rate_limit_error",
             Class::Overloaded => "overloaded_error",
             Class::Timeout => "timeout_error",

@@ -79,7 +79,8 @@ fn gateway(script: Vec<Line>) -> Arc<Gateway> {
     settings.keep_alive = Duration::from_secs(10);
     let policy = Policy::parse(crate::embedded::POLICY, "the embedded default").unwrap();
     let router = Router::new(backends, policy, AttemptSettings::default(), Arc::clone(&metrics));
-    Arc::new(Gateway { router, settings, models, metrics, draining: AtomicBool::new(false) })
+    let tenants = Arc::new(crate::tenants::Tenants::none(Arc::clone(&metrics)));
+    Arc::new(Gateway { router, settings, models, metrics, tenants, draining: AtomicBool::new(false) })
 }
 
 /// Status, content type, route and backend headers, body without ids and dates.

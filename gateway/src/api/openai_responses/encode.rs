@@ -69,7 +69,9 @@ impl From<&Failure> for ResponseError {
     fn from(failure: &Failure) -> Self {
         let code = match failure.class {
             Class::RateLimited => "rate_limit_exceeded",
-            Class::Invalid | Class::NotFound | Class::TooLong { .. } => "invalid_prompt",
+            Class::Invalid | Class::NotFound | Class::TooLong { .. } | Class::Key | Class::Forbidden => {
+                "invalid_prompt"
+            }
             Class::Overloaded | Class::Timeout | Class::Cancelled | Class::Upstream | Class::Internal => "server_error",
         };
         ResponseError { code, message: failure.message.clone() }

@@ -4,8 +4,7 @@ use weir_router_policies::{BackendFacts, BackendRole, Policy};
 
 use super::*;
 use crate::backends::{Backend, Registry};
-use crate::caller::ClientKind;
-use crate::route::{Router, standing::Purpose};
+use crate::route::{Asker, Router, standing::Purpose};
 
 const POLICY: &str = "[pins]\nfallback = []\n[[rule]]\nname = \"all\"\nroute = \"ar\"\nreason = \"test\"\n\
     attempts = [{ backend = \"pool\" }, { backend = \"cloud\" }]\n";
@@ -48,7 +47,7 @@ fn asks(model: &str, text: &str) -> Arc<ChatRequest> {
 
 /// Who is asked, in order.
 fn order(router: &Router, request: Arc<ChatRequest>) -> Vec<String> {
-    let planned = router.plan(request, ClientKind::Other).unwrap_or_else(|refusal| panic!("{}", refusal.error));
+    let planned = router.plan(request, Asker::default()).unwrap_or_else(|refusal| panic!("{}", refusal.error));
     planned.plan.steps.iter().map(|step| step.backend.clone()).collect()
 }
 
@@ -98,10 +97,28 @@ async fn a_member_that_fails_is_replaced_by_an_equal() {
     let router = router(false);
     let busy = router.backends().by_name("b").unwrap();
     let ticket = busy.standing.admit(&Class::new("r", 0), Purpose::First, tokio::time::Instant::now()).unwrap();
-    let planned = router.plan(asks("pool", "hi"), ClientKind::Other).unwrap_or_else(|_| panic!("a plan"));
+    let planned = router.plan(asks("pool", "hi"), Asker::default()).unwrap_or_else(|_| panic!("a plan"));
     assert_ne!(planned.plan.steps[0].backend, "b", "nobody knows b, and it is busy");
     let answer = planned.run().await.unwrap_or_else(|_| panic!("an answer"));
     assert_ne!(answer.report.backend, "b");
     drop(ticket);
     assert_eq!(busy.standing.in_flight(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_tenant_is_served_by_its_own_backends_only() {
+    let router = router(false);
+    let asker = |names: &[&str]| Asker {
+        backends: names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>().into(),
+        ..Asker::default()
+    };
+    let steps = |model: &str, names: &[&str]| {
+        let planned = router.plan(asks(model, "hi"), asker(names));
+        planned.map_err(|refusal| refusal.error.kind()).map(|planned| planned.plan.steps.len())
+    };
+    assert_eq!(steps("auto", &["cloud"]), Ok(1));
+    assert_eq!(steps("auto", &["pool"]), Ok(3));
+    assert_eq!(steps("m", &["a", "cloud"]), Ok(1), "its own member of the group");
+    assert_eq!(steps("cloud", &["pool"]), Err("forbidden"));
+    assert_eq!(steps("nobody", &["pool"]), Err("unknown_model"));
 }

@@ -106,7 +106,7 @@ async fn search(
     let report = RouteReport { route: "auto".into(), reason: "r".into(), backend: String::new(), failed: vec![] };
     let (dice, class) = (Dice::new(1), Class::new("rule", 0));
     let given = Given { request, class, settings, dice: &dice, ended: Ending::new().ended() };
-    Search::new(steps, report, Flight::start(metrics, "auto"), given).run().await
+    Search::new(steps, report, Flight::start(metrics, "auto", None), given).run().await
 }
 
 impl Ran {

@@ -1,0 +1,129 @@
+//! What a request costs its tenant: an estimate while it runs, the truth at its end. A guard: whatever becomes of the
+//! request, it is settled exactly once, when the charge is dropped.
+
+use std::sync::Arc;
+
+use weir_protocol::{ChatRequest, Event, Usage};
+
+use super::limits::Taken;
+use super::{Price, Tenant, Tenants};
+
+/// Bytes of text for a token, to estimate with.
+const BYTES_PER_TOKEN: u64 = 4;
+/// Tokens an answer is expected to have at most: callers ask for room they rarely use.
+const ANSWER_TOKENS: u64 = 512;
+
+/// See the module.
+pub struct Charge {
+    tenants: Arc<Tenants>,
+    tenant: Arc<Tenant>,
+    taken: Taken,
+    /// Whether Redis keeps the account.
+    shared: bool,
+    prompt_tokens: u64,
+    answer_bytes: u64,
+    usage: Option<Usage>,
+    backend: Option<String>,
+    has_failed: bool,
+}
+
+impl Charge {
+    pub(super) fn new(
+        tenants: Arc<Tenants>,
+        tenant: Arc<Tenant>,
+        taken: Taken,
+        shared: bool,
+        prompt_tokens: u64,
+    ) -> Self {
+        let (answer_bytes, usage, backend, has_failed) = (0, None, None, false);
+        Charge { tenants, tenant, taken, shared, prompt_tokens, answer_bytes, usage, backend, has_failed }
+    }
+
+    /// An event of `backend` goes to the caller.
+    pub(crate) fn saw(&mut self, event: &Event, backend: &str) {
+        if self.backend.is_none() {
+            self.backend = Some(backend.to_owned());
+        }
+        match event {
+            Event::TextDelta(text) | Event::ReasoningDelta(text) | Event::ToolCallDelta { arguments: text, .. } => {
+                self.answer_bytes += text.len() as u64;
+            }
+            Event::Usage(usage) => self.usage = Some(usage.clone()),
+            _ => {}
+        }
+    }
+
+    /// The request ended in an error.
+    pub(crate) fn failed(&mut self) {
+        self.has_failed = true;
+    }
+
+    /// Tokens in and out. What the backend did not count is estimated; what brought nothing by our fault is free.
+    fn tokens(&self) -> (u64, u64) {
+        match &self.usage {
+            Some(usage) => (usage.prompt_tokens, usage.completion_tokens),
+            None if self.has_failed && self.answer_bytes == 0 => (0, 0),
+            None => (self.prompt_tokens, self.answer_bytes.div_ceil(BYTES_PER_TOKEN)),
+        }
+    }
+}
+
+impl Drop for Charge {
+    fn drop(&mut self) {
+        let (input, output) = self.tokens();
+        let price = self.backend.as_deref().and_then(|backend| self.tenants.prices.get(backend));
+        let taken = Taken { tokens: input.saturating_add(output), money: money(price, input, output), ..self.taken };
+        Arc::clone(&self.tenants).settle(Arc::clone(&self.tenant), taken, self.shared);
+    }
+}
+
+/// In millionths, rounded up: many small answers must not be free.
+fn money(price: Option<&Price>, input: u64, output: u64) -> u64 {
+    let Some(price) = price else { return 0 };
+    // A price is for a million tokens, so its product with tokens is in millionths already. A saturated cast is fine.
+    (price.input * input as f64 + price.output * output as f64).ceil() as u64
+}
+
+/// Tokens of the prompt, by estimate.
+pub(super) fn prompt_tokens(request: &ChatRequest) -> u64 {
+    let texts = request.messages.iter().flat_map(|message| &message.content).filter_map(|part| part.as_text());
+    let texts: usize = texts.map(str::len).sum();
+    let calls = request.messages.iter().flat_map(|message| &message.tool_calls);
+    let calls: usize = calls.map(|call| call.name.len() + call.arguments.len()).sum();
+    let described = |tool: &weir_protocol::Tool| tool.description.as_ref().map_or(0, String::len);
+    let tools = request.tools.iter();
+    let tools: usize = tools.map(|tool| tool.name.len() + described(tool) + tool.parameters.to_string().len()).sum();
+    ((texts + calls + tools) as u64).div_ceil(BYTES_PER_TOKEN)
+}
+
+/// Tokens in and out, by estimate.
+pub(super) fn estimate(request: &ChatRequest) -> u64 {
+    let answer = request.max_tokens.map_or(ANSWER_TOKENS, |most| u64::from(most).min(ANSWER_TOKENS));
+    prompt_tokens(request).saturating_add(answer)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use weir_protocol::{Message, Role};
+
+    #[test]
+    fn money_is_counted_in_millionths_and_rounded_up() {
+        let price = Price { input: 0.15, output: 0.6 };
+        assert_eq!(money(Some(&price), 1_000_000, 0), 150_000);
+        assert_eq!(money(Some(&price), 1000, 500), 450);
+        assert_eq!(money(Some(&price), 1, 0), 1);
+        assert_eq!((money(None, 1000, 1000), money(Some(&price), 0, 0)), (0, 0));
+    }
+
+    #[test]
+    fn estimates_count_text_and_the_room_asked_for() {
+        let mut request =
+            ChatRequest { messages: vec![Message::text(Role::User, "x".repeat(400))], ..ChatRequest::default() };
+        assert_eq!((prompt_tokens(&request), estimate(&request)), (100, 612));
+        request.max_tokens = Some(16);
+        assert_eq!(estimate(&request), 116);
+        request.max_tokens = Some(1_000_000);
+        assert_eq!(estimate(&request), 612);
+    }
+}

@@ -1,0 +1,297 @@
+//! What one tenant may still do: requests and tokens a minute, requests at once, tokens and money a day. A pure machine
+//! that is told the time; `admit.lua` and `settle.lua` are the same arithmetic inside Redis, and a test holds them
+//! together. Whole microseconds and millionths throughout, so that both come to the same number.
+//!
+//! The rates are kept as GCRA does (ITU-T I.371): one number, the time at which all that was taken is paid back. It
+//! knows debts, which a token count that is corrected afterwards needs.
+
+use std::collections::BTreeMap;
+
+/// A minute, what the rates are over.
+const WINDOW_US: u64 = 60_000_000;
+const DAY_US: u64 = 86_400_000_000;
+/// Largest figure of a limit or a charge: products stay below 2^53, which is as far as Lua counts.
+pub const FIGURE_MAX: u64 = 100_000_000;
+/// What a caller waits whose requests at once are too many: nobody knows when one of them ends.
+const BUSY_US: u64 = 1_000_000;
+
+/// A tenant's limits; 0 is none.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// Requests a minute.
+    pub requests_per_minute: u64,
+    /// Tokens in and out a minute.
+    pub tokens_per_minute: u64,
+    /// Requests at once.
+    pub concurrent: u64,
+    /// Tokens in and out a day (UTC).
+    pub tokens_per_day: u64,
+    /// Money a day (UTC), in millionths.
+    pub money_per_day: u64,
+}
+
+/// One of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Limit {
+    /// Requests at once.
+    Concurrent,
+    /// Requests a minute.
+    Requests,
+    /// Tokens a minute.
+    Tokens,
+    /// Tokens a day.
+    DayTokens,
+    /// Money a day.
+    DayMoney,
+}
+
+impl Limit {
+    /// All, in the order in which they are asked: the place of each is its number in the scripts, from 1.
+    pub const ALL: [Limit; 5] = [Limit::Concurrent, Limit::Requests, Limit::Tokens, Limit::DayTokens, Limit::DayMoney];
+
+    /// Stable word for metrics and error codes.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Limit::Concurrent => "concurrent",
+            Limit::Requests => "requests_per_minute",
+            Limit::Tokens => "tokens_per_minute",
+            Limit::DayTokens => "tokens_per_day",
+            Limit::DayMoney => "money_per_day",
+        }
+    }
+}
+
+/// What a request wants to take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Wanted {
+    /// Tokens, by estimate.
+    pub tokens: u64,
+    /// Names it among those at once.
+    pub lease: u64,
+    /// How long it counts among them if nobody gives it back.
+    pub lease_us: u64,
+}
+
+/// What a request took in the end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Taken {
+    /// Its lease.
+    pub lease: u64,
+    /// The estimate it was let in with.
+    pub charged: u64,
+    /// The day it was charged to.
+    pub day: u64,
+    /// Tokens it really took.
+    pub tokens: u64,
+    /// Money, in millionths.
+    pub money: u64,
+}
+
+/// A decision, and how the rates stand after it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Verdict {
+    /// The limit that keeps it out, and the microseconds until it may be let in.
+    pub refused: Option<(Limit, u64)>,
+    /// Requests left in this minute, and the microseconds until all are back.
+    pub requests: (u64, u64),
+    /// Tokens left, likewise.
+    pub tokens: (u64, u64),
+    /// The day it is charged to.
+    pub day: u64,
+}
+
+/// What one tenant has taken.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Account {
+    requests_due: u64,
+    tokens_due: u64,
+    day: u64,
+    day_tokens: u64,
+    day_money: u64,
+    leases: BTreeMap<u64, u64>,
+}
+
+impl Account {
+    /// Lets a request in, or says what keeps it out. `now` in microseconds since 1970.
+    pub fn admit(&mut self, limits: &Limits, wanted: Wanted, now: u64) -> Verdict {
+        self.roll(now);
+        let wanted = Wanted { tokens: wanted.tokens.min(FIGURE_MAX), ..wanted };
+        let refused = self.refused(limits, wanted, now);
+        if refused.is_none() {
+            self.requests_due = taken(self.requests_due, 1, limits.requests_per_minute, now);
+            self.tokens_due = taken(self.tokens_due, wanted.tokens, limits.tokens_per_minute, now);
+            self.day_tokens += wanted.tokens;
+            self.leases.insert(wanted.lease, now + wanted.lease_us);
+        }
+        Verdict {
+            refused,
+            requests: left(self.requests_due, limits.requests_per_minute, now),
+            tokens: left(self.tokens_due, limits.tokens_per_minute, now),
+            day: self.day,
+        }
+    }
+
+    fn refused(&self, limits: &Limits, wanted: Wanted, now: u64) -> Option<(Limit, u64)> {
+        if limits.concurrent > 0 && self.leases.len() as u64 >= limits.concurrent {
+            return Some((Limit::Concurrent, BUSY_US));
+        }
+        if let Some(wait) = wait(self.requests_due, 1, limits.requests_per_minute, now) {
+            return Some((Limit::Requests, wait));
+        }
+        if let Some(wait) = wait(self.tokens_due, wanted.tokens, limits.tokens_per_minute, now) {
+            return Some((Limit::Tokens, wait));
+        }
+        let midnight = (self.day + 1) * DAY_US - now;
+        if limits.tokens_per_day > 0 && self.day_tokens >= limits.tokens_per_day {
+            return Some((Limit::DayTokens, midnight));
+        }
+        (limits.money_per_day > 0 && self.day_money >= limits.money_per_day).then_some((Limit::DayMoney, midnight))
+    }
+
+    /// Puts what was really taken in the place of the estimate.
+    pub fn settle(&mut self, limits: &Limits, taken: Taken, now: u64) {
+        self.roll(now);
+        self.leases.remove(&taken.lease);
+        let (real, charged) = (taken.tokens.min(FIGURE_MAX), taken.charged.min(FIGURE_MAX));
+        if let Some(shift) = worth(real.abs_diff(charged), limits.tokens_per_minute) {
+            self.tokens_due = match real < charged {
+                true => self.tokens_due.saturating_sub(shift),
+                false => self.tokens_due.max(now) + shift,
+            };
+        }
+        if taken.day == self.day {
+            self.day_tokens = (self.day_tokens + real).saturating_sub(charged);
+        }
+        self.day_money += taken.money.min(FIGURE_MAX);
+    }
+
+    fn roll(&mut self, now: u64) {
+        let day = now / DAY_US;
+        if day != self.day {
+            (self.day, self.day_tokens, self.day_money) = (day, 0, 0);
+        }
+        self.leases.retain(|_, until| *until > now);
+    }
+}
+
+/// The time in which `amount` comes back; `None` without a limit.
+fn worth(amount: u64, per_minute: u64) -> Option<u64> {
+    (amount * WINDOW_US).checked_div(per_minute)
+}
+
+/// How long until `amount` more may be taken. More than a whole minute's worth is let in when nothing is owed, since it
+/// would wait for ever otherwise.
+fn wait(due: u64, amount: u64, per_minute: u64, now: u64) -> Option<u64> {
+    let worth = worth(amount, per_minute).filter(|_| due > now)?;
+    let (after, most) = (due - now + worth, worth.max(WINDOW_US));
+    (after > most).then(|| after - most)
+}
+
+fn taken(due: u64, amount: u64, per_minute: u64, now: u64) -> u64 {
+    worth(amount, per_minute).map_or(due, |worth| due.max(now) + worth)
+}
+
+fn left(due: u64, per_minute: u64, now: u64) -> (u64, u64) {
+    let owed = due.saturating_sub(now);
+    (WINDOW_US.saturating_sub(owed) * per_minute / WINDOW_US, owed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const START: u64 = 20_000 * DAY_US + 3_600_000_000;
+    const SECOND: u64 = 1_000_000;
+
+    fn wanted(lease: u64, tokens: u64) -> Wanted {
+        Wanted { tokens, lease, lease_us: 900 * SECOND }
+    }
+
+    fn taken(lease: u64, charged: u64, tokens: u64, money: u64) -> Taken {
+        Taken { lease, charged, day: 20_000, tokens, money }
+    }
+
+    #[test]
+    fn requests_a_minute_come_back_one_by_one() {
+        let limits = Limits { requests_per_minute: 60, ..Limits::default() };
+        let mut account = Account::default();
+        for at in 0..60 {
+            let verdict = account.admit(&limits, wanted(at, 0), START);
+            assert_eq!((verdict.refused, verdict.requests), (None, (59 - at, (at + 1) * SECOND)));
+        }
+        assert_eq!(account.admit(&limits, wanted(60, 0), START).refused, Some((Limit::Requests, SECOND)));
+        assert_eq!(account.admit(&limits, wanted(60, 0), START + SECOND).refused, None);
+        assert_eq!(account.admit(&limits, wanted(61, 0), START + SECOND).refused, Some((Limit::Requests, SECOND)));
+    }
+
+    #[test]
+    fn tokens_are_charged_by_estimate_and_corrected() {
+        let limits = Limits { tokens_per_minute: 600, ..Limits::default() };
+        let mut account = Account::default();
+        assert_eq!(account.admit(&limits, wanted(1, 500), START).tokens, (100, 50 * SECOND));
+        assert_eq!(account.admit(&limits, wanted(2, 200), START).refused, Some((Limit::Tokens, 10 * SECOND)));
+        account.settle(&limits, taken(1, 500, 100, 0), START);
+        assert_eq!(account.admit(&limits, wanted(2, 200), START).tokens, (300, 30 * SECOND), "most came back");
+        account.settle(&limits, taken(2, 200, 1000, 0), START);
+        let debt = account.admit(&limits, wanted(3, 1), START);
+        assert_eq!((debt.tokens.0, debt.refused), (0, Some((Limit::Tokens, 50 * SECOND + 100_000))));
+    }
+
+    #[test]
+    fn one_that_is_larger_than_a_minute_goes_when_nothing_is_owed() {
+        let limits = Limits { tokens_per_minute: 600, ..Limits::default() };
+        let mut account = Account::default();
+        assert_eq!(account.admit(&limits, wanted(1, 6000), START).refused, None);
+        assert_eq!(account.admit(&limits, wanted(2, 6000), START).refused, Some((Limit::Tokens, 600 * SECOND)));
+        assert_eq!(account.admit(&limits, wanted(2, 6000), START + 600 * SECOND).refused, None);
+    }
+
+    #[test]
+    fn places_come_back_when_given_back_or_forgotten() {
+        let limits = Limits { concurrent: 2, ..Limits::default() };
+        let mut account = Account::default();
+        let mut try_at = |lease, now| account.admit(&limits, wanted(lease, 0), now).refused.map(|(limit, _)| limit);
+        assert_eq!((try_at(1, START), try_at(2, START)), (None, None));
+        assert_eq!(try_at(3, START), Some(Limit::Concurrent));
+        assert_eq!(try_at(3, START + 900 * SECOND), None, "a replica died and gave nothing back");
+        account.settle(&limits, taken(3, 0, 0, 0), START + 900 * SECOND);
+        assert_eq!(account.leases.len(), 0);
+    }
+
+    #[test]
+    fn a_days_budget_ends_at_midnight() {
+        let limits = Limits { tokens_per_day: 1000, money_per_day: 50, ..Limits::default() };
+        let mut account = Account::default();
+        assert_eq!(account.admit(&limits, wanted(1, 900), START).refused, None);
+        account.settle(&limits, taken(1, 900, 999, 0), START);
+        assert_eq!(account.admit(&limits, wanted(2, 10), START).refused, None, "something is left");
+        account.settle(&limits, taken(2, 10, 1, 50), START);
+        let midnight = DAY_US - 3_600_000_000;
+        assert_eq!(account.admit(&limits, wanted(3, 1), START).refused, Some((Limit::DayTokens, midnight)));
+        let money = Limits { tokens_per_day: 0, ..limits };
+        assert_eq!(account.admit(&money, wanted(3, 1), START).refused, Some((Limit::DayMoney, midnight)));
+        assert_eq!(account.admit(&limits, wanted(3, 1), START + midnight).refused, None);
+        // What was charged yesterday is no credit today.
+        account.settle(&limits, taken(3, 500, 0, 0), START + midnight);
+        assert_eq!(account.day_tokens, 1);
+    }
+
+    #[test]
+    fn a_refused_request_takes_nothing() {
+        let limits = Limits { concurrent: 1, requests_per_minute: 10, tokens_per_minute: 100, ..Limits::default() };
+        let mut account = Account::default();
+        account.admit(&limits, wanted(1, 10), START);
+        let before = account.clone();
+        assert!(account.admit(&limits, wanted(2, 10), START).refused.is_some());
+        assert_eq!(account, before);
+    }
+
+    #[test]
+    fn without_limits_everything_goes_and_figures_have_a_bound() {
+        let mut account = Account::default();
+        for lease in 0..100 {
+            assert_eq!(account.admit(&Limits::default(), wanted(lease, u64::MAX), START).refused, None);
+            account.settle(&Limits::default(), taken(lease, u64::MAX, u64::MAX, u64::MAX), START);
+        }
+    }
+}

@@ -1,0 +1,203 @@
+//! Tenants: who may ask, for what, and how much. [`key`]s say who, [`limits`] how much; the accounts lie in memory, or in
+//! Redis where several gateways share them. State is kept apart from the config, so that a new config can take it over.
+//! Must never keep, show or log a key, nor let a tenant see another.
+
+mod charge;
+mod directory;
+pub mod key;
+pub mod limits;
+mod redis;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use weir_protocol::{ChatRequest, Denial, EngineError};
+
+pub use self::charge::Charge;
+pub use self::directory::{Directory, Tenant};
+use self::limits::{Account, Limits, Taken, Verdict, Wanted};
+use self::redis::RedisAccounts;
+use crate::config::tenants::{OnStoreLoss, StoreSettings, TenantsSettings};
+use crate::metrics::Metrics;
+
+/// How long a request counts among those at once if its end is never heard of: longer than any answer may take.
+const LEASE: Duration = Duration::from_secs(15 * 60);
+
+/// All tenants with their accounts.
+pub struct Tenants {
+    directory: Directory,
+    accounts: Accounts,
+    prices: HashMap<String, Price>,
+    metrics: Arc<Metrics>,
+    /// Names leases; the upper half is this process's own.
+    leases: AtomicU64,
+}
+
+/// Money for a million tokens.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Price {
+    /// Of the prompt.
+    pub input: f64,
+    /// Of the answer.
+    pub output: f64,
+}
+
+struct Accounts {
+    memory: Mutex<HashMap<Arc<str>, Account>>,
+    redis: Option<(RedisAccounts, OnStoreLoss)>,
+}
+
+/// How a tenant's rates stand, for response headers. Filled once, when the request is let in or refused.
+pub type RatesSlot = Arc<OnceLock<RatesLeft>>;
+
+/// See [`RatesSlot`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RatesLeft {
+    /// The limits.
+    pub limits: Limits,
+    /// Requests left, and microseconds until all are back.
+    pub requests: (u64, u64),
+    /// Tokens left, likewise.
+    pub tokens: (u64, u64),
+}
+
+impl Tenants {
+    /// No tenant: everybody may ask for everything.
+    pub fn none(metrics: Arc<Metrics>) -> Self {
+        Tenants {
+            directory: Directory::default(),
+            accounts: Accounts { memory: Mutex::default(), redis: None },
+            prices: HashMap::new(),
+            metrics,
+            leases: AtomicU64::new(0),
+        }
+    }
+
+    /// Those of the config.
+    ///
+    /// # Errors
+    /// The Redis address is none.
+    pub fn new(
+        settings: &TenantsSettings,
+        prices: HashMap<String, Price>,
+        metrics: Arc<Metrics>,
+    ) -> Result<Self, ::redis::RedisError> {
+        let redis = match &settings.store {
+            StoreSettings::Memory => None,
+            StoreSettings::Redis { url, prefix, timeout, on_loss } => {
+                Some((RedisAccounts::new(url, prefix, *timeout)?, *on_loss))
+            }
+        };
+        // Lua counts exactly up to 2^53, and scripts get leases as text anyway.
+        let own = uuid::Uuid::new_v4().as_u64_pair().0 & 0x1f_ffff;
+        Ok(Tenants {
+            directory: Directory::new(&settings.tenants),
+            accounts: Accounts { memory: Mutex::default(), redis },
+            prices,
+            metrics,
+            leases: AtomicU64::new(own << 32),
+        })
+    }
+
+    /// Who may ask.
+    pub fn directory(&self) -> &Directory {
+        &self.directory
+    }
+
+    /// Lets a tenant's request in; the charge is settled when it is dropped.
+    ///
+    /// # Errors
+    /// The tenant may not name this model, or one of its limits is reached.
+    pub async fn admit(
+        self: &Arc<Self>,
+        tenant: &Arc<Tenant>,
+        request: &ChatRequest,
+        left: &RatesSlot,
+    ) -> Result<Charge, EngineError> {
+        self.check_model(tenant, request)?;
+        let tokens = charge::estimate(request);
+        let lease = self.leases.fetch_add(1, Ordering::Relaxed);
+        let lease_us = u64::try_from(LEASE.as_micros()).unwrap_or(u64::MAX);
+        let (verdict, shared) = self.decide(tenant, Wanted { tokens, lease, lease_us }).await?;
+        // Set once: a request is let in once.
+        let _ = left.set(RatesLeft { limits: tenant.limits, requests: verdict.requests, tokens: verdict.tokens });
+        if let Some((limit, wait)) = verdict.refused {
+            self.metrics.denied(&tenant.name, limit.as_str());
+            let message = format!("this key's limit `{}` is reached", limit.as_str());
+            return Err(denied(Denial::Limited, &message, Some(Duration::from_micros(wait))));
+        }
+        let taken = Taken { lease, charged: tokens, day: verdict.day, tokens: 0, money: 0 };
+        Ok(Charge::new(Arc::clone(self), Arc::clone(tenant), taken, shared, charge::prompt_tokens(request)))
+    }
+
+    /// Whether the tenant may name the request's model.
+    ///
+    /// # Errors
+    /// It may not.
+    pub fn check_model(&self, tenant: &Tenant, request: &ChatRequest) -> Result<(), EngineError> {
+        if tenant.may_name(&request.model) {
+            return Ok(());
+        }
+        self.metrics.denied(&tenant.name, "model");
+        let message = "this key may not ask for this model (`GET /v1/models` lists those it may)";
+        Err(denied(Denial::Forbidden, message, None))
+    }
+
+    /// The decision, and whether it was made in Redis.
+    async fn decide(&self, tenant: &Tenant, wanted: Wanted) -> Result<(Verdict, bool), EngineError> {
+        if let Some((redis, on_loss)) = &self.accounts.redis {
+            match (redis.admit(&tenant.name, &tenant.limits, wanted, 0).await, on_loss) {
+                (Ok(verdict), _) => return Ok((verdict, true)),
+                // Better each gateway by itself than nobody at all.
+                (Err(_), OnStoreLoss::FailOpen) => self.metrics.store_lost("fail_open"),
+                (Err(_), OnStoreLoss::FailClosed) => {
+                    self.metrics.store_lost("fail_closed");
+                    let message = "limits cannot be checked at the moment";
+                    return Err(denied(Denial::Unchecked, message, Some(Duration::from_secs(1))));
+                }
+            }
+        }
+        let verdict = self.accounts.of(tenant, |account| account.admit(&tenant.limits, wanted, now()));
+        Ok((verdict, false))
+    }
+
+    /// What a request took in the end.
+    fn settle(self: Arc<Self>, tenant: Arc<Tenant>, taken: Taken, shared: bool) {
+        self.metrics.tenant_took(&tenant.name, taken.tokens);
+        if !shared {
+            self.accounts.of(&tenant, |account| account.settle(&tenant.limits, taken, now()));
+            return;
+        }
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+        runtime.spawn(async move {
+            let Some((redis, _)) = &self.accounts.redis else { return };
+            // The estimate stays, then, and the lease ends by itself.
+            if redis.settle(&tenant.name, &tenant.limits, taken, 0).await.is_err() {
+                self.metrics.store_lost("not_settled");
+            }
+        });
+    }
+}
+
+impl Accounts {
+    fn of<T>(&self, tenant: &Tenant, work: impl FnOnce(&mut Account) -> T) -> T {
+        // Each change is complete in itself, so what a panicking thread left is sound.
+        let mut accounts = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
+        work(accounts.entry(Arc::clone(&tenant.name)).or_default())
+    }
+}
+
+fn denied(denial: Denial, message: &str, retry_after: Option<Duration>) -> EngineError {
+    EngineError::Denied { denial, message: message.to_owned(), retry_after }
+}
+
+/// Microseconds since 1970.
+fn now() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,110 @@
+//! The accounts in Redis, so that the same limits hold across replicas: one script for each decision. Must never make a
+//! caller wait for a Redis that is away: after a failure it is left alone for a moment.
+
+use std::time::Duration;
+
+use redis::aio::MultiplexedConnection;
+use redis::{Client, RedisResult, Script};
+use tokio::sync::Mutex;
+use tokio::time::Instant;
+
+use super::limits::{Limit, Limits, Taken, Verdict, Wanted};
+use crate::config::Secret;
+
+/// How long a Redis that failed is left alone.
+const PAUSE: Duration = Duration::from_secs(1);
+
+pub(super) struct RedisAccounts {
+    client: Client,
+    /// Commands of all requests share one connection.
+    connection: Mutex<Connection>,
+    admit: Script,
+    settle: Script,
+    prefix: String,
+    timeout: Duration,
+}
+
+#[derive(Default)]
+struct Connection {
+    open: Option<MultiplexedConnection>,
+    away_until: Option<Instant>,
+}
+
+/// Redis did not answer in time, or not as it should.
+#[derive(Debug, thiserror::Error)]
+#[error("the limits' Redis is away")]
+pub(super) struct Away;
+
+impl RedisAccounts {
+    /// Opens no connection yet.
+    ///
+    /// # Errors
+    /// The address is none.
+    pub(super) fn new(url: &Secret, prefix: &str, timeout: Duration) -> RedisResult<Self> {
+        Ok(RedisAccounts {
+            client: Client::open(url.expose())?,
+            connection: Mutex::default(),
+            admit: Script::new(include_str!("admit.lua")),
+            settle: Script::new(include_str!("settle.lua")),
+            prefix: prefix.to_owned(),
+            timeout,
+        })
+    }
+
+    /// The keys of a tenant; the braces keep them on one node of a cluster.
+    fn keys(&self, tenant: &str) -> (String, String) {
+        (format!("{}:{{{tenant}}}:account", self.prefix), format!("{}:{{{tenant}}}:leases", self.prefix))
+    }
+
+    /// `now` 0: the clock of Redis, the same for all replicas.
+    pub(super) async fn admit(&self, tenant: &str, limits: &Limits, wanted: Wanted, now: u64) -> Result<Verdict, Away> {
+        let (account, leases) = self.keys(tenant);
+        let mut call = self.admit.key(account);
+        call.key(leases).arg(now).arg(wanted.tokens.min(super::limits::FIGURE_MAX)).arg(wanted.lease);
+        call.arg(wanted.lease_us).arg(limits.requests_per_minute).arg(limits.tokens_per_minute);
+        call.arg(limits.concurrent).arg(limits.tokens_per_day).arg(limits.money_per_day);
+        let said: (usize, u64, u64, u64, u64, u64, u64) = self.ask(&call).await?;
+        let (limit, wait, requests, requests_back, tokens, tokens_back, day) = said;
+        let refused = limit.checked_sub(1).and_then(|at| Some((*Limit::ALL.get(at)?, wait)));
+        Ok(Verdict { refused, requests: (requests, requests_back), tokens: (tokens, tokens_back), day })
+    }
+
+    pub(super) async fn settle(&self, tenant: &str, limits: &Limits, taken: Taken, now: u64) -> Result<(), Away> {
+        use super::limits::FIGURE_MAX;
+        let (account, leases) = self.keys(tenant);
+        let mut call = self.settle.key(account);
+        call.key(leases).arg(now).arg(taken.lease).arg(taken.charged.min(FIGURE_MAX)).arg(taken.day);
+        call.arg(taken.tokens.min(FIGURE_MAX)).arg(taken.money.min(FIGURE_MAX)).arg(limits.tokens_per_minute);
+        self.ask(&call).await
+    }
+
+    async fn ask<T: redis::FromRedisValue>(&self, call: &redis::ScriptInvocation<'_>) -> Result<T, Away> {
+        if self.connection.lock().await.away_until.is_some_and(|until| Instant::now() < until) {
+            return Err(Away);
+        }
+        let asked = async {
+            let mut connection = self.open().await?;
+            call.invoke_async(&mut connection).await
+        };
+        let answer = tokio::time::timeout(self.timeout, asked).await;
+        match answer {
+            Ok(Ok(answer)) => return Ok(answer),
+            // Its kind only: the rest may quote the address with its password.
+            Ok(Err(error)) => tracing::warn!(kind = ?error.kind(), "the limits' Redis failed"),
+            Err(_) => tracing::warn!(timeout = ?self.timeout, "the limits' Redis did not answer in time"),
+        }
+        let away_until = Some(Instant::now() + PAUSE);
+        *self.connection.lock().await = Connection { open: None, away_until };
+        Err(Away)
+    }
+
+    async fn open(&self) -> RedisResult<MultiplexedConnection> {
+        let mut connection = self.connection.lock().await;
+        if let Some(open) = &connection.open {
+            return Ok(open.clone());
+        }
+        let open = self.client.get_multiplexed_async_connection().await?;
+        *connection = Connection { open: Some(open.clone()), away_until: None };
+        Ok(open)
+    }
+}

@@ -1,0 +1,30 @@
+-- Puts what a request really took in the place of its estimate: the arithmetic of `limits.rs`. KEYS as in `admit.lua`.
+-- ARGV: now in microseconds (0: this server's clock), lease, tokens charged, day charged, tokens taken, money taken, and
+-- the tenant's tokens per minute.
+local WINDOW, DAY, KEEP = 60000000, 86400000000, 172800
+local now = tonumber(ARGV[1])
+if now == 0 then
+  local time = redis.call('TIME')
+  now = tonumber(time[1]) * 1000000 + tonumber(time[2])
+end
+local charged, charged_day = tonumber(ARGV[3]), tonumber(ARGV[4])
+local tokens, money, tpm = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
+local function whole(number) return string.format('%.0f', number) end
+
+local account = redis.call('HMGET', KEYS[1], 'tokens', 'day', 'day_tokens', 'day_money')
+local due, day = tonumber(account[1] or 0), tonumber(account[2] or 0)
+local day_tokens, day_money = tonumber(account[3] or 0), tonumber(account[4] or 0)
+local today = math.floor(now / DAY)
+if today ~= day then day, day_tokens, day_money = today, 0, 0 end
+redis.call('ZREM', KEYS[2], ARGV[2])
+
+if tpm > 0 then
+  local shift = math.floor(math.abs(tokens - charged) * WINDOW / tpm)
+  if tokens < charged then due = math.max(due - shift, 0) else due = math.max(due, now) + shift end
+end
+if charged_day == day then day_tokens = math.max(day_tokens + tokens - charged, 0) end
+day_money = day_money + money
+redis.call('HSET', KEYS[1], 'tokens', whole(due), 'day', whole(day), 'day_tokens', whole(day_tokens), 'day_money',
+  whole(day_money))
+redis.call('EXPIRE', KEYS[1], KEEP)
+return 0

@@ -1,0 +1,147 @@
+//! Tenants as the gateway meets them: who is let in, what is settled, and what happens while Redis is away.
+
+mod redis_server;
+mod same_arithmetic;
+
+use std::sync::Arc;
+
+use weir_protocol::{ChatRequest, Denial, EngineError, Event, Message, Role, Usage};
+
+use self::redis_server::RedisServer;
+use super::*;
+use crate::config::Secret;
+
+fn tenant(limits: Limits) -> Tenant {
+    Tenant {
+        name: "a".into(),
+        keys: vec![(key::KeyHash::of(b"key"), None)],
+        models: vec!["auto".into()],
+        backends: Arc::new([]),
+        limits,
+        background: false,
+        client: None,
+    }
+}
+
+fn tenants(limits: Limits, store: StoreSettings) -> (Arc<Tenants>, Arc<Tenant>, Arc<Metrics>) {
+    let metrics = Arc::new(Metrics::new().unwrap());
+    let settings = TenantsSettings { store, tenants: vec![tenant(limits)], prices: HashMap::new() };
+    let prices = HashMap::from([("up".to_owned(), Price { input: 1.0, output: 2.0 })]);
+    let tenants = Arc::new(Tenants::new(&settings, prices, Arc::clone(&metrics)).unwrap());
+    let owner = Arc::clone(tenants.directory().owner(b"key").unwrap());
+    (tenants, owner, metrics)
+}
+
+fn asks() -> ChatRequest {
+    let messages = vec![Message::text(Role::User, "x".repeat(400))];
+    ChatRequest { model: "auto".into(), messages, max_tokens: Some(100), ..ChatRequest::default() }
+}
+
+async fn admit(tenants: &Arc<Tenants>, tenant: &Arc<Tenant>) -> Result<Charge, EngineError> {
+    tenants.admit(tenant, &asks(), &RatesSlot::default()).await
+}
+
+fn code(result: &Result<Charge, EngineError>) -> &'static str {
+    result.as_ref().err().map_or("in", EngineError::kind)
+}
+
+#[tokio::test]
+async fn places_are_given_back_when_the_charge_is_dropped() {
+    let (tenants, owner, metrics) = tenants(Limits { concurrent: 1, ..Limits::default() }, StoreSettings::Memory);
+    let first = admit(&tenants, &owner).await;
+    assert_eq!((code(&first), code(&admit(&tenants, &owner).await)), ("in", "limit_reached"));
+    drop(first);
+    assert_eq!(code(&admit(&tenants, &owner).await), "in");
+    let page = metrics.render(&[]).unwrap();
+    assert!(page.contains(r#"weir_denied_total{by="concurrent",tenant="a"} 1"#), "{page}");
+}
+
+#[tokio::test]
+async fn the_real_usage_takes_the_place_of_the_estimate() {
+    let limits = Limits { tokens_per_minute: 1000, money_per_day: 100_000, ..Limits::default() };
+    let (tenants, owner, metrics) = tenants(limits, StoreSettings::Memory);
+    let mut charge = admit(&tenants, &owner).await.ok().unwrap();
+    charge.saw(&Event::TextDelta("hi".into()), "up");
+    let usage = Usage { prompt_tokens: 30, completion_tokens: 20, ..Usage::default() };
+    charge.saw(&Event::Usage(usage), "up");
+    drop(charge);
+    let left = RatesSlot::default();
+    // 200 more are charged while this one runs; of the first only 50 stayed, of the 1,000.
+    let running = tenants.admit(&owner, &asks(), &left).await;
+    let remaining = left.get().unwrap().tokens.0;
+    assert!((750..800).contains(&remaining), "{remaining}");
+    assert!(metrics.render(&[]).unwrap().contains(r#"weir_tenant_tokens_total{tenant="a"} 50"#));
+    drop(running);
+    let spent = tenants.accounts.of(&owner, |account| format!("{account:?}"));
+    // 30 at 1 and 20 at 2 for a million; the second brought nothing, so its prompt counts, at no backend's price.
+    assert!(spent.contains("day_money: 70,"), "{spent}");
+}
+
+#[tokio::test]
+async fn what_failed_without_an_answer_is_free_and_what_was_left_is_not() {
+    let (tenants, owner, metrics) = tenants(Limits::default(), StoreSettings::Memory);
+    let mut failed = admit(&tenants, &owner).await.ok().unwrap();
+    failed.failed();
+    drop(failed);
+    assert!(metrics.render(&[]).unwrap().contains(r#"weir_tenant_tokens_total{tenant="a"} 0"#));
+    let mut cut = admit(&tenants, &owner).await.ok().unwrap();
+    cut.saw(&Event::TextDelta("x".repeat(40)), "up");
+    drop(cut);
+    assert!(metrics.render(&[]).unwrap().contains(r#"weir_tenant_tokens_total{tenant="a"} 110"#));
+}
+
+#[tokio::test]
+async fn only_models_of_the_list_may_be_named() {
+    let (tenants, owner, _) = tenants(Limits::default(), StoreSettings::Memory);
+    let other = ChatRequest { model: "my secret".into(), ..asks() };
+    let error = tenants.admit(&owner, &other, &RatesSlot::default()).await.err().unwrap();
+    assert!(matches!(&error, EngineError::Denied { denial: Denial::Forbidden, .. }));
+    assert!(!error.to_string().contains("secret"));
+}
+
+fn in_redis(url: &str, on_loss: OnStoreLoss) -> StoreSettings {
+    let (url, timeout) = (Secret::new(url), Duration::from_secs(10));
+    StoreSettings::Redis { url, prefix: "test".into(), timeout, on_loss }
+}
+
+#[tokio::test]
+async fn gateways_share_limits_through_redis() {
+    let Some(server) = RedisServer::start() else { return };
+    let limits = Limits { requests_per_minute: 3, concurrent: 2, ..Limits::default() };
+    let (one, owner, _) = tenants(limits, in_redis(server.url(), OnStoreLoss::FailClosed));
+    let (other, _, _) = tenants(limits, in_redis(server.url(), OnStoreLoss::FailClosed));
+    let (first, second) = (admit(&one, &owner).await, admit(&other, &owner).await);
+    assert_eq!((code(&first), code(&second)), ("in", "in"));
+    assert_eq!(code(&admit(&one, &owner).await), "limit_reached", "two at once");
+    drop((first, second));
+    // Settled in the background: the place is free in the end.
+    let mut third = admit(&other, &owner).await;
+    while third.is_err() {
+        tokio::task::yield_now().await;
+        third = admit(&other, &owner).await;
+    }
+    drop(third);
+    let left = RatesSlot::default();
+    let mut refused = one.admit(&owner, &asks(), &left).await;
+    while refused.as_ref().err().is_none_or(|error| !error.to_string().contains("requests_per_minute")) {
+        tokio::task::yield_now().await;
+        refused = one.admit(&owner, &asks(), &RatesSlot::default()).await;
+    }
+    let Err(EngineError::Denied { retry_after: Some(wait), .. }) = refused else { panic!("a wait") };
+    assert!(wait <= Duration::from_secs(20) && wait > Duration::from_secs(5), "{wait:?}");
+}
+
+#[tokio::test]
+async fn without_redis_gateways_limit_by_themselves_or_let_nobody_in() {
+    let nowhere = "redis+unix:///nowhere/redis.sock";
+    let limits = Limits { requests_per_minute: 1, ..Limits::default() };
+    let (open, owner, metrics) = tenants(limits, in_redis(nowhere, OnStoreLoss::FailOpen));
+    assert_eq!(code(&admit(&open, &owner).await), "in");
+    assert_eq!(code(&admit(&open, &owner).await), "limit_reached", "its own count");
+    let page = metrics.render(&[]).unwrap();
+    assert!(page.contains(r#"weir_limit_store_lost_total{then="fail_open"} 2"#), "{page}");
+
+    let (closed, owner, metrics) = tenants(limits, in_redis(nowhere, OnStoreLoss::FailClosed));
+    assert_eq!(code(&admit(&closed, &owner).await), "limits_unchecked");
+    assert!(metrics.render(&[]).unwrap().contains(r#"weir_limit_store_lost_total{then="fail_closed"} 1"#));
+}

@@ -1,0 +1,57 @@
+//! Two gateways, one Redis: the same limits hold across both, and what happens while it is away.
+
+use anyhow::{Context, Result};
+use serde_json::json;
+use weir_tests::asking::{Reply, client, metrics, question, read, with};
+use weir_tests::binary::Weir;
+use weir_tests::fault_upstream::FaultUpstream;
+use weir_tests::redis_server::RedisServer;
+use weir_tests::wait::until;
+
+use crate::backend;
+
+const KEY: &str = "weir_plugh-0123456789-0123456789";
+/// `printf '%s' "$KEY" | sha256sum`
+const HASH: &str = "sha256:947d84cc1fbcd87110576ad9d43096a2c1a99157669894f9d84fc82c59225b49";
+
+fn gateway(upstream: &FaultUpstream, redis: &RedisServer, on_loss: &str) -> Result<Weir> {
+    // Patient, for a busy machine.
+    let store = "store_env = \"TEST_REDIS\"\nstore_timeout_ms = 5000";
+    let tenants = format!("[tenants]\n{store}\non_store_loss = \"{on_loss}\"\n\n");
+    let tenant = format!("[[tenant]]\nname = \"a\"\nkeys = [{{ hash = \"{HASH}\" }}]\nrequests_per_minute = 3\n");
+    let config = tenants + &backend("up", &upstream.base_url("fine")) + &tenant;
+    Weir::start_with(&config, &[("TEST_REDIS", &redis.url())])
+}
+
+async fn ask(weir: &Weir) -> Result<Reply> {
+    let body = with(question("up", "Tell me a story."), json!({"stream": true}));
+    let request = client()?.post(weir.url("/v1/chat/completions")).bearer_auth(KEY).json(&body);
+    read(request.send().await.context("no response")?).await
+}
+
+#[tokio::test]
+async fn limits_hold_across_gateways_while_redis_is_there() -> Result<()> {
+    let Some(redis) = RedisServer::start()? else { return Ok(()) };
+    let upstream = FaultUpstream::start().await?;
+    let (open, closed) = (gateway(&upstream, &redis, "fail_open")?, gateway(&upstream, &redis, "fail_closed")?);
+    for (weir, left) in [(&open, "2"), (&closed, "1"), (&open, "0")] {
+        let reply = ask(weir).await?;
+        assert_eq!((reply.status, reply.header("x-ratelimit-remaining-requests")), (200, left), "{}", reply.text);
+    }
+    assert_eq!((ask(&open).await?.status, ask(&closed).await?.status), (429, 429));
+
+    let port = redis.port();
+    drop(redis);
+    let reply = ask(&closed).await?;
+    assert_eq!((reply.status, reply.json()["error"]["code"].as_str()), (503, Some("limits_unchecked")));
+    assert_eq!(reply.header("retry-after"), "1");
+    for status in [200, 200, 200, 429] {
+        assert_eq!(ask(&open).await?.status, status, "by its own count");
+    }
+    assert!(metrics(&open).await?.sum("weir_limit_store_lost_total", &[("then", "fail_open")]) >= 4.0);
+
+    let Some(_redis) = RedisServer::start_at(port)? else { return Ok(()) };
+    let back = || async { ask(&closed).await.ok().filter(|reply| reply.status == 200) };
+    until("it is found again", back).await?;
+    Ok(())
+}
