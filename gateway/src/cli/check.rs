@@ -21,6 +21,11 @@ pub(super) fn command(settings: &Settings) -> Result<()> {
             backend.facts.context_tokens
         );
     }
+    let tenants: Vec<&str> = settings.tenants.tenants.iter().map(|tenant| tenant.name.as_ref()).collect();
+    match tenants.as_slice() {
+        [] => println!("tenants  none: nobody is asked for a key"),
+        names => println!("tenants  {}", names.join(", ")),
+    }
     println!("ok");
     Ok(())
 }

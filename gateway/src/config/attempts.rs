@@ -292,3 +292,58 @@ fn settings(typed: &AttemptsWritten, exhausted: &ExhaustedWritten) -> AttemptSet
         exhausted: exhausted.clone(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::config::{Inputs, load};
+
+    #[track_caller]
+    fn check(text: &str, expect: &str) {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("weir.toml");
+        std::fs::write(&file, text).unwrap();
+        let name = file.display().to_string();
+        let error = load(&Inputs { file: Some(file), ..Inputs::default() }).unwrap_err().to_string();
+        assert_eq!(error.replace(&name, "FILE"), expect);
+    }
+
+    fn backends(first: &str, second: &str) -> String {
+        let one = |name: &str, rest: &str| {
+            format!("[[backend]]\nname = \"{name}\"\nbase_url = \"http://127.0.0.1:1/v1\"\nmodel = \"m\"\n{rest}\n")
+        };
+        one("a", first) + &one("b", second)
+    }
+
+    #[test]
+    fn figures_that_would_feed_an_outage_are_refused() {
+        check(
+            "[attempts]\nretries = 6\nextra_ratio = 1.5\nbreaker_rate = 0.0\nretry_max_ms = 1\nbreaker_max_ms = 1",
+            "FILE: `attempts.retries`: must lie between 0 and 5\n  help: more only feeds an outage\n\
+             FILE: `attempts.extra_ratio`: must lie between 0 and 1\n\
+             FILE: `attempts.breaker_rate`: must lie above 0 and up to 1\n\
+             FILE: `attempts.retry_max_ms`: must not be less than `retry_base_ms`\n\
+             FILE: `attempts.breaker_max_ms`: must not be less than `breaker_ms`",
+        );
+    }
+
+    #[test]
+    fn a_group_is_of_one_kind_and_has_a_name_of_its_own() {
+        check(
+            &backends("group = \"pool\"", "group = \"pool\"\nrole = \"diffusion\""),
+            "FILE: `backend[1].group`: members of a group must have the same `role`\n  help: they stand in for each other",
+        );
+        check(
+            &backends("group = \"b\"", ""),
+            "FILE: `backend[0].group`: a backend, a model or Weir itself has this name\n  help: names must differ",
+        );
+    }
+
+    #[test]
+    fn a_health_check_is_a_path() {
+        check(
+            &backends("health = { path = \"http://x/health\", interval_ms = 0 }", ""),
+            "FILE: `backend[0].health.interval_ms`: must not be 0\n\
+             FILE: `backend[0].health.path`: not a path\n  help: write it like `/health`",
+        );
+    }
+}

@@ -48,20 +48,32 @@ pub(super) struct Opened {
 pub(super) async fn race(mut racer: Racer, request: Arc<ChatRequest>) -> (Racer, Result<Opened, EngineError>) {
     let result = within_budget(&racer.step, &request).await;
     let now = Instant::now();
-    match &result {
-        Ok(_) => racer.ticket.answered(now),
-        Err(error) => racer.ticket.failed(error, now),
-    }
+    let result = match result {
+        Ok(result) => {
+            match &result {
+                Ok(_) => racer.ticket.answered(now),
+                Err(error) => racer.ticket.failed(error, now),
+            }
+            result
+        }
+        Err(OverBudget(error)) => {
+            racer.ticket.over_budget(&error, now);
+            Err(error)
+        }
+    };
     (racer, result)
 }
 
-async fn within_budget(step: &Step, request: &Arc<ChatRequest>) -> Result<Opened, EngineError> {
-    let Some(limit) = step.first_content else { return open(step, request).await };
+/// The plan's time for the first content ran out.
+struct OverBudget(EngineError);
+
+async fn within_budget(step: &Step, request: &Arc<ChatRequest>) -> Result<Result<Opened, EngineError>, OverBudget> {
+    let Some(limit) = step.first_content else { return Ok(open(step, request).await) };
     match tokio::time::timeout(limit, open(step, request)).await {
-        Ok(opened) => opened,
+        Ok(opened) => Ok(opened),
         Err(_) => {
             let waited_ms = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
-            Err(EngineError::Timeout { phase: TimeoutPhase::FirstContent, waited_ms })
+            Err(OverBudget(EngineError::Timeout { phase: TimeoutPhase::FirstContent, waited_ms }))
         }
     }
 }

@@ -57,7 +57,10 @@ pub(super) struct Search<'a> {
 
 impl<'a> Search<'a> {
     pub(super) fn new(steps: Vec<Step>, report: RouteReport, flight: Flight, given: Given<'a>) -> Self {
-        let first = |step| Next { step: Arc::new(step), tried: 0, purpose: Purpose::First, wait: Duration::ZERO };
+        let first = |step: Step| {
+            let purpose = if step.first_content.is_some() { Purpose::First } else { Purpose::Patient };
+            Next { step: Arc::new(step), tried: 0, purpose, wait: Duration::ZERO }
+        };
         Search {
             given,
             flight,

@@ -55,6 +55,8 @@ struct State {
     health: Health,
     paused_until: Option<Instant>,
     ejections: u64,
+    /// Whether the breaker opened over budgets of plans, not over failures.
+    is_only_slow: bool,
 }
 
 /// What an attempt is for.
@@ -64,6 +66,8 @@ pub(crate) enum Purpose {
     First,
     /// A retry or a hedge, paid for with [`Standing::spend`].
     Extra,
+    /// A first one without a time budget: it may ask a backend that is only too slow for those who have one.
+    Patient,
     /// A first one that does not believe the health check.
     DespiteHealth,
 }
@@ -141,6 +145,7 @@ impl Standing {
                 health: Health::new(failures),
                 paused_until: None,
                 ejections: 0,
+                is_only_slow: false,
             }),
             peers: OnceLock::new(),
         })
@@ -184,9 +189,10 @@ impl Standing {
         let probe = match state.breaker.gate(now) {
             Gate::Pass => false,
             Gate::Probe => true,
+            Gate::Shut(_) if purpose == Purpose::Patient && state.is_only_slow => false,
             Gate::Shut(wait) => return Err(Skip::BreakerOpen(wait)),
         };
-        if purpose == Purpose::First {
+        if matches!(purpose, Purpose::First | Purpose::Patient) {
             state.budget.earn();
         }
         drop(state);
@@ -239,7 +245,7 @@ impl Standing {
         self.state().breaker.finished(now);
     }
 
-    fn failed(&self, error: &EngineError, probe: bool, now: Instant) {
+    fn failed(&self, error: &EngineError, over_budget: bool, probe: bool, now: Instant) {
         let mut state = self.state();
         if let EngineError::RateLimited { retry_after: Some(wait) } = error {
             state.paused_until = Some(now + (*wait).min(PAUSE_MAX));
@@ -250,6 +256,9 @@ impl Standing {
             return;
         }
         let opened = state.breaker.failed(probe, now);
+        if opened {
+            state.is_only_slow = over_budget;
+        }
         drop(state);
         if opened {
             tracing::warn!(backend = %self.name, error = error.kind(), "failed too often: left alone for a while");
@@ -273,6 +282,7 @@ impl Standing {
         let own = state.breaker.counts(now);
         if state.breaker.shown(now) == Shown::Closed && outlier::stands_out(own, &peers) {
             state.breaker.open(now);
+            state.is_only_slow = false;
             state.ejections += 1;
             drop(state);
             tracing::warn!(backend = %self.name, "fails more often than its equals: left alone for a while");

@@ -53,9 +53,18 @@ impl Ticket {
 
     /// The attempt failed, before its first content or after it.
     pub(crate) fn failed(&mut self, error: &EngineError, now: Instant) {
+        self.fail(error, false, now);
+    }
+
+    /// The plan's time for the first content ran out; the backend's own had not.
+    pub(crate) fn over_budget(&mut self, error: &EngineError, now: Instant) {
+        self.fail(error, true, now);
+    }
+
+    fn fail(&mut self, error: &EngineError, over_budget: bool, now: Instant) {
         if !std::mem::replace(&mut self.is_over, true) {
             let probe = std::mem::take(&mut self.probe);
-            self.standing.failed(error, probe, now);
+            self.standing.failed(error, over_budget, probe, now);
         }
     }
 }

@@ -211,3 +211,17 @@ async fn a_stream_that_is_cut_speaks_against_its_backend_and_a_caller_that_leave
     assert!(!standing.is_in(Instant::now()));
     assert_eq!(standing.in_flight(), 0);
 }
+
+#[tokio::test(start_paused = true)]
+async fn who_was_too_slow_for_a_budget_is_still_asked_by_those_without_one() {
+    let slow = || after(300, "slow but well");
+    let standing = Arc::clone(&step("a", slow()).standing);
+    let hasty = || Step { standing: Arc::clone(&standing), ..step("a", slow()) };
+    for _ in 0..5 {
+        assert!(go(vec![hasty()], request()).await.result.is_err());
+    }
+    let refusal = go(vec![hasty()], request()).await.result.err().unwrap();
+    assert_eq!(refusal.report.unwrap().failed, [("a".to_owned(), "breaker_open")]);
+    let (_, out) = go(vec![Step { first_content: None, ..hasty() }], request()).await.all().await;
+    assert_eq!(out, "<a>slow but well[stop]");
+}
