@@ -158,9 +158,13 @@ pub struct Planned {
 }
 
 impl Planned {
-    /// The route and why; its backend is the first one that will be tried.
-    pub fn report(&self) -> &RouteReport {
-        &self.plan.report
+    /// The route and why, before anybody answered: a backend is named only if no other can take its place.
+    pub fn report(&self) -> RouteReport {
+        let mut report = self.plan.report.clone();
+        if self.plan.steps.len() > 1 {
+            report.backend.clear();
+        }
+        report
     }
 
     /// How long a stream's headers wait for the first content, where the caller's kind of client has a wish of its own.

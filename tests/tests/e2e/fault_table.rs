@@ -134,6 +134,8 @@ async fn gateway(upstream: &FaultUpstream, kind: &str) -> Result<Weir> {
     let rule = format!("[[rule]]\nname = \"all\"\nroute = \"spare\"\nreason = \"test\"\nattempts = {to_spare}\n");
     std::fs::write(&policy, format!("[pins]\nfallback = {to_spare}\n\n{rule}"))?;
     let mut config = "[engine.diffusion]\nenabled = false\n[engine.ar]\nenabled = false\n".to_owned();
+    // All are asked at once: on a busy machine the first content takes its time, and headers sent before name nobody.
+    config.push_str("[server]\nhold_headers_ms = 60000\n");
     // Each fault is met again and again here.
     config.push_str("[attempts]\nbreaker_failures = 1000\n");
     config.push_str(&format!("[policy]\nfile = {:?}\n\n", policy.display().to_string()));

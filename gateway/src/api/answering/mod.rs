@@ -80,7 +80,7 @@ async fn whole<D: Speaks>(request: &ChatRequest, planned: Planned) -> Result<Res
 /// Waits a while for the answer, since until the headers are sent an error still has its status; then the headers go
 /// out, naming the plan, and keep-alives bridge the silence.
 async fn streamed<D: Speaks>(gateway: &Gateway, request: &ChatRequest, planned: Planned) -> Response {
-    let report = planned.report().clone();
+    let report = planned.report();
     let writer = StreamWriter::new(D::grammar(request), request.diffusion.drafts);
     let silence = body::Silence { after: gateway.settings.keep_alive, frame: D::KEEP_ALIVE };
     let hold_headers = planned.hold_headers().unwrap_or(gateway.settings.hold_headers);
