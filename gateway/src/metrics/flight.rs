@@ -52,9 +52,21 @@ impl Flight {
         self.metrics.fallbacks.with_label_values(&[from, to, cause.kind()]).inc();
     }
 
-    /// Of several attempts under way, this backend's is the answer.
-    pub fn answered_by(&mut self, backend: &str) {
+    /// Of the attempts, this backend's is the answer; its first content came at `first_content`.
+    pub fn answered_by(&mut self, backend: &str, first_content: Option<Instant>) {
         self.backend = Some(backend.to_owned());
+        if let Some(at) = first_content {
+            self.first_content(at);
+        }
+    }
+
+    fn first_content(&mut self, at: Instant) {
+        if !self.saw_content {
+            self.saw_content = true;
+            let backend = self.backend.as_deref().unwrap_or(NONE);
+            let waited = at.saturating_duration_since(self.started).as_secs_f64();
+            self.metrics.first_token.with_label_values(&[backend]).observe(waited);
+        }
     }
 
     /// An attempt is made once more at the same backend.
@@ -74,13 +86,13 @@ impl Flight {
 
     /// An event goes to the caller.
     pub fn saw(&mut self, event: &Event) {
+        if event.is_content() {
+            // The first, where a draft came before.
+            self.first_content(Instant::now());
+        }
         let backend = self.backend.as_deref().unwrap_or(NONE);
         if let Some(charge) = &mut self.charge {
             charge.saw(event, backend);
-        }
-        if event.is_content() && !self.saw_content {
-            self.saw_content = true;
-            self.metrics.first_token.with_label_values(&[backend]).observe(self.started.elapsed().as_secs_f64());
         }
         match event {
             Event::Usage(usage) => {

@@ -41,7 +41,31 @@ pub(super) struct Opened {
     pub(super) head: Vec<Event>,
     /// What the backend says about its rate limits, as headers.
     pub(super) limits: Vec<(String, String)>,
+    /// When the first content came, if it did.
+    pub(super) first_content: Option<Instant>,
     pub(super) rest: EventStream,
+}
+
+impl Opened {
+    fn at(head: Vec<Event>, limits: Vec<(String, String)>, rest: EventStream) -> Self {
+        let first_content = head.last().is_some_and(Event::is_content).then(Instant::now);
+        Opened { head, limits, first_content, rest }
+    }
+
+    /// Reads on to the end. For a caller who gets the answer as a whole nothing was sent before, so another backend may
+    /// still take over from one that breaks off.
+    pub(super) async fn read_to_end(mut self) -> Result<Self, EngineError> {
+        while !matches!(self.head.last(), Some(Event::Finished { .. })) {
+            match self.rest.next().await {
+                // Neither is part of a whole answer; `Started` counts once.
+                Some(Ok(Event::Started { .. } | Event::Draft { .. })) => {}
+                Some(Ok(event)) => self.head.push(event),
+                Some(Err(error)) => return Err(error),
+                None => return Err(cut()),
+            }
+        }
+        Ok(self)
+    }
 }
 
 /// Opens the attempt, and lets the backend's standing know.
@@ -98,11 +122,11 @@ async fn open(step: &Step, request: &Arc<ChatRequest>) -> Result<Opened, EngineE
             | Event::Usage(_) => head.push(event),
             Event::Draft { .. } if request.diffusion.drafts => {
                 head.push(event);
-                return Ok(Opened { head, limits, rest });
+                return Ok(Opened::at(head, limits, rest));
             }
             event if event.is_content() || matches!(event, Event::Finished { .. }) => {
                 head.push(event);
-                return Ok(Opened { head, limits, rest });
+                return Ok(Opened::at(head, limits, rest));
             }
             // Nothing to show yet (an empty delta): not kept, so that a backend cannot make us hoard.
             _ => {}

@@ -99,20 +99,24 @@ impl<'a> Search<'a> {
             tokio::select! {
                 biased;
                 () = self.given.ended.clone() => return Err(self.stopped()),
-                Some((racer, result)) = racing.next() => {
+                Some((mut racer, result)) = racing.next() => {
                     racers.retain(|name| *name != racer.step.backend);
-                    match result {
+                    let error = match result {
                         Ok(opened) => {
-                            if let Some(hedge) = racers.last().filter(|_| !racer.is_hedge) {
-                                self.flight.hedged(hedge, "lost");
+                            if let Some(hedge) = racers.pop().filter(|_| !racer.is_hedge) {
+                                self.flight.hedged(&hedge, "lost");
                             }
-                            return Ok(self.answer(racer, opened));
-                        }
-                        Err(error) => {
-                            if !self.failed(&racer, error, racers.first().map(String::as_str)) {
-                                break;
+                            racing.clear();
+                            racers.clear();
+                            match self.ready(&mut racer, opened).await? {
+                                Ok(opened) => return Ok(self.answer(racer, opened)),
+                                Err(error) => error,
                             }
                         }
+                        Err(error) => error,
+                    };
+                    if !self.failed(&racer, error, racers.first().map(String::as_str)) {
+                        break;
                     }
                 }
                 () = at(hedge_at), if hedge_at.is_some() => {
@@ -130,11 +134,25 @@ impl<'a> Search<'a> {
         Err(Refusal { report: Some(self.report), error })
     }
 
+    /// The answer as far as it must be known before the caller gets any of it.
+    async fn ready(&mut self, racer: &mut Racer, opened: Opened) -> Result<Result<Opened, EngineError>, Refusal> {
+        if self.given.request.stream {
+            return Ok(Ok(opened));
+        }
+        tokio::select! {
+            biased;
+            () = self.given.ended.clone() => Err(self.stopped()),
+            whole = opened.read_to_end() => {
+                Ok(whole.inspect_err(|error| racer.ticket.failed(error, Instant::now())))
+            }
+        }
+    }
+
     /// The process ends: not the caller's doing, so it does not count as cancelled.
-    fn stopped(mut self) -> Refusal {
+    fn stopped(&mut self) -> Refusal {
         let error = ending::stopping();
         self.flight.failed(&error);
-        Refusal { report: Some(self.report), error }
+        Refusal { report: Some(self.report.clone()), error }
     }
 
     /// What to try when nothing is under way.
@@ -267,7 +285,7 @@ impl<'a> Search<'a> {
             self.flight.hedged(&step.backend, "won");
         }
         self.report.backend.clone_from(&step.backend);
-        self.flight.answered_by(&step.backend);
+        self.flight.answered_by(&step.backend, opened.first_content);
         let named = step.model.clone().unwrap_or_else(|| step.backend.clone());
         let drafts = self.given.request.diffusion.drafts;
         let guards = Guards { flight: self.flight, counted, ticket };

@@ -196,7 +196,7 @@ async fn a_stream_that_is_cut_speaks_against_its_backend_and_a_caller_that_leave
     let standing = Arc::clone(&cut.standing);
     for round in 1..=5 {
         let again = Step { standing: Arc::clone(&standing), ..step("a", backend(vec![text("half")])) };
-        let ran = go(vec![again], request()).await;
+        let ran = go(vec![again], streaming()).await;
         if round % 2 == 0 {
             drop(ran.result);
         } else {
@@ -206,7 +206,7 @@ async fn a_stream_that_is_cut_speaks_against_its_backend_and_a_caller_that_leave
     assert!(standing.is_in(Instant::now()), "three of five failed");
     for _ in 0..2 {
         let again = Step { standing: Arc::clone(&standing), ..step("a", backend(vec![text("half")])) };
-        go(vec![again], request()).await.all().await;
+        go(vec![again], streaming()).await.all().await;
     }
     assert!(!standing.is_in(Instant::now()));
     assert_eq!(standing.in_flight(), 0);

@@ -3,6 +3,7 @@
 mod ending;
 mod extra;
 mod groups;
+mod whole;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -79,6 +80,10 @@ fn step(name: &str, service: BackendService) -> Step {
 
 fn request() -> Arc<ChatRequest> {
     Arc::new(ChatRequest::default())
+}
+
+fn streaming() -> Arc<ChatRequest> {
+    Arc::new(ChatRequest { stream: true, ..ChatRequest::default() })
 }
 
 struct Ran {
@@ -177,12 +182,12 @@ async fn an_empty_answer_is_an_answer_and_gets_a_model() {
 async fn after_content_an_error_ends_the_answer() {
     let breaks = backend(vec![started("m"), text("half"), Line::Fail(EngineError::Cancelled), text("late")]);
     let other = backend(vec![text("other"), END]);
-    let (metrics, out) = go(vec![step("a", breaks), step("b", other.clone())], request()).await.all().await;
+    let (metrics, out) = go(vec![step("a", breaks), step("b", other.clone())], streaming()).await.all().await;
     assert_eq!(out, "<m>half!cancelled");
     counted(&metrics, r#"weir_requests_total{backend="a",outcome="cancelled",route="auto"} 1"#);
 
     let stops = backend(vec![started("m"), text("half")]);
-    let (metrics, out) = go(vec![step("a", stops), step("b", other)], request()).await.all().await;
+    let (metrics, out) = go(vec![step("a", stops), step("b", other)], streaming()).await.all().await;
     assert_eq!(out, "<m>half!stream_cut");
     counted(&metrics, r#"weir_requests_total{backend="a",outcome="stream_cut",route="auto"} 1"#);
 }
