@@ -32,7 +32,7 @@ pub(crate) unsafe fn strip<S: Strip, const T: usize>(
     }
 }
 
-/// All rows, the largest tiles first.
+/// All rows in tiles of `T`, and one tile for the rest: a walk over the weights for every `T` rows, none for less.
 ///
 /// # Safety
 /// As for [`strip`].
@@ -49,28 +49,25 @@ unsafe fn rows<S: Strip, F: Block, const T: usize>(
     // SAFETY: every tile starts at a row with at least its own number of rows left.
     unsafe {
         while row < x.rows {
-            let left = x.rows - row;
             let to = out.add(row * STRIP);
-            if left >= T {
-                tile::<S, F, T>(strip, groups, x, row, ahead, to);
-                row += T;
-            } else if T > 4 && left >= 4 {
-                tile::<S, F, 4>(strip, groups, x, row, ahead, to);
-                row += 4;
-            } else if left >= 2 {
-                tile::<S, F, 2>(strip, groups, x, row, ahead, to);
-                row += 2;
-            } else {
-                tile::<S, F, 1>(strip, groups, x, row, ahead, to);
-                row += 1;
-            }
+            // A tile wider than `T` is never made, but the compiler is to see that.
+            row += match (x.rows - row).min(T) {
+                7 if T > 7 => tile::<S, F, 7>(strip, groups, x, row, ahead, to),
+                6 if T > 6 => tile::<S, F, 6>(strip, groups, x, row, ahead, to),
+                5 if T > 5 => tile::<S, F, 5>(strip, groups, x, row, ahead, to),
+                4 if T > 4 => tile::<S, F, 4>(strip, groups, x, row, ahead, to),
+                3 if T > 3 => tile::<S, F, 3>(strip, groups, x, row, ahead, to),
+                2 if T > 2 => tile::<S, F, 2>(strip, groups, x, row, ahead, to),
+                1 if T > 1 => tile::<S, F, 1>(strip, groups, x, row, ahead, to),
+                _ => tile::<S, F, T>(strip, groups, x, row, ahead, to),
+            };
             // One walk is enough to fetch what comes.
             ahead = std::ptr::null();
         }
     }
 }
 
-/// `T` rows from `row` on.
+/// `T` rows from `row` on; gives `T`.
 ///
 /// # Safety
 /// As for [`strip`]; `row + T <= x.rows`; `out` takes `T * 16` elements.
@@ -82,7 +79,7 @@ unsafe fn tile<S: Strip, F: Block, const T: usize>(
     row: usize,
     ahead: *const u8,
     out: *mut f32,
-) {
+) -> usize {
     // SAFETY: parts of LEN rows make the strip's 16.
     unsafe {
         let mut part = 0;
@@ -111,6 +108,7 @@ unsafe fn tile<S: Strip, F: Block, const T: usize>(
             part += S::LEN;
         }
     }
+    T
 }
 
 /// Asks for a line of memory that will be read soon. Any address is allowed: a wrong one does nothing.
@@ -148,18 +146,30 @@ trait Block {
     );
 }
 
-/// Unpacks the nibbles of a block, four inputs after four.
+/// Adds the products of a block of nibbles to `dots`. Piece by piece for all rows: neighbouring instructions then belong
+/// to different chains, and a CPU that looks ahead finds work.
 ///
 /// # Safety
 /// As for [`tile`].
 #[inline(always)]
-unsafe fn nibbles<S: Strip>(group: *const u8, block: usize, part: usize) -> [S::Quants; 8] {
-    // SAFETY: four pieces of 64 bytes per block, behind the group's scales.
+unsafe fn nibbles<S: Strip, const T: usize>(
+    dots: &mut [S::Ints; T],
+    group: *const u8,
+    block: usize,
+    part: usize,
+    quants: *const i8,
+) {
+    // SAFETY: four pieces of 64 bytes per block, behind the group's scales; the cells of T rows lie side by side.
     unsafe {
         let at = group.add(64 + block * 256 + part * 4);
-        let pieces = [S::quants(at), S::quants(at.add(64)), S::quants(at.add(128)), S::quants(at.add(192))];
-        let [a, b, c, d] = pieces;
-        [S::low(a), S::high(a), S::low(b), S::high(b), S::low(c), S::high(c), S::low(d), S::high(d)]
+        for piece in 0..4 {
+            let weights = S::quants(at.add(piece * 64));
+            for (half, weights) in [S::low(weights), S::high(weights)].into_iter().enumerate() {
+                for (t, dot) in dots.iter_mut().enumerate() {
+                    *dot = S::dot(*dot, weights, quants.add(t * BLOCK + piece * 8 + half * 4));
+                }
+            }
+        }
     }
 }
 
@@ -182,14 +192,13 @@ impl Block for Q4 {
         // SAFETY: the cells of T rows lie side by side; passed on to the caller.
         unsafe {
             let scales = S::halves(group.add(block * 32 + part * 2));
-            let weights = nibbles::<S>(group, block, part);
-            for (t, sum) in sums.iter_mut().enumerate() {
-                let quants = x.quants.add((cell + t) * BLOCK);
+            let mut dots = [S::ints(0); T];
+            for (t, dot) in dots.iter_mut().enumerate() {
                 // Nibbles are 8 too large: the chain begins at -8 Σ x.
-                let mut dot = S::ints(*x.offsets.add(cell + t));
-                for (j, weights) in weights.into_iter().enumerate() {
-                    dot = S::dot(dot, weights, quants.add(j * 4));
-                }
+                *dot = S::ints(*x.offsets.add(cell + t));
+            }
+            nibbles::<S, T>(&mut dots, group, block, part, x.quants.add(cell * BLOCK));
+            for (t, (sum, dot)) in sums.iter_mut().zip(dots).enumerate() {
                 let scale = S::mul(scales, S::splat(*x.scales.add(cell + t)));
                 *sum = S::mul_add(S::floats(dot), scale, *sum);
             }
@@ -219,13 +228,9 @@ impl Block for Q4m {
             let row_scales = strip.cast::<f32>().add(part);
             let scales = S::mul(S::bytes(small), S::load(row_scales));
             let minima = S::mul(S::bytes(small.add(STRIP)), S::load(row_scales.add(STRIP)));
-            let weights = nibbles::<S>(group, block, part);
-            for (t, sum) in sums.iter_mut().enumerate() {
-                let quants = x.quants.add((cell + t) * BLOCK);
-                let mut dot = S::ints(0);
-                for (j, weights) in weights.into_iter().enumerate() {
-                    dot = S::dot(dot, weights, quants.add(j * 4));
-                }
+            let mut dots = [S::ints(0); T];
+            nibbles::<S, T>(&mut dots, group, block, part, x.quants.add(cell * BLOCK));
+            for (t, (sum, dot)) in sums.iter_mut().zip(dots).enumerate() {
                 let scale = S::mul(scales, S::splat(*x.scales.add(cell + t)));
                 *sum = S::mul_add(S::floats(dot), scale, *sum);
                 *sum = S::mul_add(minima, S::splat(-*x.sums.add(cell + t)), *sum);
@@ -254,16 +259,18 @@ impl Block for Q8 {
         unsafe {
             let scales = S::halves(group.add(block * 32 + part * 2));
             let at = group.add(64 + block * 512 + part * 4);
-            let mut weights = [S::widen(S::quants(at)); 8];
-            for (j, weights) in weights.iter_mut().enumerate().skip(1) {
-                *weights = S::widen(S::quants(at.add(j * 64)));
+            let mut dots = [S::ints(0); T];
+            for (t, dot) in dots.iter_mut().enumerate() {
+                *dot = S::ints(*x.offsets.add(cell + t) * (S::WIDE_BIAS / 8));
             }
-            for (t, sum) in sums.iter_mut().enumerate() {
-                let quants = x.quants.add((cell + t) * BLOCK);
-                let mut dot = S::ints(*x.offsets.add(cell + t) * (S::WIDE_BIAS / 8));
-                for (j, weights) in weights.into_iter().enumerate() {
-                    dot = S::dot_wide(dot, weights, quants.add(j * 4));
+            let quants = x.quants.add(cell * BLOCK);
+            for j in 0..8 {
+                let weights = S::widen(S::quants(at.add(j * 64)));
+                for (t, dot) in dots.iter_mut().enumerate() {
+                    *dot = S::dot_wide(*dot, weights, quants.add(t * BLOCK + j * 4));
                 }
+            }
+            for (t, (sum, dot)) in sums.iter_mut().zip(dots).enumerate() {
                 let scale = S::mul(scales, S::splat(*x.scales.add(cell + t)));
                 *sum = S::mul_add(S::floats(dot), scale, *sum);
             }

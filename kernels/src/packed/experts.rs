@@ -138,14 +138,20 @@ impl Products<'_> {
             let (index, piece) = (part / pieces, part % pieces);
             let Some((which, first, rows)) = order.get(index).copied() else { return };
             let Some(PackedExpert { gate, up, .. }) = expert(which) else { return };
-            let after = order.get(index + 1).and_then(|(which, ..)| expert(*which));
+            // The part that this thread is likely to take next: the others take one each meanwhile.
+            let likely = part + self.team.threads();
+            let (after_index, after_piece) = (likely / pieces, likely % pieces);
+            let after = order.get(after_index).and_then(|(which, ..)| expert(*which));
             let (gates, ups, gathered) = own.all(rows * STRIP);
             gathered.gather(x, visits.tokens.get(first..first + rows).unwrap_or_default());
             let view = gathered.view();
             let end = strips * (piece + 1) / pieces;
             for strip in strips * piece / pieces..end {
                 let next = |own: &PackedWeights, after: Option<&PackedWeights>| match after {
-                    Some(after) if strip + 1 == end => after.bytes().as_ptr(),
+                    Some(after) if strip + 1 == end => {
+                        let strip = strips * after_piece / pieces;
+                        after.bytes().as_ptr().wrapping_add(strip * after.strip_bytes())
+                    }
                     _ => own.bytes().as_ptr().wrapping_add((strip + 1) * own.strip_bytes()),
                 };
                 let (next_gate, next_up) =
