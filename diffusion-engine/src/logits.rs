@@ -11,6 +11,7 @@ use crate::checkpoint::source::{self, WeightFiles};
 use crate::checkpoint::tensors::Weights;
 use crate::error::LoadError;
 use crate::model::forward::{Lane, Visibility};
+use crate::model::head::Wanted;
 use crate::model::weights::Model;
 use crate::options::{EngineKind, ModelFiles};
 
@@ -91,8 +92,8 @@ impl LogitsModel {
         let mut cache = KvCache::alone(model.kv_shape(), input_ids.len());
         let mut logits = Vec::new();
         for tokens in input_ids.chunks(step) {
-            let mut lane = [Lane { tokens, logits_from: 0, cache: &mut cache, visibility }];
-            logits.extend(model.forward(&mut lane)?.concat());
+            let mut lane = [Lane { tokens, logits_from: 0, wanted: Wanted::All, cache: &mut cache, visibility }];
+            model.forward(&mut lane)?.into_iter().for_each(|own| logits.extend(own.logits()));
             cache.commit(tokens);
         }
         Ok(logits)

@@ -10,6 +10,7 @@ use crate::checkpoint::config::ModelConfig;
 use crate::checkpoint::tensors::Weights;
 use crate::error::LoadError;
 use crate::model::forward::Lane;
+use crate::model::head::Predictions;
 use crate::model::weights::Model;
 use crate::options::{ComputeDevice, EngineOptions};
 
@@ -105,7 +106,7 @@ impl Processor {
     }
 
     /// See [`Model::forward`].
-    pub(crate) fn forward(&self, lanes: &mut [Lane<'_>]) -> Result<Vec<Vec<f32>>, String> {
+    pub(crate) fn forward(&self, lanes: &mut [Lane<'_>]) -> Result<Vec<Predictions>, String> {
         match self {
             Processor::Cpu(model) => model.forward(lanes).map_err(|error| error.to_string()),
             #[cfg(feature = "cuda")]

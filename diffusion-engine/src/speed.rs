@@ -11,6 +11,7 @@ use crate::checkpoint::config::ModelConfig;
 use crate::checkpoint::source::{Bytes, Named};
 use crate::error::LoadError;
 use crate::model::forward::{Lane, Visibility};
+use crate::model::head::Wanted;
 use crate::model::random::Random;
 use crate::model::recipe::Recipe;
 use crate::model::weights::Model;
@@ -126,7 +127,8 @@ impl SpeedModel {
         let began = Instant::now();
         if prefix > 0 {
             let visibility = Visibility::Blocks(BLOCK);
-            let lane = Lane { tokens: &tokens, logits_from: prefix, cache: &mut cache, visibility };
+            let lane =
+                Lane { tokens: &tokens, logits_from: prefix, wanted: Wanted::All, cache: &mut cache, visibility };
             self.model.forward(&mut [lane])?;
             cache.commit(&tokens);
         }
@@ -143,6 +145,7 @@ impl SpeedModel {
         let lanes = requests.iter_mut().zip(&canvases).map(|(request, tokens)| Lane {
             tokens,
             logits_from,
+            wanted: Wanted::All,
             cache: &mut request.0,
             visibility: Visibility::Blocks(BLOCK),
         });
@@ -155,7 +158,8 @@ impl SpeedModel {
     /// When the forward refuses.
     pub fn token(&mut self, request: &mut Request) -> Result<Measured, KernelError> {
         let tokens = self.tokens(1);
-        let lane = Lane { tokens: &tokens, logits_from: 0, cache: &mut request.0, visibility: Visibility::Causal };
+        let (visibility, wanted) = (Visibility::Causal, Wanted::All);
+        let lane = Lane { tokens: &tokens, logits_from: 0, wanted, cache: &mut request.0, visibility };
         self.forward(&mut [lane])
     }
 

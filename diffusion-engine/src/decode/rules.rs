@@ -16,6 +16,7 @@ pub(crate) struct LogitRules {
     presence: f32,
     ends: Vec<u32>,
     min_tokens: usize,
+    /// Ascending.
     never: Vec<u32>,
     /// Distinct tokens of the prompt, where the repetition penalty needs them.
     prompt: BTreeSet<u32>,
@@ -29,7 +30,7 @@ impl LogitRules {
         sampling: &Sampling,
         prompt: &[u32],
         ends: &[u32],
-        never: Vec<u32>,
+        mut never: Vec<u32>,
         vocab: u32,
     ) -> Result<Self, EngineError> {
         let repetition = sampling.repetition_penalty.unwrap_or(1.0);
@@ -49,6 +50,7 @@ impl LogitRules {
                 return Err(EngineError::invalid("logit_bias", "each bias must be a number from -100 to 100"));
             }
         }
+        never.sort_unstable();
         Ok(LogitRules {
             bias: sampling.logit_bias.iter().map(|(token, bias)| (*token, *bias)).collect(),
             repetition,
@@ -116,6 +118,12 @@ impl LogitRules {
                 *logit = f32::NEG_INFINITY;
             }
         }
+    }
+
+    /// The tokens that may never be written, ascending, if that is all these rules ask of any row.
+    pub(crate) fn never_alone(&self) -> Option<&[u32]> {
+        let others = self.penalises() || !self.bias.is_empty() || self.min_tokens > 0;
+        (!others).then_some(&self.never)
     }
 
     fn penalises(&self) -> bool {

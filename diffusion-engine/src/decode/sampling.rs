@@ -52,6 +52,11 @@ impl Sampler {
         Ok(Sampler { temperature, top_p, top_k: sampling.top_k.unwrap_or(0) as usize, min_p, seed })
     }
 
+    /// Whether the likeliest token is always the one.
+    pub(crate) fn is_greedy(&self) -> bool {
+        self.temperature == 0.0
+    }
+
     /// The candidate of one row of logits, which belongs to the absolute position `position`. `None` if the logits are
     /// not numbers.
     pub(crate) fn pick(&self, kernels: &Kernels, logits: &[f32], position: usize) -> Option<Candidate> {

@@ -8,6 +8,7 @@ use weir_kernels::cuda::experts::{RowBlocks, Slots};
 use weir_kernels::cuda::{Device, DeviceError, Gpu, Memory};
 
 use crate::model::forward::{Lane, blocks};
+use crate::model::head::{Predictions, Wanted, likeliest};
 
 use super::memory::Scratch;
 use super::weights::{DeviceModel, Experts, FeedForward, Layer, Mlp};
@@ -37,7 +38,7 @@ impl<D: Device> DeviceForward<D> {
     }
 
     /// As [`crate::model::weights::Model::forward`].
-    pub(crate) fn forward(&self, lanes: &mut [Lane<'_>]) -> Result<Vec<Vec<f32>>, DeviceError> {
+    pub(crate) fn forward(&self, lanes: &mut [Lane<'_>]) -> Result<Vec<Predictions>, DeviceError> {
         // A forward that panicked leaves memory that the next one fills anew.
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let State { pages, scratch } = &mut *state;
@@ -162,15 +163,14 @@ impl<D: Device> DeviceModel<D> {
     }
 
     /// The head for the rows each lane wants, out of `normed`.
-    fn logits(&self, lanes: &[Lane<'_>], scratch: &mut Scratch<D>) -> Result<Vec<Vec<f32>>, DeviceError> {
+    fn logits(&self, lanes: &[Lane<'_>], scratch: &mut Scratch<D>) -> Result<Vec<Predictions>, DeviceError> {
         let (gpu, hidden, vocab) = (&self.gpu, self.config.hidden, self.config.vocab);
         let (mut wanted, mut counts, mut row) = (Vec::new(), Vec::new(), 0);
         for lane in lanes {
-            let end = row + lane.tokens.len();
-            let from = row + lane.logits_from.min(lane.tokens.len());
-            wanted.extend(from..end);
-            counts.push(end - from);
-            row = end;
+            let before = wanted.len();
+            wanted.extend(lane.rows().map(|own| row + own));
+            counts.push(wanted.len() - before);
+            row += lane.tokens.len();
         }
         let Scratch { normed, wanted: gathered, logits, .. } = scratch;
         let gathered = gathered.of(gpu, wanted.len() * hidden)?;
@@ -178,10 +178,17 @@ impl<D: Device> DeviceModel<D> {
         let logits = logits.of(gpu, wanted.len() * vocab)?;
         gpu.linear(&self.head, gathered, wanted.len(), logits)?;
         let (mut all, mut at) = (Vec::with_capacity(lanes.len()), 0);
-        for count in counts {
+        for (lane, count) in lanes.iter().zip(counts) {
             let mut own = vec![0.0; count * vocab];
             gpu.read(logits, at * vocab, &mut own)?;
-            all.push(own);
+            all.push(match lane.wanted {
+                Wanted::All | Wanted::Logits(_) => Predictions::Logits(own),
+                Wanted::Likeliest { never, .. } => {
+                    let kernels = weir_kernels::registry::best();
+                    let rows = own.chunks_exact_mut(vocab);
+                    Predictions::Likeliest(rows.map(|row| likeliest(kernels, row, never)).collect())
+                }
+            });
             at += count;
         }
         Ok(all)

@@ -12,6 +12,7 @@ use super::weights::DeviceModel;
 use crate::cache::{KvCache, pages_for};
 use crate::checkpoint::open::Checkpoint;
 use crate::model::forward::{Lane, Visibility};
+use crate::model::head::{Predictions, Wanted};
 use crate::model::weights::Model;
 use crate::options::{KvType, ModelFiles};
 use crate::test_files;
@@ -55,18 +56,30 @@ fn difference(got: &[Vec<f32>], due: &[Vec<f32>]) -> f32 {
 fn two_requests<E: std::fmt::Debug>(
     vocab: usize,
     caches: &mut [KvCache; 2],
-    forward: impl Fn(&mut [Lane<'_>]) -> Result<Vec<Vec<f32>>, E>,
+    forward: impl Fn(&mut [Lane<'_>]) -> Result<Vec<Predictions>, E>,
 ) -> Vec<Vec<f32>> {
     let (first, second) = (ids(104, vocab), ids(39, vocab));
     let mut all = Vec::new();
     for step in [(0..40, 0..0), (40..72, 0..7), (72..104, 7..39)] {
         let [one, two] = &mut *caches;
         let visibility = Visibility::Blocks(BLOCK);
-        let mut lanes = vec![Lane { tokens: &first[step.0.clone()], logits_from: 3, cache: &mut *one, visibility }];
+        let mut lanes = vec![Lane {
+            tokens: &first[step.0.clone()],
+            logits_from: 3,
+            wanted: Wanted::All,
+            cache: &mut *one,
+            visibility,
+        }];
         if !step.1.is_empty() {
-            lanes.push(Lane { tokens: &second[step.1.clone()], logits_from: 0, cache: &mut *two, visibility });
+            lanes.push(Lane {
+                tokens: &second[step.1.clone()],
+                logits_from: 0,
+                wanted: Wanted::All,
+                cache: &mut *two,
+                visibility,
+            });
         }
-        all.extend(forward(&mut lanes).expect("forward"));
+        all.extend(forward(&mut lanes).expect("forward").into_iter().map(Predictions::logits));
         drop(lanes);
         one.commit(&first[step.0]);
         two.commit(&second[step.1]);

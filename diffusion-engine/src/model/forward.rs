@@ -11,6 +11,7 @@ use weir_kernels::kernels::rope;
 use crate::cache::KvCache;
 
 use super::clock::Work;
+use super::head::{Predictions, Wanted};
 use super::matrix::room;
 use super::rope::Angles;
 use super::scratch::Scratch;
@@ -52,25 +53,27 @@ impl Visibility {
 pub(crate) struct Lane<'a> {
     /// Tokens at the positions that follow the committed ones.
     pub(crate) tokens: &'a [u32],
-    /// Logits are wanted from this token on; `tokens.len()` for none.
+    /// Predictions are wanted from this token on; `tokens.len()` for none.
     pub(crate) logits_from: usize,
+    /// Of which of them, and what.
+    pub(crate) wanted: Wanted<'a>,
     pub(crate) cache: &'a mut KvCache,
     /// What its tokens see: requests may differ in their block length.
     pub(crate) visibility: Visibility,
 }
 
 impl Model {
-    /// Runs all lanes and returns each one's logits, `[tokens - logits_from, vocab]`. Afterwards each cache holds the
+    /// Runs all lanes and returns what each one wanted. Afterwards each cache holds the
     /// K/V of its lane's tokens behind the committed positions; the caller commits those that are final.
-    pub(crate) fn forward(&self, lanes: &mut [Lane<'_>]) -> Result<Vec<Vec<f32>>, KernelError> {
+    pub(crate) fn forward(&self, lanes: &mut [Lane<'_>]) -> Result<Vec<Predictions>, KernelError> {
         // A forward that panicked leaves memory that the next one fills anew.
         let mut scratch = self.scratch.lock().unwrap_or_else(PoisonError::into_inner);
         let scratch = &mut *scratch;
         scratch.clock.begin();
         self.layers(lanes, scratch)?;
-        let logits = self.logits(lanes, scratch);
+        let predictions = self.head(lanes, scratch);
         scratch.clock.did(Work::Head);
-        logits
+        predictions
     }
 
     /// Everything before the final norm: the result is `scratch.x`, `[m, hidden]`.
@@ -186,30 +189,6 @@ impl Model {
         [&mlp.gate, &mlp.up].into_iter().for_each(|matrix| clock.count(Work::Dense, matrix, m));
         clock.did_with(Work::Dense, &mlp.down, m);
         Ok(())
-    }
-
-    /// Final norm and head for the rows each lane wants.
-    fn logits(&self, lanes: &[Lane<'_>], scratch: &mut Scratch) -> Result<Vec<Vec<f32>>, KernelError> {
-        let (hidden, vocab) = (self.config.hidden, self.config.vocab);
-        let Scratch { x, normed, inputs, clock, .. } = scratch;
-        let mut at = 0;
-        let mut all = Vec::with_capacity(lanes.len());
-        for lane in lanes {
-            let count = lane.tokens.len();
-            let from = at + lane.logits_from.min(count);
-            at += count;
-            let wanted = x.get(from * hidden..at * hidden).unwrap_or_default();
-            let rows = wanted.len() / hidden;
-            let normed = room(normed, wanted.len());
-            self.compute.kernels.rms_norm(wanted, &self.norm, self.config.norm_eps, normed)?;
-            let mut logits = vec![0.0; rows * vocab];
-            self.compute.linear(normed, rows, &self.head, inputs, &mut logits)?;
-            if rows > 0 {
-                clock.count(Work::Head, &self.head, rows);
-            }
-            all.push(logits);
-        }
-        Ok(all)
     }
 }
 

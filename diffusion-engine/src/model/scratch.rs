@@ -3,6 +3,7 @@
 
 use weir_kernels::packed::Inputs;
 use weir_kernels::packed::experts::{ExpertScratch, Visits};
+use weir_kernels::packed::head::HeadScratch;
 
 use super::clock::Clock;
 
@@ -27,5 +28,7 @@ pub(crate) struct Scratch {
     pub(super) chosen: Vec<Vec<(usize, f32)>>,
     pub(super) visits: Visits,
     pub(super) packed: ExpertScratch,
+    pub(super) logits: Vec<f32>,
+    pub(super) seen: HeadScratch,
     pub(crate) clock: Clock,
 }

@@ -14,7 +14,8 @@ use crate::constrain::constraint::Constraint;
 use crate::decode::block::BlockState;
 use crate::decode::levenshtein::ControlTokens;
 use crate::decode::settings::DecodeSettings;
-use crate::model::forward::Visibility;
+use crate::model::forward::{Lane as LaneInput, Visibility};
+use crate::model::head::Wanted;
 
 use super::answer::Answer;
 use super::planner::Reading;
@@ -106,8 +107,10 @@ pub(crate) struct Plan {
     pub(crate) tokens: Vec<u32>,
     /// How many of them, from the front, are final.
     pub(crate) finals: usize,
-    /// Logits are wanted from this token on.
+    /// Predictions are wanted from this token on; if of none, it only reads.
     pub(crate) logits_from: usize,
+    /// Of which of them, counted from there.
+    pub(crate) rows: Vec<usize>,
 }
 
 impl Lane {
@@ -189,20 +192,34 @@ impl Lane {
                 let finals = if left > 0 { grant.min(left) } else { self.pending.len() };
                 let tokens = self.pending.iter().take(finals).copied().collect();
                 let logits_from = if finals == self.pending.len() { finals.saturating_sub(1) } else { finals };
-                Plan { tokens, finals, logits_from }
+                Plan { tokens, finals, logits_from, rows: (0..finals - logits_from).collect() }
             }
             Writer::Blocks(writer) => {
                 if left > 0 {
                     // Whole blocks only: inside a block every token sees every other.
                     let finals = grant.min(left) / writer.block_length() * writer.block_length();
                     let tokens = self.pending.iter().take(finals).copied().collect();
-                    return Some(Plan { tokens, finals, logits_from: finals });
+                    return Some(Plan { tokens, finals, logits_from: finals, rows: Vec::new() });
                 }
                 let finals = self.pending.len();
                 let tokens = self.pending.iter().copied().chain(writer.fed()).collect();
-                Plan { tokens, finals, logits_from: finals }
+                Plan { tokens, finals, logits_from: finals, rows: writer.asked() }
             }
         })
+    }
+
+    /// `plan` as the model takes it.
+    pub(crate) fn input<'a>(&'a mut self, plan: &'a Plan) -> LaneInput<'a> {
+        let visibility = self.visibility();
+        let likeliest_but = match &self.writer {
+            Writer::Tokens(writer) => writer.likeliest_but(),
+            Writer::Blocks(writer) => writer.likeliest_but(),
+        };
+        let wanted = match likeliest_but {
+            Some(never) => Wanted::Likeliest { rows: &plan.rows, never },
+            None => Wanted::Logits(&plan.rows),
+        };
+        LaneInput { tokens: &plan.tokens, logits_from: plan.logits_from, wanted, cache: &mut self.cache, visibility }
     }
 
     /// Positions whose tokens can never change again, so that others may share their K/V.
@@ -213,7 +230,7 @@ impl Lane {
         }
     }
 
-    /// Takes the logits of a planned forward. `Ok(Some(_))` when the answer is complete.
+    /// Takes what a planned forward predicts. `Ok(Some(_))` when the answer is complete.
     pub(crate) fn apply(&mut self, plan: &Plan, mut read: Readout<'_>) -> Result<Option<FinishReason>, EngineError> {
         self.cache.commit(plan.tokens.get(..plan.finals).unwrap_or_default());
         self.pending.drain(..plan.finals.min(self.pending.len()));

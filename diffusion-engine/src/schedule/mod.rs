@@ -26,12 +26,13 @@ use weir_protocol::EngineError;
 use crate::cache::Pool;
 use crate::checkpoint::tokenizer::TextTokenizer;
 use crate::model::forward::Lane as LaneInput;
+use crate::model::head::Predictions;
 use crate::processor::Processor;
 
 /// What the scheduler needs of a model; tests script it.
 pub(crate) trait Forward: Send + 'static {
     /// See [`Processor::forward`].
-    fn forward(&self, lanes: &mut [LaneInput<'_>]) -> Result<Vec<Vec<f32>>, EngineError>;
+    fn forward(&self, lanes: &mut [LaneInput<'_>]) -> Result<Vec<Predictions>, EngineError>;
     /// For picking candidates.
     fn kernels(&self) -> &'static Kernels;
     /// Elements of a row of logits.
@@ -55,9 +56,9 @@ pub(crate) struct Loaded {
 }
 
 impl Forward for Loaded {
-    fn forward(&self, lanes: &mut [LaneInput<'_>]) -> Result<Vec<Vec<f32>>, EngineError> {
-        let logits = self.model.forward(lanes);
-        logits.map_err(|error| EngineError::internal(format!("the forward failed: {error}")))
+    fn forward(&self, lanes: &mut [LaneInput<'_>]) -> Result<Vec<Predictions>, EngineError> {
+        let predictions = self.model.forward(lanes);
+        predictions.map_err(|error| EngineError::internal(format!("the forward failed: {error}")))
     }
 
     fn kernels(&self) -> &'static Kernels {

@@ -10,6 +10,7 @@ use weir_protocol::{EngineError, FinishReason};
 use crate::cache::PrefixCache;
 use crate::checkpoint::tokenizer::TextTokenizer;
 use crate::model::forward::Lane as LaneInput;
+use crate::model::head::Predictions;
 
 use super::lane::{Lane, Plan};
 use super::planner::{Reading, share_out};
@@ -84,26 +85,24 @@ fn step(
     prefixes: &mut PrefixCache,
 ) -> Result<Vec<Outcome>, EngineError> {
     let plans: Vec<Option<Plan>> = lanes.iter().zip(grants).map(|(lane, grant)| lane.plan(*grant)).collect();
-    let mut inputs: Vec<LaneInput<'_>> = lanes
-        .iter_mut()
-        .zip(&plans)
-        .filter_map(|(lane, plan)| {
-            let (plan, visibility) = (plan.as_ref()?, lane.visibility());
-            let cache = &mut lane.cache;
-            Some(LaneInput { tokens: &plan.tokens, logits_from: plan.logits_from, cache, visibility })
-        })
-        .collect();
-    let logits = model.forward(&mut inputs)?;
-    if logits.len() != plans.iter().flatten().count() {
+    let mut inputs: Vec<LaneInput<'_>> =
+        lanes.iter_mut().zip(&plans).filter_map(|(lane, plan)| Some(lane.input(plan.as_ref()?))).collect();
+    let predictions = model.forward(&mut inputs)?;
+    if predictions.len() != plans.iter().flatten().count() {
         return Err(EngineError::internal("the forward lost a request"));
     }
-    let mut logits = logits.into_iter();
+    let mut predictions = predictions.into_iter();
     let outcomes = lanes.iter_mut().zip(&plans).map(|(lane, plan)| {
-        let Some((plan, mut logits)) = plan.as_ref().and_then(|plan| Some((plan, logits.next()?))) else {
+        let Some((plan, predictions)) = plan.as_ref().and_then(|plan| Some((plan, predictions.next()?))) else {
             return Ok(None);
         };
+        let (mut logits, likeliest) = match predictions {
+            Predictions::Logits(logits) => (logits, Vec::new()),
+            Predictions::Likeliest(likeliest) => (Vec::new(), likeliest),
+        };
+        let (logits, likeliest, rows) = (&mut *logits, &*likeliest, &*plan.rows);
         let (vocab, kernels, tokenizer) = (model.vocab(), model.kernels(), model.tokenizer());
-        let outcome = lane.apply(plan, Readout { logits: &mut logits, vocab, kernels, tokenizer });
+        let outcome = lane.apply(plan, Readout { rows, logits, likeliest, vocab, kernels, tokenizer });
         let settled = lane.settled();
         prefixes.publish(&mut lane.cache, settled);
         outcome

@@ -41,10 +41,15 @@ impl TokenWriter {
         Ok(self.written(tokens, None))
     }
 
+    /// Tokens never written, where the likeliest of the others is all that is asked.
+    pub(crate) fn likeliest_but(&self) -> Option<&[u32]> {
+        self.scorer.likeliest_but().filter(|_| self.constraint.is_none())
+    }
+
     /// The next token and what is forced after it. The answer may take `room` more.
     pub(crate) fn step(&mut self, read: &mut Readout<'_>, room: usize) -> Result<Written, EngineError> {
         let written = self.scorer.rules.with_canvas(std::iter::empty());
-        for row in read.rows_mut() {
+        for (_, row) in read.rows_mut() {
             self.scorer.rules.apply(row, self.count, &written, None);
         }
         let tokens = match &mut self.constraint {
@@ -54,7 +59,7 @@ impl TokenWriter {
             }
             None => {
                 let candidates = self.scorer.candidates(read, self.position)?;
-                candidates.into_iter().map(|candidate| candidate.token).collect()
+                candidates.into_iter().map(|(_, candidate)| candidate.token).collect()
             }
         };
         if tokens.is_empty() {

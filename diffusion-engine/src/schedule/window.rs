@@ -3,8 +3,8 @@
 
 use std::collections::VecDeque;
 
-use crate::decode::Canvas;
 use crate::decode::logprobs::TokenScore;
+use crate::decode::{Candidate, Canvas};
 
 use super::lane::DiffusionJob;
 use super::token_writer::Written;
@@ -22,6 +22,11 @@ pub(crate) struct Block {
 }
 
 impl Block {
+    /// What stands for the candidate of a position nobody asked about: what is there, with no confidence at all.
+    pub(crate) fn unasked(&self, at: usize) -> Candidate {
+        Candidate { token: self.canvas.tokens.get(at).copied().unwrap_or(self.canvas.mask), probability: 0.0 }
+    }
+
     /// The tokens that belong to the answer.
     pub(crate) fn answered(&self) -> &[u32] {
         self.canvas.tokens.get(self.canvas.fixed..).unwrap_or_default()

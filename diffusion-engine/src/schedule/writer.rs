@@ -2,22 +2,22 @@
 //! form demanded of the answer allows it. Knows the canvas, the decoder, the sampler and the form of one request. Must
 //! never know the cache, nor decide when a block's K/V is committed: that is the lane's.
 
-use std::collections::BTreeMap;
+mod reading;
 
 use weir_protocol::{DiffusionStats, EngineError};
 
 use crate::checkpoint::tokenizer::TextTokenizer;
 use crate::constrain::constraint::Constraint;
+use crate::decode::Canvas;
 use crate::decode::block::{BlockDecoder, BlockState};
 use crate::decode::levenshtein::Slot;
 use crate::decode::multi_block::{self, MOST_REVISITS};
-use crate::decode::{Candidate, Canvas};
 use crate::model::forward::Visibility;
 use crate::options::DecoderKind;
 
 use super::answer::Answer;
 use super::lane::DiffusionJob;
-use super::rows::{Rows, restrict};
+use super::rows::Rows;
 use super::scorer::{Readout, Scorer};
 use super::token_writer::Written;
 use super::watch::{Watch, Wish};
@@ -134,7 +134,7 @@ impl BlockWriter {
         self.stats.steps += 1;
         self.adjust(read);
         let kept = self.restrict(read)?;
-        let candidates = self.scorer.candidates(read, self.active.start)?;
+        let candidates = self.candidates(read)?;
         let before = self.active.canvas.clone();
         if let (Some(constraint), DecoderKind::Levenshtein) = (&self.constraint, self.job.settings.decoder) {
             // It moves tokens; what is validated must stay in its place.
@@ -165,70 +165,6 @@ impl BlockWriter {
         }
         self.show(false, read.tokenizer, answer);
         Ok(state)
-    }
-
-    /// Leaves only allowed tokens in the logits of the frontier; returns where that is and the row as it was.
-    fn restrict(&mut self, read: &mut Readout<'_>) -> Result<Option<(usize, Vec<f32>)>, EngineError> {
-        let Some(constraint) = &mut self.constraint else { return Ok(None) };
-        let Some((at, allowed)) = constraint.allowed(&self.active.canvas)? else { return Ok(None) };
-        let Some(row) = read.row_mut(at) else { return Ok(None) };
-        let kept = row.to_vec();
-        restrict(row, &allowed);
-        Ok(Some((at, kept)))
-    }
-
-    /// Applies to the logits what the caller and the decoder want: afterwards a row's likeliest token is what may be
-    /// written there.
-    fn adjust(&mut self, read: &mut Readout<'_>) {
-        let (settings, control) = (&self.job.settings, self.job.control);
-        let (is_last, counts) = (self.decoder.is_last(settings), self.counts());
-        let (kernels, vocab) = (read.kernels, read.vocab);
-        for (at, row) in read.logits.chunks_exact_mut(vocab).enumerate() {
-            self.apply_rules(row, &self.active, at, &counts);
-            if settings.decoder == DecoderKind::Levenshtein
-                && let Some(control) = control
-            {
-                let may_move = self.active.own(at).is_some() && !is_last;
-                // A deletion before the least length would pull an end token below it.
-                let is_early = self.scorer.rules.is_early(self.index(&self.active, at));
-                forbid(row, control.delete, !may_move || is_early);
-                forbid(row, control.split, !may_move);
-            }
-            if settings.decoder == DecoderKind::Credit
-                && self.active.canvas.is_masked(at)
-                && let Some(top) = kernels.top1(row)
-            {
-                let proposed = Candidate { token: top.index as u32, probability: top.probability };
-                for (token, rise) in self.decoder.credits.book(at, proposed) {
-                    if let Some(logit) = row.get_mut(token as usize) {
-                        *logit += rise;
-                    }
-                }
-            }
-        }
-    }
-
-    /// How often each token stands in the answer as it is.
-    fn counts(&self) -> BTreeMap<u32, u32> {
-        let blocks = self.window.open.iter().chain([&self.active]);
-        self.scorer.rules.with_canvas(blocks.flat_map(Block::written_tokens))
-    }
-
-    /// Index in the answer of a block's position.
-    fn index(&self, block: &Block, at: usize) -> usize {
-        (block.start + at).saturating_sub(self.prompt)
-    }
-
-    /// The caller's rules for one row, whatever the decoder.
-    fn apply_rules(&self, row: &mut [f32], block: &Block, at: usize, counts: &BTreeMap<u32, u32>) {
-        let before = at.checked_sub(1).map_or(block.left, |before| block.canvas.tokens.get(before).copied());
-        // sglang's `penalty_lambda`: a token becomes less likely to the right of itself.
-        if self.job.settings.repeat_penalty > 0.0
-            && let Some(logit) = before.and_then(|token| row.get_mut(token as usize))
-        {
-            *logit -= self.job.settings.repeat_penalty;
-        }
-        self.scorer.rules.apply(row, self.index(block, at), counts, block.own(at));
     }
 
     /// Keeps the log-probabilities of what this step wrote, under the distribution of this step's forward.
@@ -286,13 +222,14 @@ impl BlockWriter {
             row = rows.end;
             let mut candidates = Vec::with_capacity(rows.len());
             for (at, row) in rows.clone().enumerate() {
-                let Some(logits) = read.row_mut(row) else { break };
-                self.apply_rules(logits, block, at, &counts);
-                candidates.push(self.scorer.candidate(
-                    read.kernels,
-                    read.row(row).unwrap_or_default(),
-                    block.start + at,
-                )?);
+                if at < block.canvas.fixed {
+                    candidates.push(block.unasked(at));
+                    continue;
+                }
+                if let Some(logits) = read.row_mut(row) {
+                    self.apply_rules(logits, block, at, &counts);
+                }
+                candidates.push(self.scorer.candidate_at(read, row, (block.start + at).saturating_sub(row))?);
             }
             let edits = multi_block::edits(&block.canvas, &candidates, self.job.settings.editing_threshold);
             block.canvas.write(&edits);
@@ -384,11 +321,5 @@ impl BlockWriter {
             };
             self.watch.step(&open, (self.stats.steps, self.stats.blocks), forced, tokenizer, answer);
         }
-    }
-}
-
-fn forbid(row: &mut [f32], token: u32, forbidden: bool) {
-    if forbidden && let Some(logit) = row.get_mut(token as usize) {
-        *logit = f32::NEG_INFINITY;
     }
 }

@@ -22,6 +22,7 @@ use crate::checkpoint::source::{Bytes, Named};
 use crate::decode::rules::LogitRules;
 use crate::decode::settings::DecodeSettings;
 use crate::generation::{Generation, GenerationEvent};
+use crate::model::head::{Wanted, likeliest};
 use crate::options::{DecoderKind, EngineLoad, KvType};
 use crate::test_files::{self, FIRST_SPECIAL};
 
@@ -51,7 +52,7 @@ struct Scripted {
 }
 
 impl Forward for Scripted {
-    fn forward(&self, lanes: &mut [LaneInput<'_>]) -> Result<Vec<Vec<f32>>, EngineError> {
+    fn forward(&self, lanes: &mut [LaneInput<'_>]) -> Result<Vec<Predictions>, EngineError> {
         if let Some(gate) = &self.gate {
             let _ = gate.lock().expect("one thread").recv();
         }
@@ -62,14 +63,20 @@ impl Forward for Scripted {
             self.widest.fetch_max(lane.tokens.len(), Ordering::SeqCst);
             let start = lane.cache.committed();
             lane.cache.reserve(start + lane.tokens.len()).expect("promised");
-            let mut logits = Vec::new();
-            for row in lane.logits_from..lane.tokens.len() {
+            let (mut logits, kernels) = (Vec::new(), self.kernels());
+            for row in lane.rows() {
                 let wanted = (self.script)(start + row, lane.tokens[0]);
                 assert!(wanted.is_nan() || wanted >= 0.0, "scripted panic");
                 let token = |t: usize| if t as f32 == wanted { 30.0 } else { wanted * 0.0 };
                 logits.extend((0..VOCAB).map(token));
             }
-            all.push(logits);
+            all.push(match lane.wanted {
+                Wanted::All | Wanted::Logits(_) => Predictions::Logits(logits),
+                Wanted::Likeliest { never, .. } => {
+                    let rows = logits.chunks_exact_mut(VOCAB);
+                    Predictions::Likeliest(rows.map(|row| likeliest(kernels, row, never)).collect())
+                }
+            });
         }
         Ok(all)
     }
@@ -288,12 +295,11 @@ fn blocks_tile_from_position_zero_and_are_committed_once_final() {
         let plan = lane.plan(32).expect("a grant");
         let masked = plan.tokens.iter().filter(|token| **token == MASK).count();
         seen.push((lane.cache.committed(), plan.finals, plan.tokens.len() - plan.finals, masked));
-        let visibility = lane.visibility();
-        let input =
-            LaneInput { tokens: &plan.tokens, logits_from: plan.logits_from, cache: &mut lane.cache, visibility };
-        let mut logits = model.forward(&mut [input]).expect("scripted").concat();
+        let predictions = model.forward(&mut [lane.input(&plan)]).expect("scripted").remove(0);
+        let Predictions::Likeliest(likeliest) = predictions else { unreachable!("greedy, and nothing else asked") };
         let (kernels, tokenizer) = (model.kernels(), model.tokenizer());
-        let read = Readout { logits: &mut logits, vocab: VOCAB, kernels, tokenizer };
+        let (rows, logits, likeliest) = (&*plan.rows, &mut [][..], &*likeliest);
+        let read = Readout { rows, logits, likeliest, vocab: VOCAB, kernels, tokenizer };
         let end = lane.apply(&plan, read).expect("finite");
         if let Some(reason) = end {
             break reason;

@@ -1,0 +1,127 @@
+//! How a block's writer reads a forward: which positions it asks about, what the caller, the decoder and the form
+//! demanded do to the logits, and the candidates that come of it. Must never write into the canvas.
+
+use std::collections::BTreeMap;
+
+use weir_protocol::EngineError;
+
+use crate::decode::Candidate;
+use crate::options::DecoderKind;
+
+use super::super::rows::restrict;
+use super::super::scorer::Readout;
+use super::super::window::Block;
+use super::BlockWriter;
+
+impl BlockWriter {
+    /// Positions of the next forward, counted from the first fed behind the final ones, that are still open: the masked
+    /// ones, and the written ones where the decoder or the form may take them back. Never those of the prompt.
+    pub(crate) fn asked(&self) -> Vec<usize> {
+        let mut rows = Vec::new();
+        if self.window.is_due {
+            let mut first = 0;
+            for block in &self.window.open {
+                rows.extend(first + block.canvas.fixed..first + block.canvas.tokens.len());
+                first += block.canvas.tokens.len();
+            }
+            return rows;
+        }
+        let canvas = &self.active.canvas;
+        let all = self.constraint.is_some() || self.job.settings.edits();
+        rows.extend((canvas.fixed..canvas.tokens.len()).filter(|at| all || canvas.is_masked(*at)));
+        rows
+    }
+
+    /// Tokens never written, where the likeliest of the others is all that is asked about a position.
+    pub(crate) fn likeliest_but(&self) -> Option<&[u32]> {
+        let settings = &self.job.settings;
+        let plain = match settings.decoder {
+            DecoderKind::Threshold | DecoderKind::Hierarchy | DecoderKind::Joint | DecoderKind::MultiBlock => true,
+            // They change logits, or ask for the second likeliest.
+            DecoderKind::Credit | DecoderKind::Levenshtein => false,
+        };
+        let plain = plain && self.constraint.is_none() && settings.repeat_penalty <= 0.0;
+        self.scorer.likeliest_but().filter(|_| plain)
+    }
+
+    /// One candidate for each position of the canvas.
+    pub(super) fn candidates(&self, read: &Readout<'_>) -> Result<Vec<Candidate>, EngineError> {
+        let mut all: Vec<Candidate> = (0..self.active.canvas.tokens.len()).map(|at| self.active.unasked(at)).collect();
+        for (at, candidate) in self.scorer.candidates(read, self.active.start)? {
+            if let Some(place) = all.get_mut(at) {
+                *place = candidate;
+            }
+        }
+        Ok(all)
+    }
+
+    /// Leaves only allowed tokens in the logits of the frontier; returns where that is and the row as it was.
+    pub(super) fn restrict(&mut self, read: &mut Readout<'_>) -> Result<Option<(usize, Vec<f32>)>, EngineError> {
+        let Some(constraint) = &mut self.constraint else { return Ok(None) };
+        let Some((at, allowed)) = constraint.allowed(&self.active.canvas)? else { return Ok(None) };
+        let Some(row) = read.row_mut(at) else { return Ok(None) };
+        let kept = row.to_vec();
+        restrict(row, &allowed);
+        Ok(Some((at, kept)))
+    }
+
+    /// Applies to the logits what the caller and the decoder want: afterwards a row's likeliest token is what may be
+    /// written there.
+    pub(super) fn adjust(&mut self, read: &mut Readout<'_>) {
+        let (settings, control) = (&self.job.settings, self.job.control);
+        let (is_last, counts) = (self.decoder.is_last(settings), self.counts());
+        let kernels = read.kernels;
+        for (at, row) in read.rows_mut() {
+            self.apply_rules(row, &self.active, at, &counts);
+            if settings.decoder == DecoderKind::Levenshtein
+                && let Some(control) = control
+            {
+                let may_move = self.active.own(at).is_some() && !is_last;
+                // A deletion before the least length would pull an end token below it.
+                let is_early = self.scorer.rules.is_early(self.index(&self.active, at));
+                forbid(row, control.delete, !may_move || is_early);
+                forbid(row, control.split, !may_move);
+            }
+            if settings.decoder == DecoderKind::Credit
+                && self.active.canvas.is_masked(at)
+                && let Some(top) = kernels.top1(row)
+            {
+                let proposed = Candidate { token: top.index as u32, probability: top.probability };
+                for (token, rise) in self.decoder.credits.book(at, proposed) {
+                    if let Some(logit) = row.get_mut(token as usize) {
+                        *logit += rise;
+                    }
+                }
+            }
+        }
+    }
+
+    /// How often each token stands in the answer as it is.
+    pub(super) fn counts(&self) -> BTreeMap<u32, u32> {
+        let blocks = self.window.open.iter().chain([&self.active]);
+        self.scorer.rules.with_canvas(blocks.flat_map(Block::written_tokens))
+    }
+
+    /// Index in the answer of a block's position.
+    pub(super) fn index(&self, block: &Block, at: usize) -> usize {
+        (block.start + at).saturating_sub(self.prompt)
+    }
+
+    /// The caller's rules for one row, whatever the decoder.
+    pub(super) fn apply_rules(&self, row: &mut [f32], block: &Block, at: usize, counts: &BTreeMap<u32, u32>) {
+        let before = at.checked_sub(1).map_or(block.left, |before| block.canvas.tokens.get(before).copied());
+        // sglang's `penalty_lambda`: a token becomes less likely to the right of itself.
+        if self.job.settings.repeat_penalty > 0.0
+            && let Some(logit) = before.and_then(|token| row.get_mut(token as usize))
+        {
+            *logit -= self.job.settings.repeat_penalty;
+        }
+        self.scorer.rules.apply(row, self.index(block, at), counts, block.own(at));
+    }
+}
+
+fn forbid(row: &mut [f32], token: u32, forbidden: bool) {
+    if forbidden && let Some(logit) = row.get_mut(token as usize) {
+        *logit = f32::NEG_INFINITY;
+    }
+}
