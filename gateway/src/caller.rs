@@ -1,6 +1,8 @@
 //! Who asks: an id made from the key a caller sends, and which kind of client it is. Must never keep, show or log the
 //! key itself.
 
+mod hints;
+
 use std::convert::Infallible;
 use std::fmt::Write;
 use std::sync::Arc;
@@ -9,7 +11,7 @@ use axum::extract::FromRequestParts;
 use http::request::Parts;
 use http::{HeaderMap, header};
 use ring::digest::{SHA256, digest};
-use weir_protocol::{ChatRequest, Role};
+use weir_protocol::{ChatRequest, Hints, Role};
 
 use crate::tenants::{Directory, RatesSlot, Tenant};
 
@@ -41,12 +43,13 @@ pub struct Caller {
     id: Option<Arc<str>>,
     client: ClientKind,
     tenant: Option<(Arc<Tenant>, RatesSlot)>,
+    hints: Hints,
 }
 
 impl Caller {
     /// What the headers tell.
     pub fn of(headers: &HeaderMap) -> Self {
-        Caller { id: id(headers), client: client(headers), tenant: None }
+        Caller { id: id(headers), client: client(headers), tenant: None, hints: hints::of(headers) }
     }
 
     /// The same where there are tenants: `None` for a key that nobody has.
@@ -59,6 +62,7 @@ impl Caller {
             id: Some(Arc::clone(&tenant.name)),
             client: tenant.client.unwrap_or_else(|| client(headers)),
             tenant: Some((Arc::clone(tenant), RatesSlot::default())),
+            hints: hints::of(headers),
         })
     }
 
@@ -80,7 +84,7 @@ impl Caller {
     /// `request` as this caller's.
     pub fn sign(&self, request: ChatRequest) -> ChatRequest {
         let background = request.background || self.tenant.as_ref().is_some_and(|(tenant, _)| tenant.background);
-        ChatRequest { tenant: self.id(), background, ..request }
+        ChatRequest { tenant: self.id(), background, hints: self.hints.clone(), ..request }
     }
 
     /// The same id for the same key; `None` for a caller without one.

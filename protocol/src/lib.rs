@@ -12,5 +12,7 @@ pub mod usage;
 pub use decoding::{DecodeMode, DecoderKind, DiffusionOptions, OutOfRange};
 pub use error::{Denial, EngineError, TimeoutPhase};
 pub use event::{Event, FinishReason, TokenChance, TokenLogprob};
-pub use request::{ChatRequest, Dialect, Message, Part, ResponseFormat, Role, Sampling, Tool, ToolCall, ToolChoice};
+pub use request::{
+    ChatRequest, Dialect, Hints, Message, Part, ResponseFormat, Role, Sampling, Tool, ToolCall, ToolChoice,
+};
 pub use usage::{DiffusionStats, Usage};

@@ -42,6 +42,8 @@ pub struct ChatRequest {
     pub tenant: Option<Arc<str>>,
     /// Whether nobody waits for the answer (a scheduled job, a periodic look): interactive requests may go first.
     pub background: bool,
+    /// What the client says about the request in headers. Advice: it never says who pays.
+    pub hints: Hints,
     /// Names of body fields that carry a demand the built-in engines cannot honour (for example `n`,
     /// `audio`). The dialect's decoder fills it; routing keeps such requests away from engines that would ignore them.
     pub unsupported: Vec<&'static str>,
@@ -49,6 +51,21 @@ pub struct ChatRequest {
     pub dialect: Dialect,
     /// The caller's body as it came, so that an upstream of the same dialect gets unknown fields untouched.
     pub raw: Arc<Map<String, Value>>,
+}
+
+/// What a client may say about a request beside its body. Texts are as sent, cut to a sane length by who read them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Hints {
+    /// Who or what caused it, in a word of the routing's triggers.
+    pub trigger: Option<String>,
+    /// The agent that asks.
+    pub agent: Option<String>,
+    /// The conversation it belongs to.
+    pub session: Option<String>,
+    /// Milliseconds within which the first content is wanted.
+    pub first_content_ms: Option<u64>,
+    /// Milliseconds within which the whole answer is wanted.
+    pub total_ms: Option<u64>,
 }
 
 /// Which API a caller's body belongs to.

@@ -1,8 +1,9 @@
 //! What the gateway knows about each backend, and the hard rules: which requests a backend can never take. These are
 //! facts, so no policy can switch them off. Must hold no preference; preferring is the policy's business.
 
+use std::borrow::Cow;
+
 use serde::Serialize;
-use weir_protocol::{ChatRequest, ToolChoice};
 
 use crate::features::Features;
 
@@ -67,7 +68,7 @@ pub enum Obstacle {
     #[error("cannot honour {}", fields.join(", "))]
     Unsupported {
         /// The fields, or `content` for parts that are neither text nor image.
-        fields: Vec<&'static str>,
+        fields: Vec<Cow<'static, str>>,
     },
     /// A tool call is demanded.
     #[error("calls no tools")]
@@ -97,23 +98,26 @@ impl BackendFacts {
 
     /// The first hard rule that keeps this backend from the request, or `None`. In doubt it says `None`: a backend
     /// counts exactly, and its refusal costs less than a wrong guess here.
-    pub fn obstacle(&self, request: &ChatRequest, features: &Features) -> Option<Obstacle> {
+    pub fn obstacle(&self, features: &Features) -> Option<Obstacle> {
         if features.has_images && !self.takes_images {
             return Some(Obstacle::Images);
         }
         if !self.honours_unsupported && (!features.unsupported.is_empty() || features.has_other_parts) {
-            let content = features.has_other_parts.then_some("content");
+            let content = features.has_other_parts.then_some(Cow::Borrowed("content"));
             return Some(Obstacle::Unsupported {
-                fields: features.unsupported.iter().copied().chain(content).collect(),
+                fields: features.unsupported.iter().cloned().chain(content).collect(),
             });
         }
-        if !self.takes_tools && matches!(request.tool_choice, ToolChoice::Required | ToolChoice::Function(_)) {
+        if !self.takes_tools && features.call_demanded {
             return Some(Obstacle::Tools);
         }
         if self.role == BackendRole::Diffusion && features.tail_is_tool_result {
             return Some(Obstacle::ToolResultTail);
         }
-        let answer = request.max_tokens.map_or(ANSWER_ROOM_TOKENS, |most| u64::from(most).min(ANSWER_ROOM_TOKENS));
+        let answer = match features.max_tokens {
+            0 => ANSWER_ROOM_TOKENS,
+            most => most.min(ANSWER_ROOM_TOKENS),
+        };
         let needs = self.tokens_of(features.prompt_bytes).saturating_add(answer);
         (needs > self.context_tokens).then_some(Obstacle::OverContext { needs, limit: self.context_tokens })
     }

@@ -8,15 +8,18 @@
 //! - [`facts`]: what the gateway knows about each backend, and which requests a backend can never take.
 //! - [`policy`]: the operator's rules, checked when they are read.
 //! - [`plan`]: the decision with its reasons, as data.
+//! - [`docs`]: the pages that are made from the tables above.
 
+pub mod docs;
 pub mod facts;
 pub mod features;
 pub mod plan;
 pub mod policy;
 pub mod unwrap;
+mod words_of;
 
 pub use facts::{BackendFacts, BackendRole, Obstacle};
-pub use features::Features;
+pub use features::{FEATURES, Features};
 pub use plan::{PassedOver, PlannedAttempt, RoutePlan};
 pub use policy::{Diagnostic, Policy, PolicyError};
 pub use unwrap::{Asked, Trigger};

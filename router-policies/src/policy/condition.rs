@@ -11,11 +11,10 @@ use std::sync::{Arc, LazyLock};
 
 use cel::common::ast::{Expr, IdedExpr, operators};
 use cel::{Context, Env, ExecutionError, Program, Value};
-use weir_protocol::ChatRequest;
 
 use super::diagnostic::nearest_help;
 use crate::facts::{BackendFacts, BackendRole};
-use crate::features::Features;
+use crate::features::{FEATURES, Features};
 
 /// Longest condition in bytes. Long ones belong into two rules.
 const MAX_LENGTH: usize = 1000;
@@ -94,7 +93,7 @@ impl Condition {
         };
         check_names(program.expression())?;
         let condition = Condition { program };
-        let plain = Features::of(&ChatRequest::default());
+        let plain = Features::default();
         match condition.evaluate(&variables(&plain, &BackendsSeen::default())) {
             Ok(Value::Bool(_)) => Ok(condition),
             Ok(other) => Err(ConditionFault::new(
@@ -149,11 +148,11 @@ struct RoleSeen {
 }
 
 impl BackendsSeen {
-    pub(super) fn of(request: &ChatRequest, features: &Features, backends: &[BackendFacts]) -> Self {
+    pub(super) fn of(features: &Features, backends: &[BackendFacts]) -> Self {
         let roles = BackendRole::ALL.map(|role| {
             backends.iter().filter(|backend| backend.role == role).fold(RoleSeen::default(), |seen, backend| RoleSeen {
                 present: true,
-                can_take: seen.can_take || backend.obstacle(request, features).is_none(),
+                can_take: seen.can_take || backend.obstacle(features).is_none(),
                 context_tokens: seen.context_tokens.max(backend.context_tokens),
                 takes_images: seen.takes_images || backend.takes_images,
                 takes_tools: seen.takes_tools || backend.takes_tools,
@@ -167,7 +166,7 @@ impl BackendsSeen {
 /// Everything a condition may name, with its value for one request.
 pub(super) fn variables(features: &Features, backends: &BackendsSeen) -> Context<'static, 'static> {
     let mut context = Context::with_env(Arc::clone(&LANGUAGE));
-    for (name, value) in features.values() {
+    for (name, value) in FEATURES.iter().filter_map(|info| Some((info.name, features.value(info.name)?))) {
         context.add_variable_from_value(name, value);
     }
     let roles: HashMap<String, Value> = BackendRole::ALL
@@ -215,9 +214,9 @@ fn check_names(expression: &IdedExpr) -> Result<(), ConditionFault> {
     match &expression.expr {
         Expr::Literal(_) => Ok(()),
         Expr::Ident(name) if name == BACKENDS => Err(backend_fact_fault(&[])),
-        Expr::Ident(name) if Features::NAMES.contains(&name.as_str()) => Ok(()),
+        Expr::Ident(name) if FEATURES.iter().any(|info| info.name == name) => Ok(()),
         Expr::Ident(name) => {
-            let known = Features::NAMES.iter().copied().chain([BACKENDS]);
+            let known = FEATURES.iter().map(|info| info.name).chain([BACKENDS]);
             Err(unknown("variable", name, known))
         }
         Expr::Select(_) => check_path(expression),

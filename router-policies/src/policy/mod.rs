@@ -143,7 +143,7 @@ impl Policy {
 
     fn plan_by_rules(&self, request: &ChatRequest, backends: &[BackendFacts]) -> RoutePlan {
         let features = Features::of(request);
-        let context = condition::variables(&features, &BackendsSeen::of(request, &features, backends));
+        let context = condition::variables(&features, &BackendsSeen::of(&features, backends));
         let mut notes = Vec::new();
         let decides = |rule: &&Rule| match &rule.condition {
             None => true,
@@ -196,7 +196,7 @@ fn fill(plan: &mut RoutePlan, wishes: &[Wish], request: &ChatRequest, backends: 
                 group: backend.group.clone().filter(|_| wish.target != Target::Named(backend.name.clone())),
                 first_content_ms: wish.first_content_ms,
             };
-            match backend.obstacle(request, &plan.features) {
+            match backend.obstacle(&plan.features) {
                 None => plan.attempts.push(attempt),
                 Some(why) => {
                     plan.passed_over.push(PassedOver { backend: backend.name.clone(), why });

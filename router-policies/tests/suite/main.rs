@@ -1,6 +1,7 @@
 //! What a request leads to, seen from outside the crate: text and requests in, plans and complaints out.
 #![allow(clippy::panic, reason = "helpers of tests fail by panicking")]
 
+mod made_pages;
 mod openclaw;
 mod policy_errors;
 mod properties;

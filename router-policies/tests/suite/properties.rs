@@ -2,7 +2,8 @@
 
 use proptest::prelude::*;
 use weir_protocol::{ChatRequest, Message, Role};
-use weir_router_policies::{Features, Policy, unwrap};
+use weir_router_policies::features::About;
+use weir_router_policies::{FEATURES, Features, Policy, unwrap};
 
 use crate::openclaw;
 use crate::routing::{backends, default_policy};
@@ -23,18 +24,24 @@ fn person_text() -> impl Strategy<Value = String> {
     "[a-zA-Z][a-zA-Z ,:.>0-9!?'-]{0,120}[a-z.]"
 }
 
-/// The features that are about the asked text alone.
-fn of_text(features: &Features) -> (bool, bool, bool, u64) {
-    (features.planning_shape, features.transform_shape, features.structure_demanded, features.asked_chars)
+/// The features that are said to be about the asked text alone, as they are explained.
+fn of_text(features: &Features) -> Vec<(&'static str, serde_json::Value)> {
+    let all = serde_json::to_value(features).expect("features are JSON");
+    let about_text = FEATURES.iter().filter(|info| info.about == About::Text);
+    about_text.map(|info| (info.name, all[info.name].clone())).collect()
 }
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn wrapper_system_prompt_and_tools_change_nothing_about_the_text(text in person_text(), system: bool, tools: bool, wrap: bool, context: bool) {
+    fn wrapper_system_prompt_and_tools_change_nothing_about_the_text(text in person_text(), system: bool, tools: bool, wrap: bool, context: bool, earlier: bool) {
         let bare = openclaw::plain(&text);
         let mut request = ChatRequest { model: "auto".into(), ..ChatRequest::default() };
+        if earlier {
+            request.messages.push(Message::text(Role::User, openclaw::wrapped("sort these: b, a, c\n```\nx = 1;\n```")));
+            request.messages.push(Message::text(Role::Assistant, "a, b, c"));
+        }
         if system {
             request.messages.push(Message::text(Role::System, "Sort these: c, b, a. Answer as json with care."));
         }
@@ -49,6 +56,7 @@ proptest! {
         prop_assert_eq!(plain.text, wrapped.text);
         prop_assert_eq!(plain.trigger, wrapped.trigger);
         prop_assert_eq!(of_text(&Features::of(&bare)), of_text(&Features::of(&request)));
+        prop_assert_eq!(Features::of(&bare).structure_demanded, Features::of(&request).structure_demanded);
         // The tools decide whether one is needed; nothing else around the text does.
         let bare_with_tools = ChatRequest { tools: request.tools.clone(), ..bare.clone() };
         prop_assert_eq!(Features::of(&bare_with_tools).tool_needed, Features::of(&request).tool_needed);

@@ -1,6 +1,8 @@
 //! Wrapping off, text and trigger out.
 
+use std::sync::Arc;
 use weir_protocol::{Message, Part, Role, ToolCall};
+
 use weir_router_policies::{Trigger, unwrap};
 
 use crate::openclaw;
@@ -110,4 +112,56 @@ fn nothing_asked_is_an_empty_text() {
     assert_eq!(unwrap::asked(&request).text, "");
     request.messages.push(openclaw::internal_context());
     assert_eq!(unwrap::asked(&request).text, "");
+}
+
+#[test]
+fn every_rule_does_what_its_page_says() {
+    for rule in unwrap::RULES {
+        check(rule.example, rule.asked, unwrap::asked(&openclaw::plain(rule.example)).trigger);
+        let named = ["cron", "subagent", "inter_session", "heartbeat", "retry"];
+        let said = named.iter().find(|word| rule.effect.contains(&format!("trigger is `{word}`")));
+        let trigger = unwrap::asked(&openclaw::plain(rule.example)).trigger;
+        assert!(said.is_none_or(|word| trigger.as_str() == *word), "{} gives {trigger:?}", rule.wrapping);
+    }
+}
+
+#[test]
+fn who_asks_is_named_by_hints_then_by_the_runtime_line() {
+    let mut request = openclaw::request("hi");
+    let asked = unwrap::asked(&request);
+    assert_eq!((asked.agent.as_deref(), asked.session.as_deref()), (Some("main"), Some("agent:main:main")));
+    request.hints.session = Some("agent:main:subagent:7".into());
+    let asked = unwrap::asked(&request);
+    assert_eq!((asked.agent.as_deref(), asked.session.as_deref()), (Some("main"), Some("agent:main:subagent:7")));
+    assert_eq!(asked.trigger, Trigger::Subagent);
+    request.hints.trigger = Some("inter-session".into());
+    assert_eq!(unwrap::asked(&request).trigger, Trigger::InterSession);
+    request.hints.trigger = Some("nobody-knows".into());
+    assert_eq!(unwrap::asked(&request).trigger, Trigger::Subagent);
+
+    let mut body = openclaw::plain("hi");
+    let hint = serde_json::json!({"x_route_hint": {"trigger": "cron", "agent": "a", "session": "s"}});
+    body.raw = Arc::new(hint.as_object().cloned().unwrap());
+    let asked = unwrap::asked(&body);
+    assert_eq!(
+        (asked.trigger, asked.agent.as_deref(), asked.session.as_deref()),
+        (Trigger::Cron, Some("a"), Some("s"))
+    );
+}
+
+#[test]
+fn a_responses_request_names_its_session_in_the_system_text() {
+    let mut request = openclaw::plain("hi");
+    let system =
+        format!("{}\nRuntime: agent=main | session=agent:main:cron:9 | os=linux\nBe kind.", "x".repeat(40_000));
+    request.messages.insert(0, Message::text(Role::System, system));
+    let asked = unwrap::asked(&request);
+    assert_eq!((asked.text.as_ref(), asked.trigger), ("hi", Trigger::Cron));
+}
+
+#[test]
+fn tags_without_end_are_no_work_without_end() {
+    let text = format!("{}go", "[Inter-session message]".repeat(100_000));
+    let request = openclaw::plain(&text);
+    assert_eq!(unwrap::asked(&request).trigger, Trigger::InterSession);
 }

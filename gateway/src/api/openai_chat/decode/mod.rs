@@ -10,7 +10,7 @@ mod tests;
 
 use std::sync::Arc;
 
-use weir_protocol::{ChatRequest, Dialect, EngineError};
+use weir_protocol::{ChatRequest, Dialect, EngineError, Hints};
 
 use crate::api::reading::fields::{self, Members, Path};
 use crate::api::reading::{self, diffusion, sampling};
@@ -52,6 +52,7 @@ pub fn decode(body: &[u8]) -> Result<ChatRequest, EngineError> {
         // Known from headers and from the text; a body says neither.
         tenant: None,
         background: false,
+        hints: Hints::default(),
         dialect: Dialect::OpenAiChat,
         raw: Arc::new(raw),
     })

@@ -10,7 +10,7 @@ mod tests;
 use std::sync::Arc;
 
 use serde_json::Value;
-use weir_protocol::{ChatRequest, Dialect, EngineError, Message, ResponseFormat, Role, Sampling};
+use weir_protocol::{ChatRequest, Dialect, EngineError, Hints, Message, ResponseFormat, Role, Sampling};
 
 use crate::api::reading::fields::{self, Members, Path};
 use crate::api::reading::{self, diffusion, note, sampling, schema};
@@ -56,6 +56,7 @@ pub fn decode(body: &[u8]) -> Result<ChatRequest, EngineError> {
         // Known from headers and from the text; a body says neither.
         tenant: None,
         background: false,
+        hints: Hints::default(),
         dialect: Dialect::OpenAiResponses,
         raw: Arc::new(raw),
     })

@@ -1,0 +1,214 @@
+//! Which language the asked text is in: by its script, and for Latin letters by its most frequent small words. Sure
+//! rather than complete: a short or mixed text is `unknown`. Must never look beyond the beginning of a text.
+
+use crate::words_of::words;
+
+words! {
+    /// A language, by its ISO 639-1 code.
+    pub enum Language {
+        /// English.
+        En = "en",
+        /// German.
+        De = "de",
+        /// French.
+        Fr = "fr",
+        /// Spanish.
+        Es = "es",
+        /// Italian.
+        It = "it",
+        /// Portuguese.
+        Pt = "pt",
+        /// Dutch.
+        Nl = "nl",
+        /// Polish.
+        Pl = "pl",
+        /// Swedish.
+        Sv = "sv",
+        /// Turkish.
+        Tr = "tr",
+        /// Chinese.
+        Zh = "zh",
+        /// Japanese.
+        Ja = "ja",
+        /// Korean.
+        Ko = "ko",
+        /// Russian.
+        Ru = "ru",
+        /// Ukrainian.
+        Uk = "uk",
+        /// Arabic.
+        Ar = "ar",
+        /// Persian.
+        Fa = "fa",
+        /// Hebrew.
+        He = "he",
+        /// Greek.
+        El = "el",
+        /// Hindi.
+        Hi = "hi",
+        /// Thai.
+        Th = "th",
+        /// None of these, or too little text to tell.
+        Unknown = "unknown",
+    }
+}
+
+/// Characters looked at.
+const MOST_CHARS: usize = 400;
+
+/// The most frequent small words, none of them a word of two of these languages that is common in both.
+const SMALL_WORDS: &[(Language, &str)] = &[
+    (
+        Language::En,
+        "the and is are of to what how this that with you my please can from for it not write give me make find why who \
+         does turn off set sort which when your",
+    ),
+    (
+        Language::De,
+        "der die das und ist nicht ein eine ich bitte wie mit auf für von dem den zu mir warum schreibe wo wer wird kann \
+         diese sind aus im",
+    ),
+    (
+        Language::Fr,
+        "le les est une et des du je vous que pour dans avec pas ce cette qui sur comment pourquoi quelle quel mon écris \
+         ne sont au",
+    ),
+    (
+        Language::Es,
+        "el los las y una es del por para con qué cómo está mi este esta escribe cuál hay más son su al lo cuando",
+    ),
+    (Language::It, "il gli che di è un una per con non sono come questo questa mi scrivi del della perché cosa nel"),
+    (Language::Pt, "o os uma não para com que você meu como está isso escreva são do da em por qual mais ao na"),
+    (Language::Nl, "het een en van ik niet is dat wat hoe met voor op zijn mijn schrijf deze naar waarom kun je de"),
+    (Language::Pl, "nie jest i w na z się co jak do to czy dlaczego napisz proszę mój który dla są ten"),
+    (Language::Sv, "och är inte en ett det som på jag med för hur vad varför skriv till av min den detta"),
+    (Language::Tr, "ve bir bu için ne nasıl değil mi ile neden yaz lütfen benim çok daha var olan"),
+];
+
+/// See the module.
+pub(super) fn of(text: &str) -> Language {
+    let text = head(text);
+    by_script(text).unwrap_or_else(|| by_small_words(text))
+}
+
+fn head(text: &str) -> &str {
+    text.char_indices().nth(MOST_CHARS).map_or(text, |(end, _)| &text[..end])
+}
+
+/// The language of the script that most letters are of; `None` for Latin ones.
+fn by_script(text: &str) -> Option<Language> {
+    let (mut letters, mut han, mut counts) = (0_usize, 0_usize, [0_usize; 9]);
+    const ORDER: [Language; 9] = [
+        Language::Ja,
+        Language::Ko,
+        Language::Ru,
+        Language::Ar,
+        Language::He,
+        Language::El,
+        Language::Hi,
+        Language::Th,
+        Language::Unknown,
+    ];
+    let (mut ukrainian, mut persian) = (false, false);
+    for c in text.chars().filter(|c| c.is_alphabetic()) {
+        letters += 1;
+        let at = match c {
+            '\u{3040}'..='\u{30ff}' => 0,
+            '\u{ac00}'..='\u{d7af}' | '\u{1100}'..='\u{11ff}' => 1,
+            '\u{400}'..='\u{4ff}' => {
+                ukrainian |= "іїєґІЇЄҐ".contains(c);
+                2
+            }
+            '\u{600}'..='\u{6ff}' => {
+                persian |= "گچپژ".contains(c);
+                3
+            }
+            '\u{590}'..='\u{5ff}' => 4,
+            '\u{370}'..='\u{3ff}' => 5,
+            '\u{900}'..='\u{97f}' => 6,
+            '\u{e00}'..='\u{e7f}' => 7,
+            '\u{3400}'..='\u{9fff}' => {
+                han += 1;
+                continue;
+            }
+            _ => 8,
+        };
+        counts[at] += 1;
+    }
+    // A character of these says as much as a word: quoted names and code in Latin letters do not outweigh them.
+    if han * 4 >= letters && han > 0 && counts[0] == 0 {
+        return Some(Language::Zh);
+    }
+    if counts[0] > 0 && (counts[0] + han) * 4 >= letters {
+        return Some(Language::Ja);
+    }
+    let (at, most) = counts[..8].iter().enumerate().max_by_key(|(_, count)| **count)?;
+    if *most == 0 || most * 2 < letters {
+        return None;
+    }
+    Some(match ORDER[at] {
+        Language::Ru if ukrainian => Language::Uk,
+        Language::Ar if persian => Language::Fa,
+        language => language,
+    })
+}
+
+fn by_small_words(text: &str) -> Language {
+    let mut counts = [0_u32; SMALL_WORDS.len()];
+    let mut word = String::new();
+    let mut count = |word: &mut String| {
+        if !word.is_empty() {
+            for (seen, (_, list)) in counts.iter_mut().zip(SMALL_WORDS) {
+                *seen += u32::from(list.split(' ').any(|known| known == word));
+            }
+            word.clear();
+        }
+    };
+    for c in text.chars() {
+        if c.is_alphabetic() {
+            word.extend(c.to_lowercase());
+        } else {
+            count(&mut word);
+        }
+    }
+    count(&mut word);
+    let best = (0..counts.len()).max_by_key(|at| counts[*at]).unwrap_or(0);
+    let runner_up = (0..counts.len()).filter(|at| *at != best).map(|at| counts[at]).max().unwrap_or(0);
+    match counts[best] {
+        most if most >= 2 && most > runner_up => SMALL_WORDS[best].0,
+        _ => Language::Unknown,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sentences_are_told_apart_and_scraps_are_not() {
+        for (text, language) in [
+            ("turn off the lights in the kitchen", Language::En),
+            ("Schreibe mir bitte eine Antwort, die nicht so lang ist", Language::De),
+            ("Quelle est la capitale de la France et pourquoi", Language::Fr),
+            ("¿Cómo está el tiempo en la ciudad y por qué?", Language::Es),
+            ("Scrivi una poesia che non sia troppo lunga per il mio amico", Language::It),
+            ("Escreva uma carta para o meu chefe, não muito longa", Language::Pt),
+            ("Schrijf een brief voor mijn oma, het is niet moeilijk", Language::Nl),
+            ("Dlaczego niebo jest niebieskie, jak to się dzieje", Language::Pl),
+            ("Skriv ett brev till min mormor och det ska inte vara långt", Language::Sv),
+            ("Bu metin için bir başlık yaz, çok uzun olmasın", Language::Tr),
+            ("把下面的句子翻译成英文：hello world", Language::Zh),
+            ("この文章を要約してください", Language::Ja),
+            ("부엌 불을 꺼 주세요", Language::Ko),
+            ("Почему небо голубое?", Language::Ru),
+            ("Чому небо блакитне і високе?", Language::Uk),
+            ("ما هي عاصمة فرنسا؟", Language::Ar),
+            ("پایتخت فرانسه چیست؟ گربه", Language::Fa),
+            ("hi", Language::Unknown),
+            ("", Language::Unknown),
+            ("fn main() { println!(); }", Language::Unknown),
+        ] {
+            assert_eq!(of(text), language, "{text}");
+        }
+    }
+}
