@@ -8,8 +8,18 @@ use crate::config::EngineRole;
 /// The lowest config layer.
 pub const CONFIG: &str = include_str!("../../config/weir.toml");
 
-/// The routing rules used when `policy.file` is empty.
-pub const POLICY: &str = include_str!("../../config/policies/default.toml");
+/// The routing rules used when a config names none.
+pub const POLICY: &str = include_str!("../../config/policies/balanced.toml");
+
+/// Policies ready to use, by name (`policy.profile`).
+pub const PROFILES: [(&str, &str); 6] = [
+    ("balanced", POLICY),
+    ("fastest", include_str!("../../config/policies/fastest.toml")),
+    ("cheapest", include_str!("../../config/policies/cheapest.toml")),
+    ("quality", include_str!("../../config/policies/quality.toml")),
+    ("diffusion-first", include_str!("../../config/policies/diffusion-first.toml")),
+    ("ar-first", include_str!("../../config/policies/ar-first.toml")),
+];
 
 /// The files of a nano model.
 pub fn nano(role: EngineRole) -> ModelFiles {
@@ -26,5 +36,13 @@ pub fn nano(role: EngineRole) -> ModelFiles {
             tokenizer_config: include_bytes!("../../models/nano/ar/tokenizer_config.json"),
             weights: include_bytes!("../../models/nano/ar/model.safetensors"),
         },
+    }
+}
+
+/// The config of a nano model.
+pub fn nano_config(role: EngineRole) -> &'static [u8] {
+    match role {
+        EngineRole::Diffusion => include_bytes!("../../models/nano/diffusion/config.json"),
+        EngineRole::Ar => include_bytes!("../../models/nano/ar/config.json"),
     }
 }

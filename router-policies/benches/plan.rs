@@ -14,7 +14,7 @@ use weir_router_policies::{BackendFacts, BackendRole, Features, Policy};
 const RUNS: usize = 2000;
 
 fn main() {
-    let text = include_str!("../../config/policies/default.toml");
+    let text = include_str!("../../config/policies/balanced.toml");
     let policy = Policy::parse(text, "default").unwrap_or_else(|error| panic!("{error}"));
     let backends = BackendRole::ALL.map(|role| BackendFacts {
         name: role.as_str().to_owned(),

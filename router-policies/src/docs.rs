@@ -5,6 +5,7 @@
 use std::fmt::Write;
 
 use crate::features::FEATURES;
+use crate::policy::{BACKEND_FACTS, PREDICTED_FACTS, VARIABLES};
 use crate::unwrap::RULES;
 
 /// `docs/features.md`.
@@ -28,6 +29,28 @@ pub fn features() -> String {
         let (kind, about, cost) = (info.kind.as_str(), info.about.as_str(), info.cost.as_str());
         // Writing to a String cannot fail.
         let _ = writeln!(page, "| `{}` | {kind} | {about} | {}{words} | {cost} |", info.name, info.meaning);
+    }
+    page.push_str(
+        "\n## What else a condition may name\n\n\
+         `backends.<role>.<fact>` and `predicted.<role or backend>.<fact>`; a role is `diffusion` or `ar`. A backend's name \
+         that is no plain word stands in brackets: `predicted['gpu-1'].ttft_ms`. Of a role, predictions are those of its \
+         quickest backend that can take the request; a time that nobody can tell yet is infinite, so it is never the \
+         smaller one.\n\n| name | type | meaning |\n|---|---|---|\n",
+    );
+    let tables = [
+        ("", &VARIABLES[..]),
+        ("backends.<role>.", &BACKEND_FACTS[..]),
+        ("predicted.<subject>.", &PREDICTED_FACTS[..]),
+    ];
+    for (prefix, table) in tables {
+        for info in table {
+            let words = match info.words {
+                [] => String::new(),
+                words => format!(": {}", words.join(", ")),
+            };
+            let (name, kind, meaning) = (info.name, info.kind.as_str(), info.meaning);
+            let _ = writeln!(page, "| `{prefix}{name}` | {kind} | {meaning}{words} |");
+        }
     }
     page
 }

@@ -8,7 +8,7 @@ use serde::Serialize;
 use crate::features::Features;
 
 /// How a backend makes its answers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum BackendRole {
     /// By block diffusion.

@@ -6,15 +6,19 @@
 //! - [`unwrap`]: the text a person or a trigger really asked, without what agents wrap around it.
 //! - [`features`]: a handful of named facts about the request, computed once; the words of the policy language.
 //! - [`facts`]: what the gateway knows about each backend, and which requests a backend can never take.
+//! - [`question`]: all that a decision is made from, as data.
 //! - [`policy`]: the operator's rules, checked when they are read.
+//! - [`condense`]: a smaller request for the diffusion route, where a rule wants one.
 //! - [`plan`]: the decision with its reasons, as data.
 //! - [`docs`]: the pages that are made from the tables above.
 
+pub mod condense;
 pub mod docs;
 pub mod facts;
 pub mod features;
 pub mod plan;
 pub mod policy;
+pub mod question;
 pub mod unwrap;
 mod words_of;
 
@@ -22,4 +26,5 @@ pub use facts::{BackendFacts, BackendRole, Obstacle};
 pub use features::{FEATURES, Features};
 pub use plan::{PassedOver, PlannedAttempt, RoutePlan};
 pub use policy::{Diagnostic, Policy, PolicyError};
+pub use question::{Interval, JudgedFamily, Moment, Predicted, Question};
 pub use unwrap::{Asked, Trigger};

@@ -6,6 +6,7 @@ use weir_protocol::DiffusionOptions;
 
 use crate::facts::Obstacle;
 use crate::features::Features;
+use crate::question::JudgedFamily;
 
 /// Which backends to try, in order, and why.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -20,8 +21,12 @@ pub struct RoutePlan {
     pub attempts: Vec<PlannedAttempt>,
     /// Backends the rule wanted that cannot take the request.
     pub passed_over: Vec<PassedOver>,
+    /// The backend that answered last in this user turn, and whether it goes on.
+    pub stay: Option<Stay>,
     /// Trouble met on the way, such as a condition that could not be evaluated.
     pub notes: Vec<String>,
+    /// What the classifier said.
+    pub family: Option<JudgedFamily>,
     /// What the decision was made from.
     pub features: Features,
 }
@@ -39,6 +44,8 @@ pub struct PlannedAttempt {
     pub group: Option<String>,
     /// How long to wait for the first content before the next attempt takes over; `None`: the backend's own limit.
     pub first_content_ms: Option<u64>,
+    /// Whether it gets the condensed request instead of the caller's own.
+    pub condensed: bool,
 }
 
 /// One backend that was wanted but cannot take the request.
@@ -48,4 +55,13 @@ pub struct PassedOver {
     pub backend: String,
     /// Why.
     pub why: Obstacle,
+}
+
+/// A conversation's backend within one user turn.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Stay {
+    /// Its name.
+    pub backend: String,
+    /// The fact that keeps it from going on; `None`: it goes on.
+    pub against: Option<Obstacle>,
 }

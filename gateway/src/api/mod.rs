@@ -4,6 +4,7 @@
 //! A folder for each dialect, over what they share: [`reading`] for bodies, [`answering`] for answers.
 
 pub mod anthropic_messages;
+pub mod any_dialect;
 pub mod models;
 pub mod openai_chat;
 pub mod openai_completions;

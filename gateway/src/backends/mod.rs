@@ -4,6 +4,7 @@
 mod anthropic;
 pub mod builtin;
 pub mod checking;
+pub mod expected;
 mod ollama;
 mod openai_chat;
 mod openai_responses;

@@ -188,17 +188,7 @@ fn start_engine(settings: &EngineSettings, attempts: &AttemptSettings) -> Result
         name: name.to_owned(),
         service: builtin::service(engine.clone(), settings.name.clone()),
         models: vec![settings.name.clone()],
-        facts: BackendFacts {
-            name: name.to_owned(),
-            group: None,
-            role: policy_role(settings.role),
-            context_tokens: u64::from(info.context),
-            takes_images: false,
-            takes_tools: true,
-            honours_unsupported: false,
-            local: true,
-            bytes_per_token: BYTES_PER_TOKEN,
-        },
+        facts: engine_facts(settings, u64::from(info.context)),
         engine: Some(engine),
         standing: Standing::new(name, &AskingSettings::default(), &attempts.standing),
         asking: AskingSettings::default(),
@@ -211,21 +201,41 @@ fn open_upstream(settings: &BackendSettings, attempts: &AttemptSettings) -> Resu
         name: settings.name.clone(),
         service: open(settings.clone()).map_err(failed)?,
         models: std::iter::once(&settings.model).chain(&settings.models).cloned().collect(),
-        facts: BackendFacts {
-            name: settings.name.clone(),
-            group: settings.asking.group.clone(),
-            role: policy_role(settings.role),
-            context_tokens: settings.context_tokens,
-            takes_images: settings.takes_images,
-            takes_tools: settings.takes_tools,
-            honours_unsupported: true,
-            local: settings.is_local(),
-            bytes_per_token: BYTES_PER_TOKEN,
-        },
+        facts: upstream_facts(settings),
         engine: None,
         standing: Standing::new(&settings.name, &settings.asking, &attempts.standing),
         asking: settings.asking.clone(),
     })
+}
+
+/// What policies know of a built-in engine.
+pub(super) fn engine_facts(settings: &EngineSettings, context_tokens: u64) -> BackendFacts {
+    BackendFacts {
+        name: settings.role.as_str().to_owned(),
+        group: None,
+        role: policy_role(settings.role),
+        context_tokens,
+        takes_images: false,
+        takes_tools: true,
+        honours_unsupported: false,
+        local: true,
+        bytes_per_token: BYTES_PER_TOKEN,
+    }
+}
+
+/// What policies know of an upstream.
+pub(super) fn upstream_facts(settings: &BackendSettings) -> BackendFacts {
+    BackendFacts {
+        name: settings.name.clone(),
+        group: settings.asking.group.clone(),
+        role: policy_role(settings.role),
+        context_tokens: settings.context_tokens,
+        takes_images: settings.takes_images,
+        takes_tools: settings.takes_tools,
+        honours_unsupported: true,
+        local: settings.is_local(),
+        bytes_per_token: BYTES_PER_TOKEN,
+    }
 }
 
 fn policy_role(role: EngineRole) -> BackendRole {

@@ -6,6 +6,7 @@ mod doctor;
 mod generate;
 mod key;
 mod model;
+mod policy;
 mod prepare;
 pub mod serve;
 
@@ -57,6 +58,9 @@ enum Command {
     /// Look at checkpoints.
     #[command(subcommand)]
     Model(model::ModelCommand),
+    /// Check, test and lay out routing policies.
+    #[command(subcommand)]
+    Policy(policy::PolicyCommand),
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -102,6 +106,7 @@ pub fn main() -> ExitCode {
         Command::Generate(args) => generate::command(&args),
         Command::Key(command) => key::command(&command),
         Command::Model(command) => model::command(command),
+        Command::Policy(command) => policy::command(command),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,12 +1,12 @@
 //! What must be there before a socket opens: the policy, the engines, and that the two know the same names.
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use weir_protocol::ChatRequest;
-use weir_router_policies::{BackendRole, Policy};
+use weir_router_policies::{BackendRole, Policy, PolicyError};
 
 use crate::api::openai_chat::decode;
 use crate::backends::Registry;
-use crate::config::{EngineSettings, Settings, nearest};
+use crate::config::{EngineSettings, Settings};
 
 /// Loads policy and backends; blocks while files are read.
 ///
@@ -14,23 +14,33 @@ use crate::config::{EngineSettings, Settings, nearest};
 /// The policy or an engine's file is wrong, or the policy names a backend that is not configured.
 pub(super) fn prepare(settings: &Settings) -> Result<(Policy, Registry)> {
     // First, because it takes no time: a typo should not wait for weights.
-    let policy = Policy::parse(&settings.policy.text, &settings.policy.origin)?;
-    // A built-in engine that is switched off keeps its name; plans pass it over.
-    let mut known: Vec<&str> = BackendRole::ALL.into_iter().map(BackendRole::as_str).collect();
-    known.extend(settings.backends.iter().map(|backend| backend.name.as_str()));
-    known.extend(settings.backends.iter().filter_map(|backend| backend.asking.group.as_deref()));
-    for name in policy.backends() {
-        if !known.contains(&name) {
-            let help = nearest(name, known.iter().copied()).map(|near| format!("; did you mean `{near}`?"));
-            bail!("{}: no backend is named `{name}`{}", settings.policy.origin, help.unwrap_or_default());
-        }
-    }
+    let policy = settings.policy.parse()?;
+    check_names(&policy, settings)?;
     let backends = Registry::start(settings)?;
     decodable(&policy, &settings.policy.origin, &backends)?;
+    for complaint in policy.check_reach(&backends.facts()) {
+        tracing::warn!("{complaint}");
+    }
     for engine in &settings.engines {
         warm(engine, &backends)?;
     }
     Ok((policy, backends))
+}
+
+/// Every backend the policy names is configured, and so are the roles; a rule that reaches nobody is only told.
+///
+/// # Errors
+/// The first name that nobody has.
+pub(super) fn check_names(policy: &Policy, settings: &Settings) -> Result<()> {
+    // A built-in engine that is switched off keeps its name; plans pass it over.
+    let mut known: Vec<&str> = BackendRole::ALL.into_iter().map(BackendRole::as_str).collect();
+    known.extend(settings.backends.iter().map(|backend| backend.name.as_str()));
+    known.extend(settings.backends.iter().filter_map(|backend| backend.asking.group.as_deref()));
+    let complaints = policy.check_backends(&known);
+    match complaints.is_empty() {
+        true => Ok(()),
+        false => Err(PolicyError { diagnostics: complaints }.into()),
+    }
 }
 
 /// A caller must not be told that the policy asks for a decoder which the model does not have.

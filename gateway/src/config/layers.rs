@@ -10,7 +10,7 @@ use figment::{Figment, Metadata, Profile, Provider};
 use super::diagnostic::Diagnostic;
 
 /// Name of the lowest layer in messages.
-pub(super) const EMBEDDED: &str = "the embedded default";
+const EMBEDDED: &str = "the embedded default";
 const ENVIRONMENT: &str = "environment";
 const FLAG: &str = "flag";
 const ENV_PREFIX: &str = "WEIR_";

@@ -7,6 +7,7 @@ mod diagnostic;
 mod keys;
 mod layers;
 pub mod or_auto;
+pub mod policy;
 mod resolve;
 pub mod settings;
 pub mod tenants;
@@ -24,7 +25,7 @@ pub fn load(inputs: &Inputs) -> Result<Settings, ConfigErrors> {
     let layered = layers::Layered::read(inputs, embedded::CONFIG).map_err(ConfigErrors)?;
     let written = keys::fit(&layered).map_err(ConfigErrors)?;
     let origins = layered.origins();
-    resolve::resolve(&written, &layered, &inputs.env, embedded::POLICY, origins).map_err(ConfigErrors)
+    resolve::resolve(&written, &layered, &inputs.env, origins).map_err(ConfigErrors)
 }
 
 #[cfg(test)]

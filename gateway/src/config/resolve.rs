@@ -3,7 +3,6 @@
 
 use std::collections::HashSet;
 use std::net::{SocketAddr, ToSocketAddrs};
-use std::path::Path;
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue};
@@ -11,10 +10,10 @@ use weir_protocol::DiffusionOptions;
 
 use super::device::{self, DeviceSettings, GpuWeights};
 use super::diagnostic::Diagnostic;
-use super::layers::{EMBEDDED, Layered};
+use super::layers::Layered;
 use super::settings::{
-    BackendSettings, CacheSettings, EngineRole, EngineSettings, KvType, ModelSource, PolicySource, Secret,
-    ServerSettings, Settings, SharePrefixes, WarmPrefix,
+    BackendSettings, CacheSettings, EngineRole, EngineSettings, KvType, ModelSource, Secret, ServerSettings, Settings,
+    SharePrefixes, WarmPrefix,
 };
 use super::written::{BackendWritten, DiffusionWritten, ServerWritten, WarmWritten, Written};
 
@@ -24,12 +23,11 @@ const NANO: &str = "builtin:nano";
 /// Longest name of a backend: names become metric labels.
 const NAME_MAX: usize = 64;
 
-/// Checks `written`; `env` is where keys are fetched from, `default_policy` the embedded rules.
+/// Checks `written`; `env` is where keys are fetched from.
 pub(super) fn resolve(
     written: &Written,
     layered: &Layered,
     env: &[(String, String)],
-    default_policy: &str,
     origins: Vec<String>,
 ) -> Result<Settings, Vec<Diagnostic>> {
     let mut checks = Checks { layered, env, found: Vec::new() };
@@ -39,7 +37,7 @@ pub(super) fn resolve(
     checks.groups(&written.backend, &RESERVED);
     let attempts = checks.attempts(&written.attempts, &written.exhausted);
     let tenants = checks.tenants(written);
-    let policy = checks.policy(&written.policy.file, default_policy);
+    let policy = checks.policy(&written.policy);
     if engines.is_empty() && backends.is_empty() && checks.found.is_empty() {
         checks.say(
             &["engine"],
@@ -65,6 +63,12 @@ impl Checks<'_> {
     pub(super) fn say(&mut self, path: &[&str], message: impl Into<String>, help: impl Into<String>) {
         let path: Vec<String> = path.iter().map(|part| (*part).to_owned()).collect();
         self.found.push(self.layered.diagnostic(&path, message, help));
+    }
+
+    /// Where a relative path at `path` starts.
+    pub(super) fn base_dir(&self, path: &[&str]) -> std::path::PathBuf {
+        let path: Vec<String> = path.iter().map(|part| (*part).to_owned()).collect();
+        self.layered.base_dir(&path)
     }
 
     /// The value of an environment variable.
@@ -347,20 +351,6 @@ impl Checks<'_> {
             }
         }
         out
-    }
-
-    fn policy(&mut self, file: &str, default_policy: &str) -> Option<PolicySource> {
-        if file.is_empty() {
-            return Some(PolicySource { text: default_policy.to_owned(), origin: format!("{EMBEDDED} policy") });
-        }
-        let path = self.layered.base_dir(&["policy".to_owned(), "file".to_owned()]).join(Path::new(file));
-        match std::fs::read_to_string(&path) {
-            Ok(text) => Some(PolicySource { text, origin: path.display().to_string() }),
-            Err(error) => {
-                self.say(&["policy", "file"], format!("`{}` cannot be read: {error}", path.display()), "");
-                None
-            }
-        }
     }
 }
 

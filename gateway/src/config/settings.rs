@@ -11,6 +11,7 @@ use weir_protocol::DiffusionOptions;
 
 use super::attempts::{AskingSettings, AttemptSettings};
 use super::device::DeviceSettings;
+use super::policy::PolicySource;
 use super::tenants::TenantsSettings;
 use super::wire::WireSettings;
 
@@ -193,15 +194,6 @@ impl BackendSettings {
         let bare = host.trim_start_matches('[').trim_end_matches(']');
         bare == "localhost" || bare.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
     }
-}
-
-/// The policy's text and where it came from.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PolicySource {
-    /// The rules.
-    pub text: String,
-    /// A path, or `embedded default policy`, for diagnostics.
-    pub origin: String,
 }
 
 /// A value that must never be printed.

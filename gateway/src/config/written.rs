@@ -9,6 +9,7 @@ use weir_protocol::DecoderKind;
 use super::attempts::{AttemptsWritten, ExhaustedWritten, HealthWritten};
 use super::device::GpuWeights;
 use super::or_auto::OrAuto;
+use super::policy::PolicyWritten;
 use super::settings::{EngineRole, KvType, SharePrefixes};
 use super::tenants::{PriceWritten, TenantWritten, TenantsWritten};
 use super::wire::{BackendKind, DllmWritten, LimitField};
@@ -303,12 +304,4 @@ impl Default for BackendWritten {
             price: PriceWritten::default(),
         }
     }
-}
-
-/// `[policy]`
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct PolicyWritten {
-    /// File with the rules. Default empty: the embedded ones.
-    pub file: String,
 }

@@ -43,7 +43,7 @@ impl Content {
 
 /// About the length of a value's compact JSON text, without making it: escapes in texts are not counted, and numbers as
 /// eight bytes.
-fn json_bytes(value: &Json) -> u64 {
+pub(crate) fn json_bytes(value: &Json) -> u64 {
     match value {
         Json::Null | Json::Bool(true) => 4,
         Json::Bool(false) => 5,

@@ -18,9 +18,11 @@ use std::borrow::Cow;
 
 use weir_protocol::{ChatRequest, ResponseFormat, ToolChoice};
 
+pub(crate) use self::content::json_bytes;
 pub use self::conversation::{Conversation, Modality};
 pub use self::language::Language;
 pub use self::table::{About, Cost, FeatureInfo, Kind};
+pub(crate) use self::tool_need::rank as rank_tools;
 
 use self::content::Content;
 use self::table::{Valued, features, valued_words};

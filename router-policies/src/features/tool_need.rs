@@ -12,7 +12,7 @@
 use serde_json::Value as Json;
 use weir_protocol::Tool;
 
-use super::words::{Concepts, Word, concepts, is_act, is_lookup, stem, stems};
+use super::words::{Concepts, Word, concepts, is_act, is_lookup, leading_words, stem, stems};
 
 const ENOUGH: u32 = 4;
 
@@ -52,6 +52,19 @@ const QUESTION_WORDS: &[&str] = &[
 pub(super) fn is_needed(words: &[Word], tools: &[Tool]) -> bool {
     let said = Said::of(words);
     !said.words.is_empty() && tools.iter().any(|tool| points(&said, tool) >= ENOUGH)
+}
+
+/// The tools that may matter for a text, as indices into `tools`, the likeliest first, `most` of them at most. Generous:
+/// one word in common is enough.
+pub(crate) fn rank(text: &str, tools: &[Tool], most: usize) -> Vec<usize> {
+    let said = Said::of(&leading_words(text));
+    let loose = |tool: &Tool| {
+        let named = stems(&tool.name).filter(|stem| stem.len() > 2 && said.names(stem)).count() as u32;
+        points(&said, tool) * 4 + named * 2 + described(tool).filter(|stem| said.names(stem)).count() as u32
+    };
+    let mut ranked: Vec<(u32, usize)> = tools.iter().map(loose).zip(0..).filter(|(points, _)| *points > 0).collect();
+    ranked.sort_by_key(|(points, at)| (std::cmp::Reverse(*points), *at));
+    ranked.into_iter().take(most).map(|(_, at)| at).collect()
 }
 
 /// The asked words, ready to be compared.

@@ -1,15 +1,19 @@
 //! What was written → what runs: every mistake of a policy is found here, all of them at once. Must never repair a
 //! mistake by guessing.
 
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 
 use toml::Spanned;
 use weir_protocol::DiffusionOptions;
 
 use super::condition::Condition;
-use super::diagnostic::{Diagnostic, PolicyError, nearest, position};
-use super::written::{WrittenAttempt, WrittenPolicy, WrittenRule};
+use super::diagnostic::{Diagnostic, PolicyError, position};
+use super::files::{self, File, ReadFile};
+use super::reach;
+use super::testing::PolicyTest;
+use super::written::{WrittenAttempt, WrittenCondense, WrittenDefaults, WrittenRule};
 use super::{Policy, Rule, Target, Wish};
+use crate::condense::{CondenseSettings, limits};
 use crate::facts::BackendRole;
 
 /// The rule name plans for pinned models carry.
@@ -20,21 +24,30 @@ const MAX_RULES: usize = 200;
 const MAX_LABEL_CHARS: usize = 64;
 const MAX_REASON_CHARS: usize = 200;
 const MAX_FIRST_CONTENT_MS: u64 = 600_000;
+const MAX_WEIGHT: u64 = 1000;
 
-pub(super) fn parse(text: &str, origin: &str) -> Result<Policy, PolicyError> {
-    let mut found = Findings { text, origin, diagnostics: Vec::new() };
-    let written: WrittenPolicy = match toml::from_str(text) {
-        Ok(written) => written,
-        Err(error) => {
-            found.toml_error(&error);
-            return Err(PolicyError { diagnostics: found.diagnostics });
-        }
+pub(super) fn parse(text: &str, origin: &str, read: ReadFile<'_>) -> Result<Policy, PolicyError> {
+    let files = files::read(text, origin, read).map_err(|diagnostics| PolicyError { diagnostics })?;
+    let mut found = Findings { text, origin, diagnostics: Vec::new(), condense: None };
+    let mut policy = Policy {
+        origin: origin.to_owned(),
+        files: files.iter().map(|file| file.origin.clone()).collect(),
+        rules: Vec::new(),
+        pin_fallback: Vec::new(),
+        named: BTreeSet::new(),
+        condense: None,
+        tests: Vec::new(),
     };
-    let pin_fallback: Vec<Wish> = written.pins.fallback.iter().filter_map(|attempt| found.wish("", attempt)).collect();
-    let rules: Vec<Rule> = written.rules.iter().filter_map(|rule| found.rule(rule)).collect();
-    found.across_rules(&written.rules);
+    for file in &files {
+        (found.text, found.origin) = (&file.text, &file.origin);
+        found.file(file, &mut policy);
+    }
+    policy.condense = found.condense.take();
+    found.across_rules(&policy, &files);
     if found.diagnostics.is_empty() {
-        Ok(Policy { origin: origin.to_owned(), rules, pin_fallback })
+        policy.named =
+            policy.rules.iter().filter_map(|rule| Some(rule.condition.as_ref()?.named.clone())).flatten().collect();
+        Ok(policy)
     } else {
         Err(PolicyError { diagnostics: found.diagnostics })
     }
@@ -45,9 +58,10 @@ struct Findings<'a> {
     text: &'a str,
     origin: &'a str,
     diagnostics: Vec<Diagnostic>,
+    condense: Option<CondenseSettings>,
 }
 
-impl Findings<'_> {
+impl<'a> Findings<'a> {
     fn add(&mut self, at: Option<usize>, rule: &str, message: impl Into<String>, help: impl Into<String>) {
         self.diagnostics.push(Diagnostic {
             origin: self.origin.to_owned(),
@@ -58,20 +72,65 @@ impl Findings<'_> {
         });
     }
 
-    fn toml_error(&mut self, error: &toml::de::Error) {
-        let message = error.message();
-        // Serde names the unknown word first and the known ones after it, each in backticks.
-        let mut quoted = message.split('`').skip(1).step_by(2);
-        let near = quoted.next().and_then(|word| nearest(word, quoted));
-        let help = match near {
-            Some(near) if message.starts_with("unknown") => format!("did you mean `{near}`?"),
-            _ => String::new(),
+    /// The parts of one file; the including file's pins, condensation and tests win over the included ones'.
+    fn file(&mut self, file: &'a File, policy: &mut Policy) {
+        let written = &file.written;
+        let defaults = &written.defaults;
+        if let Some(wait) = &defaults.first_content_ms {
+            self.wait("", wait);
+        }
+        if let Some(condense) = &written.condense {
+            self.condense = self.condensation(condense).or(self.condense.take());
+        }
+        if let Some(pins) = &written.pins {
+            policy.pin_fallback = pins
+                .fallback
+                .iter()
+                .filter_map(|attempt| self.wish("", attempt, &WrittenDefaults::default()))
+                .collect();
+        }
+        let rules = written.rules.iter().filter_map(|rule| self.rule(rule, defaults)).collect::<Vec<_>>();
+        policy.rules.extend(rules);
+        policy.tests.clear();
+        for test in &written.tests {
+            match PolicyTest::of(test, self.origin, position(self.text, test.name.span().start)) {
+                Ok(test) => policy.tests.push(test),
+                Err((message, help)) => {
+                    let at = test.given.as_ref().map_or(test.name.span().start, |given| given.span().start);
+                    self.add(Some(at), "", format!("test `{}`: {message}", test.name.get_ref()), help);
+                }
+            }
+        }
+    }
+
+    fn condensation(&mut self, written: &WrittenCondense) -> Option<CondenseSettings> {
+        let before = self.diagnostics.len();
+        let instructions = written.instructions.get_ref();
+        if instructions.trim().is_empty() || instructions.len() > limits::INSTRUCTIONS_BYTES {
+            let message = format!("`instructions` has {} bytes", instructions.len());
+            let help = format!("say in 1 to {} bytes what the model shall do", limits::INSTRUCTIONS_BYTES);
+            self.add(Some(written.instructions.span().start), "", message, help);
+        }
+        let mut number = |field: &str, typed: &Option<Spanned<u64>>, default: u64, most: u64| {
+            let Some(typed) = typed else { return default };
+            let value = *typed.get_ref();
+            if value > most || (value == 0 && field != "max_tools") {
+                let message = format!("`{field}` is {value}");
+                self.add(Some(typed.span().start), "", message, format!("at most {most}"));
+            }
+            value
         };
-        self.add(error.span().map(|span| span.start), "", message.lines().collect::<Vec<_>>().join(" "), help);
+        let settings = CondenseSettings {
+            instructions: instructions.clone(),
+            turns: number("turns", &written.turns, limits::TURNS, limits::MOST_TURNS),
+            max_bytes: number("max_bytes", &written.max_bytes, limits::BYTES, limits::MOST_BYTES),
+            max_tools: number("max_tools", &written.max_tools, limits::TOOLS, limits::MOST_TOOLS),
+        };
+        (self.diagnostics.len() == before).then_some(settings)
     }
 
     /// A rule, if nothing in it is wrong.
-    fn rule(&mut self, written: &WrittenRule) -> Option<Rule> {
+    fn rule(&mut self, written: &WrittenRule, defaults: &WrittenDefaults) -> Option<Rule> {
         let before = self.diagnostics.len();
         let name = written.name.get_ref();
         self.label("name", name, &written.name);
@@ -103,17 +162,21 @@ impl Findings<'_> {
                 "name a backend: `attempts = [{ backend = \"role:ar\" }]`",
             );
         }
-        let attempts = written.attempts.get_ref().iter().filter_map(|attempt| self.wish(name, attempt)).collect();
+        let attempts =
+            written.attempts.get_ref().iter().filter_map(|attempt| self.wish(name, attempt, defaults)).collect();
         (self.diagnostics.len() == before).then(|| Rule {
             name: name.clone(),
+            when: written.when.as_ref().map(|when| when.get_ref().clone()),
             condition,
             route: written.route.get_ref().clone(),
             reason: written.reason.get_ref().clone(),
             attempts,
+            origin: self.origin.to_owned(),
+            position: position(self.text, written.name.span().start),
         })
     }
 
-    fn wish(&mut self, rule: &str, written: &WrittenAttempt) -> Option<Wish> {
+    fn wish(&mut self, rule: &str, written: &WrittenAttempt, defaults: &WrittenDefaults) -> Option<Wish> {
         let before = self.diagnostics.len();
         let name = written.backend.get_ref();
         let at = Some(written.backend.span().start);
@@ -133,28 +196,53 @@ impl Findings<'_> {
             },
         };
         let is_ar = target == Target::Role(BackendRole::Ar) || name == BackendRole::Ar.as_str();
-        let decoding = self.decoding(rule, written, is_ar);
-        if let Some(wait) = &written.first_content_ms
-            && !(1..=MAX_FIRST_CONTENT_MS).contains(wait.get_ref())
-        {
-            let message = format!("`first_content_ms` is {}", wait.get_ref());
-            self.add(
-                Some(wait.span().start),
-                rule,
-                message,
-                format!("between 1 and {MAX_FIRST_CONTENT_MS}; leave it out for the backend's own limit"),
-            );
+        let decoding = self.decoding(rule, written, is_ar, defaults);
+        if let Some(wait) = &written.first_content_ms {
+            self.wait(rule, wait);
         }
+        if let Some(weight) = &written.weight
+            && !(1..=MAX_WEIGHT).contains(weight.get_ref())
+        {
+            let message = format!("`weight` is {}", weight.get_ref());
+            self.add(Some(weight.span().start), rule, message, format!("between 1 and {MAX_WEIGHT}"));
+        }
+        let condense = written.condense.as_ref().map(|condense| *condense.get_ref());
+        if condense == Some(true) && is_ar {
+            let at = written.condense.as_ref().map(|condense| condense.span().start);
+            self.add(at, rule, "`condense` is for diffusion engines", "an `ar` attempt gets the request as it came");
+        }
+        let condense = condense.unwrap_or(defaults.condense && !is_ar);
+        if condense && self.condense.is_none() {
+            let help = "say how: `[condense]` with `instructions`";
+            self.add(at, rule, "condensation is on, but nothing says how", help);
+        }
+        let first_content_ms = written.first_content_ms.as_ref().or(defaults.first_content_ms.as_ref());
         (self.diagnostics.len() == before).then(|| Wish {
             target,
             decoding,
-            first_content_ms: written.first_content_ms.as_ref().map(|wait| *wait.get_ref()),
+            first_content_ms: first_content_ms.map(|wait| *wait.get_ref()),
+            condense,
+            weight: written.weight.as_ref().map(|weight| *weight.get_ref()),
             position: position(self.text, written.backend.span().start),
         })
     }
 
+    fn wait(&mut self, rule: &str, wait: &Spanned<u64>) {
+        if !(1..=MAX_FIRST_CONTENT_MS).contains(wait.get_ref()) {
+            let message = format!("`first_content_ms` is {}", wait.get_ref());
+            let help = format!("between 1 and {MAX_FIRST_CONTENT_MS}; leave it out for the backend's own limit");
+            self.add(Some(wait.span().start), rule, message, help);
+        }
+    }
+
     /// How the attempt's diffusion engine decodes where the caller says nothing.
-    fn decoding(&mut self, rule: &str, written: &WrittenAttempt, is_ar: bool) -> DiffusionOptions {
+    fn decoding(
+        &mut self,
+        rule: &str,
+        written: &WrittenAttempt,
+        is_ar: bool,
+        defaults: &WrittenDefaults,
+    ) -> DiffusionOptions {
         let table = written.diffusion.as_ref();
         let mut decoding = table.map(|table| table.get_ref().clone()).unwrap_or_default();
         let places = [
@@ -169,6 +257,9 @@ impl Findings<'_> {
             && decoding.mode.replace(*mode.get_ref()).is_some()
         {
             self.add(Some(mode.span().start), rule, "`mode` is said twice", "leave it out of `diffusion`");
+        }
+        if !is_ar && table.is_none() {
+            decoding.mode = decoding.mode.or(defaults.mode);
         }
         for wrong in decoding.out_of_range() {
             let message = format!("`diffusion.{}` {}", wrong.field, wrong.message);
@@ -207,23 +298,30 @@ impl Findings<'_> {
         }
     }
 
-    fn across_rules(&mut self, rules: &[WrittenRule]) {
-        if rules.len() > MAX_RULES {
-            self.add(None, "", format!("the policy has {} rules, {MAX_RULES} are allowed", rules.len()), "");
+    /// Mistakes that only all rules together show.
+    fn across_rules(&mut self, policy: &Policy, files: &[File]) {
+        let written: Vec<(&File, &WrittenRule)> =
+            files.iter().flat_map(|file| file.written.rules.iter().map(move |rule| (file, rule))).collect();
+        if written.len() > MAX_RULES {
+            self.add(None, "", format!("the policy has {} rules, {MAX_RULES} are allowed", written.len()), "");
         }
-        let mut names = HashSet::<&str, std::hash::BuildHasherDefault<std::hash::DefaultHasher>>::default();
-        for rule in rules {
-            let name = rule.name.get_ref();
-            if !names.insert(name) {
-                self.add(
-                    Some(rule.name.span().start),
-                    name,
-                    "another rule has this name",
-                    "names tell rules apart in plans and metrics",
-                );
+        let place = |file: &File, rule: &WrittenRule| Some(position(&file.text, rule.name.span().start));
+        let mut say = |file: &File, rule: &WrittenRule, message: String, help: &str| {
+            self.diagnostics.push(Diagnostic {
+                origin: file.origin.clone(),
+                position: place(file, rule),
+                rule: rule.name.get_ref().clone(),
+                message,
+                help: help.to_owned(),
+            });
+        };
+        let mut names = BTreeSet::new();
+        for (file, rule) in &written {
+            if !names.insert(rule.name.get_ref().as_str()) {
+                say(file, rule, "another rule has this name".into(), "names tell rules apart in plans and metrics");
             }
         }
-        match rules.iter().position(|rule| rule.when.is_none()) {
+        match written.iter().position(|(_, rule)| rule.when.is_none()) {
             None => self.add(
                 None,
                 "",
@@ -231,17 +329,40 @@ impl Findings<'_> {
                 "end with a rule without `when`, so that every request has a plan",
             ),
             Some(last) => {
-                for rule in &rules[last + 1..] {
-                    let message =
-                        format!("never reached: `{}` before it applies to every request", rules[last].name.get_ref());
-                    self.add(
-                        Some(rule.name.span().start),
-                        rule.name.get_ref(),
-                        message,
-                        "move it up, or give the other rule a `when`",
-                    );
+                for (file, rule) in &written[last + 1..] {
+                    let name = written[last].1.name.get_ref();
+                    let message = format!("never reached: `{name}` before it applies to every request");
+                    say(file, rule, message, "move it up, or give the other rule a `when`");
                 }
             }
+        }
+        self.shadowed(policy);
+    }
+
+    /// Rules whose condition can never hold, or only where an earlier rule decides.
+    fn shadowed(&mut self, policy: &Policy) {
+        let conditions: Vec<_> =
+            policy.rules.iter().map_while(|rule| Some((rule, &rule.condition.as_ref()?.node))).collect();
+        for (at, (rule, node)) in conditions.iter().enumerate() {
+            let earlier: Vec<_> = conditions[..at].iter().map(|(_, node)| *node).collect();
+            let (message, help) = if !reach::possible(&[node], &[]) {
+                ("never true: its parts exclude each other".to_owned(), "")
+            } else if let Some((by, _)) = conditions[..at].iter().find(|(_, other)| !reach::possible(&[node], &[other]))
+            {
+                let message = format!("never reached: whenever it holds, `{}` before it holds, too", by.name);
+                (message, "move it up, or narrow the other rule")
+            } else if !reach::possible(&[node], &earlier) {
+                ("never reached: whenever it holds, one of the rules before it holds, too".to_owned(), "move it up")
+            } else {
+                continue;
+            };
+            self.diagnostics.push(Diagnostic {
+                origin: rule.origin.clone(),
+                position: Some(rule.position),
+                rule: rule.name.clone(),
+                message,
+                help: help.to_owned(),
+            });
         }
     }
 }

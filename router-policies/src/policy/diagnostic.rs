@@ -18,6 +18,27 @@ pub struct Diagnostic {
     pub help: String,
 }
 
+impl Diagnostic {
+    /// What is wrong with the shape of a file.
+    pub(super) fn of_toml(error: &toml::de::Error, text: &str, origin: &str) -> Self {
+        let message = error.message();
+        // Serde names the unknown word first and the known ones after it, each in backticks.
+        let mut quoted = message.split('`').skip(1).step_by(2);
+        let near = quoted.next().and_then(|word| nearest(word, quoted));
+        let help = match near {
+            Some(near) if message.starts_with("unknown") => format!("did you mean `{near}`?"),
+            _ => String::new(),
+        };
+        Diagnostic {
+            origin: origin.to_owned(),
+            position: error.span().map(|span| position(text, span.start)),
+            rule: String::new(),
+            message: message.lines().collect::<Vec<_>>().join(" "),
+            help,
+        }
+    }
+}
+
 impl fmt::Display for Diagnostic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.origin)?;

@@ -96,6 +96,13 @@ pub(crate) fn is_context(message: &Message) -> bool {
         && strip::without_context(&user_text(message)).trim().is_empty()
 }
 
+/// What one user message says, without its wrapping.
+pub(crate) fn bare_text(message: &Message) -> Cow<'_, str> {
+    let whole = user_text(message);
+    let stripped = strip::strip(&whole);
+    strip::within(&whole, stripped.text)
+}
+
 /// An errand has one question, no tools and room for a short answer only. Its text says nothing about it.
 fn is_errand(request: &ChatRequest) -> bool {
     let turns = request.messages.iter().filter(|message| message.role != Role::System).count();

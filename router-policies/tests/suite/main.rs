@@ -1,9 +1,11 @@
 //! What a request leads to, seen from outside the crate: text and requests in, plans and complaints out.
 #![allow(clippy::panic, reason = "helpers of tests fail by panicking")]
 
+mod condensing;
 mod made_pages;
 mod openclaw;
 mod policy_errors;
+mod policy_files;
 mod properties;
 mod routing;
 mod tool_need;

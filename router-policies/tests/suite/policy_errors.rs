@@ -58,7 +58,7 @@ fn names_in_conditions() {
         (
             "trigger.kind == 'user'",
             "`trigger` has no field `kind`",
-            "only `backends` has fields, as in `backends.ar.present`",
+            "only `backends` and `predicted` have fields, as in `backends.ar.present`",
         ),
         (
             "tools_count",
@@ -99,10 +99,41 @@ fn conditions_that_are_no_cel() {
 }
 
 #[test]
-fn a_condition_of_the_wrong_type_is_found_when_it_is_read() {
-    let text = GOOD.replacen("\"tool_needed\"", "\"tools_count > 'many'\"", 1);
-    let error = Policy::parse(&text, "p.toml").expect_err("type");
-    assert!(error.diagnostics[0].message.starts_with("the condition cannot be evaluated: "), "{error}");
+fn types_are_told_even_behind_a_short_circuit() {
+    let order = "a number has no order with a text";
+    for (when, message, help) in [
+        ("tools_count > 'many'", &*format!("`tools_count > 'many'` makes no sense: {order}"), ""),
+        ("tool_needed || max_tokens < 'a'", &*format!("`max_tokens < 'a'` makes no sense: {order}"), ""),
+        ("tool_needed && 5", "`tool_needed && 5` makes no sense: `5` is a number, not true or false", ""),
+        ("!max_tokens", "`!max_tokens` makes no sense: `max_tokens` is a number, not true or false", ""),
+        ("trigger == 3", "`trigger == 3` makes no sense: a text is never a number", ""),
+        ("trigger in 'user'", "`trigger in 'user'` makes no sense: `'user'` is a text, not a list", ""),
+        ("trigger == 'usr'", "unknown word for `trigger`: `usr`", "did you mean `user`?"),
+        (
+            "'fro' in unsupported || language in ['de', 'fro']",
+            "unknown word for `language`: `fro`",
+            "did you mean `fr`?",
+        ),
+        ("family == 'sqll'", "unknown word for `family`: `sqll`", "did you mean `sql`?"),
+        (
+            "predicted.ar.total_ms * 2 < 100.0",
+            "`predicted.ar.total_ms * 2` makes no sense: a whole number and one with a fraction do not mix",
+            "write the constant as the other side is, `2.0` for `2`",
+        ),
+        ("predicted.ar.totl_ms < 100.0", "unknown prediction `totl_ms`", "did you mean `total_ms`?"),
+        (
+            "predicted.ar",
+            "`predicted.ar` names no prediction",
+            "write `predicted.<role or backend>.<fact>`, as in `predicted.ar.total_ms`",
+        ),
+        (
+            "null == null",
+            "conditions have no bytes, no unsigned numbers and no null",
+            "every name has a value: 0, an empty text or false where nothing is known",
+        ),
+    ] {
+        check("\"tool_needed\"", &format!("\"{when}\""), &Expected { line: 3, rule: "tools", message, help });
+    }
 }
 
 #[test]
@@ -125,7 +156,11 @@ fn fields_of_the_file() {
     check(
         "[[rule]]\nname = \"rest\"",
         "[[rules]]\nname = \"rest\"",
-        &none(8, "unknown field `rules`, expected `pins` or `rule`", "did you mean `rule`?"),
+        &none(
+            8,
+            "unknown field `rules`, expected one of `about`, `include`, `defaults`, `pins`, `condense`, `rule`, `test`",
+            "did you mean `rule`?",
+        ),
     );
     check("reason = \"a tool is needed\"\n", "", &none(1, "missing field `reason`", ""));
     check("4000", "\"4000\"", &none(6, "invalid type: string \"4000\", expected u64", ""));
@@ -248,6 +283,65 @@ fn rules_together() {
             message: "never reached: `tools` before it applies to every request",
             help: "move it up, or give the other rule a `when`",
         },
+    );
+}
+
+#[test]
+fn rules_that_can_never_decide() {
+    let between = "[[rule]]\nname = \"never\"\nwhen = \"WHEN\"\nroute = \"x\"\nreason = \"r\"\nattempts = [{ backend = \"gpu\" }]\n\n";
+    let rest = "[[rule]]\nname = \"rest\"";
+    for (when, message, help) in [
+        ("max_tokens > 10 && max_tokens < 5", "never true: its parts exclude each other", ""),
+        (
+            "tool_needed && question",
+            "never reached: whenever it holds, `tools` before it holds, too",
+            "move it up, or narrow the other rule",
+        ),
+    ] {
+        let to = format!("{}{rest}", between.replace("WHEN", when));
+        check(rest, &to, &Expected { line: 9, rule: "never", message, help });
+    }
+    let text = GOOD.replace(
+        rest,
+        &format!(
+            "{}{}{rest}",
+            between.replace("WHEN", "!tool_needed && question"),
+            between.replace("never", "both").replace("WHEN", "question")
+        ),
+    );
+    let error = Policy::parse(&text, "p.toml").expect_err("shadowed by two");
+    assert_eq!(error.diagnostics[0].rule, "both");
+    assert_eq!(error.diagnostics[0].message, "never reached: whenever it holds, one of the rules before it holds, too");
+}
+
+#[test]
+fn rules_that_reach_nobody() {
+    let policy = Policy::parse(GOOD, "p.toml").unwrap_or_else(|error| panic!("{error}"));
+    let all = policy.test_backends();
+    assert!(policy.check_reach(&all).is_empty());
+    let said = policy.check_reach(&all[..1]);
+    assert_eq!(said.iter().map(|one| one.rule.as_str()).collect::<Vec<_>>(), ["rest"]);
+    assert_eq!(said[0].message, "can reach no backend");
+    let tail =
+        GOOD.replace("when = \"tool_needed\"", "when = \"tail_is_tool_result\"").replace(", { backend = \"gpu\" }", "");
+    let policy = Policy::parse(&tail, "p.toml").unwrap_or_else(|error| panic!("{error}"));
+    let said = policy.check_reach(&policy.test_backends());
+    assert_eq!(
+        said[0].message,
+        "can reach no backend: with `tail_is_tool_result` no diffusion backend takes a request"
+    );
+}
+
+#[test]
+fn predictions_are_asked_of_known_backends() {
+    let text = GOOD.replace("\"tool_needed\"", "\"predicted['gpu-2'].total_ms < predicted.ar.total_ms\"");
+    let policy = Policy::parse(&text, "p.toml").unwrap_or_else(|error| panic!("{error}"));
+    let said: Vec<String> = policy.check_backends(&["gpu", "gpu-1", "ar"]).iter().map(ToString::to_string).collect();
+    assert_eq!(
+        said,
+        [
+            "p.toml:2:8: rule `tools`: `predicted['gpu-2'].total_ms`: unknown backend `gpu-2`\n  help: did you mean `gpu-1`?"
+        ]
     );
 }
 

@@ -5,10 +5,10 @@ use weir_router_policies::{BackendFacts, BackendRole, Obstacle, Policy, RoutePla
 
 use crate::openclaw::{self, tool};
 
-const DEFAULT: &str = include_str!("../../../config/policies/default.toml");
+const DEFAULT: &str = include_str!("../../../config/policies/balanced.toml");
 
 pub(crate) fn default_policy() -> Policy {
-    Policy::parse(DEFAULT, "config/policies/default.toml").unwrap_or_else(|error| panic!("{error}"))
+    Policy::parse(DEFAULT, "config/policies/balanced.toml").unwrap_or_else(|error| panic!("{error}"))
 }
 
 fn built_in(role: BackendRole) -> BackendFacts {

@@ -1,7 +1,5 @@
 //! What `weir check` would say of the config, without loading an engine.
 
-use weir_router_policies::Policy;
-
 use super::{Finding, Subject};
 
 pub(super) fn look(subject: &Subject) -> Vec<Finding> {
@@ -18,7 +16,7 @@ pub(super) fn look(subject: &Subject) -> Vec<Finding> {
     };
     let mut findings = vec![Finding::ok(format!("config from {}", settings.origins.join(" ← ")))];
     let policy = &settings.policy;
-    findings.push(match Policy::parse(&policy.text, &policy.origin) {
+    findings.push(match policy.parse() {
         Ok(_) => Finding::ok(format!("policy from {}", policy.origin)),
         Err(error) => Finding::problem(format!("policy: {error:#}")).fix("mend the policy file that is named"),
     });
