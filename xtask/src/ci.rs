@@ -3,19 +3,19 @@
 use anyhow::{Context, Result};
 
 use crate::stage::{self, Stages};
-use crate::{bench, cuda, metadata, test};
+use crate::{bench, cuda, metadata, openclaw, test};
 
-/// Runs everything.
-pub(crate) fn run() -> Result<()> {
+/// Runs everything; with `full` also what takes long.
+pub(crate) fn run(full: bool) -> Result<()> {
     let mut stages = Stages::default();
-    let result = all(&mut stages);
+    let result = all(&mut stages, full);
     stages.print();
     let counts = result?;
     println!("{counts}");
     test::verdict(counts)
 }
 
-fn all(stages: &mut Stages) -> Result<crate::counts::Counts> {
+fn all(stages: &mut Stages, full: bool) -> Result<crate::counts::Counts> {
     let root = metadata::root()?;
     stages.run("fmt", || stage::run(stage::cargo(&root).args(["fmt", "--all", "--check"])))?;
     stages.run("clippy", || {
@@ -26,6 +26,9 @@ fn all(stages: &mut Stages) -> Result<crate::counts::Counts> {
     let mut counts = cuda::when_changed(&root, stages)?;
     counts += test::run(stages)?;
     bench::smoke(&root, stages)?;
+    if full {
+        counts += stages.run("the real OpenClaw", openclaw::end_to_end)?;
+    }
     Ok(counts)
 }
 

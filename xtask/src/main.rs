@@ -8,6 +8,7 @@ mod counts;
 mod cuda;
 mod fuzz;
 mod metadata;
+mod openclaw;
 mod stage;
 mod test;
 mod tidy;
@@ -36,8 +37,14 @@ enum Command {
     Fuzz(fuzz::Args),
     /// Makes PTX of the GPU kernels and checks the code behind the feature `cuda`; needs no GPU.
     Cuda,
+    /// The real OpenClaw (fetched into the cache) against the real binary: minutes, needs the network once.
+    E2eOpenclaw,
     /// Everything CI runs: fmt, clippy, deny, cuda where kernels/ changed, test, bench --smoke.
-    Ci,
+    Ci {
+        /// And what takes long: the real OpenClaw.
+        #[arg(long)]
+        full: bool,
+    },
 }
 
 fn main() -> ExitCode {
@@ -47,7 +54,8 @@ fn main() -> ExitCode {
         Command::Bench(args) => bench::command(&args),
         Command::Fuzz(args) => fuzz::command(&args),
         Command::Cuda => cuda::command(),
-        Command::Ci => ci::run(),
+        Command::E2eOpenclaw => openclaw::command(),
+        Command::Ci { full } => ci::run(full),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

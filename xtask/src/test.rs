@@ -7,7 +7,7 @@ use anyhow::{Result, bail};
 
 use crate::counts::{self, Counts};
 use crate::stage::{self, Stages};
-use crate::{clients, metadata, tidy};
+use crate::{clients, metadata, openclaw, tidy};
 
 /// The command: all stages, the table, the sum.
 pub(crate) fn command() -> Result<()> {
@@ -34,6 +34,7 @@ pub(crate) fn run(stages: &mut Stages) -> Result<Counts> {
     stages.run("build", || build(&root))?;
     let mut sum = stages.run("rust tests", || rust(&root))?;
     sum += stages.run("client tests", || clients::run(&root))?;
+    sum += stages.run("plugin tests", || openclaw::plugin_tests(&root))?;
     Ok(sum)
 }
 

@@ -1,0 +1,256 @@
+// Everything one set-up needs: upstreams, Weir, a tap between OpenClaw and Weir that keeps headers, OpenClaw with a home
+// of its own. Loopback only; whatever it starts ends with `close`.
+import { execFile, spawn } from "node:child_process";
+import { cp, mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import http from "node:http";
+import { createServer } from "node:net";
+import { tmpdir } from "node:os";
+import path from "node:path";
+import { createInterface } from "node:readline";
+
+import { startScripted } from "./upstream.mjs";
+
+const root = path.resolve(import.meta.dirname ?? path.dirname(new URL(import.meta.url).pathname), "../..");
+const release = path.join(process.env.CARGO_TARGET_DIR ?? path.join(root, "target"), "release");
+export const WEIR = process.env.WEIR_BIN ?? path.join(release, "weir");
+const FAULTS = process.env.WEIR_FAULT_UPSTREAM_BIN ?? path.join(release, "weir-fault-upstream");
+const TOKEN = "lab-token";
+const WAIT_MS = 180_000;
+
+/** The upstreams that fail, by the name of their backend and the fault. */
+export const FAILING = { refused: "refused", silent: "silent", unavailable: "503", limited: "429", locked: "401", unpaid: "402", overflowing: "overflow" };
+
+export async function freePort() {
+  const server = createServer();
+  await new Promise((resolve) => server.listen(0, "127.0.0.1", resolve));
+  const { port } = server.address();
+  await new Promise((resolve) => server.close(resolve));
+  return port;
+}
+
+/** Asks until `look` gives something. */
+export async function until(what, look, ms = WAIT_MS) {
+  const deadline = Date.now() + ms;
+  for (;;) {
+    const found = await look();
+    if (found) return found;
+    if (Date.now() > deadline) throw new Error(`${what}: not within ${ms} ms`);
+    await new Promise((resolve) => setTimeout(resolve, 50));
+  }
+}
+
+export class Lab {
+  static async open(programs) {
+    const lab = new Lab();
+    lab.programs = programs;
+    lab.folder = await mkdtemp(path.join(tmpdir(), "weir-openclaw-"));
+    lab.children = [];
+    lab.scripted = await startScripted();
+    await lab.#startFaults();
+    lab.weirPort = await freePort();
+    lab.weir = `http://127.0.0.1:${lab.weirPort}`;
+    lab.config = await lab.#writeConfig();
+    lab.tapped = [];
+    await lab.#startTap();
+    lab.port = await freePort();
+    await mkdir(path.join(lab.folder, "home/workspace"), { recursive: true });
+    return lab;
+  }
+
+  async #startFaults() {
+    const child = this.#spawn(FAULTS, [], { stdio: ["pipe", "pipe", "inherit"] });
+    this.faults = await new Promise((resolve) => createInterface({ input: child.stdout }).once("line", resolve));
+  }
+
+  /** The embedded diffusion model with a longer window, so that OpenClaw's errands and prompts fit into the real engine. */
+  async #writeConfig() {
+    const model = path.join(this.folder, "wide-nano");
+    await cp(path.join(root, "models/nano/diffusion"), model, { recursive: true });
+    const about = JSON.parse(await readFile(path.join(model, "config.json"), "utf8"));
+    await writeFile(path.join(model, "config.json"), JSON.stringify({ ...about, max_position_embeddings: 65_536 }));
+    const closed = await freePort();
+    const backend = (name, base) =>
+      `[[backend]]\nname = "${name}"\nmodel = "${name}"\nbase_url = "${base}/v1"\ncontext_tokens = 65536\n` +
+      "headers_timeout_ms = 500\nfirst_content_timeout_ms = 500\nconnect_timeout_ms = 500\n";
+    const address = (name, fault) => (name === "refused" ? `http://127.0.0.1:${closed}` : `${this.faults}/${fault}`);
+    const rule = '[[rule]]\nname = "all"\nroute = "ar"\nreason = "the lab\'s only rule"\nattempts = [{ backend = "script" }]\n';
+    await writeFile(path.join(this.folder, "policy.toml"), `[pins]\nfallback = [{ backend = "script" }]\n\n${rule}`);
+    const config = path.join(this.folder, "weir.toml");
+    await writeFile(
+      config,
+      [
+        '[policy]\nfile = "policy.toml"\n',
+        `[engine.diffusion]\nmodel = ${JSON.stringify(model)}\nname = "wide-nano"\nkv_cache_mb = 512\n`,
+        `[[backend]]\nname = "script"\nmodel = "scripted"\nbase_url = "${this.scripted.base}/v1"\ncontext_tokens = 65536\n`,
+        backend("cutting", `${this.scripted.base}/cut-once`),
+        ...Object.entries(FAILING).map(([name, fault]) => backend(name, address(name, fault))),
+      ].join("\n"),
+    );
+    return config;
+  }
+
+  /** Passes everything on and keeps what passed. */
+  async #startTap() {
+    const server = http.createServer(async (request, response) => {
+      const pieces = [];
+      for await (const piece of request) pieces.push(piece);
+      const body = Buffer.concat(pieces);
+      const record = { path: request.url, headers: request.headers, bytes: body.length, body: json(body), answer: {} };
+      this.tapped.push(record);
+      const onward = http.request(this.weir + request.url, { method: request.method, headers: request.headers }, (answer) => {
+        record.answer = answer.headers;
+        response.writeHead(answer.statusCode, answer.headers);
+        answer.on("error", () => response.destroy());
+        answer.pipe(response);
+      });
+      onward.on("error", () => response.destroy());
+      response.on("close", () => onward.destroy());
+      onward.end(body);
+    });
+    await new Promise((resolve) => server.listen(0, "127.0.0.1", resolve));
+    this.tapServer = server;
+    this.tap = `http://127.0.0.1:${server.address().port}`;
+  }
+
+  async startWeir() {
+    this.#spawn(WEIR, ["serve", "--listen", `127.0.0.1:${this.weirPort}`, "--config", this.config], { stdio: "ignore" });
+    await until("Weir is ready", () => fetch(`${this.weir}/readyz`).then(({ ok }) => ok, () => false), 30_000);
+  }
+
+  /** OpenClaw's config: what every set-up shares, and what this one adds. */
+  async configure(own) {
+    const shared = {
+      gateway: {
+        mode: "local",
+        bind: "loopback",
+        port: this.port,
+        auth: { mode: "token", token: TOKEN },
+        http: { endpoints: { chatCompletions: { enabled: true } } },
+      },
+      update: { checkOnStart: false },
+    };
+    const agents = { defaults: { ...own.agents?.defaults, workspace: path.join(this.folder, "home/workspace") } };
+    const before = json(await readFile(this.#openclawConfig(), "utf8").catch(() => "{}"));
+    // What OpenClaw itself wrote about installed plugins stays.
+    const plugins = { ...before.plugins, ...own.plugins };
+    const written = { ...own, ...shared, agents, ...(Object.keys(plugins).length > 0 ? { plugins } : {}) };
+    await writeFile(this.#openclawConfig(), JSON.stringify(written, null, 2));
+  }
+
+  #openclawConfig() {
+    return path.join(this.folder, "openclaw.json");
+  }
+
+  get #environment() {
+    const home = path.join(this.folder, "home");
+    return {
+      PATH: `${path.dirname(this.programs.node)}:${process.env.PATH}`,
+      HOME: home,
+      TMPDIR: this.folder,
+      OPENCLAW_STATE_DIR: path.join(home, "state"),
+      OPENCLAW_CONFIG_PATH: this.#openclawConfig(),
+      WEIR_API_KEY: "lab",
+      CI: "1",
+      NO_COLOR: "1",
+    };
+  }
+
+  /** A command of OpenClaw: `{code, out}`. */
+  cli(...args) {
+    const options = { env: this.#environment, cwd: this.folder, timeout: WAIT_MS, encoding: "utf8", maxBuffer: 1 << 24 };
+    return new Promise((resolve) =>
+      execFile(this.programs.node, [this.programs.openclaw, ...args], options, (error, stdout, stderr) =>
+        resolve({ code: error ? (error.code ?? 1) : 0, out: stdout, all: stdout + stderr }),
+      ),
+    );
+  }
+
+  async startOpenclaw() {
+    const begun = Date.now();
+    this.openclaw = this.#spawn(this.programs.node, [this.programs.openclaw, "gateway", "run"], {
+      env: this.#environment,
+      cwd: this.folder,
+      stdio: ["ignore", "pipe", "pipe"],
+    });
+    this.log = [];
+    for (const stream of [this.openclaw.stdout, this.openclaw.stderr]) {
+      createInterface({ input: stream }).on("line", (line) => this.log.push(line));
+    }
+    await until("OpenClaw is ready", async () => {
+      if (this.openclaw.exitCode !== null) throw new Error(`OpenClaw ended:\n${this.log.slice(-15).join("\n")}`);
+      return fetch(`http://127.0.0.1:${this.port}/readyz`).then(({ ok }) => ok, () => false);
+    });
+    return Date.now() - begun;
+  }
+
+  async stopOpenclaw() {
+    const child = this.openclaw;
+    const ended = new Promise((resolve) => child.once("exit", resolve));
+    child.kill("SIGTERM");
+    await ended;
+  }
+
+  /** A page of OpenClaw's own port. */
+  page(where, options = {}) {
+    const headers = { authorization: `Bearer ${TOKEN}`, ...options.headers };
+    return fetch(`http://127.0.0.1:${this.port}${where}`, { ...options, headers });
+  }
+
+  /** One chat turn as a user of OpenClaw's API makes it: `{text, ms, status}`. */
+  async chat(text, { user, model, stream = false, signal } = {}) {
+    const begun = Date.now();
+    const body = { model: "openclaw/default", stream, messages: [{ role: "user", content: text }], ...(user ? { user } : {}) };
+    const headers = { "content-type": "application/json", ...(model ? { "x-openclaw-model": `weir/${model}` } : {}) };
+    const limit = AbortSignal.timeout(WAIT_MS);
+    const answer = await this.page("/v1/chat/completions", {
+      method: "POST",
+      headers,
+      body: JSON.stringify(body),
+      signal: signal ? AbortSignal.any([signal, limit]) : limit,
+    });
+    const raw = await answer.text();
+    const ms = Date.now() - begun;
+    if (!stream) return { text: json(raw).choices?.[0]?.message?.content ?? raw, ms, status: answer.status };
+    const events = raw.split("\n").filter((line) => line.startsWith("data: ")).map((line) => line.slice(6));
+    const said = events.map((event) => json(event).choices?.[0]?.delta?.content ?? "").join("");
+    return { text: said, ms, status: answer.status, done: events.at(-1) === "[DONE]", pieces: events.length };
+  }
+
+  /** The sum of a metric's values whose labels are these. */
+  async metric(name, labels = {}) {
+    const page = await (await fetch(`${this.weir}/metrics`)).text();
+    const wanted = Object.entries(labels).map(([key, value]) => `${key}="${value}"`);
+    const lines = page.split("\n").filter((line) => line.startsWith(`${name}{`) && wanted.every((label) => line.includes(label)));
+    return lines.reduce((sum, line) => sum + Number(line.split(" ").at(-1)), 0);
+  }
+
+  /** Requests that passed the tap since `from`, to Weir's chat endpoint. */
+  calls(from = 0) {
+    return this.tapped.slice(from).filter(({ path: where }) => where === "/v1/chat/completions");
+  }
+
+  #spawn(program, args, options) {
+    const child = spawn(program, args, options);
+    this.children.push(child);
+    return child;
+  }
+
+  async close() {
+    const alive = this.children.filter((child) => child.exitCode === null && child.signalCode === null);
+    const ended = alive.map((child) => new Promise((resolve) => child.once("exit", resolve)));
+    for (const child of alive) child.kill(child === this.openclaw ? "SIGTERM" : "SIGKILL");
+    await Promise.all(ended);
+    this.tapServer.closeAllConnections();
+    this.tapServer.close();
+    this.scripted.stop();
+    await rm(this.folder, { recursive: true, force: true, maxRetries: 3 });
+  }
+}
+
+function json(text) {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return {};
+  }
+}

@@ -1,0 +1,50 @@
+// `cargo xtask e2e-openclaw`: the real OpenClaw against the real Weir, with each set-up the documents describe. Prints a
+// table and, for the counting, node's own closing lines. WEIR_OPENCLAW_ONLY names set-ups or scenarios by a part of them.
+import { Lab } from "./lab.mjs";
+import { OPENCLAW, programs } from "./programs.mjs";
+import { alone, served } from "./scenarios.mjs";
+import { setups } from "./setups.mjs";
+
+const only = process.env.WEIR_OPENCLAW_ONLY;
+const rows = [];
+let failed = 0;
+
+async function tryOne(scenario, setup, lab) {
+  const begun = Date.now();
+  try {
+    const { saw, recorded, ms } = await scenario.run({ lab, setup });
+    rows.push([setup.name, scenario.name, "ok", ms === undefined ? "" : `${(ms / 1000).toFixed(2)} s`, saw, recorded]);
+  } catch (error) {
+    failed += 1;
+    rows.push([setup.name, scenario.name, "FAILED", `${((Date.now() - begun) / 1000).toFixed(1)} s`, error.message.split("\n")[0], ""]);
+    console.log(`${error.stack}\n`);
+    for (const line of (lab.log ?? []).slice(-12)) console.log(`  openclaw: ${line.slice(0, 300)}`);
+  }
+  console.log(rows.at(-1).join(" | "));
+}
+
+const wanted = (scenario) => !only?.includes(":") || scenario.name.includes(only.split(":")[1]);
+
+const found = programs();
+for (const setup of setups.filter(({ name }) => !only || name.includes(only.split(":")[0]))) {
+  const lab = await Lab.open(found);
+  try {
+    await setup.prepare(lab);
+    for (const scenario of alone.filter(wanted)) await tryOne(scenario, setup, lab);
+    await lab.startOpenclaw();
+    for (const scenario of served.filter(wanted)) await tryOne(scenario, setup, lab);
+  } catch (error) {
+    failed += 1;
+    rows.push([setup.name, "start", "FAILED", "", error.message.split("\n")[0], ""]);
+    console.log(error.stack);
+  } finally {
+    await lab.close();
+  }
+}
+
+const widths = rows[0].map((_, column) => Math.max(...rows.map((row) => row[column].length)));
+console.log(`\nOpenClaw ${OPENCLAW}; AR is the scripted upstream, diffusion the embedded model with a longer window`);
+console.log("set-up, scenario, result, time until the user has the answer, what the user saw, what Weir recorded");
+for (const row of rows) console.log(row.map((text, column) => text.padEnd(widths[column])).join("  ").trimEnd());
+console.log(`\n# tests ${rows.length}\n# pass ${rows.length - failed}\n# fail ${failed}`);
+process.exitCode = failed > 0 ? 1 : 0;
