@@ -13,6 +13,7 @@ use http::{HeaderMap, header};
 use ring::digest::{SHA256, digest};
 use weir_protocol::{ChatRequest, Hints, Role};
 
+use crate::record::Record;
 use crate::tenants::{Directory, RatesSlot, Tenant};
 
 /// Where callers put a key, the first that is there counts.
@@ -44,12 +45,13 @@ pub struct Caller {
     client: ClientKind,
     tenant: Option<(Arc<Tenant>, RatesSlot)>,
     hints: Hints,
+    record: Option<Record>,
 }
 
 impl Caller {
     /// What the headers tell.
     pub fn of(headers: &HeaderMap) -> Self {
-        Caller { id: id(headers), client: client(headers), tenant: None, hints: hints::of(headers) }
+        Caller { id: id(headers), client: client(headers), tenant: None, hints: hints::of(headers), record: None }
     }
 
     /// The same where there are tenants: `None` for a key that nobody has.
@@ -63,12 +65,18 @@ impl Caller {
             client: tenant.client.unwrap_or_else(|| client(headers)),
             tenant: Some((Arc::clone(tenant), RatesSlot::default())),
             hints: hints::of(headers),
+            record: None,
         })
     }
 
     /// Whose key it is, where there are tenants, and where to note how its rates stand.
     pub fn tenant(&self) -> Option<&(Arc<Tenant>, RatesSlot)> {
         self.tenant.as_ref()
+    }
+
+    /// What is kept of the request.
+    pub(crate) fn record(&self) -> Option<&Record> {
+        self.record.as_ref()
     }
 
     /// How the tenant's rates stand, once that is known.
@@ -109,7 +117,9 @@ impl<S: Sync> FromRequestParts<S> for Caller {
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
         // Left there by `layers::auth`.
-        Ok(parts.extensions.get::<Caller>().cloned().unwrap_or_else(|| Caller::of(&parts.headers)))
+        let caller = parts.extensions.get::<Caller>().cloned().unwrap_or_else(|| Caller::of(&parts.headers));
+        // And there by `layers::record`.
+        Ok(Caller { record: parts.extensions.get::<Record>().cloned(), ..caller })
     }
 }
 

@@ -10,6 +10,7 @@
 //! - [`backends`]: who can answer; the built-in engines are two of them, with no special path.
 //! - `hub`: fetches models for `weir model pull`; never part of a request.
 //! - [`embedded`]: what is compiled in: default config, default policy, nano models.
+//! - [`record`]: what is kept of each request, and the request log.
 //! - [`metrics`]: what is counted, through guards.
 //! - [`cli`]: the commands of the `weir` binary.
 
@@ -22,6 +23,7 @@ pub mod embedded;
 mod hub;
 pub mod layers;
 pub mod metrics;
+pub mod record;
 pub mod route;
 pub mod stack;
 pub mod tenants;

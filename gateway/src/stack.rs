@@ -16,8 +16,9 @@ use crate::api::{self, anthropic_messages, models, openai_chat, openai_completio
 use crate::backends::{Backend, ModelEntry};
 use crate::caller::Caller;
 use crate::config::ServerSettings;
-use crate::layers::{auth, body, in_flight, panics, request_id, trace};
+use crate::layers::{auth, body, in_flight, panics, record, request_id, trace};
 use crate::metrics::Metrics;
+use crate::record::Recorder;
 use crate::route::{self, Asker, Planned, Refusal};
 use crate::tenants::Tenants;
 
@@ -33,6 +34,8 @@ pub struct Gateway {
     pub metrics: Arc<Metrics>,
     /// Who may ask, and how much.
     pub tenants: Arc<Tenants>,
+    /// What is kept of each request.
+    pub recorder: Arc<Recorder>,
     /// Set once a stop was asked for: no new traffic should come.
     pub draining: AtomicBool,
 }
@@ -44,16 +47,17 @@ impl Gateway {
     /// The model is unknown, or the caller's key or limits do not allow it.
     pub async fn plan(&self, request: &Arc<ChatRequest>, caller: &Caller) -> Result<Planned, Refusal> {
         let client = caller.client(request);
+        let record = caller.record().cloned();
+        if let Some(record) = &record {
+            record.asked(request, client);
+        }
         let Some((tenant, left)) = caller.tenant() else {
-            return self.router.plan(Arc::clone(request), Asker { client, ..Asker::default() });
+            return self.router.plan(Arc::clone(request), Asker { client, record, ..Asker::default() });
         };
         let admitted = self.tenants.admit(tenant, request, left).await;
-        let charge = admitted.map_err(|error| {
-            self.metrics.rejected(error.kind());
-            Refusal { report: None, error }
-        })?;
+        let charge = Some(admitted.map_err(|error| Refusal { report: None, error })?);
         let backends = Arc::clone(&tenant.backends);
-        self.router.plan(Arc::clone(request), Asker { client, backends, charge: Some(charge) })
+        self.router.plan(Arc::clone(request), Asker { client, backends, charge, record })
     }
 
     /// Who would be asked first, for questions about a request that nobody makes.
@@ -70,8 +74,8 @@ impl Gateway {
 /// Layers and routes. Layers are listed as a request meets them.
 pub fn stack(gateway: Arc<Gateway>) -> axum::Router {
     let settings = &gateway.settings;
-    let places = in_flight::InFlight::new(settings.max_in_flight, Arc::clone(&gateway.metrics));
-    let body_limit = body::BodyLimit::new(settings.max_body_bytes, Arc::clone(&gateway.metrics));
+    let places = in_flight::InFlight::new(settings.max_in_flight);
+    let body_limit = body::BodyLimit::new(settings.max_body_bytes);
     let work = ServiceBuilder::new()
         .layer(from_fn_with_state(places, in_flight::layer))
         // Inside the limit: a body being read is held in memory.
@@ -97,6 +101,8 @@ pub fn stack(gateway: Arc<Gateway>) -> axum::Router {
         .route("/v1/models", get(models::list))
         .route("/v1/models/{*id}", get(models::one))
         .layer(from_fn_with_state(auth, auth::layer))
+        // Outside of all that refuse.
+        .layer(from_fn_with_state(Arc::clone(&gateway.recorder), record::layer))
         // Without a key: probes and scrapers have none.
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(readyz))

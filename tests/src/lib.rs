@@ -7,7 +7,7 @@
 //! - [`redis_server`]: a real Redis, where one is installed.
 //! - [`asking`]: sends chat requests and reads whole and streamed answers.
 //! - [`frames`], [`named_frames`]: server-sent events as a strict client reads them; [`dialects`]: answers in each dialect.
-//! - [`metrics_page`]: reads `/metrics`.
+//! - [`metrics_page`]: reads `/metrics`; [`request_log`]: reads the request log.
 //! - [`openclaw_request`]: requests of OpenClaw's shape and size.
 //! - [`schemas`], [`random_weights`]: demands on an answer's form, and a model that knows nothing.
 //! - [`wait`]: until something is true, or too long.
@@ -23,5 +23,6 @@ pub mod named_frames;
 pub mod openclaw_request;
 pub mod random_weights;
 pub mod redis_server;
+pub mod request_log;
 pub mod schemas;
 pub mod wait;

@@ -17,6 +17,7 @@ use crate::backends::ModelEntry;
 use crate::backends::checking::{self, Checks};
 use crate::config::Settings;
 use crate::metrics::Metrics;
+use crate::record::Recorder;
 use crate::route::Router;
 use crate::stack::{Gateway, stack};
 use crate::tenants::Tenants;
@@ -24,13 +25,18 @@ use crate::tenants::Tenants;
 /// How long callers may take to read the end of an answer that outlasted the grace.
 const FAREWELL: Duration = Duration::from_secs(1);
 
+/// Longest wait for the request log's last lines.
+const LAST_LINES: Duration = Duration::from_secs(5);
+
 /// Serves until a signal comes.
 pub(super) fn command(settings: Settings) -> Result<()> {
     let origins = settings.origins.join(" ← ");
     let policy = settings.policy.origin.clone();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("no runtime")?;
-    runtime.block_on(async {
+    let mut recorder = None;
+    let served = runtime.block_on(async {
         let running = start(settings).await?;
+        recorder = Some(Arc::clone(&running.gateway.recorder));
         let ids: Vec<&str> = running.models().iter().map(|entry| entry.id.as_str()).collect();
         eprintln!("weir {} listens on http://{}", env!("CARGO_PKG_VERSION"), running.addr());
         eprintln!("  models  {}", ids.join(", "));
@@ -40,7 +46,13 @@ pub(super) fn command(settings: Settings) -> Result<()> {
             eprintln!("  note    others can reach this address, and Weir asks nobody for a key");
         }
         running.until_stopped().await
-    })
+    });
+    // With the runtime go the requests that outlasted everything: they are recorded, too.
+    drop(runtime);
+    if let Some(recorder) = recorder {
+        recorder.stop(LAST_LINES);
+    }
+    served
 }
 
 /// A gateway that answers. Dropping it asks it to stop without waiting.
@@ -59,10 +71,13 @@ pub struct Running {
 pub async fn start(settings: Settings) -> Result<Running> {
     let server = settings.server.clone();
     let tenants = settings.tenants.clone();
+    let request_log = settings.request_log.clone();
     let (attempts, upstreams) = (settings.attempts.clone(), settings.backends.clone());
     let (policy, backends) =
         tokio::task::spawn_blocking(move || prepare(&settings)).await.context("loading failed")??;
     let metrics = Arc::new(Metrics::new().context("metrics")?);
+    let recorder = Recorder::start(request_log.as_ref(), Arc::clone(&metrics)).context("request log")?;
+    let recorder = Arc::new(recorder);
     let prices = tenants.prices.clone();
     let tenants = Tenants::new(&tenants, prices, Arc::clone(&metrics)).context("the tenants' store")?;
     let tenants = Arc::new(tenants);
@@ -70,7 +85,7 @@ pub async fn start(settings: Settings) -> Result<Running> {
     let checks = checking::start(&backends, &upstreams).context("no HTTP client for health checks")?;
     let router = Router::new(backends, policy, attempts, Arc::clone(&metrics));
     let draining = AtomicBool::new(false);
-    let gateway = Arc::new(Gateway { router, settings: server, models, metrics, tenants, draining });
+    let gateway = Arc::new(Gateway { router, settings: server, models, metrics, tenants, recorder, draining });
 
     let wanted = gateway.settings.listen;
     let listener = TcpListener::bind(wanted).await.with_context(|| match wanted.port() {

@@ -10,6 +10,7 @@ pub mod or_auto;
 pub mod policy;
 mod resolve;
 pub mod settings;
+pub mod telemetry;
 pub mod tenants;
 pub mod wire;
 pub mod written;

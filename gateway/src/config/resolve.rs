@@ -38,6 +38,7 @@ pub(super) fn resolve(
     let attempts = checks.attempts(&written.attempts, &written.exhausted);
     let tenants = checks.tenants(written);
     let policy = checks.policy(&written.policy);
+    let request_log = checks.request_log(&written.request_log);
     if engines.is_empty() && backends.is_empty() && checks.found.is_empty() {
         checks.say(
             &["engine"],
@@ -47,7 +48,7 @@ pub(super) fn resolve(
     }
     match (server, policy) {
         (Some(server), Some(policy)) if checks.found.is_empty() => {
-            Ok(Settings { server, engines, backends, policy, tenants, attempts, origins })
+            Ok(Settings { server, engines, backends, policy, tenants, attempts, request_log, origins })
         }
         _ => Err(checks.found),
     }

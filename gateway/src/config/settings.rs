@@ -12,6 +12,7 @@ use weir_protocol::DiffusionOptions;
 use super::attempts::{AskingSettings, AttemptSettings};
 use super::device::DeviceSettings;
 use super::policy::PolicySource;
+use super::telemetry::RequestLogSettings;
 use super::tenants::TenantsSettings;
 use super::wire::WireSettings;
 
@@ -30,6 +31,8 @@ pub struct Settings {
     pub tenants: TenantsSettings,
     /// How the attempts of a plan are made.
     pub attempts: AttemptSettings,
+    /// Where finished requests are written, if anywhere.
+    pub request_log: Option<RequestLogSettings>,
     /// Where values came from, in layer order, for people: `embedded default`, `weir.toml`, …
     pub origins: Vec<String>,
 }

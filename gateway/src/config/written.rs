@@ -11,6 +11,7 @@ use super::device::GpuWeights;
 use super::or_auto::OrAuto;
 use super::policy::PolicyWritten;
 use super::settings::{EngineRole, KvType, SharePrefixes};
+use super::telemetry::RequestLogWritten;
 use super::tenants::{PriceWritten, TenantWritten, TenantsWritten};
 use super::wire::{BackendKind, DllmWritten, LimitField};
 
@@ -34,6 +35,8 @@ pub struct Written {
     pub attempts: AttemptsWritten,
     /// What callers are told when no backend could answer.
     pub exhausted: ExhaustedWritten,
+    /// A line for each finished request.
+    pub request_log: RequestLogWritten,
 }
 
 /// `[server]`

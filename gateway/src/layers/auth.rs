@@ -12,6 +12,7 @@ use weir_protocol::{Denial, EngineError};
 use crate::api;
 use crate::caller::Caller;
 use crate::metrics::Metrics;
+use crate::record::Record;
 use crate::tenants::{RatesLeft, Tenants};
 
 /// Who knows the keys.
@@ -37,11 +38,13 @@ pub async fn layer(State(auth): State<Auth>, mut request: Request, next: Next) -
             let message = "missing or unknown API key: send it as `Authorization: Bearer …` or `x-api-key`".to_owned();
             let error = EngineError::Denied { denial, message, retry_after: None };
             auth.metrics.denied("none", "key");
-            auth.metrics.rejected(error.kind());
             return api::refused(request.uri().path(), &error);
         }
     };
     let left = caller.rates_left();
+    if let (Some((tenant, _)), Some(record)) = (caller.tenant(), request.extensions().get::<Record>()) {
+        record.tenant(&tenant.name);
+    }
     request.extensions_mut().insert(caller);
     let mut response = next.run(request).await;
     if let Some(left) = left.and_then(|left| left.get().copied()) {

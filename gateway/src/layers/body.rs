@@ -1,7 +1,6 @@
 //! Reads the request's body, whole, up to the limit; beyond it the answer is 413. Handlers behind it never wait for
 //! the caller's bytes and never see more than the limit.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
@@ -12,22 +11,21 @@ use http::StatusCode;
 use http_body_util::BodyExt;
 
 use crate::api;
-use crate::metrics::Metrics;
+use crate::record::Record;
 
 /// Longest pause between two pieces of a body: a caller that trickles must not hold a place for ever.
 const PAUSE_MAX: Duration = Duration::from_secs(30);
 
-/// The limit in bytes, and who counts those beyond it.
-#[derive(Clone)]
+/// The limit in bytes.
+#[derive(Clone, Copy)]
 pub struct BodyLimit {
     bytes: usize,
-    metrics: Arc<Metrics>,
 }
 
 impl BodyLimit {
     /// Bodies up to `bytes` pass.
-    pub fn new(bytes: usize, metrics: Arc<Metrics>) -> Self {
-        BodyLimit { bytes, metrics }
+    pub fn new(bytes: usize) -> Self {
+        BodyLimit { bytes }
     }
 }
 
@@ -36,7 +34,12 @@ pub async fn layer(State(limit): State<BodyLimit>, request: Request, next: Next)
     let (parts, body) = request.into_parts();
     let path = parts.uri.clone();
     let unread = match read(body, limit.bytes).await {
-        Ok(bytes) => return next.run(Request::from_parts(parts, Body::from(bytes))).await,
+        Ok(bytes) => {
+            if let Some(record) = parts.extensions.get::<Record>() {
+                record.body_read();
+            }
+            return next.run(Request::from_parts(parts, Body::from(bytes))).await;
+        }
         Err(unread) => unread,
     };
     let (status, kind, message) = match unread {
@@ -47,7 +50,6 @@ pub async fn layer(State(limit): State<BodyLimit>, request: Request, next: Next)
         Unread::Slow => (StatusCode::REQUEST_TIMEOUT, "timeout", "the body did not arrive in time".to_owned()),
         Unread::Broken => (StatusCode::BAD_REQUEST, "invalid_request", "the body broke off".to_owned()),
     };
-    limit.metrics.rejected(kind);
     api::refusal(path.path(), status, kind, &message)
 }
 

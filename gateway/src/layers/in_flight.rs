@@ -13,26 +13,23 @@ use http::{HeaderValue, StatusCode, header};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::api;
-use crate::metrics::Metrics;
 
 /// The places there are.
 #[derive(Clone)]
 pub struct InFlight {
     places: Arc<Semaphore>,
-    metrics: Arc<Metrics>,
 }
 
 impl InFlight {
     /// This many places.
-    pub fn new(limit: usize, metrics: Arc<Metrics>) -> Self {
-        InFlight { places: Arc::new(Semaphore::new(limit.min(Semaphore::MAX_PERMITS))), metrics }
+    pub fn new(limit: usize) -> Self {
+        InFlight { places: Arc::new(Semaphore::new(limit.min(Semaphore::MAX_PERMITS))) }
     }
 }
 
 /// The layer.
 pub async fn layer(State(here): State<InFlight>, request: Request, next: Next) -> Response {
     let Ok(place) = Arc::clone(&here.places).try_acquire_owned() else {
-        here.metrics.rejected("overloaded");
         let (status, message) = (StatusCode::SERVICE_UNAVAILABLE, "too many requests in work; try again");
         let mut full = api::refusal(request.uri().path(), status, "overloaded", message);
         full.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));

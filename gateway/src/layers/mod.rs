@@ -4,5 +4,6 @@ pub mod auth;
 pub mod body;
 pub mod in_flight;
 pub mod panics;
+pub mod record;
 pub mod request_id;
 pub mod trace;

@@ -1,5 +1,5 @@
 //! The guards. A [`Flight`] lives as long as a request: first in the future that looks for an answer, then in the
-//! event stream, and whoever drops it, a client that leaves included, makes it count exactly once.
+//! event stream, and whoever drops it, a client that leaves included, makes its record know how it ended.
 
 use std::sync::Arc;
 
@@ -8,16 +8,19 @@ use tokio::time::Instant;
 use weir_protocol::{EngineError, Event};
 
 use super::{Metrics, NONE};
+use crate::record::attempts::{AttemptNote, Purpose, Skipped};
+use crate::record::closed::FINISHED;
+use crate::record::{AnswerSaid, Landing, Record, Waiting};
 use crate::tenants::Charge;
 
 /// One request, from its plan to its end.
 pub struct Flight {
     metrics: Arc<Metrics>,
-    started: Instant,
-    route: String,
-    backend: Option<String>,
-    saw_content: bool,
-    outcome: &'static str,
+    record: Record,
+    asked_at: Instant,
+    landing: Landing,
+    /// The attempt whose answer goes to the caller.
+    answering: Option<Arc<AttemptNote>>,
     /// Settled when the flight ends.
     charge: Option<Charge>,
     /// The request's span, for the log line at its end: by then nobody is inside it.
@@ -26,25 +29,34 @@ pub struct Flight {
 
 impl Flight {
     /// A request sets out. Until told otherwise it will count as cancelled.
-    pub fn start(metrics: &Arc<Metrics>, route: &str, charge: Option<Charge>) -> Self {
+    pub(crate) fn start(record: Record, route: &str, charge: Option<Charge>) -> Self {
+        let recorder = record.recorder();
+        let answer = recorder.keeps_content().then(AnswerSaid::default);
+        let landing = Landing { outcome: "cancelled", route: Some(route.to_owned()), answer, ..Landing::default() };
         Flight {
-            metrics: Arc::clone(metrics),
-            started: Instant::now(),
-            route: route.to_owned(),
-            backend: None,
-            saw_content: false,
-            outcome: "cancelled",
+            metrics: Arc::clone(recorder.metrics()),
+            asked_at: record.asked_at(),
+            record,
+            landing,
+            answering: None,
             charge,
             span: tracing::Span::current(),
         }
     }
 
     /// An attempt at `backend` begins; the guard lives as long as the attempt.
-    pub fn attempt(&mut self, backend: &str) -> AttemptGuard {
-        self.backend = Some(backend.to_owned());
+    pub(crate) fn attempt(&mut self, backend: &str, purpose: Purpose) -> AttemptGuard {
+        self.landing.backend = Some(backend.to_owned());
         let gauge = self.metrics.in_flight.with_label_values(&[backend]);
         gauge.inc();
-        AttemptGuard { gauge }
+        let note = Arc::new(AttemptNote::new(backend, purpose));
+        self.landing.attempts.push(Arc::clone(&note));
+        AttemptGuard { gauge, note, waiting: Some(self.record.waiting()) }
+    }
+
+    /// A pause before an attempt, until the guard is dropped.
+    pub(crate) fn pause(&self) -> Waiting {
+        self.record.waiting()
     }
 
     /// The attempt at `from` failed before its first content and `to` is next.
@@ -52,19 +64,33 @@ impl Flight {
         self.metrics.fallbacks.with_label_values(&[from, to, cause.kind()]).inc();
     }
 
-    /// Of the attempts, this backend's is the answer; its first content came at `first_content`.
-    pub fn answered_by(&mut self, backend: &str, first_content: Option<Instant>) {
-        self.backend = Some(backend.to_owned());
+    /// This attempt has something to show: those beside it are given up.
+    pub(crate) fn chosen(&self, attempt: &AttemptGuard) {
+        for other in self.landing.attempts.iter().filter(|other| !Arc::ptr_eq(other, &attempt.note)) {
+            // Those that failed have their end already.
+            other.end("lost", None);
+        }
+    }
+
+    /// Of the attempts, this one's is the answer; its first content came at `first_content`.
+    pub(crate) fn answered_by(&mut self, attempt: &mut AttemptGuard, first_content: Option<Instant>) {
+        attempt.waiting = None;
+        let note = Arc::clone(&attempt.note);
+        self.landing.backend = Some(note.backend.clone());
+        self.answering = Some(note);
         if let Some(at) = first_content {
             self.first_content(at);
         }
     }
 
     fn first_content(&mut self, at: Instant) {
-        if !self.saw_content {
-            self.saw_content = true;
-            let backend = self.backend.as_deref().unwrap_or(NONE);
-            let waited = at.saturating_duration_since(self.started).as_secs_f64();
+        if self.landing.first_content.is_none() {
+            self.landing.first_content = Some(at);
+            if let Some(note) = &self.answering {
+                let _ = note.first_content.set(at);
+            }
+            let backend = self.landing.backend.as_deref().unwrap_or(NONE);
+            let waited = at.saturating_duration_since(self.asked_at).as_secs_f64();
             self.metrics.first_token.with_label_values(&[backend]).observe(waited);
         }
     }
@@ -75,8 +101,9 @@ impl Flight {
     }
 
     /// `backend` was not asked.
-    pub fn skipped(&self, backend: &str, cause: &'static str) {
+    pub fn skipped(&mut self, backend: &str, cause: &'static str) {
         self.metrics.attempts.skipped.with_label_values(&[backend, cause]).inc();
+        self.landing.skipped.push(Skipped { backend: backend.to_owned(), cause });
     }
 
     /// What became of a second attempt beside the first.
@@ -90,11 +117,15 @@ impl Flight {
             // The first, where a draft came before.
             self.first_content(Instant::now());
         }
-        let backend = self.backend.as_deref().unwrap_or(NONE);
+        let backend = self.landing.backend.as_deref().unwrap_or(NONE);
         if let Some(charge) = &mut self.charge {
             charge.saw(event, backend);
         }
+        if let Some(answer) = &mut self.landing.answer {
+            answer.saw(event);
+        }
         match event {
+            Event::Started { model } => self.landing.answered_model = Some(model.clone()),
             Event::Usage(usage) => {
                 self.metrics.tokens.with_label_values(&[backend, "input"]).inc_by(usage.prompt_tokens);
                 self.metrics.tokens.with_label_values(&[backend, "output"]).inc_by(usage.completion_tokens);
@@ -104,39 +135,75 @@ impl Flight {
                     self.metrics.steps.with_label_values(&[backend]).inc_by(u64::from(stats.steps));
                     self.metrics.edits.with_label_values(&[backend]).inc_by(u64::from(stats.edits));
                 }
+                self.landing.usage = Some(usage.clone());
             }
-            Event::Finished { .. } => self.outcome = "finished",
+            Event::Finished { reason } => {
+                self.landing.reason = Some(*reason);
+                self.ended(FINISHED, None);
+            }
             _ => {}
         }
     }
 
     /// The request ends in an error.
     pub fn failed(&mut self, error: &EngineError) {
-        self.outcome = error.kind();
+        self.ended(error.kind(), status(error));
         if let Some(charge) = &mut self.charge {
             charge.failed();
+        }
+    }
+
+    fn ended(&mut self, outcome: &'static str, status: Option<u16>) {
+        self.landing.outcome = outcome;
+        if let Some(note) = &self.answering {
+            note.end(outcome, status);
         }
     }
 }
 
 impl Drop for Flight {
     fn drop(&mut self) {
-        let backend = self.backend.as_deref().unwrap_or(NONE);
-        self.metrics.requests.with_label_values(&[&self.route, backend, self.outcome]).inc();
-        let elapsed = self.started.elapsed();
-        self.metrics.duration.with_label_values(&[backend]).observe(elapsed.as_secs_f64());
-        let (route, outcome, ms) = (self.route.as_str(), self.outcome, elapsed.as_millis());
+        if std::thread::panicking() {
+            self.landing.outcome = "internal";
+        }
+        let (landing, ms) = (&self.landing, self.asked_at.elapsed());
+        let backend = landing.backend.as_deref().unwrap_or(NONE);
+        self.metrics.duration.with_label_values(&[backend]).observe(ms.as_secs_f64());
+        let (route, outcome, ms) = (landing.route.as_deref().unwrap_or(NONE), landing.outcome, ms.as_millis());
         self.span.in_scope(|| tracing::info!(route, backend, outcome, %ms, "ended"));
+        self.record.landed(std::mem::take(&mut self.landing));
+    }
+}
+
+/// The status an upstream gave with its error.
+fn status(error: &EngineError) -> Option<u16> {
+    match error {
+        EngineError::Upstream { status, .. } | EngineError::Unauthorized { status } => {
+            Some(*status).filter(|status| *status > 0)
+        }
+        _ => None,
     }
 }
 
 /// One attempt under way; the gauge is the number of these.
 pub struct AttemptGuard {
     gauge: IntGauge,
+    note: Arc<AttemptNote>,
+    /// While it is waited for: until its first content, or all of an answer that is given whole.
+    waiting: Option<Waiting>,
+}
+
+impl AttemptGuard {
+    /// It failed before anything of it was given.
+    pub(crate) fn failed(&mut self, error: &EngineError) {
+        self.waiting = None;
+        self.note.end(error.kind(), status(error));
+    }
 }
 
 impl Drop for AttemptGuard {
     fn drop(&mut self) {
         self.gauge.dec();
+        self.note.end("cancelled", None);
     }
 }

@@ -3,11 +3,13 @@
 
 mod attempts;
 mod flight;
+mod records;
 mod tenants;
 
 pub use flight::{AttemptGuard, Flight};
 
 use self::attempts::AttemptMetrics;
+use self::records::RecordMetrics;
 use self::tenants::TenantMetrics;
 use prometheus::{
     HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, Registry, TextEncoder, core::Collector,
@@ -29,7 +31,6 @@ const PER_FORWARD: [f64; 10] = [1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0, 3
 /// The registry and its families. No globals: each gateway has its own.
 pub struct Metrics {
     registry: Registry,
-    requests: IntCounterVec,
     first_token: HistogramVec,
     duration: HistogramVec,
     tokens: IntCounterVec,
@@ -43,6 +44,7 @@ pub struct Metrics {
     kv_pages: IntGaugeVec,
     kv_evicted: IntCounterVec,
     attempts: AttemptMetrics,
+    records: RecordMetrics,
     tenants: TenantMetrics,
 }
 
@@ -52,14 +54,6 @@ impl Metrics {
         let registry = Registry::new();
         let backend = &["backend"];
         Ok(Metrics {
-            requests: add(
-                &registry,
-                counter(
-                    "weir_requests_total",
-                    "Requests, each once, by how they ended.",
-                    &["route", "backend", "outcome"],
-                )?,
-            )?,
             first_token: add(
                 &registry,
                 histogram("gen_ai_server_time_to_first_token_seconds", "Until the first content.", &SECONDS)?,
@@ -98,14 +92,10 @@ impl Metrics {
                 counter("weir_kv_evicted_pages_total", "Shared pages thrown out for running requests.", backend)?,
             )?,
             attempts: AttemptMetrics::new(&registry)?,
+            records: RecordMetrics::new(&registry)?,
             tenants: TenantMetrics::new(&registry)?,
             registry,
         })
-    }
-
-    /// Counts a request that never came to a backend, by its error kind.
-    pub fn rejected(&self, kind: &'static str) {
-        self.requests.with_label_values(&[NONE, NONE, kind]).inc();
     }
 
     /// A tenant's request was not let in, by what. `none` where no tenant was known.

@@ -30,6 +30,7 @@ use crate::backends::{Backend, EventStream, Registry};
 use crate::caller::ClientKind;
 use crate::config::attempts::AttemptSettings;
 use crate::metrics::{Flight, Metrics};
+use crate::record::Record;
 use crate::tenants::Charge;
 
 /// What became of a request, for headers, logs and metrics: the same data everywhere.
@@ -73,6 +74,8 @@ pub struct Asker {
     pub backends: Arc<[String]>,
     /// What it costs a tenant.
     pub charge: Option<Charge>,
+    /// What is kept of it.
+    pub record: Option<Record>,
 }
 
 /// Plans requests and runs the plans.
@@ -130,17 +133,15 @@ impl Router {
     /// The model is unknown, or no backend that may serve the asker has it.
     #[expect(clippy::result_large_err, reason = "made once a request, and only to be rendered")]
     pub fn plan(&self, mut request: Arc<ChatRequest>, asker: Asker) -> Result<Planned, Refusal> {
-        let Asker { client, backends, charge } = asker;
-        let plan = plan::plan(&self.backends, &self.facts_of(&backends), &self.policy, &request, &self.dice).map_err(
-            |error| {
-                self.metrics.rejected(error.kind());
-                Refusal { report: None, error }
-            },
-        )?;
+        let Asker { client, backends, charge, record } = asker;
+        let plan = plan::plan(&self.backends, &self.facts_of(&backends), &self.policy, &request, &self.dice)
+            .map_err(|error| Refusal { report: None, error })?;
         if plan.background && !request.background {
             Arc::make_mut(&mut request).background = true;
         }
-        let flight = Flight::start(&self.metrics, &plan.report.route, charge);
+        let record = record.unwrap_or_else(|| Record::counted_only(&self.metrics));
+        record.planned(&plan.decision);
+        let flight = Flight::start(record, &plan.report.route, charge);
         let (settings, dice) = (Arc::clone(&self.settings), Arc::clone(&self.dice));
         Ok(Planned { request, plan, flight, client, settings, dice, ended: self.ending.ended() })
     }

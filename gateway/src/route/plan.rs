@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use weir_protocol::{ChatRequest, Denial, EngineError};
-use weir_router_policies::{BackendFacts, BackendRole, Policy};
+use weir_router_policies::{BackendFacts, BackendRole, Policy, RoutePlan};
 
 use super::RouteReport;
 use super::balance::{self, Member};
@@ -25,6 +25,8 @@ const ECHO_MAX: usize = 64;
 pub(super) struct Plan {
     pub(super) steps: Vec<Step>,
     pub(super) report: RouteReport,
+    /// The policy's decision, whole.
+    pub(super) decision: Arc<RoutePlan>,
     /// Requests that should take about as long.
     pub(super) class: Class,
     /// Whether nobody waits for the answer.
@@ -83,9 +85,11 @@ pub(super) fn plan(
     for note in &plan.notes {
         tracing::warn!(rule = %plan.rule, note = %note, "routing");
     }
-    let report = RouteReport { route: plan.route, reason: plan.reason, backend: first, failed: Vec::new() };
+    let (route, reason) = (plan.route.clone(), plan.reason.clone());
+    let report = RouteReport { route, reason, backend: first, failed: Vec::new() };
     let class = Class::new(&plan.rule, plan.features.prompt_tokens_estimate);
-    Ok(Plan { steps, report, class, background: plan.features.trigger.is_background() })
+    let background = plan.features.trigger.is_background();
+    Ok(Plan { steps, report, decision: Arc::new(plan), class, background })
 }
 
 /// For a tenant whose backends do not include the one that could.

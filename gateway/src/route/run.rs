@@ -20,6 +20,7 @@ use super::standing::{Class, Purpose, Skip};
 use super::{Answer, Refusal, RouteReport};
 use crate::config::attempts::AttemptSettings;
 use crate::metrics::Flight;
+use crate::record::attempts::Purpose as MadeFor;
 
 /// What a search needs besides its steps.
 pub(super) struct Given<'a> {
@@ -85,6 +86,7 @@ impl<'a> Search<'a> {
             if racing.is_empty() {
                 let Some(next) = self.next() else { break };
                 if !next.wait.is_zero() {
+                    let _pause = self.flight.pause();
                     tokio::select! {
                         biased;
                         () = self.given.ended.clone() => return Err(self.stopped()),
@@ -106,6 +108,7 @@ impl<'a> Search<'a> {
                             if let Some(hedge) = racers.pop().filter(|_| !racer.is_hedge) {
                                 self.flight.hedged(&hedge, "lost");
                             }
+                            self.flight.chosen(&racer.counted);
                             racing.clear();
                             racers.clear();
                             match self.ready(&mut racer, opened).await? {
@@ -115,7 +118,7 @@ impl<'a> Search<'a> {
                         }
                         Err(error) => error,
                     };
-                    if !self.failed(&racer, error, racers.first().map(String::as_str)) {
+                    if !self.failed(&mut racer, error, racers.first().map(String::as_str)) {
                         break;
                     }
                 }
@@ -193,8 +196,14 @@ impl<'a> Search<'a> {
                 if let Some((from, error)) = self.replaced.take_if(|(from, _)| !is_hedge && *from != step.backend) {
                     self.flight.fell_back(&from, &step.backend, &error);
                 }
+                let made_for = match (is_hedge, tried, self.attempts) {
+                    (true, ..) => MadeFor::Hedge,
+                    (false, 1.., _) => MadeFor::Retry,
+                    (false, 0, 0) => MadeFor::First,
+                    (false, 0, _) => MadeFor::Fallback,
+                };
                 self.attempts += 1;
-                let counted = self.flight.attempt(&step.backend);
+                let counted = self.flight.attempt(&step.backend, made_for);
                 if !is_hedge {
                     self.report.backend.clone_from(&step.backend);
                 }
@@ -220,7 +229,8 @@ impl<'a> Search<'a> {
     }
 
     /// Takes note of a failure. `beside`: who still races. Says whether the search goes on.
-    fn failed(&mut self, racer: &Racer, error: EngineError, beside: Option<&str>) -> bool {
+    fn failed(&mut self, racer: &mut Racer, error: EngineError, beside: Option<&str>) -> bool {
+        racer.counted.failed(&error);
         let (backend, kind, go_on) = (&racer.step.backend, error.kind(), error.may_try_another());
         tracing::info!(%backend, error = kind, another = go_on, "attempt failed before its first content");
         if racer.is_hedge {
@@ -280,12 +290,12 @@ impl<'a> Search<'a> {
     }
 
     fn answer(mut self, racer: Racer, mut opened: Opened) -> Answer {
-        let Racer { step, is_hedge, counted, ticket, .. } = racer;
+        let Racer { step, is_hedge, mut counted, ticket, .. } = racer;
         if is_hedge {
             self.flight.hedged(&step.backend, "won");
         }
         self.report.backend.clone_from(&step.backend);
-        self.flight.answered_by(&step.backend, opened.first_content);
+        self.flight.answered_by(&mut counted, opened.first_content);
         let named = step.model.clone().unwrap_or_else(|| step.backend.clone());
         let drafts = self.given.request.diffusion.drafts;
         let guards = Guards { flight: self.flight, counted, ticket };

@@ -55,7 +55,8 @@ fn gateway(change: impl FnOnce(&mut ServerSettings)) -> Arc<Gateway> {
     let policy = Policy::parse(crate::embedded::POLICY, "the embedded default").unwrap();
     let router = route::Router::new(backends, policy, AttemptSettings::default(), Arc::clone(&metrics));
     let tenants = Arc::new(crate::tenants::Tenants::none(Arc::clone(&metrics)));
-    Arc::new(Gateway { router, settings, models, metrics, tenants, draining: AtomicBool::new(false) })
+    let recorder = Arc::new(crate::record::Recorder::counting(Arc::clone(&metrics)));
+    Arc::new(Gateway { router, settings, models, metrics, tenants, recorder, draining: AtomicBool::new(false) })
 }
 
 fn chat(model: &str, stream: bool) -> Request<Body> {

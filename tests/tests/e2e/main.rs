@@ -15,6 +15,7 @@ mod main_path;
 mod models;
 mod openclaw;
 mod operator;
+mod request_log;
 mod secrets;
 mod shared_limits;
 mod streaming;

@@ -8,6 +8,8 @@ use axum::response::Response;
 use http::{HeaderValue, StatusCode, header};
 use weir_protocol::{Denial, EngineError};
 
+use crate::record::Outcome;
+
 /// What a caller waits before it tries a full queue again, where there is no measure of the wait.
 const RETRY_OVERLOADED: Duration = Duration::from_secs(1);
 
@@ -26,6 +28,8 @@ pub(crate) struct Failure {
     pub(crate) param: Option<String>,
     /// When to come back.
     pub(crate) retry_after: Option<Duration>,
+    /// What it counts as: the kind of error behind it.
+    pub(crate) kind: &'static str,
 }
 
 /// The sorts of errors dialects tell apart.
@@ -60,7 +64,8 @@ pub(crate) enum Class {
 
 impl Failure {
     fn new(status: StatusCode, class: Class, code: impl Into<String>, message: impl Into<String>) -> Self {
-        Failure { status, class, code: code.into(), message: message.into(), param: None, retry_after: None }
+        let (code, message) = (code.into(), message.into());
+        Failure { status, class, code, message, param: None, retry_after: None, kind: "internal" }
     }
 
     /// An error of the layers around the handlers (no such path, body too large, too many requests).
@@ -72,7 +77,7 @@ impl Failure {
             status if status.is_client_error() => Class::Invalid,
             _ => Class::Internal,
         };
-        Failure::new(status, class, code, message)
+        Failure { kind: code, ..Failure::new(status, class, code, message) }
     }
 
     fn param(mut self, field: &str) -> Self {
@@ -85,8 +90,9 @@ impl Failure {
         self
     }
 
-    /// Adds the headers that go with it to a response that shows it.
+    /// Adds the headers that go with it to a response that shows it, and what it counts as.
     pub(crate) fn headed(&self, mut response: Response) -> Response {
+        response.extensions_mut().insert(Outcome(self.kind));
         if let Some(wait) = self.retry_after {
             // Whole seconds, rounded up: earlier than asked is worse than later.
             let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
@@ -99,7 +105,7 @@ impl Failure {
 impl From<&EngineError> for Failure {
     fn from(error: &EngineError) -> Self {
         let failure = |status, class, code: &str| Failure::new(status, class, code, error.to_string());
-        match error {
+        let shown = match error {
             EngineError::InvalidRequest { field, .. } => {
                 failure(StatusCode::BAD_REQUEST, Class::Invalid, "invalid_value").param(field)
             }
@@ -157,6 +163,7 @@ impl From<&EngineError> for Failure {
                 tracing::error!(%message, "internal error");
                 Failure::new(StatusCode::INTERNAL_SERVER_ERROR, Class::Internal, "internal", "internal error")
             }
-        }
+        };
+        Failure { kind: error.kind(), ..shown }
     }
 }

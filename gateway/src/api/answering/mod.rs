@@ -48,7 +48,7 @@ pub(crate) trait Speaks: 'static {
 
 /// Answers one request.
 pub(crate) async fn answer<D: Speaks>(gateway: Arc<Gateway>, caller: Caller, body: Bytes) -> Response {
-    let request = match decoded::<D>(&gateway, &caller, &body) {
+    let request = match decoded::<D>(&caller, &body) {
         Ok(request) => Arc::new(request),
         Err(error) => return D::refused(Failure::from(&error)),
     };
@@ -60,9 +60,9 @@ pub(crate) async fn answer<D: Speaks>(gateway: Arc<Gateway>, caller: Caller, bod
     }
 }
 
-/// The request, and whose it is. What cannot be read is counted as rejected.
-pub(crate) fn decoded<D: Speaks>(gateway: &Gateway, caller: &Caller, body: &[u8]) -> Result<ChatRequest, EngineError> {
-    D::decode(body).map(|request| caller.sign(request)).inspect_err(|error| gateway.metrics.rejected(error.kind()))
+/// The request, and whose it is.
+pub(crate) fn decoded<D: Speaks>(caller: &Caller, body: &[u8]) -> Result<ChatRequest, EngineError> {
+    D::decode(body).map(|request| caller.sign(request))
 }
 
 async fn whole<D: Speaks>(request: &ChatRequest, planned: Planned) -> Result<Response, Refusal> {

@@ -47,7 +47,7 @@ pub async fn count_tokens(State(gateway): State<Arc<Gateway>>, caller: Caller, b
 }
 
 async fn count(gateway: &Gateway, caller: &Caller, body: &[u8]) -> Result<Counted, EngineError> {
-    let request = decoded::<AnthropicMessages>(gateway, caller, body)?;
+    let request = decoded::<AnthropicMessages>(caller, body)?;
     let backend = gateway.first(&request, caller)?;
     let bytes = Features::of(&request).prompt_bytes;
     match &backend.engine {

@@ -80,7 +80,8 @@ fn gateway(script: Vec<Line>) -> Arc<Gateway> {
     let policy = Policy::parse(crate::embedded::POLICY, "the embedded default").unwrap();
     let router = Router::new(backends, policy, AttemptSettings::default(), Arc::clone(&metrics));
     let tenants = Arc::new(crate::tenants::Tenants::none(Arc::clone(&metrics)));
-    Arc::new(Gateway { router, settings, models, metrics, tenants, draining: AtomicBool::new(false) })
+    let recorder = Arc::new(crate::record::Recorder::counting(Arc::clone(&metrics)));
+    Arc::new(Gateway { router, settings, models, metrics, tenants, recorder, draining: AtomicBool::new(false) })
 }
 
 /// Status, content type, route and backend headers, body without ids and dates.

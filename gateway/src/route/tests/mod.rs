@@ -20,6 +20,7 @@ use super::{Answer, Refusal, RouteReport};
 use crate::backends::{Attempt, BackendService, EventStream};
 use crate::config::attempts::{AskingSettings, AttemptSettings};
 use crate::metrics::{Flight, Metrics};
+use crate::record::Record;
 
 /// One line of a scripted backend.
 #[derive(Clone)]
@@ -111,7 +112,7 @@ async fn search(
     let report = RouteReport { route: "auto".into(), reason: "r".into(), backend: String::new(), failed: vec![] };
     let (dice, class) = (Dice::new(1), Class::new("rule", 0));
     let given = Given { request, class, settings, dice: &dice, ended: Ending::new().ended() };
-    Search::new(steps, report, Flight::start(metrics, "auto", None), given).run().await
+    Search::new(steps, report, Flight::start(Record::counted_only(metrics), "auto", None), given).run().await
 }
 
 impl Ran {

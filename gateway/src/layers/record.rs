@@ -1,0 +1,78 @@
+//! Opens the record of a request and keeps it until the answer's body has ended or was dropped. Outside of every layer that
+//! may refuse, so that a refusal is recorded, too. Must never look into a body.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use axum::body::{Body, Bytes, HttpBody};
+use axum::extract::{MatchedPath, Request, State};
+use axum::middleware::Next;
+use axum::response::Response;
+use http::Method;
+use tokio::time::Instant;
+use weir_protocol::Dialect;
+
+use super::request_id::RequestId;
+use crate::record::{Outcome, Record, Recorder};
+
+/// The layer. Only what asks for an answer has a record.
+pub async fn layer(State(recorder): State<Arc<Recorder>>, mut request: Request, next: Next) -> Response {
+    let path = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str);
+    let Some(dialect) = path.and_then(dialect).filter(|_| request.method() == Method::POST) else {
+        return next.run(request).await;
+    };
+    let id = request.extensions().get::<RequestId>().map_or("", RequestId::as_str);
+    let record = Record::open(&recorder, id, dialect);
+    request.extensions_mut().insert(record.clone());
+    let response = next.run(request).await;
+    record.responded(response.status(), response.extensions().get::<Outcome>().copied());
+    response.map(|body| Body::new(Recorded { body, polled: Duration::ZERO, record }))
+}
+
+fn dialect(path: &str) -> Option<Dialect> {
+    Some(match path {
+        "/v1/chat/completions" => Dialect::OpenAiChat,
+        "/v1/completions" => Dialect::OpenAiCompletions,
+        "/v1/responses" => Dialect::OpenAiResponses,
+        "/v1/messages" => Dialect::AnthropicMessages,
+        _ => return None,
+    })
+}
+
+/// A body that keeps its request's record, and the time spent in its polls.
+struct Recorded {
+    body: Body,
+    polled: Duration,
+    record: Record,
+}
+
+impl HttpBody for Recorded {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<http_body::Frame<Bytes>, axum::Error>>> {
+        let begun = Instant::now();
+        let polled = Pin::new(&mut self.body).poll_frame(cx);
+        self.polled += begun.elapsed();
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> http_body::SizeHint {
+        self.body.size_hint()
+    }
+}
+
+impl Drop for Recorded {
+    fn drop(&mut self) {
+        self.record.body_ended(self.polled);
+    }
+}

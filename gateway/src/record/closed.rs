@@ -1,0 +1,87 @@
+//! A request at its end, as data: what the request log and the spans are made from. Holds instants and the one wall
+//! clock time they count from.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use tokio::time::Instant;
+use weir_protocol::{ChatRequest, Dialect, FinishReason, Usage};
+use weir_router_policies::RoutePlan;
+
+use super::attempts::{AttemptNote, Skipped};
+use super::content::AnswerSaid;
+use crate::caller::ClientKind;
+
+/// The outcome of a request, and of an attempt, that brought a whole answer.
+pub(crate) const FINISHED: &str = "finished";
+
+/// What a request asked for, once it could be read.
+#[derive(Debug, Clone)]
+pub(crate) struct AskedFor {
+    /// The model as the caller wrote it.
+    pub(crate) model: String,
+    /// Whether the answer was to be a stream.
+    pub(crate) stream: bool,
+    /// What kind of client asked.
+    pub(crate) client: ClientKind,
+}
+
+/// A finished request.
+#[derive(Debug)]
+pub(crate) struct Closed {
+    /// When its head came, by the wall clock.
+    pub(crate) time: SystemTime,
+    /// The same moment.
+    pub(crate) started: Instant,
+    /// When it was over.
+    pub(crate) ended: Instant,
+    /// When its body was there.
+    pub(crate) body_read: Option<Instant>,
+    /// Its id.
+    pub(crate) id: String,
+    /// The dialect of its path.
+    pub(crate) dialect: Dialect,
+    /// Whose it was, where there are tenants.
+    pub(crate) tenant: Option<Arc<str>>,
+    /// What it asked for.
+    pub(crate) asked: Option<AskedFor>,
+    /// The decision, where it came so far.
+    pub(crate) plan: Option<Arc<RoutePlan>>,
+    /// What the plan aimed at, where one was followed.
+    pub(crate) route: Option<String>,
+    /// The backend that answered, or was tried last.
+    pub(crate) backend: Option<String>,
+    /// The model that said it answered.
+    pub(crate) answered_model: Option<String>,
+    /// What was tried, in order of start.
+    pub(crate) attempts: Vec<Arc<AttemptNote>>,
+    /// What was not.
+    pub(crate) skipped: Vec<Skipped>,
+    /// `finished`, `cancelled` (the caller left), or the kind of error.
+    pub(crate) outcome: &'static str,
+    /// The status sent; `None` if the caller left before.
+    pub(crate) status: Option<u16>,
+    /// Why the answer ended.
+    pub(crate) reason: Option<FinishReason>,
+    /// When the first content came.
+    pub(crate) first_content: Option<Instant>,
+    /// What Weir itself added: see [`super::open`]. `None` where no answer began.
+    pub(crate) overhead: Option<Duration>,
+    /// What it cost.
+    pub(crate) usage: Option<Usage>,
+    /// Prompt and answer, where they are kept.
+    pub(crate) content: Option<(Arc<ChatRequest>, AnswerSaid)>,
+}
+
+impl Closed {
+    /// Where the answer's waiting is counted from: the request was here.
+    pub(crate) fn asked_at(&self) -> Instant {
+        self.body_read.unwrap_or(self.started)
+    }
+
+    /// When the backend had said everything, where it did.
+    pub(crate) fn answered_at(&self) -> Option<Instant> {
+        let ends = self.attempts.iter().map(|note| note.ended());
+        ends.rev().find(|end| end.outcome == FINISHED).map(|end| end.at)
+    }
+}

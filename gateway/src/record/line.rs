@@ -1,0 +1,208 @@
+//! A finished request as one line of JSON (docs/request-log.md has the shape for people). The shape only grows: a reader
+//! skips fields it does not know, and a change of meaning is a new `v`.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use serde::Serialize;
+use tokio::time::Instant;
+use weir_protocol::Usage;
+use weir_router_policies::RoutePlan;
+
+use super::closed::Closed;
+use super::content::{self, Content};
+use super::redact::Redactor;
+use crate::caller::ClientKind;
+
+const VERSION: u32 = 1;
+/// Longest name of an answering model that is kept: it is the upstream's word.
+const MODEL_CHARS_MAX: usize = 256;
+
+#[derive(Serialize)]
+struct Line<'a> {
+    v: u32,
+    time: String,
+    id: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    trace_id: Option<String>,
+    tenant: Option<&'a str>,
+    client: Option<&'static str>,
+    dialect: &'static str,
+    stream: Option<bool>,
+    model: Option<String>,
+    backend: Option<&'a str>,
+    answered_model: Option<String>,
+    status: Option<u16>,
+    outcome: &'static str,
+    finish_reason: Option<&'static str>,
+    body_ms: Option<f64>,
+    ttft_ms: Option<f64>,
+    total_ms: f64,
+    overhead_ms: Option<f64>,
+    usage: Option<Used<'a>>,
+    attempts: Vec<Tried<'a>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    skipped: Vec<PassedBy<'a>>,
+    plan: Option<&'a RoutePlan>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    content: Option<Content>,
+}
+
+#[derive(Serialize)]
+struct Tried<'a> {
+    backend: &'a str,
+    purpose: &'static str,
+    start_ms: f64,
+    ms: f64,
+    first_content_ms: Option<f64>,
+    outcome: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    status: Option<u16>,
+}
+
+#[derive(Serialize)]
+struct PassedBy<'a> {
+    backend: &'a str,
+    cause: &'static str,
+}
+
+#[derive(Serialize)]
+struct Used<'a> {
+    prompt_tokens: u64,
+    completion_tokens: u64,
+    cached_tokens: u64,
+    cache_write_tokens: u64,
+    reasoning_tokens: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    diffusion: Option<Denoised<'a>>,
+}
+
+#[derive(Serialize)]
+struct Denoised<'a> {
+    steps: &'a u32,
+    blocks: &'a u32,
+    edits: &'a u32,
+    forced_tokens: &'a u32,
+    tokens: &'a u32,
+}
+
+/// The line with its end; nothing where it cannot be written as JSON, which no value here can bring about.
+pub(super) fn of(closed: &Closed, redactor: Option<&Redactor>) -> Vec<u8> {
+    let since = |at: Instant| ms(at.saturating_duration_since(closed.asked_at()));
+    let attempts = closed.attempts.iter().map(|note| {
+        let end = note.ended();
+        Tried {
+            backend: &note.backend,
+            purpose: note.purpose.as_str(),
+            start_ms: since(note.started),
+            ms: ms(end.at.saturating_duration_since(note.started)),
+            first_content_ms: note.first_content.get().map(|at| ms(at.saturating_duration_since(note.started))),
+            outcome: end.outcome,
+            status: end.status,
+        }
+    });
+    let asked = closed.asked.as_ref();
+    let line = Line {
+        v: VERSION,
+        time: rfc3339(closed.time),
+        id: &closed.id,
+        trace_id: None,
+        tenant: closed.tenant.as_deref(),
+        client: asked.map(|asked| client(asked.client)),
+        dialect: closed.dialect.as_str(),
+        stream: asked.map(|asked| asked.stream),
+        // A model that is planned for is one of ours; any other text may be anything, a key included.
+        model: asked.and_then(|asked| match (&closed.plan, redactor) {
+            (Some(_), _) => Some(asked.model.clone()),
+            (None, Some(redactor)) => Some(redactor.clean(&asked.model)),
+            (None, None) => None,
+        }),
+        backend: closed.backend.as_deref(),
+        answered_model: closed.answered_model.as_deref().map(|model| model.chars().take(MODEL_CHARS_MAX).collect()),
+        status: closed.status,
+        outcome: closed.outcome,
+        finish_reason: closed.reason.map(|reason| reason.as_str()),
+        body_ms: closed.body_read.map(|at| ms(at.saturating_duration_since(closed.started))),
+        ttft_ms: closed.first_content.map(since),
+        total_ms: since(closed.ended),
+        overhead_ms: closed.overhead.map(ms),
+        usage: closed.usage.as_ref().map(used),
+        attempts: attempts.collect(),
+        skipped: closed.skipped.iter().map(|one| PassedBy { backend: &one.backend, cause: one.cause }).collect(),
+        plan: closed.plan.as_deref(),
+        content: redactor
+            .and_then(|redactor| closed.content.as_ref().map(|(asked, said)| content::shown(asked, said, redactor))),
+    };
+    let mut bytes = serde_json::to_vec(&line).unwrap_or_default();
+    if !bytes.is_empty() {
+        bytes.push(b'\n');
+    }
+    bytes
+}
+
+/// About the memory a record takes while its line waits to be written.
+pub(super) fn weight(closed: &Closed) -> usize {
+    let bytes = |plan: &RoutePlan| usize::try_from(plan.features.prompt_bytes).unwrap_or(usize::MAX);
+    let content = closed.content.as_ref().map_or(0, |(request, said)| {
+        let prompt = closed.plan.as_deref().map_or(request.messages.len() * 1024, bytes);
+        prompt.saturating_add(said.bytes())
+    });
+    content.saturating_add(2048)
+}
+
+fn used(usage: &Usage) -> Used<'_> {
+    Used {
+        prompt_tokens: usage.prompt_tokens,
+        completion_tokens: usage.completion_tokens,
+        cached_tokens: usage.cached_tokens,
+        cache_write_tokens: usage.cache_write_tokens,
+        reasoning_tokens: usage.reasoning_tokens,
+        diffusion: usage.diffusion.as_ref().map(|stats| Denoised {
+            steps: &stats.steps,
+            blocks: &stats.blocks,
+            edits: &stats.edits,
+            forced_tokens: &stats.forced_tokens,
+            tokens: &stats.tokens,
+        }),
+    }
+}
+
+fn client(kind: ClientKind) -> &'static str {
+    match kind {
+        ClientKind::OpenClaw => "openclaw",
+        ClientKind::Other => "other",
+    }
+}
+
+/// Microseconds are what a reader can use.
+fn ms(time: Duration) -> f64 {
+    (time.as_secs_f64() * 1e6).round() / 1e3
+}
+
+/// `2026-11-29T01:25:00.123Z`. The date after Hinnant, "chrono-Compatible Low-Level Date Algorithms", `civil_from_days`.
+fn rfc3339(time: SystemTime) -> String {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    let (days, seconds) = (since.as_secs() / 86_400, since.as_secs() % 86_400);
+    let shifted = days + 719_468;
+    let (era, day_of_era) = (shifted / 146_097, shifted % 146_097);
+    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month_from_march = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
+    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
+    let year = year_of_era + era * 400 + u64::from(month <= 2);
+    let (hour, minute, second) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{:03}Z", since.subsec_millis())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_is_written_as_everybody_writes_it() {
+        let shown = |ms| rfc3339(UNIX_EPOCH + Duration::from_millis(ms));
+        assert_eq!(shown(0), "1970-01-01T00:00:00.000Z");
+        assert_eq!(shown(951_827_696_789), "2000-02-29T12:34:56.789Z");
+        assert_eq!(shown(1_767_225_599_999), "2025-12-31T23:59:59.999Z");
+    }
+}
