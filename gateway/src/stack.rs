@@ -12,7 +12,7 @@ use http::{StatusCode, Uri, header};
 use tower::ServiceBuilder;
 use weir_protocol::{ChatRequest, EngineError};
 
-use crate::api::{self, anthropic_messages, models, openai_chat, openai_completions, openai_responses};
+use crate::api::{self, anthropic_messages, models, openai_chat, openai_completions, openai_responses, route_explain};
 use crate::backends::{Backend, ModelEntry};
 use crate::caller::Caller;
 use crate::config::ServerSettings;
@@ -60,6 +60,16 @@ impl Gateway {
         self.router.plan(Arc::clone(request), Asker { client, backends, charge, record })
     }
 
+    /// Where a request would go, and why. Nothing is run or charged.
+    ///
+    /// # Errors
+    /// The model is unknown, or the caller's key does not allow it.
+    pub fn explain(&self, request: &ChatRequest, caller: &Caller) -> Result<route::Explained, EngineError> {
+        let Some((tenant, _)) = caller.tenant() else { return self.router.explain(request, &[], "") };
+        self.tenants.check_model(tenant, request)?;
+        self.router.explain(request, &tenant.backends, &tenant.name)
+    }
+
     /// Who would be asked first, for questions about a request that nobody makes.
     ///
     /// # Errors
@@ -96,6 +106,7 @@ pub fn stack(gateway: Arc<Gateway>) -> axum::Router {
         .route("/v1/responses", post(openai_responses::responses))
         .route("/v1/messages", post(anthropic_messages::messages))
         .route("/v1/messages/count_tokens", post(anthropic_messages::count_tokens))
+        .route(route_explain::PATH, post(route_explain::explain))
         .layer(work)
         // Never refused for load: whoever watches must be able to look.
         .route("/v1/models", get(models::list))

@@ -6,6 +6,7 @@
 //! - [`unwrap`]: the text a person or a trigger really asked, without what agents wrap around it.
 //! - [`features`]: a handful of named facts about the request, computed once; the words of the policy language.
 //! - [`facts`]: what the gateway knows about each backend, and which requests a backend can never take.
+//! - [`turn`]: which conversation a request belongs to, and which of its user turns.
 //! - [`question`]: all that a decision is made from, as data.
 //! - [`policy`]: the operator's rules, checked when they are read.
 //! - [`condense`]: a smaller request for the diffusion route, where a rule wants one.
@@ -19,6 +20,7 @@ pub mod features;
 pub mod plan;
 pub mod policy;
 pub mod question;
+pub mod turn;
 pub mod unwrap;
 mod words_of;
 
@@ -27,4 +29,5 @@ pub use features::{FEATURES, Features};
 pub use plan::{PassedOver, PlannedAttempt, RoutePlan};
 pub use policy::{Diagnostic, Policy, PolicyError};
 pub use question::{Interval, JudgedFamily, Moment, Predicted, Question};
+pub use turn::Turn;
 pub use unwrap::{Asked, Trigger};

@@ -9,6 +9,7 @@ pub mod models;
 pub mod openai_chat;
 pub mod openai_completions;
 pub mod openai_responses;
+pub mod route_explain;
 
 pub(crate) mod answering;
 pub(crate) mod reading;

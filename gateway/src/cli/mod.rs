@@ -8,6 +8,7 @@ mod key;
 mod model;
 mod policy;
 mod prepare;
+mod route;
 pub mod serve;
 
 use std::io::IsTerminal;
@@ -61,6 +62,9 @@ enum Command {
     /// Check, test and lay out routing policies.
     #[command(subcommand)]
     Policy(policy::PolicyCommand),
+    /// Explain where requests go.
+    #[command(subcommand)]
+    Route(route::RouteCommand),
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -107,6 +111,7 @@ pub fn main() -> ExitCode {
         Command::Key(command) => key::command(&command),
         Command::Model(command) => model::command(command),
         Command::Policy(command) => policy::command(command),
+        Command::Route(command) => route::command(command),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

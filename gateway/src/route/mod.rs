@@ -3,14 +3,17 @@
 //! Must never choose an engine (that is `router-policies`) nor know a dialect (that is `api`).
 
 mod answering;
+mod asking;
 mod balance;
 mod dice;
 mod ending;
 mod exhausted;
+mod explained;
 mod open;
 mod plan;
 mod run;
 mod standing;
+mod sticky;
 
 #[cfg(test)]
 mod tests;
@@ -20,12 +23,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use weir_protocol::{ChatRequest, EngineError};
-use weir_router_policies::{BackendFacts, Policy};
+use weir_router_policies::{BackendFacts, Policy, Turn};
 
+pub use self::asking::now as moment;
+use self::asking::{Asking, Beside};
 use self::dice::Dice;
 use self::ending::{Ended, Ending};
+pub use self::explained::Explained;
 use self::run::{Given, Search};
 pub use self::standing::{Standing, StandingView};
+use self::sticky::Sticky;
 use crate::backends::{Backend, EventStream, Registry};
 use crate::caller::ClientKind;
 use crate::config::attempts::AttemptSettings;
@@ -85,6 +92,7 @@ pub struct Router {
     policy: Policy,
     metrics: Arc<Metrics>,
     ending: Ending,
+    sticky: Arc<Sticky>,
     settings: Arc<AttemptSettings>,
     dice: Arc<Dice>,
 }
@@ -95,7 +103,16 @@ impl Router {
         let facts = backends.facts();
         // Gateways that start together must not draw alike.
         let dice = Arc::new(Dice::new(uuid::Uuid::new_v4().as_u64_pair().0));
-        Router { backends, facts, policy, metrics, ending: Ending::new(), settings: Arc::new(settings), dice }
+        Router {
+            backends,
+            facts,
+            policy,
+            metrics,
+            ending: Ending::new(),
+            sticky: Arc::new(Sticky::new()),
+            settings: Arc::new(settings),
+            dice,
+        }
     }
 
     /// Ends every answer that is under way, each with an error that its caller sees.
@@ -113,9 +130,24 @@ impl Router {
     /// # Errors
     /// The model is unknown, or none of `backends` (empty: all) has it.
     pub fn first(&self, request: &ChatRequest, backends: &[String]) -> Result<&Backend, EngineError> {
-        let plan = plan::plan(&self.backends, &self.facts_of(backends), &self.policy, request, &self.dice)?;
+        let nobody = |_: Turn| None;
+        let beside = Beside { tenant: "", now: moment(), stays_with: &nobody };
+        let plan = plan::plan(&self.backends, &self.facts_of(backends), &self.policy, request, (&self.dice, beside))?;
         let first = self.backends.by_name(&plan.report.backend);
         first.ok_or_else(|| EngineError::internal("a plan without a backend"))
+    }
+
+    /// Explains where `request` would go for a tenant of this name. Counts and remembers nothing.
+    ///
+    /// # Errors
+    /// The model is unknown, or none of `backends` (empty: all) has it.
+    pub fn explain(&self, request: &ChatRequest, backends: &[String], tenant: &str) -> Result<Explained, EngineError> {
+        let facts = self.facts_of(backends);
+        let owner = plan::owner(&self.backends, &facts, &request.model)?;
+        let stays_with = |turn: Turn| self.sticky.stays_with(turn);
+        let beside = Beside { tenant, now: moment(), stays_with: &stays_with };
+        let asking = Asking::of(request, &self.policy, owner, beside);
+        Ok(Explained::told(request, &self.policy, &facts, asking))
     }
 
     /// Those of the backends and groups of these names; of none, all.
@@ -134,7 +166,10 @@ impl Router {
     #[expect(clippy::result_large_err, reason = "made once a request, and only to be rendered")]
     pub fn plan(&self, mut request: Arc<ChatRequest>, asker: Asker) -> Result<Planned, Refusal> {
         let Asker { client, backends, charge, record } = asker;
-        let plan = plan::plan(&self.backends, &self.facts_of(&backends), &self.policy, &request, &self.dice)
+        let tenant = charge.as_ref().map(|charge| charge.tenant_name());
+        let stays_with = |turn: Turn| self.sticky.stays_with(turn);
+        let beside = Beside { tenant: tenant.as_deref().unwrap_or_default(), now: moment(), stays_with: &stays_with };
+        let plan = plan::plan(&self.backends, &self.facts_of(&backends), &self.policy, &request, (&self.dice, beside))
             .map_err(|error| Refusal { report: None, error })?;
         if plan.background && !request.background {
             Arc::make_mut(&mut request).background = true;
@@ -143,7 +178,8 @@ impl Router {
         record.planned(&plan.decision);
         let flight = Flight::start(record, &plan.report.route, charge);
         let (settings, dice) = (Arc::clone(&self.settings), Arc::clone(&self.dice));
-        Ok(Planned { request, plan, flight, client, settings, dice, ended: self.ending.ended() })
+        let sticky = Arc::clone(&self.sticky);
+        Ok(Planned { request, plan, flight, client, settings, dice, sticky, ended: self.ending.ended() })
     }
 }
 
@@ -155,6 +191,7 @@ pub struct Planned {
     client: ClientKind,
     settings: Arc<AttemptSettings>,
     dice: Arc<Dice>,
+    sticky: Arc<Sticky>,
     ended: Ended,
 }
 
@@ -188,6 +225,7 @@ impl Planned {
             ended: self.ended,
         };
         let search = Search::new(self.plan.steps, self.plan.report, self.flight, given);
-        search.run().await.map_err(|refusal| exhausted::told(refusal, self.client, &self.settings.exhausted))
+        let answer = search.run().await.inspect(|answer| self.sticky.answered(self.plan.turn, &answer.report.backend));
+        answer.map_err(|refusal| exhausted::told(refusal, self.client, &self.settings.exhausted))
     }
 }

@@ -23,6 +23,8 @@ pub(super) struct Step {
     pub(super) model: Option<String>,
     pub(super) decoding: DiffusionOptions,
     pub(super) first_content: Option<Duration>,
+    /// What it gets instead of the caller's request.
+    pub(super) condensed: Option<Arc<ChatRequest>>,
 }
 
 /// An attempt under way. Dropping it cancels it.
@@ -105,7 +107,8 @@ async fn within_budget(step: &Step, request: &Arc<ChatRequest>) -> Result<Result
 /// A draft the caller asked for ends the waiting, too: after it, another backend's answer would contradict what is on
 /// the screen.
 async fn open(step: &Step, request: &Arc<ChatRequest>) -> Result<Opened, EngineError> {
-    let attempt = Attempt { request: with_decoding(request, &step.decoding), model: step.model.clone() };
+    let given = step.condensed.as_ref().unwrap_or(request);
+    let attempt = Attempt { request: with_decoding(given, &step.decoding), model: step.model.clone() };
     let mut rest = step.service.clone().oneshot(attempt).await?;
     let (mut head, mut limits) = (Vec::new(), Vec::new());
     loop {

@@ -6,9 +6,10 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use weir_protocol::{ChatRequest, Denial, EngineError};
-use weir_router_policies::{BackendFacts, BackendRole, Policy, RoutePlan};
+use weir_router_policies::{BackendFacts, BackendRole, Policy, RoutePlan, Turn};
 
 use super::RouteReport;
+use super::asking::{Asking, Beside};
 use super::balance::{self, Member};
 use super::dice::Dice;
 use super::open::Step;
@@ -31,6 +32,8 @@ pub(super) struct Plan {
     pub(super) class: Class,
     /// Whether nobody waits for the answer.
     pub(super) background: bool,
+    /// Which turn of which conversation it is.
+    pub(super) turn: Turn,
 }
 
 /// Plans `request`.
@@ -39,21 +42,14 @@ pub(super) fn plan(
     facts: &[BackendFacts],
     policy: &Policy,
     request: &ChatRequest,
-    dice: &Dice,
+    (dice, beside): (&Dice, Beside<'_>),
 ) -> Result<Plan, EngineError> {
     let model = request.model.as_str();
-    let means_backend = model == AUTO
-        || facts.iter().any(|one| one.answers_to(model))
-        || BackendRole::ALL.into_iter().any(|role| role.as_str() == model && facts.iter().any(|one| one.role == role));
-    let (plan, owner) = if means_backend {
-        (policy.plan(request, facts), None)
-    } else {
-        let mut theirs = facts.iter().filter_map(|one| backends.by_name(&one.name));
-        let owner = theirs.find(|backend| backend.models.iter().any(|own| own == model));
-        let owner = owner.ok_or_else(|| unknown(backends, facts, model))?;
-        let owner = owner.facts.group.as_deref().unwrap_or(&owner.name);
-        (policy.plan_pinned(request, owner, facts), Some(owner))
-    };
+    let owner = owner(backends, facts, model)?;
+    let asking = Asking::of(request, policy, owner, beside);
+    let plan = policy.decide(&asking.question(request, facts));
+    let background = request.background || plan.features.trigger.is_background();
+    let condensed = asking.condensed.map(|one| Arc::new(ChatRequest { background, ..one.request }));
     // The id is the owner's word, or its group's: whoever else stands in gets asked for its own default.
     let model_for = |backend: &Backend| {
         let theirs =
@@ -71,6 +67,7 @@ pub(super) fn plan(
             model: model_for(backend),
             decoding: attempt.decoding.clone(),
             first_content: attempt.first_content_ms.map(Duration::from_millis),
+            condensed: condensed.clone().filter(|_| attempt.condensed),
         };
         Some((attempt.group.as_deref(), step))
     });
@@ -89,7 +86,28 @@ pub(super) fn plan(
     let report = RouteReport { route, reason, backend: first, failed: Vec::new() };
     let class = Class::new(&plan.rule, plan.features.prompt_tokens_estimate);
     let background = plan.features.trigger.is_background();
-    Ok(Plan { steps, report, decision: Arc::new(plan), class, background })
+    Ok(Plan { steps, report, decision: Arc::new(plan), class, background, turn: asking.turn })
+}
+
+/// The backend or group that alone has this model; `None` where it is a name that policies know.
+///
+/// # Errors
+/// Nobody has it.
+pub(super) fn owner<'a>(
+    backends: &'a Registry,
+    facts: &[BackendFacts],
+    model: &str,
+) -> Result<Option<&'a str>, EngineError> {
+    let means_backend = model == AUTO
+        || facts.iter().any(|one| one.answers_to(model))
+        || BackendRole::ALL.into_iter().any(|role| role.as_str() == model && facts.iter().any(|one| one.role == role));
+    if means_backend {
+        return Ok(None);
+    }
+    let mut theirs = facts.iter().filter_map(|one| backends.by_name(&one.name));
+    let owner = theirs.find(|backend| backend.models.iter().any(|own| own == model));
+    let owner = owner.ok_or_else(|| unknown(backends, facts, model))?;
+    Ok(Some(owner.facts.group.as_deref().unwrap_or(&owner.name)))
 }
 
 /// For a tenant whose backends do not include the one that could.

@@ -39,6 +39,11 @@ impl Charge {
         Charge { tenants, tenant, taken, shared, prompt_tokens, answer_bytes, usage, backend, has_failed }
     }
 
+    /// Whose it is.
+    pub(crate) fn tenant_name(&self) -> Arc<str> {
+        Arc::clone(&self.tenant.name)
+    }
+
     /// An event of `backend` goes to the caller.
     pub(crate) fn saw(&mut self, event: &Event, backend: &str) {
         if self.backend.is_none() {

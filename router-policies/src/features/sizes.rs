@@ -63,7 +63,7 @@ pub(super) fn expected_tokens(wanted: &Wanted<'_>) -> u64 {
     if has(&["summarize", "summarise", "summary", "tldr", "recap", "title", "headline", "name"]) {
         return if has(&["title", "headline", "name"]) { 16 } else { (quoted / 4).clamp(40, 300) };
     }
-    if has(&["essay", "story", "article", "report", "letter", "blog", "guide", "tutorial", "chapter"]) {
+    if has(&["essay", "story", "article", "letter", "blog", "guide", "tutorial", "chapter"]) {
         return ESSAY;
     }
     if has(&["function", "program", "script", "code", "implement", "class", "query", "sql", "regex", "snippet"]) {

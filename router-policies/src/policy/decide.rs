@@ -184,7 +184,8 @@ fn stay(plan: &mut RoutePlan, question: &Question<'_>) {
     };
     if against.is_none() {
         let attempt = match at {
-            Some(at) => plan.attempts.remove(at),
+            // The one backend, not whoever of its group is best placed now.
+            Some(at) => PlannedAttempt { group: None, ..plan.attempts.remove(at) },
             None => PlannedAttempt {
                 backend: name.to_owned(),
                 decoding: DiffusionOptions::default(),

@@ -107,6 +107,8 @@ pub(crate) fn bare_text(message: &Message) -> Cow<'_, str> {
 fn is_errand(request: &ChatRequest) -> bool {
     let turns = request.messages.iter().filter(|message| message.role != Role::System).count();
     turns == 1
+        // A text to go on with has a small limit by default, and is no question.
+        && !request.bare_prompt
         && request.tools.is_empty()
         && request.max_tokens.is_some_and(|most| (2..=UTILITY_MAX_TOKENS).contains(&most))
 }

@@ -6,6 +6,7 @@
 mod attempts;
 mod bad_input;
 mod dialects;
+mod explain;
 mod fault_table;
 mod faults;
 mod generate;

@@ -76,6 +76,7 @@ fn step(name: &str, service: BackendService) -> Step {
         model: None,
         decoding: DiffusionOptions::default(),
         first_content: Some(Duration::from_millis(100)),
+        condensed: None,
     }
 }
 

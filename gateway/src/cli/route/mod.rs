@@ -1,0 +1,44 @@
+//! `weir route`: what routing would do, and what it would have done. Asks no backend.
+
+mod explain;
+mod render;
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::Subcommand;
+
+use super::ConfigArgs;
+
+#[derive(Debug, Subcommand)]
+pub(super) enum RouteCommand {
+    /// Explain where a request would go: what was understood, each rule with what it came to, the plan.
+    Explain {
+        /// File with a request's body, in any dialect; `-` reads it from a pipe.
+        file: PathBuf,
+        /// A policy file or profile instead of the config's.
+        #[arg(long, value_name = "FILE_OR_PROFILE")]
+        policy: Option<String>,
+        /// Dialect of the body: openai_chat, openai_responses, anthropic_messages, openai_completions. Told from its
+        /// shape when left out.
+        #[arg(long)]
+        dialect: Option<String>,
+        /// Tenant to ask as.
+        #[arg(long)]
+        tenant: Option<String>,
+        /// As `POST /v1/route/explain` answers.
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        config: ConfigArgs,
+    },
+}
+
+pub(super) fn command(command: RouteCommand) -> Result<()> {
+    match command {
+        RouteCommand::Explain { file, policy, dialect, tenant, json, config } => {
+            let told = explain::Told { file, policy, dialect, tenant };
+            explain::command(&told, &config.load()?, json)
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! From a request to the question a policy answers: everything that is known at this moment. Must never decide.
+
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use weir_protocol::ChatRequest;
+use weir_router_policies::condense::{Condensed, condense};
+use weir_router_policies::unwrap::{self, Asked};
+use weir_router_policies::{BackendFacts, Features, JudgedFamily, Moment, Policy, Predicted, Question, Turn};
+
+/// What the gateway knows beside the request.
+#[derive(Clone, Copy)]
+pub(super) struct Beside<'a> {
+    /// The tenant's name; empty without tenants.
+    pub(super) tenant: &'a str,
+    pub(super) now: Moment,
+    /// Who answered last in a turn.
+    pub(super) stays_with: &'a dyn Fn(Turn) -> Option<Arc<str>>,
+}
+
+/// The time as policies see it.
+pub fn now() -> Moment {
+    Moment::of_unix(SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()))
+}
+
+/// All that is known of one request.
+pub(super) struct Asking<'a> {
+    pub(super) asked: Asked<'a>,
+    pub(super) features: Features,
+    pub(super) family: Option<JudgedFamily>,
+    pub(super) predicted: Vec<Predicted>,
+    pub(super) condensed: Option<Condensed>,
+    pub(super) turn: Turn,
+    stay: Option<Arc<str>>,
+    owner: Option<&'a str>,
+    now: Moment,
+    tenant: &'a str,
+}
+
+impl<'a> Asking<'a> {
+    /// `owner`: the backend or group that alone has the model. Condensed only if one of `policies` condenses.
+    pub(super) fn of(request: &'a ChatRequest, policy: &Policy, owner: Option<&'a str>, beside: Beside<'a>) -> Self {
+        let asked = unwrap::asked(request);
+        let features = Features::of_asked(request, &asked);
+        let condensed = policy.condenses().and_then(|settings| condense(request, &features, settings));
+        let turn = Turn::of(request, &asked, &features);
+        Asking {
+            family: None,
+            predicted: Vec::new(),
+            condensed,
+            turn,
+            stay: (beside.stays_with)(turn),
+            owner,
+            now: beside.now,
+            tenant: beside.tenant,
+            asked,
+            features,
+        }
+    }
+
+    /// The question, to be asked of any policy.
+    pub(super) fn question<'b>(&'b self, request: &'b ChatRequest, facts: &'b [BackendFacts]) -> Question<'b> {
+        Question {
+            model: &request.model,
+            owner: self.owner,
+            features: self.features.clone(),
+            backends: facts,
+            family: self.family.clone(),
+            predicted: &self.predicted,
+            tenant: self.tenant,
+            now: self.now,
+            conversation: self.turn.conversation,
+            decodes_itself: !request.diffusion.is_silent(),
+            condensed: self.condensed.as_ref().map(|condensed| condensed.size),
+            stay: self.stay.as_deref(),
+        }
+    }
+}
