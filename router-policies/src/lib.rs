@@ -11,8 +11,11 @@
 //! - [`policy`]: the operator's rules, checked when they are read.
 //! - [`condense`]: a smaller request for the diffusion route, where a rule wants one.
 //! - [`plan`]: the decision with its reasons, as data.
+//! - [`canary`]: a new policy for a share of the conversations, with guard rails.
+//! - [`replay`]: recorded decisions made again under another policy.
 //! - [`docs`]: the pages that are made from the tables above.
 
+pub mod canary;
 pub mod condense;
 pub mod docs;
 pub mod facts;
@@ -20,6 +23,7 @@ pub mod features;
 pub mod plan;
 pub mod policy;
 pub mod question;
+pub mod replay;
 pub mod turn;
 pub mod unwrap;
 mod words_of;

@@ -6,7 +6,7 @@ use weir_protocol::DiffusionOptions;
 
 use crate::facts::Obstacle;
 use crate::features::Features;
-use crate::question::JudgedFamily;
+use crate::question::{CondensedSize, JudgedFamily, Predicted};
 
 /// Which backends to try, in order, and why.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -27,6 +27,12 @@ pub struct RoutePlan {
     pub notes: Vec<String>,
     /// What the classifier said.
     pub family: Option<JudgedFamily>,
+    /// What was expected of backends.
+    pub predicted: Vec<Predicted>,
+    /// The conversation's number: draws by it come out the same when the decision is made again.
+    pub conversation: u64,
+    /// What the request condenses to, where the policy condenses.
+    pub condensed: Option<CondensedSize>,
     /// What the decision was made from.
     pub features: Features,
 }

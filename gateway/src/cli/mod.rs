@@ -62,7 +62,7 @@ enum Command {
     /// Check, test and lay out routing policies.
     #[command(subcommand)]
     Policy(policy::PolicyCommand),
-    /// Explain where requests go.
+    /// Explain where requests go, or replay a log under another policy.
     #[command(subcommand)]
     Route(route::RouteCommand),
 }

@@ -7,24 +7,25 @@ use weir_router_policies::{BackendRole, Policy, PolicyError};
 use crate::api::openai_chat::decode;
 use crate::backends::Registry;
 use crate::config::{EngineSettings, Settings};
+use crate::route::Policies;
 
 /// Loads policy and backends; blocks while files are read.
 ///
 /// # Errors
 /// The policy or an engine's file is wrong, or the policy names a backend that is not configured.
-pub(super) fn prepare(settings: &Settings) -> Result<(Policy, Registry)> {
+pub(super) fn prepare(settings: &Settings) -> Result<(Policies, Registry)> {
     // First, because it takes no time: a typo should not wait for weights.
-    let policy = settings.policy.parse()?;
-    check_names(&policy, settings)?;
+    let policies = Policies::of(settings)?;
+    policies.all().try_for_each(|policy| check_names(policy, settings))?;
     let backends = Registry::start(settings)?;
-    decodable(&policy, &settings.policy.origin, &backends)?;
-    for complaint in policy.check_reach(&backends.facts()) {
+    policies.all().try_for_each(|policy| decodable(policy, policy.origin(), &backends))?;
+    for complaint in policies.all().flat_map(|policy| policy.check_reach(&backends.facts())) {
         tracing::warn!("{complaint}");
     }
     for engine in &settings.engines {
         warm(engine, &backends)?;
     }
-    Ok((policy, backends))
+    Ok((policies, backends))
 }
 
 /// Every backend the policy names is configured, and so are the roles; a rule that reaches nobody is only told.

@@ -12,6 +12,7 @@ mod resolve;
 pub mod settings;
 pub mod telemetry;
 pub mod tenants;
+pub mod trials;
 pub mod wire;
 pub mod written;
 

@@ -8,6 +8,7 @@ use weir_router_policies::{Policy, PolicyError};
 
 use super::diagnostic::nearest;
 use super::resolve::Checks;
+use super::trials::{CanaryWritten, ShadowWritten};
 use crate::embedded;
 
 /// `[policy]`
@@ -19,6 +20,10 @@ pub struct PolicyWritten {
     /// A policy that is ready to use: `balanced`, `fastest`, `cheapest`, `quality`, `diffusion-first` or `ar-first`.
     /// Default empty: `balanced`.
     pub profile: String,
+    /// A policy that decides beside the live one, and is only counted.
+    pub shadow: ShadowWritten,
+    /// A policy that decides for a share of the conversations.
+    pub canary: CanaryWritten,
 }
 
 /// The policy's text and where it came from.

@@ -39,6 +39,7 @@ pub(super) fn resolve(
     let tenants = checks.tenants(written);
     let policy = checks.policy(&written.policy);
     let request_log = checks.request_log(&written.request_log);
+    let trials = checks.trials(&written.policy);
     if engines.is_empty() && backends.is_empty() && checks.found.is_empty() {
         checks.say(
             &["engine"],
@@ -48,7 +49,7 @@ pub(super) fn resolve(
     }
     match (server, policy) {
         (Some(server), Some(policy)) if checks.found.is_empty() => {
-            Ok(Settings { server, engines, backends, policy, tenants, attempts, request_log, origins })
+            Ok(Settings { server, engines, backends, policy, trials, tenants, attempts, request_log, origins })
         }
         _ => Err(checks.found),
     }

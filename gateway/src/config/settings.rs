@@ -14,6 +14,7 @@ use super::device::DeviceSettings;
 use super::policy::PolicySource;
 use super::telemetry::RequestLogSettings;
 use super::tenants::TenantsSettings;
+use super::trials::TrialSettings;
 use super::wire::WireSettings;
 
 /// The whole config, checked.
@@ -27,6 +28,8 @@ pub struct Settings {
     pub backends: Vec<BackendSettings>,
     /// The routing rules.
     pub policy: PolicySource,
+    /// Policies tried beside it.
+    pub trials: TrialSettings,
     /// Who may ask, and how much.
     pub tenants: TenantsSettings,
     /// How the attempts of a plan are made.

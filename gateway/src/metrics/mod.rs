@@ -3,12 +3,14 @@
 
 mod attempts;
 mod flight;
+mod policies;
 mod records;
 mod tenants;
 
 pub use flight::{AttemptGuard, Flight};
 
 use self::attempts::AttemptMetrics;
+use self::policies::PolicyMetrics;
 use self::records::RecordMetrics;
 use self::tenants::TenantMetrics;
 use prometheus::{
@@ -44,6 +46,7 @@ pub struct Metrics {
     kv_pages: IntGaugeVec,
     kv_evicted: IntCounterVec,
     attempts: AttemptMetrics,
+    policies: PolicyMetrics,
     records: RecordMetrics,
     tenants: TenantMetrics,
 }
@@ -92,6 +95,7 @@ impl Metrics {
                 counter("weir_kv_evicted_pages_total", "Shared pages thrown out for running requests.", backend)?,
             )?,
             attempts: AttemptMetrics::new(&registry)?,
+            policies: PolicyMetrics::new(&registry)?,
             records: RecordMetrics::new(&registry)?,
             tenants: TenantMetrics::new(&registry)?,
             registry,

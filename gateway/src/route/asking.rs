@@ -38,16 +38,15 @@ pub(super) struct Asking<'a> {
 }
 
 impl<'a> Asking<'a> {
-    /// `owner`: the backend or group that alone has the model. Condensed only if one of `policies` condenses.
-    pub(super) fn of(request: &'a ChatRequest, policy: &Policy, owner: Option<&'a str>, beside: Beside<'a>) -> Self {
+    /// `owner`: the backend or group that alone has the model.
+    pub(super) fn of(request: &'a ChatRequest, owner: Option<&'a str>, beside: Beside<'a>) -> Self {
         let asked = unwrap::asked(request);
         let features = Features::of_asked(request, &asked);
-        let condensed = policy.condenses().and_then(|settings| condense(request, &features, settings));
         let turn = Turn::of(request, &asked, &features);
         Asking {
             family: None,
             predicted: Vec::new(),
-            condensed,
+            condensed: None,
             turn,
             stay: (beside.stays_with)(turn),
             owner,
@@ -58,7 +57,13 @@ impl<'a> Asking<'a> {
         }
     }
 
-    /// The question, to be asked of any policy.
+    /// Condenses the request as this policy wants it, if it does.
+    pub(super) fn condense_for(&mut self, request: &ChatRequest, policy: &Policy) {
+        let settings = policy.condenses();
+        self.condensed = settings.and_then(|settings| condense(request, &self.features, settings));
+    }
+
+    /// The question, to be asked of the policy it was condensed for.
     pub(super) fn question<'b>(&'b self, request: &'b ChatRequest, facts: &'b [BackendFacts]) -> Question<'b> {
         Question {
             model: &request.model,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 use weir_protocol::ChatRequest;
+use weir_router_policies::canary::{Arm, RolledBack};
 use weir_router_policies::condense::LeftOut;
 use weir_router_policies::plan::{PassedOver, PlannedAttempt, Stay};
 use weir_router_policies::policy::{Explanation, RuleOutcome};
@@ -36,6 +37,36 @@ pub struct Explained {
     pub plan: Planned,
     /// The condensed request, where the policy condenses and this one can be.
     pub condensed: Option<CondensedShown>,
+    /// Whether a canary decides, where there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub canary: Option<CanaryShown>,
+    /// What the shadow policy would do, where there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shadow: Option<ShadowShown>,
+}
+
+/// Which policy this conversation has.
+#[derive(Debug, Clone, Serialize)]
+pub struct CanaryShown {
+    /// `live` or `canary`.
+    pub arm: Arm,
+    /// Why the canary was given up.
+    pub rolled_back: Option<RolledBack>,
+}
+
+/// The shadow's decision.
+#[derive(Debug, Clone, Serialize)]
+pub struct ShadowShown {
+    /// The policy.
+    pub policy: String,
+    /// Its rule.
+    pub rule: String,
+    /// What it aims at.
+    pub route: String,
+    /// Whom it would ask first.
+    pub first: Option<String>,
+    /// `same`, `rule` or `backend`.
+    pub difference: &'static str,
 }
 
 /// The plan.
@@ -77,7 +108,8 @@ impl Explained {
         (tenant, now): (&str, Moment),
     ) -> Self {
         let nobody = |_: Turn| -> Option<Arc<str>> { None };
-        let asking = Asking::of(request, policy, owner, Beside { tenant, now, stays_with: &nobody });
+        let mut asking = Asking::of(request, owner, Beside { tenant, now, stays_with: &nobody });
+        asking.condense_for(request, policy);
         Explained::told(request, policy, facts, asking)
     }
 
@@ -102,6 +134,8 @@ impl Explained {
                 notes: plan.notes,
             },
             condensed: asking.condensed.map(|one| CondensedShown { size: one.size, left_out: one.left_out }),
+            canary: None,
+            shadow: None,
         }
     }
 }

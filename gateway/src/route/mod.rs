@@ -11,9 +11,11 @@ mod exhausted;
 mod explained;
 mod open;
 mod plan;
+mod policies;
 mod run;
 mod standing;
 mod sticky;
+mod watch;
 
 #[cfg(test)]
 mod tests;
@@ -23,16 +25,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use weir_protocol::{ChatRequest, EngineError};
-use weir_router_policies::{BackendFacts, Policy, Turn};
+use weir_router_policies::{BackendFacts, Turn};
 
 pub use self::asking::now as moment;
 use self::asking::{Asking, Beside};
 use self::dice::Dice;
 use self::ending::{Ended, Ending};
 pub use self::explained::Explained;
+use self::explained::{CanaryShown, ShadowShown};
+pub use self::policies::Policies;
 use self::run::{Given, Search};
 pub use self::standing::{Standing, StandingView};
 use self::sticky::Sticky;
+use self::watch::Watch;
 use crate::backends::{Backend, EventStream, Registry};
 use crate::caller::ClientKind;
 use crate::config::attempts::AttemptSettings;
@@ -89,7 +94,7 @@ pub struct Asker {
 pub struct Router {
     backends: Registry,
     facts: Vec<BackendFacts>,
-    policy: Policy,
+    policies: Policies,
     metrics: Arc<Metrics>,
     ending: Ending,
     sticky: Arc<Sticky>,
@@ -98,15 +103,21 @@ pub struct Router {
 }
 
 impl Router {
-    /// A router over these backends, choosing by this policy.
-    pub fn new(backends: Registry, policy: Policy, settings: AttemptSettings, metrics: Arc<Metrics>) -> Self {
-        let facts = backends.facts();
+    /// A router over these backends, choosing by this policy, or these.
+    pub fn new(
+        backends: Registry,
+        policies: impl Into<Policies>,
+        settings: AttemptSettings,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        let (facts, policies) = (backends.facts(), policies.into());
+        metrics.canary_state(policies.canary_state());
         // Gateways that start together must not draw alike.
         let dice = Arc::new(Dice::new(uuid::Uuid::new_v4().as_u64_pair().0));
         Router {
             backends,
             facts,
-            policy,
+            policies,
             metrics,
             ending: Ending::new(),
             sticky: Arc::new(Sticky::new()),
@@ -132,7 +143,7 @@ impl Router {
     pub fn first(&self, request: &ChatRequest, backends: &[String]) -> Result<&Backend, EngineError> {
         let nobody = |_: Turn| None;
         let beside = Beside { tenant: "", now: moment(), stays_with: &nobody };
-        let plan = plan::plan(&self.backends, &self.facts_of(backends), &self.policy, request, (&self.dice, beside))?;
+        let plan = plan::plan(&self.backends, &self.facts_of(backends), &self.policies, request, (&self.dice, beside))?;
         let first = self.backends.by_name(&plan.report.backend);
         first.ok_or_else(|| EngineError::internal("a plan without a backend"))
     }
@@ -146,8 +157,22 @@ impl Router {
         let owner = plan::owner(&self.backends, &facts, &request.model)?;
         let stays_with = |turn: Turn| self.sticky.stays_with(turn);
         let beside = Beside { tenant, now: moment(), stays_with: &stays_with };
-        let asking = Asking::of(request, &self.policy, owner, beside);
-        Ok(Explained::told(request, &self.policy, &facts, asking))
+        let mut asking = Asking::of(request, owner, beside);
+        let (arm, policy) = self.policies.deciding(asking.turn.conversation);
+        asking.condense_for(request, policy);
+        let decided = policy.decide(&asking.question(request, &facts));
+        let shadow = self.policies.shadow().map(|shadow| {
+            let live = asking.condensed.take();
+            asking.condense_for(request, shadow);
+            let plan = shadow.decide(&asking.question(request, &facts));
+            asking.condensed = live;
+            let difference = policies::difference(&decided, &plan);
+            let first = plan.attempts.into_iter().next().map(|attempt| attempt.backend);
+            ShadowShown { policy: shadow.origin().to_owned(), rule: plan.rule, route: plan.route, first, difference }
+        });
+        let rolled_back = self.policies.rolled_back();
+        let canary = (self.policies.canary_state() > 0).then_some(CanaryShown { arm, rolled_back });
+        Ok(Explained { canary, shadow, ..Explained::told(request, policy, &facts, asking) })
     }
 
     /// Those of the backends and groups of these names; of none, all.
@@ -169,8 +194,9 @@ impl Router {
         let tenant = charge.as_ref().map(|charge| charge.tenant_name());
         let stays_with = |turn: Turn| self.sticky.stays_with(turn);
         let beside = Beside { tenant: tenant.as_deref().unwrap_or_default(), now: moment(), stays_with: &stays_with };
-        let plan = plan::plan(&self.backends, &self.facts_of(&backends), &self.policy, &request, (&self.dice, beside))
-            .map_err(|error| Refusal { report: None, error })?;
+        let mut plan =
+            plan::plan(&self.backends, &self.facts_of(&backends), &self.policies, &request, (&self.dice, beside))
+                .map_err(|error| Refusal { report: None, error })?;
         if plan.background && !request.background {
             Arc::make_mut(&mut request).background = true;
         }
@@ -179,7 +205,20 @@ impl Router {
         let flight = Flight::start(record, &plan.report.route, charge);
         let (settings, dice) = (Arc::clone(&self.settings), Arc::clone(&self.dice));
         let sticky = Arc::clone(&self.sticky);
-        Ok(Planned { request, plan, flight, client, settings, dice, sticky, ended: self.ending.ended() })
+        let shadowed = plan.shadow.take().and_then(|shadow| self.shadowed(&plan, shadow));
+        let watch = self.policies.watch(&request, plan.arm, shadowed, &self.metrics);
+        Ok(Planned { request, plan, flight, client, settings, dice, sticky, watch, ended: self.ending.ended() })
+    }
+
+    /// Counts what the shadow decided; `Some`: what it would have asked, where that is another backend.
+    fn shadowed(&self, live: &plan::Plan, shadow: plan::ShadowDecision) -> Option<policies::Shadowed> {
+        let difference = policies::difference(&live.decision, &shadow.plan);
+        self.metrics.shadow_decided(&live.decision.route, &shadow.plan.route, difference);
+        let first = shadow.plan.attempts.first().filter(|_| difference == "backend")?;
+        let service = self.backends.by_name(&first.backend)?.service.clone();
+        let condensed = shadow.condensed.filter(|_| first.condensed);
+        let request = condensed.map(|condensed| Arc::new(condensed.request));
+        Some(policies::Shadowed { service, request, draw: self.dice.fraction() })
     }
 }
 
@@ -192,6 +231,8 @@ pub struct Planned {
     settings: Arc<AttemptSettings>,
     dice: Arc<Dice>,
     sticky: Arc<Sticky>,
+    /// Where a canary or a shadow wants to know what becomes of it.
+    watch: Option<Watch>,
     ended: Ended,
 }
 
@@ -225,7 +266,15 @@ impl Planned {
             ended: self.ended,
         };
         let search = Search::new(self.plan.steps, self.plan.report, self.flight, given);
-        let answer = search.run().await.inspect(|answer| self.sticky.answered(self.plan.turn, &answer.report.backend));
+        let answer = match (search.run().await, self.watch) {
+            (Ok(answer), Some(watch)) => Ok(Answer { events: watch.over(answer.events), ..answer }),
+            (Err(refusal), Some(watch)) => {
+                watch.refused(&refusal.error);
+                Err(refusal)
+            }
+            (answer, None) => answer,
+        };
+        let answer = answer.inspect(|answer| self.sticky.answered(self.plan.turn, &answer.report.backend));
         answer.map_err(|refusal| exhausted::told(refusal, self.client, &self.settings.exhausted))
     }
 }

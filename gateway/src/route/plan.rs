@@ -6,13 +6,17 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use weir_protocol::{ChatRequest, Denial, EngineError};
-use weir_router_policies::{BackendFacts, BackendRole, Policy, RoutePlan, Turn};
+use weir_router_policies::canary::Arm;
+use weir_router_policies::condense::Condensed;
+use weir_router_policies::policy::PIN;
+use weir_router_policies::{BackendFacts, BackendRole, RoutePlan, Turn};
 
 use super::RouteReport;
 use super::asking::{Asking, Beside};
 use super::balance::{self, Member};
 use super::dice::Dice;
 use super::open::Step;
+use super::policies::Policies;
 use super::standing::Class;
 use crate::backends::{Backend, Registry};
 use crate::config::nearest;
@@ -34,20 +38,38 @@ pub(super) struct Plan {
     pub(super) background: bool,
     /// Which turn of which conversation it is.
     pub(super) turn: Turn,
+    /// Whose policy decided.
+    pub(super) arm: Arm,
+    /// What the shadow decided.
+    pub(super) shadow: Option<ShadowDecision>,
+}
+
+/// The shadow's decision, with the condensed request it was made about.
+pub(super) struct ShadowDecision {
+    pub(super) plan: RoutePlan,
+    pub(super) condensed: Option<Condensed>,
 }
 
 /// Plans `request`.
 pub(super) fn plan(
     backends: &Registry,
     facts: &[BackendFacts],
-    policy: &Policy,
+    policies: &Policies,
     request: &ChatRequest,
     (dice, beside): (&Dice, Beside<'_>),
 ) -> Result<Plan, EngineError> {
     let model = request.model.as_str();
     let owner = owner(backends, facts, model)?;
-    let asking = Asking::of(request, policy, owner, beside);
+    let mut asking = Asking::of(request, owner, beside);
+    let (arm, policy) = policies.deciding(asking.turn.conversation);
+    asking.condense_for(request, policy);
     let plan = policy.decide(&asking.question(request, facts));
+    let shadow = policies.shadow().filter(|_| plan.rule != PIN).map(|policy| {
+        let live = asking.condensed.take();
+        asking.condense_for(request, policy);
+        let plan = policy.decide(&asking.question(request, facts));
+        ShadowDecision { plan, condensed: std::mem::replace(&mut asking.condensed, live) }
+    });
     let background = request.background || plan.features.trigger.is_background();
     let condensed = asking.condensed.map(|one| Arc::new(ChatRequest { background, ..one.request }));
     // The id is the owner's word, or its group's: whoever else stands in gets asked for its own default.
@@ -86,7 +108,7 @@ pub(super) fn plan(
     let report = RouteReport { route, reason, backend: first, failed: Vec::new() };
     let class = Class::new(&plan.rule, plan.features.prompt_tokens_estimate);
     let background = plan.features.trigger.is_background();
-    Ok(Plan { steps, report, decision: Arc::new(plan), class, background, turn: asking.turn })
+    Ok(Plan { steps, report, decision: Arc::new(plan), class, background, turn: asking.turn, arm, shadow })
 }
 
 /// The backend or group that alone has this model; `None` where it is a name that policies know.

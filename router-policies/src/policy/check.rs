@@ -17,7 +17,7 @@ use crate::condense::{CondenseSettings, limits};
 use crate::facts::BackendRole;
 
 /// The rule name plans for pinned models carry.
-pub(super) const PIN: &str = "pin";
+pub const PIN: &str = "pin";
 
 const ROLE_PREFIX: &str = "role:";
 const MAX_RULES: usize = 200;

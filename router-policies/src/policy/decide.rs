@@ -75,6 +75,9 @@ fn empty(question: &Question<'_>, route: &str, rule: &str, reason: String) -> Ro
         stay: None,
         notes: Vec::new(),
         family: question.family.clone(),
+        predicted: question.predicted.to_vec(),
+        conversation: question.conversation,
+        condensed: question.condensed,
         features: question.features.clone(),
     }
 }

@@ -19,6 +19,7 @@ mod types;
 mod variables;
 mod written;
 
+pub use check::PIN;
 pub use condition::Term;
 pub use diagnostic::{Diagnostic, PolicyError};
 pub use explain::{Explanation, RuleOutcome};

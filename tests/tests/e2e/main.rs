@@ -23,6 +23,7 @@ mod streaming;
 mod structured;
 mod tenants;
 mod tool_calls;
+mod trials;
 
 use anyhow::Result;
 use weir_tests::binary::Weir;

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde_json::{Map, Value, json};
 use weir_protocol::Dialect;
-use weir_router_policies::{BackendFacts, BackendRole, Moment};
+use weir_router_policies::{BackendFacts, BackendRole, Moment, Policy};
 
 use crate::api::any_dialect;
 use crate::config::policy::PolicySource;
@@ -105,15 +105,14 @@ fn facts() -> Vec<BackendFacts> {
     ]
 }
 
-fn explained(body: &Value, dialect: Dialect) -> Explained {
+fn explained(policy: &Policy, body: &Value, dialect: Dialect) -> Explained {
     let bytes = body.to_string().into_bytes();
     let decoded = any_dialect::decode(&bytes, Some(dialect)).unwrap_or_else(|error| panic!("{error}"));
     if body.get("tools").is_some() {
         let told = any_dialect::decode(&bytes, None).unwrap_or_else(|error| panic!("{error}"));
         assert_eq!(told.dialect, dialect, "told from its shape: {body}");
     }
-    let policy = PolicySource::profile("balanced").unwrap().parse().unwrap();
-    let explained = Explained::of(&decoded.request, &policy, &facts(), None, ("", Moment::default()));
+    let explained = Explained::of(&decoded.request, policy, &facts(), None, ("", Moment::default()));
     let shown = serde_json::to_string(&explained).unwrap();
     assert!(!shown.contains("flights") && !shown.contains("pear"), "an explanation shows no prompt: {shown}");
     explained
@@ -153,6 +152,7 @@ fn shown(explained: &Explained) -> Value {
 
 #[test]
 fn explanations_are_as_reviewed() {
+    let policy = PolicySource::profile("balanced").unwrap().parse().unwrap();
     let mut out = Map::new();
     for dialect in
         [Dialect::OpenAiChat, Dialect::OpenAiResponses, Dialect::AnthropicMessages, Dialect::OpenAiCompletions]
@@ -163,13 +163,13 @@ fn explanations_are_as_reviewed() {
                 continue; // no errand: every completion has a small limit
             }
             let text = wrapped(trigger, TEXTS[1].1);
-            let one = explained(&body(dialect, &text, !utility, utility), dialect);
+            let one = explained(&policy, &body(dialect, &text, !utility, utility), dialect);
             assert_eq!(one.features.trigger.as_str(), trigger, "{}", dialect.as_str());
             out.insert(format!("{} {trigger}", dialect.as_str()), shown(&one));
         }
         for (name, text) in TEXTS {
-            let plain = explained(&body(dialect, text, false, false), dialect);
-            let agents = explained(&body(dialect, &wrapped("user", text), true, false), dialect);
+            let plain = explained(&policy, &body(dialect, text, false, false), dialect);
+            let agents = explained(&policy, &body(dialect, &wrapped("user", text), true, false), dialect);
             assert_eq!(plain.features.planning_shape, agents.features.planning_shape, "{name}");
             assert_eq!(plain.features.language, agents.features.language, "{name}");
             assert_eq!(plain.features.asked_chars, agents.features.asked_chars, "{name}");

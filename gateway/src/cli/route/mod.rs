@@ -2,6 +2,8 @@
 
 mod explain;
 mod render;
+mod replay;
+mod report;
 
 use std::path::PathBuf;
 
@@ -32,6 +34,22 @@ pub(super) enum RouteCommand {
         #[command(flatten)]
         config: ConfigArgs,
     },
+    /// Make the decisions of a request log again under another policy: what moves, and what that is expected to change.
+    Replay {
+        /// A file that `[request_log]` wrote.
+        log: PathBuf,
+        /// A policy file or profile instead of the config's.
+        #[arg(long, value_name = "FILE_OR_PROFILE")]
+        policy: Option<String>,
+        /// Write a page with plots.
+        #[arg(long, value_name = "FILE")]
+        html: Option<PathBuf>,
+        /// The result as JSON.
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        config: ConfigArgs,
+    },
 }
 
 pub(super) fn command(command: RouteCommand) -> Result<()> {
@@ -39,6 +57,9 @@ pub(super) fn command(command: RouteCommand) -> Result<()> {
         RouteCommand::Explain { file, policy, dialect, tenant, json, config } => {
             let told = explain::Told { file, policy, dialect, tenant };
             explain::command(&told, &config.load()?, json)
+        }
+        RouteCommand::Replay { log, policy, html, json, config } => {
+            replay::command(&replay::Told { log, policy, html, json }, &config.load()?)
         }
     }
 }

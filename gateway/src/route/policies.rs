@@ -1,0 +1,214 @@
+//! The policies that decide: the live one, for a share of the conversations a canary, and a shadow beside them that only
+//! says what it would have done. Must never let a caller see what a shadow's backend answers.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures::StreamExt;
+use tokio::sync::{Semaphore, oneshot};
+use tower::ServiceExt;
+use weir_protocol::{ChatRequest, EngineError};
+use weir_router_policies::canary::{Arm, Canary, RolledBack};
+use weir_router_policies::{Policy, PolicyError, RoutePlan};
+
+use super::watch::{End, Seen, Watch};
+use crate::backends::{Attempt, BackendService};
+use crate::config::Settings;
+use crate::metrics::Metrics;
+
+/// Shadow requests that may be under way at once: they must not take the room of real ones.
+const SHADOWS_AT_ONCE: usize = 2;
+/// Longest a shadow request may take.
+const SHADOW_LIMIT: Duration = Duration::from_secs(120);
+
+/// See the module.
+pub struct Policies {
+    live: Policy,
+    canary: Option<CanaryPolicy>,
+    shadow: Option<ShadowPolicy>,
+}
+
+struct CanaryPolicy {
+    policy: Policy,
+    state: Arc<Mutex<Canary>>,
+}
+
+struct ShadowPolicy {
+    policy: Policy,
+    /// Share of the requests decided otherwise that are really sent.
+    sample: f64,
+    room: Arc<Semaphore>,
+}
+
+impl From<Policy> for Policies {
+    /// Only a live one.
+    fn from(live: Policy) -> Self {
+        Policies { live, canary: None, shadow: None }
+    }
+}
+
+impl Policies {
+    /// Those of a config.
+    ///
+    /// # Errors
+    /// What is wrong with one of them.
+    pub fn of(settings: &Settings) -> Result<Self, PolicyError> {
+        let canary = settings.trials.canary.as_ref().map(|canary| {
+            let state = Arc::new(Mutex::new(Canary::new(canary.share, canary.rails)));
+            canary.policy.parse().map(|policy| CanaryPolicy { policy, state })
+        });
+        let shadow = settings.trials.shadow.as_ref().map(|shadow| {
+            let room = Arc::new(Semaphore::new(SHADOWS_AT_ONCE));
+            shadow.policy.parse().map(|policy| ShadowPolicy { policy, sample: shadow.sample, room })
+        });
+        Ok(Policies { live: settings.policy.parse()?, canary: canary.transpose()?, shadow: shadow.transpose()? })
+    }
+
+    /// All of them, the live one first.
+    pub fn all(&self) -> impl Iterator<Item = &Policy> {
+        let others = self.canary.iter().map(|canary| &canary.policy);
+        std::iter::once(&self.live).chain(others).chain(self.shadow.iter().map(|shadow| &shadow.policy))
+    }
+
+    /// The one that decides for this conversation.
+    pub(super) fn deciding(&self, conversation: u64) -> (Arm, &Policy) {
+        match &self.canary {
+            Some(canary) if lock(&canary.state).arm(conversation) == Arm::Canary => (Arm::Canary, &canary.policy),
+            _ => (Arm::Live, &self.live),
+        }
+    }
+
+    /// The one that only looks on.
+    pub(super) fn shadow(&self) -> Option<&Policy> {
+        self.shadow.as_ref().map(|shadow| &shadow.policy)
+    }
+
+    /// Why the canary was given up, if it was.
+    pub(super) fn rolled_back(&self) -> Option<RolledBack> {
+        lock(&self.canary.as_ref()?.state).rolled_back().cloned()
+    }
+
+    /// Whether there is a canary, and whether it still decides: for the gauge.
+    pub(super) fn canary_state(&self) -> i64 {
+        match &self.canary {
+            None => 0,
+            Some(canary) => 1 + i64::from(lock(&canary.state).rolled_back().is_some()),
+        }
+    }
+
+    /// Watches a request for the canary's guard rails and for the shadow, where either wants to know.
+    pub(super) fn watch(
+        &self,
+        request: &Arc<ChatRequest>,
+        arm: Arm,
+        shadowed: Option<Shadowed>,
+        metrics: &Arc<Metrics>,
+    ) -> Option<Watch> {
+        let canary = self.canary.as_ref().map(|canary| Arc::clone(&canary.state));
+        let sent = shadowed.and_then(|shadowed| self.send_later(request, shadowed, metrics));
+        if canary.is_none() && sent.is_none() {
+            return None;
+        }
+        let metrics = Arc::clone(metrics);
+        let told = move |seen: Seen| {
+            if let (Some(canary), Some(outcome)) = (canary, seen.outcome()) {
+                metrics.canary_saw(arm.as_str(), outcome.failed);
+                let given_up = lock(&canary).saw(arm, outcome);
+                if let Some(RolledBack { by, canary, live }) = given_up {
+                    metrics.canary_rolled_back(by);
+                    tracing::warn!(
+                        by,
+                        canary,
+                        live,
+                        "the canary policy is rolled back: it does worse than the live one"
+                    );
+                }
+            }
+            if let Some(sent) = sent {
+                // Nobody waits any more when the runtime ends.
+                let _ = sent.send(seen);
+            }
+        };
+        Some(Watch::new(request, Box::new(told)))
+    }
+
+    /// Sends the request to the shadow's choice once the live answer is over, for a sample.
+    fn send_later(
+        &self,
+        request: &Arc<ChatRequest>,
+        shadowed: Shadowed,
+        metrics: &Arc<Metrics>,
+    ) -> Option<oneshot::Sender<Seen>> {
+        let shadow = self.shadow.as_ref().filter(|shadow| shadowed.draw < shadow.sample)?;
+        let place = Arc::clone(&shadow.room).try_acquire_owned();
+        let Ok(place) = place else {
+            metrics.shadow_sent("no_room");
+            return None;
+        };
+        let (sender, live) = oneshot::channel();
+        let (request, metrics) = (shadowed.request.unwrap_or_else(|| Arc::clone(request)), Arc::clone(metrics));
+        tokio::spawn(async move {
+            let _place = place;
+            // The comparison needs a whole answer on the live side.
+            let Some(live) = live.await.ok().filter(|live: &Seen| live.end == End::Finished) else { return };
+            let other = ask(shadowed.service, request).await;
+            metrics.shadow_sent(match (other.end, other.broke_form) {
+                (End::Finished, Some(true)) => "broke_form",
+                (End::Finished, _) => "valid",
+                (End::Cancelled, _) => "too_slow",
+                (End::Failed | End::Refused, _) => "failed",
+            });
+            if other.end == End::Finished {
+                if let (Some(other), Some(live)) = (other.ttft_ms, live.ttft_ms) {
+                    metrics.shadow_ratio("ttft", other, live);
+                }
+                metrics.shadow_ratio("total", other.total_ms, live.total_ms);
+                metrics.shadow_ratio("length", other.bytes as f64, live.bytes as f64);
+            }
+        });
+        Some(sender)
+    }
+}
+
+/// What the shadow would have asked.
+pub(super) struct Shadowed {
+    /// Its first backend.
+    pub(super) service: BackendService,
+    /// The condensed request, where it would have sent that.
+    pub(super) request: Option<Arc<ChatRequest>>,
+    /// Uniform in [0, 1).
+    pub(super) draw: f64,
+}
+
+/// Both decisions beside each other: `same`, another `backend`, or only another `rule`.
+pub(super) fn difference(live: &RoutePlan, shadow: &RoutePlan) -> &'static str {
+    let first = |plan: &RoutePlan| plan.attempts.first().map(|attempt| (attempt.backend.clone(), attempt.condensed));
+    match (first(live) == first(shadow), live.rule == shadow.rule) {
+        (false, _) => "backend",
+        (true, false) => "rule",
+        (true, true) => "same",
+    }
+}
+
+async fn ask(service: BackendService, request: Arc<ChatRequest>) -> Seen {
+    let out = Arc::new(Mutex::new(Seen::default()));
+    let told = Arc::clone(&out);
+    let watch = Watch::new(&request, Box::new(move |seen| *lock(&told) = seen));
+    let answered = tokio::time::timeout(SHADOW_LIMIT, async move {
+        match service.oneshot(Attempt { request, model: None }).await {
+            Ok(events) => {
+                let mut events = watch.over(events);
+                while events.next().await.is_some_and(|event: Result<_, EngineError>| event.is_ok()) {}
+            }
+            Err(error) => watch.refused(&error),
+        }
+    });
+    // Too slow: the watch was dropped in the middle, and says so.
+    let _ = answered.await;
+    *lock(&out)
+}
+
+/// What a panicking thread left is sound: each change is complete in itself.
+fn lock<T>(state: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    state.lock().unwrap_or_else(PoisonError::into_inner)
+}
