@@ -1,4 +1,5 @@
-//! How long a plan takes for a small request and for an OpenClaw-shaped one. Prints figures and judges none.
+//! How long a decision takes for a small request and for an OpenClaw-shaped one of 53 KB: each part, and all that the
+//! gateway does between a decoded body and a plan. Prints figures and judges none.
 #![allow(clippy::disallowed_methods, reason = "a bench needs a clock; plans still have none")]
 #![allow(clippy::panic, reason = "a bench has nobody to report to")]
 
@@ -9,41 +10,59 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use weir_protocol::ChatRequest;
-use weir_router_policies::{BackendFacts, BackendRole, Features, Policy};
+use weir_router_policies::condense::condense;
+use weir_router_policies::{Features, Policy, Question, RoutePlan, Turn, unwrap};
 
-const RUNS: usize = 2000;
+const RUNS: usize = 5000;
 
 fn main() {
-    let text = include_str!("../../config/policies/balanced.toml");
-    let policy = Policy::parse(text, "default").unwrap_or_else(|error| panic!("{error}"));
-    let backends = BackendRole::ALL.map(|role| BackendFacts {
-        name: role.as_str().to_owned(),
-        group: None,
-        role,
-        context_tokens: 1024,
-        takes_images: false,
-        takes_tools: true,
-        honours_unsupported: false,
-        local: true,
-        bytes_per_token: 4.0,
-    });
-    for (name, request) in [
+    let policies = [
+        ("balanced", include_str!("../../config/policies/balanced.toml")),
+        ("diffusion-first", include_str!("../../config/policies/diffusion-first.toml")),
+    ];
+    let requests = [
         ("plain", openclaw::plain("sort pear, fig, plum")),
         ("openclaw", openclaw::request("turn off the kitchen lights")),
-    ] {
-        measure(&format!("{name} features"), &request, |request| drop(black_box(Features::of(request))));
-        measure(&format!("{name} plan"), &request, |request| drop(black_box(policy.plan(request, &backends))));
+    ];
+    for (name, request) in &requests {
+        measure(&format!("{name}: unwrap"), || unwrap::asked(request));
+        let asked = unwrap::asked(request);
+        measure(&format!("{name}: features"), || Features::of_asked(request, &asked));
+        let features = Features::of_asked(request, &asked);
+        measure(&format!("{name}: turn"), || Turn::of(request, &asked, &features));
+        for (profile, text) in policies {
+            let policy = Policy::parse(text, profile).unwrap_or_else(|error| panic!("{error}"));
+            let backends = policy.test_backends();
+            let question = Question::about(features.clone(), &backends);
+            measure(&format!("{name}, {profile}: rules"), || policy.decide(&question));
+            measure(&format!("{name}, {profile}: all"), || decision(&policy, request));
+        }
     }
 }
 
-fn measure(name: &str, request: &ChatRequest, run: impl Fn(&ChatRequest)) {
+/// What the gateway does for each request.
+fn decision(policy: &Policy, request: &ChatRequest) -> RoutePlan {
+    let backends = policy.test_backends();
+    let asked = unwrap::asked(request);
+    let features = Features::of_asked(request, &asked);
+    let turn = Turn::of(request, &asked, &features);
+    let condensed = policy.condenses().and_then(|settings| condense(request, &features, settings));
+    policy.decide(&Question {
+        conversation: turn.conversation,
+        condensed: condensed.map(|condensed| condensed.size),
+        ..Question::about(features, &backends)
+    })
+}
+
+fn measure<T>(name: &str, run: impl Fn() -> T) {
     let mut took: Vec<Duration> = (0..RUNS)
         .map(|_| {
             let started = Instant::now();
-            run(black_box(request));
+            black_box(run());
             started.elapsed()
         })
         .collect();
     took.sort_unstable();
-    println!("{name}: p50 {:?}, p99 {:?}", took[RUNS / 2], took[RUNS * 99 / 100]);
+    let at = |share: usize| took[RUNS * share / 1000].as_nanos() as f64 / 1000.0;
+    println!("{name:<32} p50 {:>6.1} µs   p90 {:>6.1}   p99 {:>6.1}", at(500), at(900), at(990));
 }

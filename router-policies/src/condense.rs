@@ -101,13 +101,27 @@ pub fn condense(request: &ChatRequest, features: &Features, settings: &CondenseS
     let mut messages = vec![Message::text(Role::System, settings.instructions.as_str())];
     messages.extend(turns);
     messages.push(Message::text(Role::User, asked.as_ref()));
+    // Field by field: cloning the whole request would copy the agent's system text and tools only to drop them.
     let request = ChatRequest {
         messages,
         tools,
         // No backend takes this dialect as it came: the body is built from the fields above, not from the caller's.
         dialect: Dialect::OpenAiCompletions,
         raw: Arc::new(Map::new()),
-        ..request.clone()
+        model: request.model.clone(),
+        tool_choice: request.tool_choice.clone(),
+        parallel_tool_calls: request.parallel_tool_calls,
+        bare_prompt: false,
+        response_format: request.response_format.clone(),
+        sampling: request.sampling.clone(),
+        max_tokens: request.max_tokens,
+        stream: request.stream,
+        include_usage: request.include_usage,
+        diffusion: request.diffusion.clone(),
+        tenant: request.tenant.clone(),
+        background: request.background,
+        hints: request.hints.clone(),
+        unsupported: request.unsupported.clone(),
     };
     Some(Condensed { request, size, left_out })
 }

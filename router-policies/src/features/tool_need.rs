@@ -24,6 +24,9 @@ const ARTICLES: &[&str] = &["the", "a", "an", "my", "some"];
 /// Description read per tool, in bytes: the first sentence says what it does, the rest is instructions to the model.
 const DESCRIPTION_BYTES: usize = 160;
 
+/// The same where all tools are only ranked.
+const RANKED_BYTES: usize = 80;
+
 /// Said before the request itself.
 const POLITE: &[&str] = &[
     "please", "can", "could", "would", "will", "you", "hey", "hi", "hello", "ok", "okay", "i", "want", "need", "to",
@@ -60,7 +63,9 @@ pub(crate) fn rank(text: &str, tools: &[Tool], most: usize) -> Vec<usize> {
     let said = Said::of(&leading_words(text));
     let loose = |tool: &Tool| {
         let named = stems(&tool.name).filter(|stem| stem.len() > 2 && said.names(stem)).count() as u32;
-        points(&said, tool) * 4 + named * 2 + described(tool).filter(|stem| said.names(stem)).count() as u32
+        points(&said, tool) * 4
+            + named * 2
+            + described(tool, RANKED_BYTES).filter(|stem| said.names(stem)).count() as u32
     };
     let mut ranked: Vec<(u32, usize)> = tools.iter().map(loose).zip(0..).filter(|(points, _)| *points > 0).collect();
     ranked.sort_by_key(|(points, at)| (std::cmp::Reverse(*points), *at));
@@ -133,7 +138,9 @@ impl Said {
     }
 
     fn names(&self, stem: &str) -> bool {
-        self.words.iter().any(|word| same(word, stem))
+        // Looked up once, not once for each word.
+        let known = concepts(stem);
+        self.words.iter().any(|word| word.0 == stem || word.1 & known != 0)
     }
 
     fn leads_with(&self, stem: &str) -> bool {
@@ -187,7 +194,8 @@ fn points(said: &Said, tool: &Tool) -> u32 {
     let number = u32::from(said.number && takes_number(&tool.parameters));
     let parameters =
         parameter_names(&tool.parameters).filter(|name| stems(name).any(|stem| said.names(&stem))).count() as u32;
-    let described = described(tool).filter(|stem| !name.contains(stem) && said.names(stem)).count() as u32;
+    let described =
+        described(tool, DESCRIPTION_BYTES).filter(|stem| !name.contains(stem) && said.names(stem)).count() as u32;
     2 * u32::from(object_said) + u32::from(verb_said) + lead + wish + number + parameters + described.min(2)
 }
 
@@ -214,9 +222,9 @@ fn is_number(word: &Word) -> bool {
 }
 
 /// Distinct stems of the description's beginning.
-fn described(tool: &Tool) -> impl Iterator<Item = String> {
+fn described(tool: &Tool, bytes: usize) -> impl Iterator<Item = String> {
     let text = tool.description.as_deref().unwrap_or_default();
-    let mut end = text.len().min(DESCRIPTION_BYTES);
+    let mut end = text.len().min(bytes);
     while !text.is_char_boundary(end) {
         end -= 1;
     }

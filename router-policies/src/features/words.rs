@@ -2,7 +2,8 @@
 //! matches no concept and so claims nothing. Must never grow into a language model; a trained classifier will take
 //! its place.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, DefaultHasher};
 use std::sync::LazyLock;
 
 /// Words looked at from the start of a text: what is wanted is said early, and the cost stays small.
@@ -114,8 +115,9 @@ const ACTS: &str = "set turn switch put make change adjust toggle create add sen
 /// Words that ask for knowledge rather than for an act.
 const LOOKUPS: &str = "get read list search find fetch check show lookup query view describe";
 
-static CONCEPTS: LazyLock<BTreeMap<String, Concepts>> = LazyLock::new(|| {
-    let mut concepts = BTreeMap::new();
+/// Asked for every word of every tool; hashed without a seed, as everything here.
+static CONCEPTS: LazyLock<HashMap<String, Concepts, BuildHasherDefault<DefaultHasher>>> = LazyLock::new(|| {
+    let mut concepts = HashMap::default();
     for (bit, group) in GROUPS.iter().enumerate() {
         for word in group.split_whitespace() {
             *concepts.entry(stem(word)).or_insert(0) |= 1 << bit;

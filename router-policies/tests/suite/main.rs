@@ -8,5 +8,6 @@ mod policy_errors;
 mod policy_files;
 mod properties;
 mod routing;
+mod staying;
 mod tool_need;
 mod unwrapping;
