@@ -162,8 +162,12 @@ impl<'a> Findings<'a> {
                 "name a backend: `attempts = [{ backend = \"role:ar\" }]`",
             );
         }
-        let attempts =
+        let mut attempts: Vec<Wish> =
             written.attempts.get_ref().iter().filter_map(|attempt| self.wish(name, attempt, defaults)).collect();
+        // A budget lets the next attempt take over; after the last there is none.
+        if let (Some(last), Some(typed)) = (attempts.last_mut(), written.attempts.get_ref().last()) {
+            last.first_content_ms = typed.first_content_ms.as_ref().map(|wait| *wait.get_ref());
+        }
         (self.diagnostics.len() == before).then(|| Rule {
             name: name.clone(),
             when: written.when.as_ref().map(|when| when.get_ref().clone()),

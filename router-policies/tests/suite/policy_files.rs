@@ -116,6 +116,7 @@ fn includes_defaults_and_tests() {
     assert_eq!(plan.rule, "quick");
     assert_eq!(plan.attempts[0].decoding.mode, Some(DecodeMode::Speed), "an attempt's own word wins");
     assert_eq!(plan.attempts[0].first_content_ms, Some(500), "the default");
+    assert_eq!(plan.attempts.last().and_then(|last| last.first_content_ms), None, "nobody follows the last");
     let explained = policy.explain(&question);
     let quick = explained.rules.iter().find(|rule| rule.rule == "quick").expect("it is there");
     assert!(quick.decides && quick.holds == Some(true));
