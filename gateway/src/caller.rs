@@ -124,7 +124,7 @@ impl<S: Sync> FromRequestParts<S> for Caller {
 }
 
 /// The key itself, for the one comparison.
-fn key(headers: &HeaderMap) -> Option<&[u8]> {
+pub(crate) fn key(headers: &HeaderMap) -> Option<&[u8]> {
     let sent = KEYS.iter().find_map(|name| headers.get(*name))?.as_bytes();
     // One key is one caller, in whichever header its SDK sends it.
     let key = match sent.split_at_checked(SCHEME.len()) {

@@ -1,6 +1,9 @@
 //! Everything that touches a socket. A request flows down this list:
 //!
 //! - [`config`]: what the operator wrote → what runs.
+//! - [`live`]: which config is in force, and how the next one takes its place.
+//! - [`listener`]: sockets, TLS, HTTP/1.1 and HTTP/2, and who is cut.
+//! - [`admin`]: the operator's API.
 //! - [`stack`]: the tower layers and routes, put together in one function.
 //! - [`layers`]: one layer, one file.
 //! - [`caller`]: who asks.
@@ -14,6 +17,7 @@
 //! - [`metrics`]: what is counted, through guards.
 //! - [`cli`]: the commands of the `weir` binary.
 
+pub mod admin;
 pub mod api;
 pub mod backends;
 pub mod caller;
@@ -22,6 +26,8 @@ pub mod config;
 pub mod embedded;
 mod hub;
 pub mod layers;
+pub mod listener;
+pub mod live;
 pub mod metrics;
 pub mod record;
 pub mod route;

@@ -36,8 +36,17 @@ pub struct Gateway {
     pub tenants: Arc<Tenants>,
     /// What is kept of each request.
     pub recorder: Arc<Recorder>,
-    /// Set once a stop was asked for: no new traffic should come.
+    /// What outlives this config.
+    pub lasting: Arc<Lasting>,
+}
+
+/// What all configs of a process share, one after another.
+#[derive(Debug, Default)]
+pub struct Lasting {
+    /// Set while no new traffic should come.
     pub draining: AtomicBool,
+    /// Requests in work.
+    pub places: Arc<in_flight::Places>,
 }
 
 impl Gateway {
@@ -84,7 +93,7 @@ impl Gateway {
 /// Layers and routes. Layers are listed as a request meets them.
 pub fn stack(gateway: Arc<Gateway>) -> axum::Router {
     let settings = &gateway.settings;
-    let places = in_flight::InFlight::new(settings.max_in_flight);
+    let places = in_flight::InFlight::new(settings.max_in_flight, Arc::clone(&gateway.lasting.places));
     let body_limit = body::BodyLimit::new(settings.max_body_bytes);
     let work = ServiceBuilder::new()
         .layer(from_fn_with_state(places, in_flight::layer))
@@ -129,9 +138,9 @@ pub fn stack(gateway: Arc<Gateway>) -> axum::Router {
         .with_state(gateway)
 }
 
-/// Whether traffic may come. Engines are loaded before the socket opens, so only draining says no.
+/// Whether traffic may come. Engines are loaded before the socket opens, or beside the old ones, so only draining says no.
 async fn readyz(State(gateway): State<Arc<Gateway>>) -> (StatusCode, &'static str) {
-    if gateway.draining.load(Ordering::Relaxed) {
+    if gateway.lasting.draining.load(Ordering::Relaxed) {
         (StatusCode::SERVICE_UNAVAILABLE, "draining\n")
     } else {
         (StatusCode::OK, "ready\n")

@@ -149,7 +149,10 @@ pub async fn read(response: reqwest::Response) -> Result<Reply> {
     while let Some(piece) = pieces.next().await {
         match piece {
             Ok(piece) => bytes.extend_from_slice(&piece),
-            Err(_) => cut = true,
+            Err(_) => {
+                cut = true;
+                break;
+            }
         }
     }
     Ok(Reply { status, headers, text: String::from_utf8_lossy(&bytes).into_owned(), cut })

@@ -67,7 +67,14 @@ impl Weir {
     /// # Errors
     /// As [`Weir::start`].
     pub fn start_with(config: &str, variables: &[(&str, &str)]) -> Result<Weir> {
-        let folder = tempfile::tempdir().context("a folder for the config")?;
+        Self::start_in(tempfile::tempdir().context("a folder for the config")?, config, variables)
+    }
+
+    /// [`Weir::start_with`] in a folder that holds what the config names.
+    ///
+    /// # Errors
+    /// As [`Weir::start`].
+    pub fn start_in(folder: TempDir, config: &str, variables: &[(&str, &str)]) -> Result<Weir> {
         let file = folder.path().join("weir.toml");
         std::fs::write(&file, config).context("writing the config")?;
         let mut command = quiet(folder.path())?;
@@ -109,7 +116,54 @@ impl Weir {
 
     /// `127.0.0.1:PORT`.
     pub fn address(&self) -> &str {
-        self.base.trim_start_matches("http://")
+        self.base.split_once("://").map_or(self.base.as_str(), |(_, address)| address)
+    }
+
+    /// `http://127.0.0.1:PORT` of the admin API, and this path.
+    ///
+    /// # Errors
+    /// It does not say where that is.
+    pub async fn admin_url(&self, path: &str) -> Result<String> {
+        let said = || async {
+            let log = self.log();
+            let line = log.lines().find_map(|line| line.trim_start().strip_prefix("admin "))?;
+            Some(line.trim().to_owned())
+        };
+        Ok(format!("{}{path}", crate::wait::until("the admin API listens", said).await?))
+    }
+
+    /// Puts another config in the place of the old one, in one step.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn configure(&self, config: &str) -> Result<()> {
+        self.put("weir.toml", config)
+    }
+
+    /// Puts a file into its folder, in one step.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn put(&self, name: &str, text: &str) -> Result<()> {
+        let new = self.folder().join("new");
+        std::fs::write(&new, text).context("writing a file")?;
+        std::fs::rename(&new, self.folder().join(name)).context("putting it in place")
+    }
+
+    /// Asks it to read its config again.
+    ///
+    /// # Errors
+    /// It cannot be signalled.
+    pub fn hangup(&self) -> Result<()> {
+        self.signal("-HUP")
+    }
+
+    fn signal(&self, signal: &str) -> Result<()> {
+        let sent = Command::new("kill").args([signal, &self.id().to_string()]).status().context("kill")?;
+        if !sent.success() {
+            bail!("kill: {sent}");
+        }
+        Ok(())
     }
 
     /// Its standard error so far.
@@ -131,13 +185,18 @@ impl Weir {
     ///
     /// # Errors
     /// It cannot be signalled or waited for.
-    pub fn terminate(mut self) -> Result<Option<i32>> {
-        let id = self.child.id().to_string();
-        let sent = Command::new("kill").args(["-TERM", &id]).status().context("kill")?;
-        if !sent.success() {
-            bail!("kill: {sent}");
-        }
-        Ok(self.child.wait().context("waiting for weir")?.code())
+    pub fn terminate(self) -> Result<Option<i32>> {
+        self.terminate_with_log().map(|(code, _)| code)
+    }
+
+    /// [`Weir::terminate`], and its standard error.
+    ///
+    /// # Errors
+    /// It cannot be signalled or waited for.
+    pub fn terminate_with_log(mut self) -> Result<(Option<i32>, String)> {
+        self.signal("-TERM")?;
+        let code = self.child.wait().context("waiting for weir")?.code();
+        Ok((code, self.log()))
     }
 }
 

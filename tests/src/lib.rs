@@ -7,6 +7,7 @@
 //! - [`redis_server`]: a real Redis, where one is installed.
 //! - [`asking`]: sends chat requests and reads whole and streamed answers.
 //! - [`frames`], [`named_frames`]: server-sent events as a strict client reads them; [`dialects`]: answers in each dialect.
+//! - [`certificate`]: a certificate for loopback.
 //! - [`metrics_page`]: reads `/metrics`; [`request_log`]: reads the request log.
 //! - [`openclaw_request`]: requests of OpenClaw's shape and size.
 //! - [`schemas`], [`random_weights`]: demands on an answer's form, and a model that knows nothing.
@@ -14,6 +15,7 @@
 
 pub mod asking;
 pub mod binary;
+pub mod certificate;
 pub mod dialects;
 pub mod fake_hub;
 pub mod fault_upstream;

@@ -1,40 +1,68 @@
 //! Active health checks: asks each backend that has one, from time to time, whether it is well, and tells its standing.
 //! Must never take part in a request.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue};
 use reqwest::Client;
-use tokio::task::JoinSet;
+use tokio::task::AbortHandle;
 
 use super::Registry;
 use crate::config::BackendSettings;
 use crate::config::attempts::HealthSettings;
 use crate::route::Standing;
 
-/// The running checks; they end when this is dropped.
-pub struct Checks {
-    _tasks: JoinSet<()>,
+/// The running checks by backend; each ends when the last config that has it is gone.
+#[derive(Default)]
+pub struct Checks(HashMap<String, Running>);
+
+#[derive(Clone)]
+struct Running {
+    /// Whom it tells.
+    standing: Arc<Standing>,
+    _task: Arc<Ending>,
 }
 
-/// Starts a task for each backend that has a check.
+struct Ending(AbortHandle);
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// Starts a task for each backend that has a check, or keeps the one of `before` for a backend that was taken over.
 ///
 /// # Errors
 /// There is no HTTP client.
-pub fn start(backends: &Registry, settings: &[BackendSettings]) -> Result<Checks, reqwest::Error> {
-    let mut tasks = JoinSet::new();
+pub fn start(
+    backends: &Registry,
+    settings: &[BackendSettings],
+    before: Option<&Checks>,
+) -> Result<Checks, reqwest::Error> {
+    let mut checks = Checks::default();
     for one in settings {
         let (Some(health), Some(backend)) = (&one.asking.health, backends.by_name(&one.name)) else { continue };
-        let client = super::http_client()
-            .redirect(reqwest::redirect::Policy::none())
-            .timeout(health.timeout)
-            .user_agent(concat!("weir/", env!("CARGO_PKG_VERSION")))
-            .build()?;
-        let check = Check { client, url: health.url.clone(), headers: headers(one) };
-        tasks.spawn(check.run(health.clone(), Arc::clone(&backend.standing)));
+        let same = before.and_then(|before| before.0.get(&one.name));
+        let running = match same.filter(|same| Arc::ptr_eq(&same.standing, &backend.standing)) {
+            Some(same) => same.clone(),
+            None => {
+                let client = super::http_client()
+                    .redirect(reqwest::redirect::Policy::none())
+                    .timeout(health.timeout)
+                    .user_agent(concat!("weir/", env!("CARGO_PKG_VERSION")))
+                    .build()?;
+                let check = Check { client, url: health.url.clone(), headers: headers(one) };
+                let standing = Arc::clone(&backend.standing);
+                let task = tokio::spawn(check.run(health.clone(), Arc::clone(&standing)));
+                Running { standing, _task: Arc::new(Ending(task.abort_handle())) }
+            }
+        };
+        checks.0.insert(one.name.clone(), running);
     }
-    Ok(Checks { _tasks: tasks })
+    Ok(checks)
 }
 
 /// What its requests carry, too: some servers ask for a key everywhere.

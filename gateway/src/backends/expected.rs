@@ -39,6 +39,6 @@ mod tests {
     #[test]
     fn nothing_loaded_says_the_same_as_everything_loaded() {
         let settings = crate::config::load(&Inputs::default()).unwrap();
-        assert_eq!(facts(&settings), Registry::start(&settings).unwrap().facts());
+        assert_eq!(facts(&settings), Registry::start(&settings, None).unwrap().facts());
     }
 }

@@ -14,7 +14,7 @@ pub mod sse;
 pub mod tool_text;
 mod upstream;
 
-pub use registry::{Backend, Registry, StartError};
+pub use registry::{Backend, Before, Registry, StartError};
 pub(crate) use upstream::http_client;
 
 use std::pin::Pin;

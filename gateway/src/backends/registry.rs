@@ -1,5 +1,5 @@
-//! The backends there are, by name: built once at start, never changed. Knows what each can take, so that policies
-//! can choose; must never choose itself.
+//! The backends there are, by name: built once for a config, never changed. A new config takes over those whose settings
+//! are the same. Knows what each can take, so that policies can choose; must never choose itself.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -41,7 +41,8 @@ pub enum StartError {
     },
 }
 
-/// One backend.
+/// One backend. A clone is the same one.
+#[derive(Clone)]
 pub struct Backend {
     /// Its name in policies, metrics and headers.
     pub name: String,
@@ -64,18 +65,58 @@ pub struct Registry {
     backends: Vec<Backend>,
 }
 
+/// What runs already, for a config that is to follow it.
+#[derive(Clone, Copy)]
+pub struct Before<'a> {
+    /// Its settings.
+    pub settings: &'a Settings,
+    /// Its backends.
+    pub backends: &'a Registry,
+}
+
+impl Before<'_> {
+    /// The engine that runs with these settings; its name and what it was warmed with do not matter.
+    pub fn engine(&self, wanted: &EngineSettings) -> Option<&EngineSettings> {
+        let bare = |one: &EngineSettings| EngineSettings { name: String::new(), warm: Vec::new(), ..one.clone() };
+        self.settings.engines.iter().find(|own| bare(own) == bare(wanted))
+    }
+
+    fn upstream(&self, wanted: &BackendSettings, attempts: &AttemptSettings) -> Option<Backend> {
+        let is_same = self.settings.backends.contains(wanted) && self.settings.attempts.standing == attempts.standing;
+        is_same.then(|| self.backends.by_name(&wanted.name).cloned()).flatten()
+    }
+}
+
 impl Registry {
-    /// Loads the engines and opens the clients. Blocks while files are read.
-    pub fn start(settings: &Settings) -> Result<Self, StartError> {
+    /// Loads the engines and opens the clients, or takes them over from `before` where nothing changed. Blocks while
+    /// files are read. What is taken over notices nothing of it until [`Registry::take_over`].
+    ///
+    /// # Errors
+    /// An engine's files are wrong, or there is no HTTP client.
+    pub fn start(settings: &Settings, before: Option<Before<'_>>) -> Result<Self, StartError> {
         let mut backends = Vec::new();
         for engine in &settings.engines {
-            backends.push(start_engine(engine, &settings.attempts)?);
+            backends.push(start_engine(engine, &settings.attempts, before)?);
         }
         for backend in &settings.backends {
-            backends.push(open_upstream(backend, &settings.attempts)?);
+            let same = before.and_then(|before| before.upstream(backend, &settings.attempts));
+            backends.push(match same {
+                Some(same) => same,
+                None => open_upstream(backend, &settings.attempts)?,
+            });
         }
-        introduce(&backends);
         Ok(Registry { backends })
+    }
+
+    /// From here on requests come to these backends and no more to those of `old`.
+    pub fn take_over(&self, old: Option<&Registry>) {
+        for backend in &self.backends {
+            // The operator took out what has this name, not a certain version of its settings.
+            if old.and_then(|old| old.by_name(&backend.name)).is_some_and(|old| old.standing.is_drained()) {
+                backend.standing.drain(true);
+            }
+        }
+        introduce(&self.backends);
     }
 
     /// Puts backends together by hand, for tests.
@@ -163,13 +204,45 @@ fn groups(backends: &[Backend]) -> BTreeMap<&str, Vec<&Backend>> {
 }
 
 fn introduce(backends: &[Backend]) {
+    for alone in backends.iter().filter(|backend| backend.facts.group.is_none()) {
+        Standing::introduce(&[Arc::clone(&alone.standing)]);
+    }
     for members in groups(backends).values() {
         let standings: Vec<Arc<Standing>> = members.iter().map(|member| Arc::clone(&member.standing)).collect();
         Standing::introduce(&standings);
     }
 }
 
-fn start_engine(settings: &EngineSettings, attempts: &AttemptSettings) -> Result<Backend, StartError> {
+fn start_engine(
+    settings: &EngineSettings,
+    attempts: &AttemptSettings,
+    before: Option<Before<'_>>,
+) -> Result<Backend, StartError> {
+    let name = settings.role.as_str();
+    let running = before.filter(|before| before.engine(settings).is_some());
+    let running = running.and_then(|before| Some((before, before.backends.by_name(name)?)));
+    let kept = running.and_then(|(before, backend)| Some((before, backend.engine.clone()?, &backend.standing)));
+    let (engine, standing) = match kept {
+        Some((before, engine, standing)) => {
+            let is_same = before.settings.attempts.standing == attempts.standing;
+            (engine, is_same.then(|| Arc::clone(standing)))
+        }
+        None => (load_engine(settings)?, None),
+    };
+    let info = engine.info();
+    let new = || Standing::new(name, &AskingSettings::default(), &attempts.standing);
+    Ok(Backend {
+        name: name.to_owned(),
+        service: builtin::service(engine.clone(), settings.name.clone()),
+        models: vec![settings.name.clone()],
+        facts: engine_facts(settings, u64::from(info.context)),
+        engine: Some(engine),
+        standing: standing.unwrap_or_else(new),
+        asking: AskingSettings::default(),
+    })
+}
+
+fn load_engine(settings: &EngineSettings) -> Result<Engine, StartError> {
     let name = settings.role.as_str();
     let files = match &settings.model {
         ModelSource::Nano => embedded::nano(settings.role),
@@ -184,15 +257,7 @@ fn start_engine(settings: &EngineSettings, attempts: &AttemptSettings) -> Result
     let chosen_by = decoding.map_or("kind", |(_, by)| by.as_str());
     let threshold = decoding.map(|(settings, _)| tracing::field::display(settings.threshold));
     tracing::info!(engine = name, model = %settings.name, decoder, chosen_by, threshold, parameters = info.parameters, kernels = info.kernels, kv_pages = info.kv_pages, kv_page_bytes = info.kv_page_bytes, "engine loaded");
-    Ok(Backend {
-        name: name.to_owned(),
-        service: builtin::service(engine.clone(), settings.name.clone()),
-        models: vec![settings.name.clone()],
-        facts: engine_facts(settings, u64::from(info.context)),
-        engine: Some(engine),
-        standing: Standing::new(name, &AskingSettings::default(), &attempts.standing),
-        asking: AskingSettings::default(),
-    })
+    Ok(engine)
 }
 
 fn open_upstream(settings: &BackendSettings, attempts: &AttemptSettings) -> Result<Backend, StartError> {

@@ -2,15 +2,20 @@
 
 use anyhow::Result;
 
-use super::prepare::prepare;
 use crate::config::Settings;
+use crate::live::prepare::prepare;
 
 /// Prints the summary; mistakes come as errors.
 pub(super) fn command(settings: &Settings) -> Result<()> {
-    let (_, backends) = prepare(settings)?;
+    let (_, backends) = prepare(settings, None)?;
     println!("config   {}", settings.origins.join(" ← "));
     println!("policy   {}", settings.policy.origin);
-    println!("listen   {}", settings.server.listen);
+    let tls = if settings.server.tls.is_some() { " (TLS)" } else { "" };
+    println!("listen   {}{tls}", settings.server.listen);
+    match &settings.admin {
+        Some(admin) => println!("admin    {}{tls}", admin.listen),
+        None => println!("admin    off"),
+    }
     for backend in backends.iter() {
         let upstream = settings.backends.iter().find(|one| one.name == backend.name);
         let kind = upstream.map_or("built in", |upstream| upstream.wire.kind.as_str());

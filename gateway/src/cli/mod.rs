@@ -7,7 +7,6 @@ mod generate;
 mod key;
 mod model;
 mod policy;
-mod prepare;
 mod route;
 pub mod serve;
 
@@ -87,8 +86,12 @@ struct ConfigArgs {
 }
 
 impl ConfigArgs {
+    fn inputs(self) -> Inputs {
+        Inputs::from_process(self.config, self.listen)
+    }
+
     fn load(self) -> Result<Settings, ConfigErrors> {
-        crate::config::load(&Inputs::from_process(self.config, self.listen))
+        crate::config::load(&self.inputs())
     }
 }
 
@@ -103,7 +106,7 @@ pub fn main() -> ExitCode {
         end_with_the_reader();
     }
     let done = match cli.command {
-        Command::Serve(args) => args.load().map_err(anyhow::Error::from).and_then(serve::command),
+        Command::Serve(args) => serve::command(args.inputs()),
         Command::Check(args) => args.load().map_err(anyhow::Error::from).and_then(|settings| check::command(&settings)),
         Command::Doctor { config, json } => doctor::command(config.load(), json),
         Command::Demo { serve } => demo::command(serve),

@@ -3,24 +3,17 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use axum::serve::ListenerExt;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use super::prepare::prepare;
-use crate::backends::ModelEntry;
-use crate::backends::checking::{self, Checks};
-use crate::config::Settings;
-use crate::metrics::Metrics;
-use crate::record::Recorder;
-use crate::route::Router;
-use crate::stack::{Gateway, stack};
-use crate::tenants::Tenants;
+use crate::admin;
+use crate::config::Inputs;
+use crate::listener;
+use crate::live::{self, Live, Trigger};
 
 /// How long callers may take to read the end of an answer that outlasted the grace.
 const FAREWELL: Duration = Duration::from_secs(1);
@@ -29,28 +22,34 @@ const FAREWELL: Duration = Duration::from_secs(1);
 const LAST_LINES: Duration = Duration::from_secs(5);
 
 /// Serves until a signal comes.
-pub(super) fn command(settings: Settings) -> Result<()> {
-    let origins = settings.origins.join(" ← ");
-    let policy = settings.policy.origin.clone();
+pub(super) fn command(inputs: Inputs) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("no runtime")?;
-    let mut recorder = None;
+    let mut live = None;
     let served = runtime.block_on(async {
-        let running = start(settings).await?;
-        recorder = Some(Arc::clone(&running.gateway.recorder));
-        let ids: Vec<&str> = running.models().iter().map(|entry| entry.id.as_str()).collect();
-        eprintln!("weir {} listens on http://{}", env!("CARGO_PKG_VERSION"), running.addr());
+        let running = start(inputs).await?;
+        live = Some(Arc::clone(&running.live));
+        // Before anybody is told: without it the signal would end the process.
+        running.reload_on_hangup()?;
+        let now = running.live.current();
+        let ids: Vec<&str> = now.gateway.models.iter().map(|entry| entry.id.as_str()).collect();
+        let scheme = if now.settings.server.tls.is_some() { "https" } else { "http" };
+        eprintln!("weir {} listens on {scheme}://{}", env!("CARGO_PKG_VERSION"), running.addr());
         eprintln!("  models  {}", ids.join(", "));
-        eprintln!("  config  {origins}");
-        eprintln!("  policy  {policy}");
-        if !running.addr().ip().is_loopback() && !running.asks_for_keys() {
+        eprintln!("  config  {}", now.settings.origins.join(" ← "));
+        eprintln!("  policy  {}", now.settings.policy.origin);
+        if let Some(admin) = running.admin {
+            eprintln!("  admin   {scheme}://{admin}");
+        }
+        if !running.addr().ip().is_loopback() && now.gateway.tenants.directory().is_empty() {
             eprintln!("  note    others can reach this address, and Weir asks nobody for a key");
         }
+        drop(now);
         running.until_stopped().await
     });
     // With the runtime go the requests that outlasted everything: they are recorded, too.
     drop(runtime);
-    if let Some(recorder) = recorder {
-        recorder.stop(LAST_LINES);
+    if let Some(live) = live {
+        live.current().gateway.recorder.stop(LAST_LINES);
     }
     served
 }
@@ -58,59 +57,44 @@ pub(super) fn command(settings: Settings) -> Result<()> {
 /// A gateway that answers. Dropping it asks it to stop without waiting.
 pub struct Running {
     addr: SocketAddr,
-    gateway: Arc<Gateway>,
-    stop: watch::Sender<bool>,
-    task: JoinHandle<std::io::Result<()>>,
-    _checks: Checks,
+    admin: Option<SocketAddr>,
+    live: Arc<Live>,
+    /// Stops the public listener, and the admin's after it.
+    stop: [watch::Sender<bool>; 2],
+    task: JoinHandle<()>,
+    admin_task: Option<JoinHandle<()>>,
 }
 
-/// Loads the engines, opens the socket and answers in the background.
+/// Loads the engines, opens the sockets and answers in the background.
 ///
 /// # Errors
-/// The policy or an engine's file is wrong, or the address cannot be listened on.
-pub async fn start(settings: Settings) -> Result<Running> {
-    let server = settings.server.clone();
-    let tenants = settings.tenants.clone();
-    let request_log = settings.request_log.clone();
-    let (attempts, upstreams) = (settings.attempts.clone(), settings.backends.clone());
-    let (policy, backends) =
-        tokio::task::spawn_blocking(move || prepare(&settings)).await.context("loading failed")??;
-    let metrics = Arc::new(Metrics::new().context("metrics")?);
-    let recorder = Recorder::start(request_log.as_ref(), Arc::clone(&metrics)).context("request log")?;
-    let recorder = Arc::new(recorder);
-    let prices = tenants.prices.clone();
-    let tenants = Tenants::new(&tenants, prices, Arc::clone(&metrics)).context("the tenants' store")?;
-    let tenants = Arc::new(tenants);
-    let models = backends.models();
-    let checks = checking::start(&backends, &upstreams).context("no HTTP client for health checks")?;
-    let router = Router::new(backends, policy, attempts, Arc::clone(&metrics));
-    let draining = AtomicBool::new(false);
-    let gateway = Arc::new(Gateway { router, settings: server, models, metrics, tenants, recorder, draining });
+/// The config, the policy or an engine's file is wrong, or an address cannot be listened on.
+pub async fn start(inputs: Inputs) -> Result<Running> {
+    let live = Live::start(inputs).await?;
+    let settings = live.current().settings.clone();
+    let (listener, addr) = bind(settings.server.listen, "`--listen` or `server.listen` takes another").await?;
+    let stop = [watch::Sender::new(false), watch::Sender::new(false)];
+    let metrics = live.metrics().connections("public");
+    let task = tokio::spawn(listener::serve(listener, Arc::clone(&live) as _, metrics, stop[0].subscribe()));
+    let (mut admin, mut admin_task) = (None, None);
+    if let Some(settings) = &settings.admin {
+        let (listener, addr) = bind(settings.listen, "`admin.listen` takes another").await?;
+        let metrics = live.metrics().connections("admin");
+        let house = Arc::new(admin::Office::new(Arc::clone(&live)));
+        admin = Some(addr);
+        admin_task = Some(tokio::spawn(listener::serve(listener, house, metrics, stop[1].subscribe())));
+    }
+    tokio::spawn(live::watch(Arc::downgrade(&live)));
+    Ok(Running { addr, admin, live, stop, task, admin_task })
+}
 
-    let wanted = gateway.settings.listen;
+async fn bind(wanted: SocketAddr, help: &str) -> Result<(TcpListener, SocketAddr)> {
     let listener = TcpListener::bind(wanted).await.with_context(|| match wanted.port() {
         0 => format!("cannot listen on {wanted}"),
-        port => {
-            format!("cannot listen on {wanted}: is port {port} in use? (`--listen` or `server.listen` takes another)")
-        }
+        port => format!("cannot listen on {wanted}: is port {port} in use? ({help})"),
     })?;
     let addr = listener.local_addr().context("no local address")?;
-    // Small events must not wait for a full packet.
-    let listener = listener.tap_io(|socket| {
-        if let Err(error) = socket.set_nodelay(true) {
-            tracing::debug!(%error, "no TCP_NODELAY");
-        }
-    });
-    let (stop, mut stopped) = watch::channel(false);
-    let app = stack(Arc::clone(&gateway));
-    let task = tokio::spawn(async move {
-        let until = async move {
-            // An error means the handle is gone: that is a stop, too.
-            let _ = stopped.wait_for(|stop| *stop).await;
-        };
-        axum::serve(listener, app).with_graceful_shutdown(until).await
-    });
-    Ok(Running { addr, gateway, stop, task, _checks: checks })
+    Ok((listener, addr))
 }
 
 impl Running {
@@ -119,14 +103,24 @@ impl Running {
         self.addr
     }
 
-    /// What it serves.
-    pub fn models(&self) -> &[ModelEntry] {
-        &self.gateway.models
-    }
-
-    /// Whether callers need a key.
-    pub fn asks_for_keys(&self) -> bool {
-        !self.gateway.tenants.directory().is_empty()
+    /// Reads the config again at each SIGHUP.
+    ///
+    /// # Errors
+    /// The signal cannot be waited for.
+    pub fn reload_on_hangup(&self) -> Result<()> {
+        #[cfg(unix)]
+        {
+            use tokio::signal::unix::{SignalKind, signal};
+            let mut hangups = signal(SignalKind::hangup()).context("SIGHUP")?;
+            let live = Arc::downgrade(&self.live);
+            tokio::spawn(async move {
+                while hangups.recv().await.is_some() {
+                    let Some(live) = live.upgrade() else { return };
+                    live.reload(Trigger::Signal).await;
+                }
+            });
+        }
+        Ok(())
     }
 
     /// Goes on until SIGTERM or Ctrl-C, then [`Running::stop`]s.
@@ -135,7 +129,8 @@ impl Running {
     /// Signals cannot be waited for, or serving broke.
     pub async fn until_stopped(self) -> Result<()> {
         signal().await?;
-        eprintln!("weir: stopping; running answers have up to {} s", self.gateway.settings.shutdown_grace.as_secs());
+        let grace = self.live.current().settings.server.shutdown_grace;
+        eprintln!("weir: stopping; running answers have up to {} s", grace.as_secs());
         self.stop().await
     }
 
@@ -144,23 +139,33 @@ impl Running {
     /// # Errors
     /// Serving broke.
     pub async fn stop(self) -> Result<()> {
-        self.gateway.draining.store(true, Ordering::Relaxed);
-        let _ = self.stop.send(true);
-        let grace = self.gateway.settings.shutdown_grace.max(Duration::from_millis(1));
+        self.live.drain(true);
+        let [stop, stop_admin] = &self.stop;
+        stop.send_replace(true);
+        let grace = self.live.current().settings.server.shutdown_grace.max(Duration::from_millis(1));
         let mut task = self.task;
         let served = match tokio::time::timeout(grace, &mut task).await {
             Ok(served) => served,
             Err(_) => {
                 tracing::warn!("answers outlasted the grace and are ended");
-                self.gateway.router.end_all();
+                self.live.current().gateway.router.end_all();
                 match tokio::time::timeout(FAREWELL, &mut task).await {
                     Ok(served) => served,
-                    // Callers that do not read their answers, or keep a connection open without a request.
-                    Err(_) => return Ok(()),
+                    // Callers that do not read their answers.
+                    Err(_) => {
+                        task.abort();
+                        Ok(())
+                    }
                 }
             }
         };
-        served.context("the server failed")?.context("the server failed")
+        stop_admin.send_replace(true);
+        if let Some(mut admin) = self.admin_task
+            && tokio::time::timeout(FAREWELL, &mut admin).await.is_err()
+        {
+            admin.abort();
+        }
+        served.context("the server failed")
     }
 }
 

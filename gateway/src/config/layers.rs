@@ -8,6 +8,7 @@ use figment::value::{Dict, Map, Tag, Value};
 use figment::{Figment, Metadata, Profile, Provider};
 
 use super::diagnostic::Diagnostic;
+use super::files::FileRead;
 
 /// Name of the lowest layer in messages.
 const EMBEDDED: &str = "the embedded default";
@@ -60,13 +61,14 @@ pub(super) struct Layered {
 }
 
 impl Layered {
-    /// Reads the layers. `embedded` is the text of the lowest one.
-    pub(super) fn read(inputs: &Inputs, embedded: &str) -> Result<Self, Vec<Diagnostic>> {
+    /// Reads the layers. `embedded` is the text of the lowest one; `files` takes note of the file.
+    pub(super) fn read(inputs: &Inputs, embedded: &str, files: &mut Vec<FileRead>) -> Result<Self, Vec<Diagnostic>> {
         let mut figment = Figment::from(toml_layer(EMBEDDED.into(), embedded)?);
         let mut origins = vec![EMBEDDED.to_owned()];
         if let Some(file) = &inputs.file {
             let name = file.display().to_string();
-            let text = std::fs::read_to_string(file)
+            let text = FileRead::read(file, files)
+                .and_then(|bytes| String::from_utf8(bytes).map_err(std::io::Error::other))
                 .map_err(|error| vec![whole_file(&name, format!("cannot be read: {error}"))])?;
             origins.push(name.clone());
             figment = figment.merge(toml_layer(name, &text)?);
@@ -130,20 +132,29 @@ impl Layered {
         let mut value = &self.merged;
         let mut tag = value.tag();
         for key in path {
-            let next = match value {
-                Value::Dict(_, dict) => dict.get(key),
-                Value::Array(_, items) => key.parse::<usize>().ok().and_then(|index| items.get(index)),
-                _ => None,
-            };
-            let Some(next) = next else { break };
+            let Some(next) = child(value, key) else { break };
             value = next;
             tag = value.tag();
         }
         self.named(tag)
     }
 
+    /// The layer of the value at `path`; `None` where nobody typed one.
+    pub(super) fn origin_of(&self, path: &[String]) -> Option<String> {
+        let value = path.iter().try_fold(&self.merged, |value, key| child(value, key))?;
+        Some(self.named(value.tag()))
+    }
+
     fn named(&self, tag: Tag) -> String {
         self.figment.get_metadata(tag).map_or_else(|| EMBEDDED.to_owned(), |metadata| metadata.name.to_string())
+    }
+}
+
+fn child<'a>(value: &'a Value, key: &str) -> Option<&'a Value> {
+    match value {
+        Value::Dict(_, dict) => dict.get(key),
+        Value::Array(_, items) => key.parse::<usize>().ok().and_then(|index| items.get(index)),
+        _ => None,
     }
 }
 
@@ -182,7 +193,7 @@ fn env_dict(env: &[(String, String)]) -> Dict {
         let Some(rest) = name.strip_prefix(ENV_PREFIX) else { continue };
         let key = rest.to_lowercase();
         let like_a_section =
-            ["server_", "engine_", "backend_", "policy_", "attempts_", "exhausted_", "tenants_", "tenant_"]
+            ["server_", "admin_", "engine_", "backend_", "policy_", "attempts_", "exhausted_", "tenants_", "tenant_"]
                 .iter()
                 .any(|start| key.starts_with(start));
         let path: Vec<&str> = key.split("__").collect();

@@ -4,12 +4,15 @@
 pub mod attempts;
 pub mod device;
 mod diagnostic;
+mod files;
 mod keys;
 mod layers;
 pub mod or_auto;
 pub mod policy;
 mod resolve;
+pub mod server;
 pub mod settings;
+mod shown;
 pub mod telemetry;
 pub mod tenants;
 pub mod trials;
@@ -17,17 +20,40 @@ pub mod wire;
 pub mod written;
 
 pub use diagnostic::{ConfigErrors, Diagnostic, nearest};
+pub use files::FileRead;
 pub use layers::Inputs;
-pub use settings::{BackendSettings, EngineRole, EngineSettings, Secret, ServerSettings, Settings};
+pub use server::ServerSettings;
+pub use settings::{BackendSettings, EngineRole, EngineSettings, Secret, Settings};
 
 use crate::embedded;
 
+/// A config as it runs, and as it may be shown.
+#[derive(Debug, Clone)]
+pub struct Loaded {
+    /// What runs.
+    pub settings: Settings,
+    /// Every setting with the layer it came from, without secrets.
+    pub shown: serde_json::Value,
+}
+
 /// Reads and checks a config.
+///
+/// # Errors
+/// Every mistake that is in it.
 pub fn load(inputs: &Inputs) -> Result<Settings, ConfigErrors> {
-    let layered = layers::Layered::read(inputs, embedded::CONFIG).map_err(ConfigErrors)?;
+    load_noting(inputs, &mut Vec::new()).map(|loaded| loaded.settings)
+}
+
+/// [`load`], noting every file that was read or could not be, also where the config is wrong.
+///
+/// # Errors
+/// Every mistake that is in it.
+pub fn load_noting(inputs: &Inputs, files: &mut Vec<FileRead>) -> Result<Loaded, ConfigErrors> {
+    let layered = layers::Layered::read(inputs, embedded::CONFIG, files).map_err(ConfigErrors)?;
     let written = keys::fit(&layered).map_err(ConfigErrors)?;
     let origins = layered.origins();
-    resolve::resolve(&written, &layered, &inputs.env, origins).map_err(ConfigErrors)
+    let settings = resolve::resolve(&written, &layered, &inputs.env, origins, files);
+    Ok(Loaded { settings: settings.map_err(ConfigErrors)?, shown: shown::show(&written, &layered) })
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! `[policy]`: which rules, with every file they are made of. Files are read here, once, so that what runs never looks at
 //! a file again. Must never judge a rule: that is `router-policies`.
 
+use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -49,11 +50,17 @@ impl PolicySource {
     ///
     /// # Errors
     /// The file itself cannot be read.
-    pub fn read(file: &Path) -> std::io::Result<PolicySource> {
-        let (text, origin) = (std::fs::read_to_string(file)?, file.display().to_string());
+    pub fn read(file: &Path) -> io::Result<PolicySource> {
+        PolicySource::read_by(file, |path| std::fs::read(path))
+    }
+
+    /// [`PolicySource::read`], with files read by `bytes_of`.
+    pub(super) fn read_by(file: &Path, mut bytes_of: impl FnMut(&Path) -> io::Result<Vec<u8>>) -> io::Result<PolicySource> {
+        let mut text_of = |path: &Path| bytes_of(path).and_then(|bytes| String::from_utf8(bytes).map_err(io::Error::other));
+        let (text, origin) = (text_of(file)?, file.display().to_string());
         let mut included = Vec::new();
         let mut read = |path: &Path| {
-            let text = std::fs::read_to_string(path).map_err(|error| error.to_string())?;
+            let text = text_of(path).map_err(|error| error.to_string())?;
             included.push((path.to_path_buf(), text.clone()));
             Ok(text)
         };
@@ -95,7 +102,7 @@ impl Checks<'_> {
             return source;
         }
         let path = self.base_dir(&["policy", "file"]).join(&typed.file);
-        match PolicySource::read(&path) {
+        match PolicySource::read_by(&path, |path| self.read(path)) {
             Ok(source) => Some(source),
             Err(error) => {
                 self.say(&["policy", "file"], format!("`{}` cannot be read: {error}", path.display()), "");

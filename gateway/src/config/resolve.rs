@@ -2,7 +2,8 @@
 //! Collects every mistake instead of stopping at the first.
 
 use std::collections::HashSet;
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::io;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue};
@@ -10,12 +11,13 @@ use weir_protocol::DiffusionOptions;
 
 use super::device::{self, DeviceSettings, GpuWeights};
 use super::diagnostic::Diagnostic;
+use super::files::FileRead;
 use super::layers::Layered;
 use super::settings::{
-    BackendSettings, CacheSettings, EngineRole, EngineSettings, KvType, ModelSource, Secret, ServerSettings, Settings,
+    BackendSettings, CacheSettings, EngineRole, EngineSettings, KvType, ModelSource, Secret, Settings,
     SharePrefixes, WarmPrefix,
 };
-use super::written::{BackendWritten, DiffusionWritten, ServerWritten, WarmWritten, Written};
+use super::written::{BackendWritten, DiffusionWritten, WarmWritten, Written};
 
 /// Ids that always mean what Weir says.
 const RESERVED: [&str; 3] = ["auto", "diffusion", "ar"];
@@ -23,15 +25,17 @@ const NANO: &str = "builtin:nano";
 /// Longest name of a backend: names become metric labels.
 const NAME_MAX: usize = 64;
 
-/// Checks `written`; `env` is where keys are fetched from.
+/// Checks `written`; `env` is where keys are fetched from, `files` takes note of every file that is read.
 pub(super) fn resolve(
     written: &Written,
     layered: &Layered,
     env: &[(String, String)],
     origins: Vec<String>,
+    files: &mut Vec<FileRead>,
 ) -> Result<Settings, Vec<Diagnostic>> {
-    let mut checks = Checks { layered, env, found: Vec::new() };
+    let mut checks = Checks { layered, env, files, found: Vec::new() };
     let server = checks.server(&written.server);
+    let admin = checks.admin(&written.admin);
     let engines = checks.engines(written);
     let backends = checks.backends(&written.backend);
     checks.groups(&written.backend, &RESERVED);
@@ -49,7 +53,7 @@ pub(super) fn resolve(
     }
     match (server, policy) {
         (Some(server), Some(policy)) if checks.found.is_empty() => {
-            Ok(Settings { server, engines, backends, policy, trials, tenants, attempts, request_log, origins })
+            Ok(Settings { server, admin, engines, backends, policy, trials, tenants, attempts, request_log, origins })
         }
         _ => Err(checks.found),
     }
@@ -58,6 +62,7 @@ pub(super) fn resolve(
 pub(super) struct Checks<'a> {
     layered: &'a Layered,
     env: &'a [(String, String)],
+    files: &'a mut Vec<FileRead>,
     found: Vec<Diagnostic>,
 }
 
@@ -68,9 +73,14 @@ impl Checks<'_> {
     }
 
     /// Where a relative path at `path` starts.
-    pub(super) fn base_dir(&self, path: &[&str]) -> std::path::PathBuf {
+    pub(super) fn base_dir(&self, path: &[&str]) -> PathBuf {
         let path: Vec<String> = path.iter().map(|part| (*part).to_owned()).collect();
         self.layered.base_dir(&path)
+    }
+
+    /// A file's bytes; a change of it is a change of the config.
+    pub(super) fn read(&mut self, file: &Path) -> io::Result<Vec<u8>> {
+        FileRead::read(file, self.files)
     }
 
     /// The value of an environment variable.
@@ -83,24 +93,6 @@ impl Checks<'_> {
         if value == 0 {
             self.say(path, "must not be 0", "");
         }
-    }
-
-    fn server(&mut self, typed: &ServerWritten) -> Option<ServerSettings> {
-        self.at_least_one(&["server", "max_body_bytes"], typed.max_body_bytes as u64);
-        self.at_least_one(&["server", "keep_alive_ms"], typed.keep_alive_ms);
-        self.at_least_one(&["server", "max_in_flight"], typed.max_in_flight as u64);
-        let Some(listen) = address(&typed.listen) else {
-            self.say(&["server", "listen"], "not an address and port", "write it like `127.0.0.1:8787`");
-            return None;
-        };
-        Some(ServerSettings {
-            listen,
-            max_body_bytes: typed.max_body_bytes,
-            keep_alive: Duration::from_millis(typed.keep_alive_ms),
-            hold_headers: Duration::from_millis(typed.hold_headers_ms),
-            shutdown_grace: Duration::from_millis(typed.shutdown_grace_ms),
-            max_in_flight: typed.max_in_flight,
-        })
     }
 
     fn engines(&mut self, written: &Written) -> Vec<EngineSettings> {
@@ -160,8 +152,7 @@ impl Checks<'_> {
             let twin = if role == EngineRole::Diffusion { "diffusion" } else { "ar" };
             (ModelSource::Nano, format!("weir-nano-{twin}"))
         } else {
-            let path = ["engine", at, "model"].map(str::to_owned);
-            let dir = self.layered.base_dir(&path).join(model);
+            let dir = self.base_dir(&["engine", at, "model"]).join(model);
             let gguf = dir.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("gguf")) && dir.is_file();
             if model.is_empty() || !(gguf || dir.join("config.json").is_file()) {
                 let help = format!("name a directory in the Hugging Face layout, a .gguf file, or `{NANO}`");
@@ -218,8 +209,8 @@ impl Checks<'_> {
                 self.say(&["engine", at, "warm", &index, "name"], "missing", "name it for the log");
             }
             let path = ["engine", at, "warm", &index, "file"];
-            let file = self.layered.base_dir(&path.map(str::to_owned)).join(&one.file);
-            match std::fs::read(&file) {
+            let file = self.base_dir(&path).join(&one.file);
+            match self.read(&file) {
                 Ok(body) => engine.warm.push(WarmPrefix { name: one.name.clone(), body }),
                 Err(error) => {
                     let help = "name a file with a chat request as JSON: `messages` and `tools`";
@@ -354,8 +345,4 @@ impl Checks<'_> {
         }
         out
     }
-}
-
-fn address(typed: &str) -> Option<SocketAddr> {
-    typed.parse().ok().or_else(|| typed.to_socket_addrs().ok()?.next())
 }

@@ -2,7 +2,6 @@
 //! `weir check` uses these types and never looks at a file or the environment again.
 
 use std::fmt;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -12,16 +11,19 @@ use weir_protocol::DiffusionOptions;
 use super::attempts::{AskingSettings, AttemptSettings};
 use super::device::DeviceSettings;
 use super::policy::PolicySource;
+use super::server::{AdminSettings, ServerSettings};
 use super::telemetry::RequestLogSettings;
 use super::tenants::TenantsSettings;
 use super::trials::TrialSettings;
 use super::wire::WireSettings;
 
 /// The whole config, checked.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Settings {
     /// The listening side.
     pub server: ServerSettings,
+    /// The operator's side, if it is on.
+    pub admin: Option<AdminSettings>,
     /// The built-in engines that are switched on: at most one of each role.
     pub engines: Vec<EngineSettings>,
     /// Upstreams, in the order written.
@@ -38,23 +40,6 @@ pub struct Settings {
     pub request_log: Option<RequestLogSettings>,
     /// Where values came from, in layer order, for people: `embedded default`, `weir.toml`, …
     pub origins: Vec<String>,
-}
-
-/// `[server]`, checked.
-#[derive(Debug, Clone, PartialEq)]
-pub struct ServerSettings {
-    /// Where to listen; port 0 takes a free one.
-    pub listen: SocketAddr,
-    /// Largest request body in bytes; beyond it the answer is 413.
-    pub max_body_bytes: usize,
-    /// Pause between `: keep-alive` comments while nothing is ready.
-    pub keep_alive: Duration,
-    /// How long a streamed answer's headers wait for the first content, so that an early error keeps its status.
-    pub hold_headers: Duration,
-    /// How long running answers may take to end after a stop was asked for.
-    pub shutdown_grace: Duration,
-    /// Requests in work at once; beyond it the answer is 503.
-    pub max_in_flight: usize,
 }
 
 /// One of the two ways to generate. Each has at most one built-in engine.
@@ -156,7 +141,7 @@ pub enum ModelSource {
 }
 
 /// `[[backend]]`, checked: an upstream.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct BackendSettings {
     /// Its name in policies, metrics and headers.
     pub name: String,

@@ -23,7 +23,7 @@ pub struct RequestLogWritten {
 }
 
 /// `[request_log]`, checked.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct RequestLogSettings {
     /// Where lines go.
     pub target: LogTarget,

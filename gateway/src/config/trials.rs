@@ -123,7 +123,7 @@ impl Checks<'_> {
         let path = ["policy", key, "policy"];
         PolicySource::profile(name).or_else(|| {
             let file = self.base_dir(&path).join(name);
-            PolicySource::read(&file)
+            PolicySource::read_by(&file, |path| self.read(path))
                 .map_err(|error| {
                     let message = format!("`{}` is no profile and cannot be read: {error}", file.display());
                     self.say(&path, message, "name a policy file or a profile");

@@ -10,6 +10,7 @@ use super::attempts::{AttemptsWritten, ExhaustedWritten, HealthWritten};
 use super::device::GpuWeights;
 use super::or_auto::OrAuto;
 use super::policy::PolicyWritten;
+use super::server::{AdminWritten, ServerWritten};
 use super::settings::{EngineRole, KvType, SharePrefixes};
 use super::telemetry::RequestLogWritten;
 use super::tenants::{PriceWritten, TenantWritten, TenantsWritten};
@@ -21,6 +22,8 @@ use super::wire::{BackendKind, DllmWritten, LimitField};
 pub struct Written {
     /// The listening side.
     pub server: ServerWritten,
+    /// The operator's side.
+    pub admin: AdminWritten,
     /// The built-in engines.
     pub engine: EnginesWritten,
     /// Upstreams. Default: none.
@@ -37,37 +40,6 @@ pub struct Written {
     pub exhausted: ExhaustedWritten,
     /// A line for each finished request.
     pub request_log: RequestLogWritten,
-}
-
-/// `[server]`
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct ServerWritten {
-    /// Address and port; port 0 takes a free one. Default `127.0.0.1:8787`: this machine only.
-    pub listen: String,
-    /// Largest request body in bytes. Default 16 MiB.
-    pub max_body_bytes: usize,
-    /// Pause between keep-alive comments in a stream. Default 10 s: below the idle limits of common proxies.
-    pub keep_alive_ms: u64,
-    /// How long a stream's headers wait for the first content. Default 1 s.
-    pub hold_headers_ms: u64,
-    /// How long running answers may take to end at shutdown. Default 30 s.
-    pub shutdown_grace_ms: u64,
-    /// Requests in work at once. Default 1024.
-    pub max_in_flight: usize,
-}
-
-impl Default for ServerWritten {
-    fn default() -> Self {
-        ServerWritten {
-            listen: "127.0.0.1:8787".into(),
-            max_body_bytes: 16 * 1024 * 1024,
-            keep_alive_ms: 10_000,
-            hold_headers_ms: 1_000,
-            shutdown_grace_ms: 30_000,
-            max_in_flight: 1024,
-        }
-    }
 }
 
 /// `[engine]`

@@ -3,6 +3,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 
 use axum::body::{Body, Bytes, HttpBody};
@@ -10,26 +11,47 @@ use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::Response;
 use http::{HeaderValue, StatusCode, header};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::api;
+
+/// The places taken. They outlive a config: a reload must not forget who is at work.
+#[derive(Debug, Default)]
+pub struct Places(AtomicUsize);
+
+impl Places {
+    fn take(self: &Arc<Self>, limit: usize) -> Option<Place> {
+        let more = |taken: usize| (taken < limit).then_some(taken + 1);
+        self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).ok()?;
+        Some(Place(Arc::clone(self)))
+    }
+}
+
+/// One of them; dropping it gives it back.
+struct Place(Arc<Places>);
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
 
 /// The places there are.
 #[derive(Clone)]
 pub struct InFlight {
-    places: Arc<Semaphore>,
+    places: Arc<Places>,
+    limit: usize,
 }
 
 impl InFlight {
-    /// This many places.
-    pub fn new(limit: usize) -> Self {
-        InFlight { places: Arc::new(Semaphore::new(limit.min(Semaphore::MAX_PERMITS))) }
+    /// This many of `places`.
+    pub fn new(limit: usize, places: Arc<Places>) -> Self {
+        InFlight { places, limit }
     }
 }
 
 /// The layer.
 pub async fn layer(State(here): State<InFlight>, request: Request, next: Next) -> Response {
-    let Ok(place) = Arc::clone(&here.places).try_acquire_owned() else {
+    let Some(place) = here.places.take(here.limit) else {
         let (status, message) = (StatusCode::SERVICE_UNAVAILABLE, "too many requests in work; try again");
         let mut full = api::refusal(request.uri().path(), status, "overloaded", message);
         full.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
@@ -41,7 +63,7 @@ pub async fn layer(State(here): State<InFlight>, request: Request, next: Next) -
 /// A body that keeps its place.
 struct Held {
     body: Body,
-    _place: OwnedSemaphorePermit,
+    _place: Place,
 }
 
 impl HttpBody for Held {

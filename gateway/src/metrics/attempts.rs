@@ -3,6 +3,7 @@
 
 use prometheus::{Gauge, GaugeVec, IntCounterVec, IntGaugeVec, Opts, Registry};
 
+use super::totals::Totals;
 use super::{add, counter, gauge};
 use crate::route::StandingView;
 
@@ -16,6 +17,8 @@ pub(super) struct AttemptMetrics {
     up: IntGaugeVec,
     budget: GaugeVec,
     latency: GaugeVec,
+    opened_totals: Totals,
+    ejections_totals: Totals,
 }
 
 impl AttemptMetrics {
@@ -57,14 +60,12 @@ impl AttemptMetrics {
                 registry,
                 float("weir_backend_latency_seconds", "Peak EWMA of the time to the first content.")?,
             )?,
+            opened_totals: Totals::default(),
+            ejections_totals: Totals::default(),
         })
     }
 
     pub(super) fn standings(&self, views: &[StandingView]) {
-        let up_to = |counter: &IntCounterVec, backend: &str, total: u64| {
-            let counter = counter.with_label_values(&[backend]);
-            counter.inc_by(total.saturating_sub(counter.get()));
-        };
         for view in views {
             let backend = view.backend.as_str();
             let float = |family: &GaugeVec, value: f64| {
@@ -72,13 +73,24 @@ impl AttemptMetrics {
                 gauge.set(value);
             };
             self.breaker.with_label_values(&[backend]).set(view.breaker);
-            up_to(&self.opened, backend, view.opened);
-            up_to(&self.ejections, backend, view.ejections);
+            self.opened_totals.up_to(&self.opened, backend, view.opened);
+            self.ejections_totals.up_to(&self.ejections, backend, view.ejections);
             self.up.with_label_values(&[backend]).set(i64::from(view.healthy));
             float(&self.budget, view.budget);
             if let Some(seconds) = view.latency_seconds {
                 float(&self.latency, seconds);
             }
+        }
+    }
+
+    /// The gauges of a backend that is no more.
+    pub(super) fn gone(&self, backend: &str) {
+        for family in [&self.breaker, &self.up] {
+            // One that was never set is as gone.
+            let _ = family.remove_label_values(&[backend]);
+        }
+        for family in [&self.budget, &self.latency] {
+            let _ = family.remove_label_values(&[backend]);
         }
     }
 }

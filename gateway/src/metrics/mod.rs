@@ -2,17 +2,24 @@
 //! names from the config and words of the protocol, never anything a caller wrote.
 
 mod attempts;
+mod connections;
 mod flight;
 mod policies;
 mod records;
+mod reloads;
 mod tenants;
+mod totals;
 
+pub use connections::{ConnectionGuard, ConnectionMetrics};
 pub use flight::{AttemptGuard, Flight};
 
 use self::attempts::AttemptMetrics;
+use self::connections::ConnectionFamilies;
 use self::policies::PolicyMetrics;
 use self::records::RecordMetrics;
+use self::reloads::ReloadMetrics;
 use self::tenants::TenantMetrics;
+use self::totals::Totals;
 use prometheus::{
     HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, Registry, TextEncoder, core::Collector,
 };
@@ -49,6 +56,9 @@ pub struct Metrics {
     policies: PolicyMetrics,
     records: RecordMetrics,
     tenants: TenantMetrics,
+    connections: ConnectionFamilies,
+    reloads: ReloadMetrics,
+    evicted_totals: Totals,
 }
 
 impl Metrics {
@@ -98,6 +108,9 @@ impl Metrics {
             policies: PolicyMetrics::new(&registry)?,
             records: RecordMetrics::new(&registry)?,
             tenants: TenantMetrics::new(&registry)?,
+            connections: ConnectionFamilies::new(&registry)?,
+            reloads: ReloadMetrics::new(&registry)?,
+            evicted_totals: Totals::default(),
             registry,
         })
     }
@@ -118,6 +131,26 @@ impl Metrics {
         self.tenants.store_lost.with_label_values(&[then]).inc();
     }
 
+    /// What counts the connections of this listener.
+    pub fn connections(&self, listener: &'static str) -> ConnectionMetrics {
+        self.connections.of(listener)
+    }
+
+    /// The config was read again; `is_good`: what was read is in force.
+    pub fn reloaded(&self, outcome: &str, is_good: bool) {
+        self.reloads.reloaded(outcome, is_good);
+    }
+
+    /// A backend is gone: its gauges must not show for ever how it stood last.
+    pub fn gone(&self, backend: &str) {
+        self.attempts.gone(backend);
+        // One that was never set is as gone.
+        let _ = self.queue_depth.remove_label_values(&[backend]);
+        for state in ["free", "shared"] {
+            let _ = self.kv_pages.remove_label_values(&[backend, state]);
+        }
+    }
+
     /// How the backends stand at this moment, for the next [`Metrics::render`].
     pub fn standings(&self, views: &[StandingView]) {
         self.attempts.standings(views);
@@ -129,8 +162,7 @@ impl Metrics {
             set(&self.queue_depth, &[backend], load.queued);
             set(&self.kv_pages, &[backend, "free"], load.free_pages);
             set(&self.kv_pages, &[backend, "shared"], load.shared_pages);
-            let evicted = self.kv_evicted.with_label_values(&[backend]);
-            evicted.inc_by(load.evicted_pages.saturating_sub(evicted.get()));
+            self.evicted_totals.up_to(&self.kv_evicted, backend, load.evicted_pages);
         }
         TextEncoder::new().encode_to_string(&self.registry.gather())
     }

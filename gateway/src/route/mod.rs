@@ -96,7 +96,7 @@ pub struct Router {
     facts: Vec<BackendFacts>,
     policies: Policies,
     metrics: Arc<Metrics>,
-    ending: Ending,
+    ending: Arc<Ending>,
     sticky: Arc<Sticky>,
     settings: Arc<AttemptSettings>,
     dice: Arc<Dice>,
@@ -119,14 +119,25 @@ impl Router {
             facts,
             policies,
             metrics,
-            ending: Ending::new(),
+            ending: Arc::new(Ending::new()),
             sticky: Arc::new(Sticky::new()),
             settings: Arc::new(settings),
             dice,
         }
     }
 
-    /// Ends every answer that is under way, each with an error that its caller sees.
+    /// This router in the place of `old`, whose answers it can end, too, and whose conversations stay where they are.
+    /// `same_canary`: what the canary has shown so far holds on.
+    pub fn succeeding(mut self, old: &Router, same_canary: bool) -> Self {
+        if same_canary {
+            self.policies.keep_canary(&old.policies);
+            self.metrics.canary_state(self.policies.canary_state());
+        }
+        let (ending, sticky, dice) = (Arc::clone(&old.ending), Arc::clone(&old.sticky), Arc::clone(&old.dice));
+        Router { ending, sticky, dice, ..self }
+    }
+
+    /// Ends every answer that is under way, each with an error that its caller sees; those of routers before it, too.
     pub fn end_all(&self) {
         self.ending.now();
     }

@@ -64,6 +64,13 @@ impl Policies {
         Ok(Policies { live: settings.policy.parse()?, canary: canary.transpose()?, shadow: shadow.transpose()? })
     }
 
+    /// Takes over what the canary of `old`, which is the same, has shown: one that was given up stays so.
+    pub(super) fn keep_canary(&mut self, old: &Policies) {
+        if let (Some(canary), Some(old)) = (&mut self.canary, &old.canary) {
+            canary.state = Arc::clone(&old.state);
+        }
+    }
+
     /// All of them, the live one first.
     pub fn all(&self) -> impl Iterator<Item = &Policy> {
         let others = self.canary.iter().map(|canary| &canary.policy);

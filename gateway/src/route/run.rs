@@ -222,7 +222,7 @@ impl<'a> Search<'a> {
         let error = skip.error();
         match skip {
             Skip::Unhealthy => self.unwell.push(step),
-            Skip::BreakerOpen(_) => {}
+            Skip::BreakerOpen(_) | Skip::Drained => {}
             Skip::RateLimited(_) | Skip::Full(_) => self.may_come_back(step, &error),
         }
         self.failures.push(error);

@@ -56,7 +56,7 @@ fn gateway(change: impl FnOnce(&mut ServerSettings)) -> Arc<Gateway> {
     let router = route::Router::new(backends, policy, AttemptSettings::default(), Arc::clone(&metrics));
     let tenants = Arc::new(crate::tenants::Tenants::none(Arc::clone(&metrics)));
     let recorder = Arc::new(crate::record::Recorder::counting(Arc::clone(&metrics)));
-    Arc::new(Gateway { router, settings, models, metrics, tenants, recorder, draining: AtomicBool::new(false) })
+    Arc::new(Gateway { router, settings, models, metrics, tenants, recorder, lasting: Arc::default() })
 }
 
 fn chat(model: &str, stream: bool) -> Request<Body> {
@@ -88,7 +88,7 @@ async fn probes_tell_living_from_ready() {
     let get = |path: &str| Request::get(path).body(Body::empty()).unwrap();
     assert_eq!(send(&gateway, get("/healthz")).await.status(), StatusCode::OK);
     assert_eq!(send(&gateway, get("/readyz")).await.status(), StatusCode::OK);
-    gateway.draining.store(true, Ordering::Relaxed);
+    gateway.lasting.draining.store(true, Ordering::Relaxed);
     assert_eq!(send(&gateway, get("/healthz")).await.status(), StatusCode::OK);
     assert_eq!(send(&gateway, get("/readyz")).await.status(), StatusCode::SERVICE_UNAVAILABLE);
 }

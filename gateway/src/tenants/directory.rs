@@ -54,6 +54,11 @@ impl Directory {
         self.tenants.is_empty()
     }
 
+    /// All of them.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<Tenant>> {
+        self.tenants.iter()
+    }
+
     /// Whose key this is.
     pub fn owner(&self, key: &[u8]) -> Option<&Arc<Tenant>> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());

@@ -40,7 +40,7 @@ impl KeyHash {
     }
 
     /// Takes as long whether they are equal or not.
-    pub(super) fn matches(&self, other: &KeyHash) -> Choice {
+    pub(crate) fn matches(&self, other: &KeyHash) -> Choice {
         self.0.ct_eq(&other.0)
     }
 }

@@ -100,6 +100,21 @@ pub struct Verdict {
     pub day: u64,
 }
 
+/// What one tenant has taken, for people.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Used {
+    /// Requests left in this minute; means nothing without such a limit.
+    pub requests_left: u64,
+    /// Tokens left, likewise.
+    pub tokens_left: u64,
+    /// Requests in work.
+    pub concurrent: u64,
+    /// Tokens since midnight.
+    pub day_tokens: u64,
+    /// Money since midnight, in millionths.
+    pub day_money: u64,
+}
+
 /// What one tenant has taken.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Account {
@@ -163,6 +178,25 @@ impl Account {
             self.day_tokens = (self.day_tokens + real).saturating_sub(charged);
         }
         self.day_money += taken.money.min(FIGURE_MAX);
+    }
+
+    /// As it lies in Redis, where `leases` are only counted.
+    pub(super) fn used_of(figures: [u64; 5], leases: u64, limits: &Limits, now: u64) -> Used {
+        let [requests_due, tokens_due, day, day_tokens, day_money] = figures;
+        let mut account = Account { requests_due, tokens_due, day, day_tokens, day_money, leases: BTreeMap::new() };
+        Used { concurrent: leases, ..account.used(limits, now) }
+    }
+
+    /// What was taken until now.
+    pub fn used(&mut self, limits: &Limits, now: u64) -> Used {
+        self.roll(now);
+        Used {
+            requests_left: left(self.requests_due, limits.requests_per_minute, now).0,
+            tokens_left: left(self.tokens_due, limits.tokens_per_minute, now).0,
+            concurrent: self.leases.len() as u64,
+            day_tokens: self.day_tokens,
+            day_money: self.day_money,
+        }
     }
 
     fn roll(&mut self, now: u64) {
@@ -229,6 +263,8 @@ mod tests {
         let limits = Limits { tokens_per_minute: 600, ..Limits::default() };
         let mut account = Account::default();
         assert_eq!(account.admit(&limits, wanted(1, 500), START).tokens, (100, 50 * SECOND));
+        let used = Used { requests_left: 0, tokens_left: 100, concurrent: 1, day_tokens: 500, day_money: 0 };
+        assert_eq!(account.used(&limits, START), used);
         assert_eq!(account.admit(&limits, wanted(2, 200), START).refused, Some((Limit::Tokens, 10 * SECOND)));
         account.settle(&limits, taken(1, 500, 100, 0), START);
         assert_eq!(account.admit(&limits, wanted(2, 200), START).tokens, (300, 30 * SECOND), "most came back");

@@ -20,7 +20,7 @@ use weir_protocol::{ChatRequest, Denial, EngineError};
 
 pub use self::charge::Charge;
 pub use self::directory::{Directory, Tenant};
-use self::limits::{Account, Limits, Taken, Verdict, Wanted};
+use self::limits::{Account, Limits, Taken, Used, Verdict, Wanted};
 use self::redis::RedisAccounts;
 use crate::config::tenants::{OnStoreLoss, StoreSettings, TenantsSettings};
 use crate::metrics::Metrics;
@@ -31,11 +31,12 @@ const LEASE: Duration = Duration::from_secs(15 * 60);
 /// All tenants with their accounts.
 pub struct Tenants {
     directory: Directory,
+    store: StoreSettings,
     accounts: Accounts,
     prices: HashMap<String, Price>,
     metrics: Arc<Metrics>,
     /// Names leases; the upper half is this process's own.
-    leases: AtomicU64,
+    leases: Arc<AtomicU64>,
 }
 
 /// Money for a million tokens.
@@ -47,9 +48,11 @@ pub struct Price {
     pub output: f64,
 }
 
+/// Shared with the configs before and after: a clone is the same accounts.
+#[derive(Clone)]
 struct Accounts {
-    memory: Mutex<HashMap<Arc<str>, Account>>,
-    redis: Option<(RedisAccounts, OnStoreLoss)>,
+    memory: Arc<Mutex<HashMap<Arc<str>, Account>>>,
+    redis: Option<Arc<(RedisAccounts, OnStoreLoss)>>,
 }
 
 /// How a tenant's rates stand, for response headers. Filled once, when the request is let in or refused.
@@ -71,36 +74,46 @@ impl Tenants {
     pub fn none(metrics: Arc<Metrics>) -> Self {
         Tenants {
             directory: Directory::default(),
-            accounts: Accounts { memory: Mutex::default(), redis: None },
+            store: StoreSettings::Memory,
+            accounts: Accounts { memory: Arc::default(), redis: None },
             prices: HashMap::new(),
             metrics,
-            leases: AtomicU64::new(0),
+            leases: Arc::default(),
         }
     }
 
-    /// Those of the config.
+    /// Those of the config. What tenants have taken so far is taken over from `before`.
     ///
     /// # Errors
     /// The Redis address is none.
     pub fn new(
         settings: &TenantsSettings,
-        prices: HashMap<String, Price>,
+        before: Option<&Tenants>,
         metrics: Arc<Metrics>,
     ) -> Result<Self, ::redis::RedisError> {
-        let redis = match &settings.store {
-            StoreSettings::Memory => None,
-            StoreSettings::Redis { url, prefix, timeout, on_loss } => {
-                Some((RedisAccounts::new(url, prefix, *timeout)?, *on_loss))
+        let same_store = before.filter(|before| before.store == settings.store);
+        let redis = match (&settings.store, same_store) {
+            (_, Some(before)) => before.accounts.redis.clone(),
+            (StoreSettings::Memory, None) => None,
+            (StoreSettings::Redis { url, prefix, timeout, on_loss }, None) => {
+                Some(Arc::new((RedisAccounts::new(url, prefix, *timeout)?, *on_loss)))
             }
         };
-        // Lua counts exactly up to 2^53, and scripts get leases as text anyway.
-        let own = uuid::Uuid::new_v4().as_u64_pair().0 & 0x1f_ffff;
+        let (memory, leases) = match before {
+            Some(before) => (Arc::clone(&before.accounts.memory), Arc::clone(&before.leases)),
+            // Lua counts exactly up to 2^53, and scripts get leases as text anyway.
+            None => {
+                let own = uuid::Uuid::new_v4().as_u64_pair().0 & 0x1f_ffff;
+                (Arc::default(), Arc::new(AtomicU64::new(own << 32)))
+            }
+        };
         Ok(Tenants {
             directory: Directory::new(&settings.tenants),
-            accounts: Accounts { memory: Mutex::default(), redis },
-            prices,
+            store: settings.store.clone(),
+            accounts: Accounts { memory, redis },
+            prices: settings.prices.clone(),
             metrics,
-            leases: AtomicU64::new(own << 32),
+            leases,
         })
     }
 
@@ -148,9 +161,17 @@ impl Tenants {
         Err(denied(Denial::Forbidden, message, None))
     }
 
+    /// What a tenant has taken so far; `None` while its account's Redis is away.
+    pub async fn used(&self, tenant: &Tenant) -> Option<Used> {
+        match self.accounts.redis.as_deref() {
+            Some((redis, _)) => redis.used(&tenant.name, &tenant.limits, now()).await.ok(),
+            None => Some(self.accounts.of(tenant, |account| account.used(&tenant.limits, now()))),
+        }
+    }
+
     /// The decision, and whether it was made in Redis.
     async fn decide(&self, tenant: &Tenant, wanted: Wanted) -> Result<(Verdict, bool), EngineError> {
-        if let Some((redis, on_loss)) = &self.accounts.redis {
+        if let Some((redis, on_loss)) = self.accounts.redis.as_deref() {
             match (redis.admit(&tenant.name, &tenant.limits, wanted, 0).await, on_loss) {
                 (Ok(verdict), _) => return Ok((verdict, true)),
                 // Better each gateway by itself than nobody at all.
@@ -175,7 +196,7 @@ impl Tenants {
         }
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
         runtime.spawn(async move {
-            let Some((redis, _)) = &self.accounts.redis else { return };
+            let Some((redis, _)) = self.accounts.redis.as_deref() else { return };
             // The estimate stays, then, and the lease ends by itself.
             if redis.settle(&tenant.name, &tenant.limits, taken, 0).await.is_err() {
                 self.metrics.store_lost("not_settled");

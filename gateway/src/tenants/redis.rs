@@ -8,7 +8,7 @@ use redis::{Client, RedisResult, Script};
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-use super::limits::{Limit, Limits, Taken, Verdict, Wanted};
+use super::limits::{Account, Limit, Limits, Taken, Used, Verdict, Wanted};
 use crate::config::Secret;
 
 /// How long a Redis that failed is left alone.
@@ -78,13 +78,31 @@ impl RedisAccounts {
         self.ask(&call).await
     }
 
+    /// What a tenant has taken until `now`. Changes nothing.
+    pub(super) async fn used(&self, tenant: &str, limits: &Limits, now: u64) -> Result<Used, Away> {
+        let (account, leases) = self.keys(tenant);
+        let mut call = redis::pipe();
+        call.cmd("HMGET").arg(account).arg(&["requests", "tokens", "day", "day_tokens", "day_money"]);
+        call.cmd("ZCOUNT").arg(leases).arg(now).arg("+inf");
+        type Said = (Vec<Option<u64>>, u64);
+        let (figures, leases): Said =
+            self.within(async |mut connection| call.query_async::<Said>(&mut connection).await).await?;
+        let figure = |at: usize| figures.get(at).copied().flatten().unwrap_or_default();
+        Ok(Account::used_of([0, 1, 2, 3, 4].map(figure), leases, limits, now))
+    }
+
     async fn ask<T: redis::FromRedisValue>(&self, call: &redis::ScriptInvocation<'_>) -> Result<T, Away> {
+        self.within(async |mut connection| call.invoke_async(&mut connection).await).await
+    }
+
+    /// Asks, but waits no longer than the config says.
+    async fn within<T>(&self, call: impl AsyncFnOnce(MultiplexedConnection) -> RedisResult<T>) -> Result<T, Away> {
         if self.connection.lock().await.away_until.is_some_and(|until| Instant::now() < until) {
             return Err(Away);
         }
         let asked = async {
-            let mut connection = self.open().await?;
-            call.invoke_async(&mut connection).await
+            let connection = self.open().await?;
+            call(connection).await
         };
         let answer = tokio::time::timeout(self.timeout, asked).await;
         match answer {

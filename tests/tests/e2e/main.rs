@@ -3,8 +3,10 @@
 //!
 //! One program for all of them: linking is most of the cost.
 
+mod admin;
 mod attempts;
 mod bad_input;
+mod connections;
 mod dialects;
 mod explain;
 mod fault_table;
@@ -16,12 +18,14 @@ mod main_path;
 mod models;
 mod openclaw;
 mod operator;
+mod reload;
 mod request_log;
 mod secrets;
 mod shared_limits;
 mod streaming;
 mod structured;
 mod tenants;
+mod tls;
 mod tool_calls;
 mod trials;
 

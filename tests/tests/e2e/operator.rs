@@ -32,7 +32,17 @@ fn check_says_what_would_run() -> Result<()> {
 fn doctor_says_what_would_be_used_and_what_to_do_about_a_fault() -> Result<()> {
     let (code, out, err) = weir("doctor", "[server]\nlisten = \"127.0.0.1:0\"\n")?;
     assert_eq!(code, Some(0), "{out}{err}");
-    for word in ["threads", "kernels `", "memory", "GPU", "policy", "engine `diffusion`: weir-nano", "is free"] {
+    for word in [
+        "threads",
+        "kernels `",
+        "memory",
+        "GPU",
+        "policy",
+        "engine `diffusion`: weir-nano",
+        "is free",
+        "no tenants",
+        "clock",
+    ] {
         assert!(out.contains(word), "no `{word}` in {out}");
     }
     for (config, words) in [
@@ -47,6 +57,23 @@ fn doctor_says_what_would_be_used_and_what_to_do_about_a_fault() -> Result<()> {
         }
         assert!(err.contains("1 problem"), "{err}");
     }
+    Ok(())
+}
+
+#[tokio::test]
+async fn doctor_asks_the_upstreams() -> Result<()> {
+    let upstream = FaultUpstream::start().await?;
+    let config = "[server]\nlisten = \"127.0.0.1:0\"\n".to_owned()
+        + &backend("there", &upstream.base_url("fine"))
+        + &backend("gone", &FaultUpstream::refused_url().await?);
+    let (code, out, err) = tokio::task::spawn_blocking(move || weir("doctor", &config)).await??;
+    assert_eq!(code, Some(1), "{out}{err}");
+    for word in
+        ["backend `there`", "answers", "backend `gone`", "nobody listens", "the clock agrees with backend `there`"]
+    {
+        assert!(out.contains(word), "no `{word}` in {out}");
+    }
+    assert!(upstream.seen().is_empty(), "nothing was generated");
     Ok(())
 }
 

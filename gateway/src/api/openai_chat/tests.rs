@@ -1,6 +1,5 @@
 //! The handler over a scripted backend: statuses, headers and the order of what a caller sees, under paused time.
 
-use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use futures::StreamExt;
@@ -81,7 +80,7 @@ fn gateway(script: Vec<Line>) -> Arc<Gateway> {
     let router = Router::new(backends, policy, AttemptSettings::default(), Arc::clone(&metrics));
     let tenants = Arc::new(crate::tenants::Tenants::none(Arc::clone(&metrics)));
     let recorder = Arc::new(crate::record::Recorder::counting(Arc::clone(&metrics)));
-    Arc::new(Gateway { router, settings, models, metrics, tenants, recorder, draining: AtomicBool::new(false) })
+    Arc::new(Gateway { router, settings, models, metrics, tenants, recorder, lasting: Arc::default() })
 }
 
 /// Status, content type, route and backend headers, body without ids and dates.

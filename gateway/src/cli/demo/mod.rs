@@ -16,7 +16,7 @@ use self::questions::questions;
 use self::screen::{Row, Screen};
 use crate::backends::http_client;
 use crate::cli::serve;
-use crate::config::{Inputs, Settings};
+use crate::config::Inputs;
 
 /// The model ids the demo asks, in order.
 const ASKED: [&str; 3] = ["auto", "ar", "diffusion"];
@@ -28,14 +28,13 @@ const ASKED: [&str; 3] = ["auto", "ar", "diffusion"];
 pub(super) fn command(keep_serving: bool) -> Result<()> {
     // The embedded default on a free port, whatever file or environment lies around.
     let inputs = Inputs { file: None, env: Vec::new(), listen: Some("127.0.0.1:0".to_owned()) };
-    let settings = crate::config::load(&inputs)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("no runtime")?;
-    runtime.block_on(run(settings, keep_serving))
+    runtime.block_on(run(inputs, keep_serving))
 }
 
-async fn run(settings: Settings, keep_serving: bool) -> Result<()> {
+async fn run(inputs: Inputs, keep_serving: bool) -> Result<()> {
     let started = Instant::now();
-    let running = serve::start(settings).await.context("the gateway did not start")?;
+    let running = serve::start(inputs).await.context("the gateway did not start")?;
     let base = format!("http://{}", running.addr());
     let client = http_client().no_proxy().build().context("the HTTP client did not start")?;
     let mut screen = Screen::new();

@@ -20,11 +20,5 @@ pub(super) fn look(subject: &Subject) -> Vec<Finding> {
         Ok(_) => Finding::ok(format!("policy from {}", policy.origin)),
         Err(error) => Finding::problem(format!("policy: {error:#}")).fix("mend the policy file that is named"),
     });
-    for backend in &settings.backends {
-        findings.push(Finding::ok(format!("backend `{}` at {} (not called)", backend.name, backend.base_url)));
-    }
-    if settings.backends.is_empty() {
-        findings.push(Finding::note("no upstream: only the built-in engines answer"));
-    }
     findings
 }

@@ -1,12 +1,19 @@
 //! `weir doctor`: what this machine has, what Weir would use of it, and what is wrong with the config. Looks only: loads
-//! no weights, keeps no socket, calls no upstream. One file for each thing it looks at; a new one is a file with a
-//! function `look` and a row of [`LOOKS`]. Must never print a secret.
+//! no weights, keeps no socket, asks an upstream for nothing but the list of its models. One file for each thing it looks
+//! at; a new one is a file with a function `look` and a row of [`LOOKS`]. Must never print a secret.
 
+mod backends;
+mod calls;
+mod clock;
 mod config;
 mod gpu;
+mod keys;
 mod machine;
 mod models;
 mod ports;
+mod tls;
+
+use std::cell::OnceCell;
 
 use anyhow::{Result, bail};
 use serde::Serialize;
@@ -17,18 +24,30 @@ use crate::config::{ConfigErrors, Settings};
 type Look = (&'static str, fn(&Subject) -> Vec<Finding>);
 
 /// What is looked at, in the order printed.
-const LOOKS: [Look; 5] = [
+const LOOKS: [Look; 9] = [
     ("machine", machine::look),
     ("gpu", gpu::look),
     ("config", config::look),
+    ("keys", keys::look),
     ("models", models::look),
+    ("backends", backends::look),
     ("ports", ports::look),
+    ("tls", tls::look),
+    ("clock", clock::look),
 ];
 
 /// What the looks are about.
 struct Subject {
     /// The config, or what is wrong with it.
     settings: Result<Settings, ConfigErrors>,
+    calls: OnceCell<Vec<calls::Called>>,
+}
+
+impl Subject {
+    /// The upstreams, each asked once.
+    fn calls(&self) -> &[calls::Called] {
+        self.calls.get_or_init(|| self.settings.as_ref().map(calls::all).unwrap_or_default())
+    }
 }
 
 /// How good or bad a finding is.
@@ -80,7 +99,7 @@ struct Section {
 
 /// Prints all findings; ends in an error where one of them is a problem.
 pub(super) fn command(settings: Result<Settings, ConfigErrors>, json: bool) -> Result<()> {
-    let subject = Subject { settings };
+    let subject = Subject { settings, calls: OnceCell::new() };
     let sections: Vec<Section> = LOOKS.iter().map(|(name, look)| Section { name, findings: look(&subject) }).collect();
     if json {
         println!("{}", serde_json::to_string_pretty(&sections)?);
@@ -109,8 +128,8 @@ fn text(sections: &[Section]) -> String {
                 Level::Note => "note",
                 Level::Problem => "PROBLEM",
             };
-            lines.push(format!("{name:<8} {mark:<8} {}", finding.text));
-            lines.extend(finding.fix.iter().map(|fix| format!("{:<8} {:<8}   → {fix}", "", "")));
+            lines.push(format!("{name:<9} {mark:<8} {}", finding.text));
+            lines.extend(finding.fix.iter().map(|fix| format!("{:<9} {:<8}   → {fix}", "", "")));
         }
     }
     lines.join("\n") + "\n"

@@ -7,18 +7,23 @@ use super::{Finding, Subject};
 
 pub(super) fn look(subject: &Subject) -> Vec<Finding> {
     match &subject.settings {
-        Ok(settings) => vec![listen(settings.server.listen)],
+        Ok(settings) => {
+            let server = listen(settings.server.listen, "`server.listen` or `--listen`");
+            let admin = settings.admin.as_ref().map(|admin| listen(admin.listen, "`admin.listen`"));
+            std::iter::once(server).chain(admin).collect()
+        }
         Err(_) => vec![Finding::note("not looked at: the config comes first")],
     }
 }
 
-fn listen(address: SocketAddr) -> Finding {
+fn listen(address: SocketAddr, key: &str) -> Finding {
     match TcpListener::bind(address) {
         Ok(_) if address.ip().is_loopback() => Finding::ok(format!("{address} is free, for this machine only")),
         Ok(_) => Finding::note(format!("{address} is free, and other machines can reach it")),
-        Err(error) if error.kind() == ErrorKind::AddrInUse => Finding::problem(format!("{address} is taken"))
-            .fix("another `weir serve` may run; else set `server.listen` or `--listen`"),
-        Err(error) => Finding::problem(format!("{address}: {error}")).fix("set `server.listen` or `--listen`"),
+        Err(error) if error.kind() == ErrorKind::AddrInUse => {
+            Finding::problem(format!("{address} is taken")).fix(format!("another `weir serve` may run; else set {key}"))
+        }
+        Err(error) => Finding::problem(format!("{address}: {error}")).fix(format!("set {key}")),
     }
 }
 
@@ -30,9 +35,9 @@ mod tests {
     #[test]
     fn a_taken_port_is_a_problem_and_a_free_one_is_not() {
         let held = TcpListener::bind("127.0.0.1:0").expect("a free port");
-        let finding = listen(held.local_addr().expect("an address"));
+        let finding = listen(held.local_addr().expect("an address"), "x");
         assert_eq!(finding.level, Level::Problem);
         assert!(finding.fix.is_some());
-        assert_eq!(listen("127.0.0.1:0".parse().expect("an address")).level, Level::Ok);
+        assert_eq!(listen("127.0.0.1:0".parse().expect("an address"), "x").level, Level::Ok);
     }
 }

@@ -13,7 +13,7 @@ use clap::Subcommand;
 use weir_router_policies::{BackendFacts, Diagnostic, Policy, docs};
 
 use super::ConfigArgs;
-use super::prepare::check_names;
+use crate::live::prepare::check_names;
 use crate::backends::expected;
 use crate::config::Settings;
 use crate::config::policy::PolicySource;

@@ -13,8 +13,8 @@ mod window;
 #[cfg(test)]
 mod tests;
 
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 use std::time::Duration;
 
 use tokio::sync::Semaphore;
@@ -43,7 +43,10 @@ pub struct Standing {
     places: Option<Arc<Semaphore>>,
     in_flight: AtomicUsize,
     state: Mutex<State>,
-    peers: OnceLock<Vec<Weak<Standing>>>,
+    /// The others of its group; another config may bring others.
+    peers: RwLock<Vec<Weak<Standing>>>,
+    /// Whether an operator took it out.
+    is_drained: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -83,6 +86,8 @@ pub(crate) enum Skip {
     RateLimited(Duration),
     /// As many attempts are under way as it may have.
     Full(usize),
+    /// An operator took it out.
+    Drained,
 }
 
 impl Skip {
@@ -93,6 +98,7 @@ impl Skip {
             Skip::Unhealthy => "unhealthy",
             Skip::RateLimited(_) => "rate_limited",
             Skip::Full(_) => "full",
+            Skip::Drained => "drained",
         }
     }
 
@@ -103,6 +109,7 @@ impl Skip {
             Skip::BreakerOpen(_) => left_alone("it failed too often lately and is left alone for a while"),
             Skip::Unhealthy => left_alone("its health check fails"),
             Skip::RateLimited(wait) => EngineError::RateLimited { retry_after: Some(wait) },
+            Skip::Drained => left_alone("an operator has taken it out"),
             Skip::Full(limit) => EngineError::Overloaded { limit: limit as u64, retry_after: None },
         }
     }
@@ -125,6 +132,12 @@ pub struct StandingView {
     pub budget: f64,
     /// Peak EWMA of the time to the first content, in seconds.
     pub latency_seconds: Option<f64>,
+    /// Attempts under way.
+    pub in_flight: usize,
+    /// Whether an operator took it out.
+    pub drained: bool,
+    /// How long its own `Retry-After` still keeps requests from it.
+    pub paused: Option<Duration>,
 }
 
 impl Standing {
@@ -147,17 +160,28 @@ impl Standing {
                 ejections: 0,
                 is_only_slow: false,
             }),
-            peers: OnceLock::new(),
+            peers: RwLock::default(),
+            is_drained: AtomicBool::new(false),
         })
     }
 
-    /// Makes the members of a group known to each other.
+    /// Makes the members of a group known to each other, in the place of those they knew.
     pub fn introduce(members: &[Arc<Standing>]) {
         for (own, member) in members.iter().enumerate() {
             let others = members.iter().enumerate().filter(|(other, _)| *other != own);
-            // A second introduction changes nothing.
-            let _ = member.peers.set(others.map(|(_, other)| Arc::downgrade(other)).collect());
+            let others = others.map(|(_, other)| Arc::downgrade(other)).collect();
+            *member.peers.write().unwrap_or_else(PoisonError::into_inner) = others;
         }
+    }
+
+    /// An operator takes the backend out, or brings it back; what is under way goes on.
+    pub fn drain(&self, drained: bool) {
+        self.is_drained.store(drained, Ordering::Relaxed);
+    }
+
+    /// Whether an operator took it out.
+    pub fn is_drained(&self) -> bool {
+        self.is_drained.load(Ordering::Relaxed)
     }
 
     /// The backend.
@@ -172,6 +196,9 @@ impl Standing {
 
     /// Asks for an attempt.
     pub(crate) fn admit(self: &Arc<Self>, class: &Class, purpose: Purpose, now: Instant) -> Result<Ticket, Skip> {
+        if self.is_drained() {
+            return Err(Skip::Drained);
+        }
         let place = match &self.places {
             None => None,
             Some(places) => match Arc::clone(places).try_acquire_owned() {
@@ -209,7 +236,7 @@ impl Standing {
         let full = self.places.as_ref().is_some_and(|places| places.available_permits() == 0);
         let state = self.state();
         let paused = state.paused_until.is_some_and(|until| until > now);
-        !full && !paused && state.health.is_well() && state.breaker.shown(now) != Shown::Open
+        !full && !paused && !self.is_drained() && state.health.is_well() && state.breaker.shown(now) != Shown::Open
     }
 
     /// Attempts under way.
@@ -269,10 +296,15 @@ impl Standing {
 
     /// Takes the backend out if its equals do so much better. Never holds two locks.
     fn compare(&self, now: Instant) {
-        let Some(peers) = self.peers.get().filter(|peers| !peers.is_empty()) else { return };
+        let peers: Vec<Arc<Standing>> = {
+            let known = self.peers.read().unwrap_or_else(PoisonError::into_inner);
+            known.iter().filter_map(Weak::upgrade).collect()
+        };
+        if peers.is_empty() {
+            return;
+        }
         let peers: Vec<Peer> = peers
             .iter()
-            .filter_map(Weak::upgrade)
             .map(|peer| {
                 let is_in = peer.is_in(now);
                 Peer { counts: peer.state().breaker.counts(now), is_in }
@@ -316,6 +348,9 @@ impl Standing {
             healthy: state.health.is_well(),
             budget: state.budget.left(),
             latency_seconds: state.cost.shown(now),
+            in_flight: self.in_flight(),
+            drained: self.is_drained(),
+            paused: state.paused_until.and_then(|until| until.checked_duration_since(now)),
         }
     }
 }

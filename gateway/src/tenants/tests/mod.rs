@@ -25,9 +25,9 @@ fn tenant(limits: Limits) -> Tenant {
 
 fn tenants(limits: Limits, store: StoreSettings) -> (Arc<Tenants>, Arc<Tenant>, Arc<Metrics>) {
     let metrics = Arc::new(Metrics::new().unwrap());
-    let settings = TenantsSettings { store, tenants: vec![tenant(limits)], prices: HashMap::new() };
     let prices = HashMap::from([("up".to_owned(), Price { input: 1.0, output: 2.0 })]);
-    let tenants = Arc::new(Tenants::new(&settings, prices, Arc::clone(&metrics)).unwrap());
+    let settings = TenantsSettings { store, tenants: vec![tenant(limits)], prices };
+    let tenants = Arc::new(Tenants::new(&settings, None, Arc::clone(&metrics)).unwrap());
     let owner = Arc::clone(tenants.directory().owner(b"key").unwrap());
     (tenants, owner, metrics)
 }
@@ -43,6 +43,21 @@ async fn admit(tenants: &Arc<Tenants>, tenant: &Arc<Tenant>) -> Result<Charge, E
 
 fn code(result: &Result<Charge, EngineError>) -> &'static str {
     result.as_ref().err().map_or("in", EngineError::kind)
+}
+
+#[tokio::test]
+async fn a_new_config_takes_over_what_was_taken() {
+    let (tenants, owner, metrics) = tenants(Limits { concurrent: 1, ..Limits::default() }, StoreSettings::Memory);
+    let first = admit(&tenants, &owner).await.unwrap();
+    let settings = TenantsSettings { tenants: vec![tenant(owner.limits)], ..TenantsSettings::default() };
+    let after = Arc::new(Tenants::new(&settings, Some(&tenants), metrics).unwrap());
+    drop(tenants);
+    let again = Arc::clone(after.directory().owner(b"key").unwrap());
+    assert_eq!(after.used(&again).await.unwrap().concurrent, 1);
+    assert_eq!(code(&admit(&after, &again).await), "limit_reached");
+    drop(first);
+    assert_eq!(after.used(&again).await.unwrap().concurrent, 0, "settled with the config it began with");
+    assert_eq!(code(&admit(&after, &again).await), "in");
 }
 
 #[tokio::test]

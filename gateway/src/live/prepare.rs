@@ -1,29 +1,31 @@
-//! What must be there before a socket opens: the policy, the engines, and that the two know the same names.
+//! What must be there before a config answers anybody: the policy, the engines, and that the two know the same names.
 
 use anyhow::{Context, Result};
 use weir_protocol::ChatRequest;
 use weir_router_policies::{BackendRole, Policy, PolicyError};
 
 use crate::api::openai_chat::decode;
-use crate::backends::Registry;
+use crate::backends::{Before, Registry};
+use crate::config::settings::WarmPrefix;
 use crate::config::{EngineSettings, Settings};
 use crate::route::Policies;
 
-/// Loads policy and backends; blocks while files are read.
+/// Loads policy and backends, or takes over those of `before` whose settings are the same; blocks while files are read.
 ///
 /// # Errors
 /// The policy or an engine's file is wrong, or the policy names a backend that is not configured.
-pub(super) fn prepare(settings: &Settings) -> Result<(Policies, Registry)> {
+pub(crate) fn prepare(settings: &Settings, before: Option<Before<'_>>) -> Result<(Policies, Registry)> {
     // First, because it takes no time: a typo should not wait for weights.
     let policies = Policies::of(settings)?;
     policies.all().try_for_each(|policy| check_names(policy, settings))?;
-    let backends = Registry::start(settings)?;
+    let backends = Registry::start(settings, before)?;
     policies.all().try_for_each(|policy| decodable(policy, policy.origin(), &backends))?;
     for complaint in policies.all().flat_map(|policy| policy.check_reach(&backends.facts())) {
         tracing::warn!("{complaint}");
     }
     for engine in &settings.engines {
-        warm(engine, &backends)?;
+        let running = before.as_ref().and_then(|before| before.engine(engine));
+        warm(engine, running.map_or(&[], |running| running.warm.as_slice()), &backends)?;
     }
     Ok((policies, backends))
 }
@@ -32,7 +34,7 @@ pub(super) fn prepare(settings: &Settings) -> Result<(Policies, Registry)> {
 ///
 /// # Errors
 /// The first name that nobody has.
-pub(super) fn check_names(policy: &Policy, settings: &Settings) -> Result<()> {
+pub(crate) fn check_names(policy: &Policy, settings: &Settings) -> Result<()> {
     // A built-in engine that is switched off keeps its name; plans pass it over.
     let mut known: Vec<&str> = BackendRole::ALL.into_iter().map(BackendRole::as_str).collect();
     known.extend(settings.backends.iter().map(|backend| backend.name.as_str()));
@@ -56,11 +58,11 @@ fn decodable(policy: &Policy, origin: &str, backends: &Registry) -> Result<()> {
     Ok(())
 }
 
-/// Lets an engine read the prompt beginnings its config names.
-fn warm(settings: &EngineSettings, backends: &Registry) -> Result<()> {
+/// Lets an engine read the prompt beginnings its config names, but for those it knows.
+fn warm(settings: &EngineSettings, known: &[WarmPrefix], backends: &Registry) -> Result<()> {
     let name = settings.role.as_str();
     let Some(engine) = backends.by_name(name).and_then(|backend| backend.engine.as_ref()) else { return Ok(()) };
-    for prefix in &settings.warm {
+    for prefix in settings.warm.iter().filter(|prefix| known.iter().all(|known| known.body != prefix.body)) {
         let place = || format!("engine.{name}.warm `{}`", prefix.name);
         let request = decode::decode(&prefix.body).with_context(place)?;
         let tokens = engine.warm(&request).with_context(place)?;

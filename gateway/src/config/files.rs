@@ -1,0 +1,60 @@
+//! The files a config was read from, with what they held, so that a change can be seen. Must never keep a file's text.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use ring::digest::{SHA256, digest};
+
+/// One file as it was when it was read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileRead {
+    path: PathBuf,
+    /// `None`: it could not be read.
+    digest: Option<Vec<u8>>,
+}
+
+impl FileRead {
+    /// Reads a file, and takes note of it in `files`.
+    pub(super) fn read(path: &Path, files: &mut Vec<FileRead>) -> io::Result<Vec<u8>> {
+        let bytes = std::fs::read(path);
+        files.push(FileRead { path: path.to_owned(), digest: bytes.as_deref().ok().map(digest_of) });
+        bytes
+    }
+
+    /// The same file as it is now.
+    pub fn again(&self) -> FileRead {
+        let digest = std::fs::read(&self.path).ok().map(|bytes| digest_of(&bytes));
+        FileRead { path: self.path.clone(), digest }
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+fn digest_of(bytes: &[u8]) -> Vec<u8> {
+    digest(&SHA256, bytes).as_ref().to_vec()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_another_content_is_a_change() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("a");
+        let mut files = Vec::new();
+        assert!(FileRead::read(&file, &mut files).is_err());
+        std::fs::write(&file, "1").unwrap();
+        assert_eq!(FileRead::read(&file, &mut files).unwrap(), b"1");
+        assert_ne!(files[0].again(), files[0], "it is there now");
+        std::fs::write(&file, "1").unwrap();
+        assert_eq!(files[1].again(), files[1], "written again, the same");
+        std::fs::write(&file, "2").unwrap();
+        assert_ne!(files[1].again(), files[1]);
+        std::fs::remove_file(&file).unwrap();
+        assert_eq!(files[0].again(), files[0]);
+    }
+}

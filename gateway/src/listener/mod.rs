@@ -1,0 +1,100 @@
+//! Sockets: takes connections, speaks HTTP/1.1 and HTTP/2 on them, over TLS where there is a certificate, and cuts who
+//! holds one without using it. What answers a request is asked for at each request, so a reload needs no new socket.
+//! Must never know a route, a dialect or a backend.
+
+mod certificate;
+mod connection;
+mod count;
+mod given;
+mod pulse;
+mod refusing;
+pub mod tls;
+mod watched;
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::ServerConfig;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use self::count::Count;
+use self::refusing::Refusing;
+use crate::config::server::ConnectionSettings;
+use crate::metrics::ConnectionMetrics;
+
+/// Pause after an accept that failed for want of something (file descriptors, memory).
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// What stands behind a socket at this moment.
+pub trait House: Send + Sync + 'static {
+    /// Answers the next request.
+    fn app(&self) -> axum::Router;
+    /// Holds for the next connection.
+    fn limits(&self) -> ConnectionSettings;
+    /// The next connection's certificate; `None`: plain HTTP.
+    fn tls(&self) -> Option<Arc<ServerConfig>>;
+}
+
+/// Serves until `stop` says so (or its sender is gone), then until every connection is closed: idle ones at once, others
+/// after their answer. Dropping the future cuts them.
+pub async fn serve(
+    listener: TcpListener,
+    house: Arc<dyn House>,
+    metrics: ConnectionMetrics,
+    mut stop: watch::Receiver<bool>,
+) {
+    let count = Arc::new(Count::default());
+    let refusing = Refusing::default();
+    let mut open = JoinSet::new();
+    loop {
+        tokio::select! {
+            biased;
+            () = stopped(&mut stop) => break,
+            Some(_) = open.join_next(), if !open.is_empty() => {}
+            accepted = listener.accept() => match accepted {
+                Ok((socket, _)) => {
+                    // Small events must not wait for a full packet.
+                    if let Err(error) = socket.set_nodelay(true) {
+                        tracing::debug!(%error, "no TCP_NODELAY");
+                    }
+                    let limits = house.limits();
+                    match count.take(limits.max) {
+                        Some(place) => {
+                            let guards = (place, metrics.opened());
+                            let served = connection::serve(
+                                socket, Arc::clone(&house), limits, metrics.clone(), stop.clone(), guards,
+                            );
+                            open.spawn(served);
+                        }
+                        None => {
+                            metrics.refused();
+                            refusing.refuse(socket, house.tls().is_some());
+                        }
+                    }
+                }
+                Err(error) if is_the_clients(&error) => {}
+                Err(error) => {
+                    tracing::warn!(%error, "cannot take a connection");
+                    tokio::time::sleep(PAUSE).await;
+                }
+            },
+        }
+    }
+    drop(listener);
+    while open.join_next().await.is_some() {}
+}
+
+/// Resolves when a stop was asked for.
+async fn stopped(stop: &mut watch::Receiver<bool>) {
+    // An error means the handle is gone: that is a stop, too.
+    let _ = stop.wait_for(|stop| *stop).await;
+}
+
+/// Whether the client went away between its first packet and us.
+fn is_the_clients(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
+    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
+}

@@ -1,0 +1,274 @@
+//! What one connection is doing, and since when: the reason to leave it open, or to close it. A plain machine that is told
+//! the time; [`super::watched`] and [`super::given`] feed it.
+
+use std::cell::Cell;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::given::Slot;
+use crate::config::server::ConnectionSettings;
+
+/// How long a connection without work may take to say goodbye.
+const FAREWELL: Duration = Duration::from_secs(1);
+/// What HTTP/2 connections begin with; no method of HTTP/1 does.
+const PREFACE: &[u8; 3] = b"PRI";
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Pulse(Mutex<State>);
+
+#[derive(Debug)]
+struct State {
+    /// The first bytes, until they tell the protocol.
+    begin: Vec<u8>,
+    is_http2: bool,
+    /// Since when a head is being read, HTTP/1 only.
+    head_since: Option<Instant>,
+    /// Since when no request is served.
+    quiet_since: Instant,
+    /// Whether anything was ever read.
+    has_spoken: bool,
+    /// Since when bytes wait that the client does not take.
+    write_since: Option<Instant>,
+    /// Requests served now.
+    active: usize,
+    /// Answers under way.
+    answers: Vec<Weak<Slot>>,
+    /// Since when the connection shall end.
+    closing_since: Option<Instant>,
+}
+
+/// What to do about a connection.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// Look again then.
+    Wait(Instant),
+    /// It has been idle: let it end in order.
+    Close,
+    /// End it now; the word is for metrics.
+    Cut(&'static str),
+}
+
+impl Pulse {
+    pub(super) fn new(now: Instant) -> Arc<Self> {
+        Arc::new(Pulse(Mutex::new(State {
+            begin: Vec::new(),
+            is_http2: false,
+            head_since: None,
+            quiet_since: now,
+            has_spoken: false,
+            write_since: None,
+            active: 0,
+            answers: Vec::new(),
+            closing_since: None,
+        })))
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Each change is complete in itself, so what a panicking thread left is sound.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Bytes came.
+    pub(super) fn read(&self, bytes: &[u8], now: Instant) {
+        if bytes.is_empty() {
+            return;
+        }
+        let mut state = self.state();
+        state.has_spoken = true;
+        if state.begin.len() < PREFACE.len() {
+            let missing = PREFACE.len() - state.begin.len();
+            state.begin.extend(bytes.iter().take(missing));
+            state.is_http2 = state.begin == PREFACE;
+        }
+        if state.is_http2 {
+            state.head_since = None;
+        } else if state.active == 0 && state.head_since.is_none() {
+            state.head_since = Some(now);
+        }
+    }
+
+    /// Bytes wait for the client, or wait no more.
+    pub(super) fn write_waits(&self, waits: bool, now: Instant) {
+        let mut state = self.state();
+        match waits {
+            true => _ = state.write_since.get_or_insert(now),
+            false => state.write_since = None,
+        }
+    }
+
+    /// A request's head is whole. The guard lives until its answer is given or given up.
+    pub(super) fn serve(self: &Arc<Self>) -> Serving {
+        let mut state = self.state();
+        state.active += 1;
+        state.head_since = None;
+        Serving(Arc::clone(self))
+    }
+
+    /// An answer is under way.
+    pub(super) fn answers(&self, slot: &Arc<Slot>) {
+        let mut state = self.state();
+        state.answers.retain(|answer| answer.strong_count() > 0);
+        state.answers.push(Arc::downgrade(slot));
+    }
+
+    /// The connection shall end when its work is done.
+    pub(super) fn closing(&self, now: Instant) {
+        self.state().closing_since.get_or_insert(now);
+    }
+
+    /// What is to be done now.
+    pub(super) fn judge(&self, limits: &ConnectionSettings, now: Instant) -> Verdict {
+        let unread = self.unread(limits, now);
+        // Dropped here, without the lock: it cancels work, which tells this pulse.
+        drop(unread);
+        let state = self.state();
+        // Most answers are looked at often enough by half of the shortest limit.
+        let shortest = limits.header_timeout.min(limits.write_timeout).min(limits.idle_timeout).min(FAREWELL * 2);
+        let next = Cell::new(now + (shortest / 2).max(Duration::from_millis(1)));
+        let over = |since: Instant, limit: Duration| {
+            let end = since + limit;
+            next.set(next.get().min(end.max(now + Duration::from_millis(1))));
+            end <= now
+        };
+        if state.write_since.is_some_and(|since| over(since, limits.write_timeout)) {
+            return Verdict::Cut("write_timeout");
+        }
+        if state.active > 0 {
+            return Verdict::Wait(next.get());
+        }
+        if let Some(since) = state.closing_since {
+            let since = since.max(state.quiet_since);
+            return if over(since, FAREWELL) { Verdict::Cut("closing") } else { Verdict::Wait(next.get()) };
+        }
+        if state.head_since.is_some_and(|since| over(since, limits.header_timeout)) {
+            return Verdict::Cut("header_timeout");
+        }
+        if !state.has_spoken && over(state.quiet_since, limits.header_timeout) {
+            return Verdict::Cut("header_timeout");
+        }
+        if state.head_since.is_none() && over(state.quiet_since, limits.idle_timeout) {
+            return Verdict::Close;
+        }
+        Verdict::Wait(next.get())
+    }
+
+    /// Answers that HTTP/2 clients have left unread: one of them must not cost the others their connection.
+    fn unread(&self, limits: &ConnectionSettings, now: Instant) -> Vec<super::given::Given> {
+        let mut state = self.state();
+        if !state.is_http2 {
+            return Vec::new();
+        }
+        state.answers.retain(|answer| answer.strong_count() > 0);
+        let answers: Vec<Arc<Slot>> = state.answers.iter().filter_map(Weak::upgrade).collect();
+        drop(state);
+        answers.iter().filter_map(|slot| slot.take_unread(limits.write_timeout, now)).collect()
+    }
+
+    fn served(&self) {
+        let mut state = self.state();
+        state.active = state.active.saturating_sub(1);
+        state.quiet_since = Instant::now();
+    }
+}
+
+/// One request being served.
+#[derive(Debug)]
+pub(super) struct Serving(Arc<Pulse>);
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        self.0.served();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMITS: ConnectionSettings = ConnectionSettings {
+        max: 1,
+        header_timeout: Duration::from_secs(10),
+        write_timeout: Duration::from_secs(30),
+        idle_timeout: Duration::from_secs(90),
+    };
+
+    fn at(start: Instant, seconds: u64) -> Instant {
+        start + Duration::from_secs(seconds)
+    }
+
+    #[track_caller]
+    fn waits(pulse: &Pulse, now: Instant) {
+        assert!(matches!(pulse.judge(&LIMITS, now), Verdict::Wait(next) if next > now));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_head_must_come_in_time_whoever_trickles() {
+        let start = Instant::now();
+        let silent = Pulse::new(start);
+        waits(&silent, at(start, 9));
+        assert_eq!(silent.judge(&LIMITS, at(start, 10)), Verdict::Cut("header_timeout"));
+        let slow = Pulse::new(start);
+        for second in 0..10 {
+            slow.read(b"P", at(start, 5 + second));
+            waits(&slow, at(start, 5 + second));
+        }
+        assert_eq!(slow.judge(&LIMITS, at(start, 15)), Verdict::Cut("header_timeout"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn between_requests_there_is_more_time() {
+        let start = Instant::now();
+        let pulse = Pulse::new(start);
+        pulse.read(b"GET /", start);
+        let serving = pulse.serve();
+        waits(&pulse, at(start, 1000));
+        drop(serving);
+        waits(&pulse, at(start, 89));
+        assert_eq!(pulse.judge(&LIMITS, at(start, 90)), Verdict::Close);
+        pulse.closing(at(start, 90));
+        waits(&pulse, at(start, 90));
+        assert_eq!(pulse.judge(&LIMITS, at(start, 91)), Verdict::Cut("closing"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_does_not_read_is_cut_and_one_that_reads_is_not() {
+        let start = Instant::now();
+        let pulse = Pulse::new(start);
+        pulse.read(b"GET /", start);
+        let _serving = pulse.serve();
+        for second in [0, 29, 58] {
+            pulse.write_waits(true, at(start, second));
+            waits(&pulse, at(start, second + 29));
+            pulse.write_waits(false, at(start, second + 29));
+        }
+        pulse.write_waits(true, at(start, 100));
+        pulse.write_waits(true, at(start, 110));
+        assert_eq!(pulse.judge(&LIMITS, at(start, 130)), Verdict::Cut("write_timeout"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn http2_is_told_from_its_first_bytes_and_may_be_quiet() {
+        let start = Instant::now();
+        let pulse = Pulse::new(start);
+        for byte in b"PRI * HTTP/2.0" {
+            pulse.read(&[*byte], start);
+        }
+        waits(&pulse, at(start, 60));
+        assert_eq!(pulse.judge(&LIMITS, at(start, 90)), Verdict::Close);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_closing_waits_for_its_work() {
+        let start = Instant::now();
+        let pulse = Pulse::new(start);
+        pulse.read(b"GET /", start);
+        let serving = pulse.serve();
+        pulse.closing(start);
+        waits(&pulse, at(start, 60));
+        drop(serving);
+        assert_eq!(pulse.judge(&LIMITS, at(start, 60)), Verdict::Cut("closing"));
+    }
+}
