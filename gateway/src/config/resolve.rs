@@ -14,8 +14,8 @@ use super::diagnostic::Diagnostic;
 use super::files::FileRead;
 use super::layers::Layered;
 use super::settings::{
-    BackendSettings, CacheSettings, EngineRole, EngineSettings, KvType, ModelSource, Secret, Settings,
-    SharePrefixes, WarmPrefix,
+    BackendSettings, CacheSettings, EngineRole, EngineSettings, KvType, ModelSource, Secret, Settings, SharePrefixes,
+    WarmPrefix,
 };
 use super::written::{BackendWritten, DiffusionWritten, WarmWritten, Written};
 

@@ -86,7 +86,8 @@ async fn speak<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
             biased;
             () = stopped(&mut stop), if !is_closing => {
                 is_closing = true;
-                pulse.closing(Instant::now());
+                next = Instant::now();
+                pulse.closing(next);
                 connection.as_mut().graceful_shutdown();
             }
             ended = connection.as_mut() => {
@@ -99,7 +100,8 @@ async fn speak<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
                 Verdict::Wait(until) => next = until,
                 Verdict::Close => {
                     is_closing = true;
-                    pulse.closing(Instant::now());
+                    next = Instant::now();
+                    pulse.closing(next);
                     connection.as_mut().graceful_shutdown();
                 }
                 Verdict::Cut(why) => return metrics.cut(why),

@@ -126,7 +126,8 @@ impl Pulse {
         drop(unread);
         let state = self.state();
         // Most answers are looked at often enough by half of the shortest limit.
-        let shortest = limits.header_timeout.min(limits.write_timeout).min(limits.idle_timeout).min(FAREWELL * 2);
+        let shortest = limits.header_timeout.min(limits.write_timeout).min(limits.idle_timeout);
+        let shortest = if state.closing_since.is_some() { shortest.min(FAREWELL) } else { shortest };
         let next = Cell::new(now + (shortest / 2).max(Duration::from_millis(1)));
         let over = |since: Instant, limit: Duration| {
             let end = since + limit;

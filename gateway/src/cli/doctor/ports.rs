@@ -10,7 +10,8 @@ pub(super) fn look(subject: &Subject) -> Vec<Finding> {
         Ok(settings) => {
             let server = listen(settings.server.listen, "`server.listen` or `--listen`");
             let admin = settings.admin.as_ref().map(|admin| listen(admin.listen, "`admin.listen`"));
-            std::iter::once(server).chain(admin).collect()
+            let files = open_files().map(|most| files(most, settings.server.connections.max as u64));
+            std::iter::once(server).chain(admin).chain(files).collect()
         }
         Err(_) => vec![Finding::note("not looked at: the config comes first")],
     }
@@ -27,6 +28,23 @@ fn listen(address: SocketAddr, key: &str) -> Finding {
     }
 }
 
+/// How many files this process may open, sockets included, if that is limited.
+fn open_files() -> Option<u64> {
+    let limits = std::fs::read_to_string("/proc/self/limits").ok()?;
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"))?;
+    line.split_whitespace().next()?.parse().ok()
+}
+
+/// A connection needs a socket, and mostly another one to a backend.
+fn files(most: u64, connections: u64) -> Finding {
+    let text = format!("{most} files and sockets may be open, {connections} connections are allowed");
+    if most / 2 < connections {
+        return Finding::note(text)
+            .fix("raise it (`ulimit -n`, systemd's `LimitNOFILE`), or lower `server.max_connections`");
+    }
+    Finding::ok(text)
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::Level;
@@ -38,6 +56,7 @@ mod tests {
         let finding = listen(held.local_addr().expect("an address"), "x");
         assert_eq!(finding.level, Level::Problem);
         assert!(finding.fix.is_some());
+        assert_eq!((files(1024, 4096).level, files(8192, 4096).level), (Level::Note, Level::Ok));
         assert_eq!(listen("127.0.0.1:0".parse().expect("an address"), "x").level, Level::Ok);
     }
 }

@@ -13,11 +13,11 @@ use clap::Subcommand;
 use weir_router_policies::{BackendFacts, Diagnostic, Policy, docs};
 
 use super::ConfigArgs;
-use crate::live::prepare::check_names;
 use crate::backends::expected;
 use crate::config::Settings;
 use crate::config::policy::PolicySource;
 use crate::embedded;
+use crate::live::prepare::check_names;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum PolicyCommand {
