@@ -46,8 +46,9 @@ pub(super) fn command(inputs: Inputs) -> Result<()> {
         drop(now);
         running.until_stopped().await
     });
-    // With the runtime go the requests that outlasted everything: they are recorded, too.
-    drop(runtime);
+    // With the runtime go the requests that outlasted everything: they are recorded, too. An engine that is just being
+    // loaded for a reload is not waited for.
+    runtime.shutdown_timeout(FAREWELL);
     if let Some(live) = live {
         live.current().gateway.recorder.stop(LAST_LINES);
     }

@@ -100,7 +100,7 @@ mod tests {
         check("", list(&["qwen3-8b"]), Level::Ok, "answers");
         check("", list(&[]), Level::Ok, "answers");
         check("", list(&["qwen3-8b:latest"]), Level::Ok, "answers");
-        check("", list(&["qwen3-8b-instruct"]), Level::Note, "did you mean `qwen3-8b-instruct`?");
+        check("", list(&["qwen3-8b-it"]), Level::Note, "did you mean `qwen3-8b-it`?");
         check("", Reached::Refuses(401), Level::Problem, "wants a key");
         check("api_key_env = \"KEY\"", Reached::Refuses(401), Level::Problem, "refuses the key");
         check("", Reached::Refuses(404), Level::Note, "/v1");
