@@ -55,8 +55,12 @@ impl PolicySource {
     }
 
     /// [`PolicySource::read`], with files read by `bytes_of`.
-    pub(super) fn read_by(file: &Path, mut bytes_of: impl FnMut(&Path) -> io::Result<Vec<u8>>) -> io::Result<PolicySource> {
-        let mut text_of = |path: &Path| bytes_of(path).and_then(|bytes| String::from_utf8(bytes).map_err(io::Error::other));
+    pub(super) fn read_by(
+        file: &Path,
+        mut bytes_of: impl FnMut(&Path) -> io::Result<Vec<u8>>,
+    ) -> io::Result<PolicySource> {
+        let mut text_of =
+            |path: &Path| bytes_of(path).and_then(|bytes| String::from_utf8(bytes).map_err(io::Error::other));
         let (text, origin) = (text_of(file)?, file.display().to_string());
         let mut included = Vec::new();
         let mut read = |path: &Path| {
