@@ -51,13 +51,13 @@ export function addCommands(program, { settings, keyOf, out = console.log }) {
     });
 }
 
+/** The plan in a few lines; `--json` has the rest: features, every rule, predictions. */
 function explained({ ran, plan }) {
-  const simple = Object.entries(plan ?? {}).filter(([, value]) => ["string", "number", "boolean"].includes(typeof value));
-  const lines = simple.map(([name, value]) => `${name}: ${value}`);
-  const rest = Object.fromEntries(Object.entries(plan ?? {}).filter(([, value]) => value !== null && typeof value === "object"));
+  const told = plan?.plan ?? plan ?? {};
+  const names = (told.attempts ?? []).map((attempt) => attempt.backend ?? attempt);
   return [
-    ...lines,
-    ...(Object.keys(rest).length > 0 ? [JSON.stringify(rest, null, 2)] : []),
+    ...["route", "rule", "reason", "backend", "model"].filter((name) => told[name]).map((name) => `${name}: ${told[name]}`),
+    ...(names.length > 0 ? [`asked in this order: ${names.join(", ")}`] : []),
     ...(ran ? ["(this Weir does not explain without answering, so a short answer was made)"] : []),
   ].join("\n");
 }

@@ -144,7 +144,7 @@ test("each trouble is one line that says what to do", async (t) => {
 });
 
 test("explain asks the explainer, and an older Weir for a short answer", async (t) => {
-  const plan = JSON.stringify({ route: "diffusion", reason: "short" });
+  const plan = JSON.stringify({ dialect: "openai_chat", plan: { route: "diffusion", reason: "short", attempts: [{ backend: "diffusion" }, { backend: "gpu" }] } });
   const explains = await serve(t, { ...GOOD, "/v1/route/explain": [200, plan] });
   const ask = async (url) => {
     let said = "";
@@ -153,7 +153,7 @@ test("explain asks the explainer, and an older Weir for a short answer", async (
     await program.commands.get("weir").commands.get("explain").run(["sort", "these"], { model: "auto" });
     return said;
   };
-  assert.match(await ask(explains.url), /route: diffusion\nreason: short/);
+  assert.match(await ask(explains.url), /^route: diffusion\nreason: short\nasked in this order: diffusion, gpu$/);
   const headers = { "x-weir-route": "ar", "x-weir-reason": "free text", "x-weir-backend": "gpu" };
   const older = await serve(t, { ...GOOD, "/v1/chat/completions": [200, '{"model":"m"}', headers] });
   assert.match(await ask(older.url), /route: ar\nreason: free text\nbackend: gpu\nmodel: m\n\(this Weir/);

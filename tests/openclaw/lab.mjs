@@ -15,7 +15,8 @@ const release = path.join(process.env.CARGO_TARGET_DIR ?? path.join(root, "targe
 export const WEIR = process.env.WEIR_BIN ?? path.join(release, "weir");
 const FAULTS = process.env.WEIR_FAULT_UPSTREAM_BIN ?? path.join(release, "weir-fault-upstream");
 const TOKEN = "lab-token";
-const WAIT_MS = 180_000;
+/** Longest wait for anything of OpenClaw, whose start alone takes 20 s of processor time. */
+const WAIT_MS = Number(process.env.WEIR_OPENCLAW_WAIT_MS ?? 300_000);
 
 /** The upstreams that fail, by the name of their backend and the fault. */
 export const FAILING = { refused: "refused", silent: "silent", unavailable: "503", limited: "429", locked: "401", unpaid: "402", overflowing: "overflow" };
@@ -97,10 +98,12 @@ export class Lab {
       const body = Buffer.concat(pieces);
       const record = { path: request.url, headers: request.headers, bytes: body.length, body: json(body), answer: {} };
       this.tapped.push(record);
+      const begun = Date.now();
       const onward = http.request(this.weir + request.url, { method: request.method, headers: request.headers }, (answer) => {
         record.answer = answer.headers;
         response.writeHead(answer.statusCode, answer.headers);
         answer.on("error", () => response.destroy());
+        answer.on("close", () => (record.ms = Date.now() - begun));
         answer.pipe(response);
       });
       onward.on("error", () => response.destroy());

@@ -40,22 +40,27 @@ pub(crate) fn run(root: &Path) -> Result<Counts> {
     if !ran.success && counts.failed == 0 {
         counts.failed = 1;
     }
-    counts += python(&folder, &release)?;
+    counts += python(&folder, "sdks_test.py", &release)?;
     Ok(counts)
 }
 
-/// The Python SDKs. Where they cannot be installed (no Python, no registry) their tests count as skipped, and that is
-/// said.
-fn python(folder: &Path, release: &Path) -> Result<Counts> {
+/// The tests of deploy/: the chart by Helm's own engine, the unit by systemd's.
+pub(crate) fn deployment(root: &Path) -> Result<Counts> {
+    python(&root.join("tests/deploy"), "chart_test.py", &metadata::release_dir()?)
+}
+
+/// Tests in Python. Where what they need cannot be installed (no Python, no registry) they count as skipped, and that
+/// is said.
+fn python(folder: &Path, script: &str, release: &Path) -> Result<Counts> {
     let interpreter = match python_installed(folder) {
         Ok(interpreter) => interpreter,
         Err(error) => {
-            println!("the Python SDKs cannot be installed, so their tests are skipped: {error:#}");
+            println!("what {script} needs cannot be installed, so its tests are skipped: {error:#}");
             return Ok(Counts { skipped: 1, ..Counts::default() });
         }
     };
     let mut tests = Command::new(interpreter);
-    tests.arg("sdks_test.py").current_dir(folder).env("WEIR_BIN", release.join("weir"));
+    tests.arg(script).current_dir(folder).env("WEIR_BIN", release.join("weir"));
     let ran = stage::run_reading(&mut tests)?;
     let mut counts = counts::of_node(&ran.text);
     if counts == Counts::default() || (!ran.success && counts.failed == 0) {
@@ -68,7 +73,7 @@ fn python(folder: &Path, release: &Path) -> Result<Counts> {
 fn python_installed(folder: &Path) -> Result<PathBuf> {
     let wanted = folder.join("requirements.txt");
     let mut hasher = DefaultHasher::new();
-    std::fs::read(&wanted).context("tests/clients/requirements.txt")?.hash(&mut hasher);
+    std::fs::read(&wanted).with_context(|| format!("{}", wanted.display()))?.hash(&mut hasher);
     let place = cache()?.join("clients-python").join(format!("{:016x}", hasher.finish()));
     let (interpreter, complete) = (place.join("bin/python"), place.join("complete"));
     if complete.exists() {

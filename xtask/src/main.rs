@@ -8,6 +8,7 @@ mod counts;
 mod cuda;
 mod fuzz;
 mod metadata;
+mod node;
 mod openclaw;
 mod stage;
 mod test;

@@ -4,10 +4,11 @@
 use std::path::Path;
 use std::process::Command;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 
-use crate::counts::{self, Counts};
-use crate::{clients, metadata, stage, test};
+use crate::counts::Counts;
+use crate::node::counted;
+use crate::{clients, metadata, test};
 
 /// The plugin's tests: Node 20, no OpenClaw, the real binary.
 pub(crate) fn plugin_tests(root: &Path) -> Result<Counts> {
@@ -36,20 +37,4 @@ pub(crate) fn end_to_end() -> Result<Counts> {
     let mut command = Command::new("node");
     command.arg(root.join("tests/openclaw/run.mjs")).env("WEIR_OPENCLAW_CACHE", clients::cache()?.join("openclaw"));
     counted(&mut command)
-}
-
-fn counted(command: &mut Command) -> Result<Counts> {
-    let release = metadata::release_dir()?;
-    let programs = command
-        .env("WEIR_BIN", release.join("weir"))
-        .env("WEIR_FAULT_UPSTREAM_BIN", release.join("weir-fault-upstream"));
-    let ran = stage::run_reading(programs).context("Node 20 is needed")?;
-    let mut counts = counts::of_node(&ran.text);
-    if counts == Counts::default() {
-        bail!("node ran no test");
-    }
-    if !ran.success && counts.failed == 0 {
-        counts.failed = 1;
-    }
-    Ok(counts)
 }

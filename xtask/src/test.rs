@@ -1,4 +1,5 @@
-//! `cargo xtask test`: tidy, the Rust tests, then the real clients against the real binary. Goes on after a failure,
+//! `cargo xtask test`: tidy, the Rust tests, then what runs against the real binary: clients, the plugin, a real
+//! Prometheus over the dashboards, the deployment files. Goes on after a failure,
 //! so that one run shows everything, and must then still fail.
 
 use std::path::Path;
@@ -7,7 +8,7 @@ use anyhow::{Result, bail};
 
 use crate::counts::{self, Counts};
 use crate::stage::{self, Stages};
-use crate::{clients, metadata, openclaw, tidy};
+use crate::{clients, metadata, node, openclaw, tidy};
 
 /// The command: all stages, the table, the sum.
 pub(crate) fn command() -> Result<()> {
@@ -35,6 +36,8 @@ pub(crate) fn run(stages: &mut Stages) -> Result<Counts> {
     let mut sum = stages.run("rust tests", || rust(&root))?;
     sum += stages.run("client tests", || clients::run(&root))?;
     sum += stages.run("plugin tests", || openclaw::plugin_tests(&root))?;
+    sum += stages.run("dashboards", || node::dashboards(&root))?;
+    sum += stages.run("deployment files", || clients::deployment(&root))?;
     Ok(sum)
 }
 

@@ -1,0 +1,31 @@
+//! Tests that are written for Node and run the programs we built. Must never count a run that says nothing as a success.
+
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+
+use crate::counts::{self, Counts};
+use crate::{metadata, stage};
+
+/// A real Prometheus over a real Weir: every panel, rule and alert. Skipped, and said so, where there is none.
+pub(crate) fn dashboards(root: &Path) -> Result<Counts> {
+    counted(Command::new("node").args(["--test", "--test-reporter=tap"]).arg(root.join("tests/dashboards/run.mjs")))
+}
+
+/// Runs it with the names of our programs, and reads node's closing lines.
+pub(crate) fn counted(command: &mut Command) -> Result<Counts> {
+    let release = metadata::release_dir()?;
+    let programs = command
+        .env("WEIR_BIN", release.join("weir"))
+        .env("WEIR_FAULT_UPSTREAM_BIN", release.join("weir-fault-upstream"));
+    let ran = stage::run_reading(programs).context("Node 20 is needed")?;
+    let mut counts = counts::of_node(&ran.text);
+    if counts == Counts::default() {
+        bail!("node ran no test");
+    }
+    if !ran.success && counts.failed == 0 {
+        counts.failed = 1;
+    }
+    Ok(counts)
+}
