@@ -28,7 +28,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// The house rules: file length, purpose comments, names, crate arrows, licences.
+    /// The house rules: file length, purpose comments, names, metrics in dashboards, crate arrows, licences.
     Tidy,
     /// Tidy, all Rust tests, and the real clients (Node 20).
     Test,

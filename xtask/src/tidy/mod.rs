@@ -3,6 +3,7 @@
 
 mod arrows;
 mod licence;
+mod metrics;
 mod packages;
 mod sources;
 
@@ -15,6 +16,7 @@ pub(crate) fn run() -> Result<()> {
     let root = metadata::root()?;
     let cargo = metadata::read()?;
     let mut complaints = sources::check(&root)?;
+    complaints.extend(metrics::check(&root)?);
     complaints.extend(arrows::check(&cargo));
     complaints.extend(packages::check(&root, &cargo)?);
     if complaints.is_empty() {
