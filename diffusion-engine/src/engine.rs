@@ -197,8 +197,8 @@ impl Engine {
                 return Err(EngineError::Unsupported { field: "response_format".into(), message });
             }
         };
-        let matcher = grammar::matcher(request, vocabulary)?;
-        Ok(matcher.map(|matcher| Constraint::new(matcher, vocabulary.clone(), self.inner.tokenizer.ends.clone())))
+        let form = grammar::form(request, vocabulary)?;
+        Ok(form.map(|form| Constraint::new(form, vocabulary.clone(), self.inner.tokenizer.ends.clone())))
     }
 
     /// How a request's blocks will be decoded: its settings over the engine's. Means nothing to an autoregressive model.

@@ -52,6 +52,9 @@ pub struct EngineOptions {
     pub share_prefixes: SharePrefixes,
     /// Where forwards run.
     pub device: ComputeDevice,
+    /// Experts of a layer that a block may visit, chosen as LLaDA2.2 does, for models that were not trained so: fewer
+    /// weights are read, and answers differ (docs/quantisation.md). `None`: as the model was trained.
+    pub expert_pool: Option<usize>,
 }
 
 /// Where forwards run.
@@ -125,6 +128,7 @@ impl Default for EngineOptions {
             kv_type: KvType::default(),
             share_prefixes: SharePrefixes::default(),
             device: ComputeDevice::default(),
+            expert_pool: None,
         }
     }
 }

@@ -12,7 +12,7 @@ use crate::error::LoadError;
 use crate::model::forward::Lane;
 use crate::model::head::Predictions;
 use crate::model::weights::Model;
-use crate::options::{ComputeDevice, EngineOptions};
+use crate::options::{ComputeDevice, EngineKind, EngineOptions};
 
 /// A loaded model, wherever it lies.
 pub(crate) enum Processor {
@@ -30,9 +30,12 @@ impl Processor {
         weights: Weights,
         options: &EngineOptions,
     ) -> Result<(Self, Arc<Pool>), LoadError> {
+        if let Some(pool) = options.expert_pool {
+            check_pool(pool, &config, options.device)?;
+        }
         match options.device {
             ComputeDevice::Cpu => {
-                let model = Model::load(config, weights)?;
+                let model = Model::load(config, weights)?.with_pool(options.expert_pool);
                 let pages = pages(model.kv_shape(), model.config.context, options)?;
                 let pool = Pool::new(model.kv_shape(), options.kv_type, pages);
                 Ok((Processor::Cpu(Box::new(model)), pool))
@@ -105,6 +108,15 @@ impl Processor {
         }
     }
 
+    /// See [`Model::take_back`]; a GPU's logits are not kept.
+    pub(crate) fn take_back(&self, logits: impl Iterator<Item = Vec<f32>>) {
+        match self {
+            Processor::Cpu(model) => model.take_back(logits),
+            #[cfg(feature = "cuda")]
+            Processor::Cuda(_) => {}
+        }
+    }
+
     /// See [`Model::forward`].
     pub(crate) fn forward(&self, lanes: &mut [Lane<'_>]) -> Result<Vec<Predictions>, String> {
         match self {
@@ -131,6 +143,26 @@ fn pages(shape: KvShape, context: usize, options: &EngineOptions) -> Result<usiz
     Ok(pages)
 }
 
+/// Whether a block's visits can be limited to `pool` experts.
+fn check_pool(pool: usize, config: &ModelConfig, device: ComputeDevice) -> Result<(), LoadError> {
+    let refused = |message: String| Err(wrong("expert_pool", message));
+    match &config.moe {
+        _ if device != ComputeDevice::Cpu => refused("only the CPU's forward has it".into()),
+        _ if config.kind != EngineKind::Diffusion => {
+            refused("needs blocks, which an autoregressive model has not".into())
+        }
+        None => refused("this model has no experts".into()),
+        Some(_) if config.routes_by_block() => {
+            refused("this model has a pool of its own, which it was trained with".into())
+        }
+        Some(moe) if pool < moe.routing.experts_kept || pool > moe.experts => {
+            let (least, most) = (moe.routing.experts_kept, moe.experts);
+            refused(format!("{pool} is not between the {least} experts a token visits and the {most} there are"))
+        }
+        Some(_) => Ok(()),
+    }
+}
+
 fn wrong(field: &str, message: String) -> LoadError {
     LoadError::Config { file: "options".into(), field: field.into(), message }
 }
@@ -151,5 +183,21 @@ mod tests {
             Processor::load(checkpoint.config().expect("config"), checkpoint.weights().expect("weights"), &options);
         let text = loaded.err().expect("no GPU").to_string();
         assert!(text.contains("`device`") && text.contains("feature `cuda`"), "{text}");
+    }
+
+    #[test]
+    fn a_pool_must_fit_the_model() {
+        let load = |pool: usize| {
+            let options = EngineOptions { expert_pool: Some(pool), ..EngineOptions::default() };
+            let checkpoint = Checkpoint::open(ModelFiles::Dir(test_files::golden())).expect("golden checkpoint");
+            let (config, weights) = (checkpoint.config().expect("config"), checkpoint.weights().expect("weights"));
+            let experts = config.moe.as_ref().map_or(0, |moe| moe.experts);
+            let text = Processor::load(config, weights, &options).err().map(|error| error.to_string());
+            (experts, text)
+        };
+        let (experts, too_few) = load(1);
+        assert!(too_few.is_some_and(|text| text.contains("`expert_pool`") || text.contains("expert_pool")));
+        assert!(load(experts + 1).1.is_some_and(|text| text.contains("expert_pool")));
+        assert_eq!(load(experts).1, None);
     }
 }

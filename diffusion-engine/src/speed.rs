@@ -11,7 +11,7 @@ use crate::checkpoint::config::ModelConfig;
 use crate::checkpoint::source::{Bytes, Named};
 use crate::error::LoadError;
 use crate::model::forward::{Lane, Visibility};
-use crate::model::head::Wanted;
+use crate::model::head::{Predictions, Wanted};
 use crate::model::random::Random;
 use crate::model::recipe::Recipe;
 use crate::model::weights::Model;
@@ -28,6 +28,8 @@ pub enum Shape {
     Mini,
     /// Its first two layers and its whole vocabulary: 1.5 billion.
     Slice,
+    /// The embedded models: 1.3 million.
+    Nano,
 }
 
 impl Shape {
@@ -36,11 +38,20 @@ impl Shape {
         match self {
             Shape::Mini => 20,
             Shape::Slice => 2,
+            Shape::Nano => 4,
         }
     }
 
-    /// The published config of LLaDA2.1-mini, as far as the forward reads it.
+    /// The published config of LLaDA2.1-mini or that of the embedded model, as far as the forward reads it.
     fn config(self) -> String {
+        if self == Shape::Nano {
+            return r#"{"model_type": "llada2_moe", "vocab_size": 1280, "hidden_size": 128, "intermediate_size": 256,
+                "num_hidden_layers": 4, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 32,
+                "rms_norm_eps": 1e-6, "max_position_embeddings": 1024, "rope_theta": 64, "partial_rotary_factor": 0.5,
+                "num_experts": 8, "num_shared_experts": 1, "num_experts_per_tok": 2, "n_group": 4, "topk_group": 2,
+                "routed_scaling_factor": 2.5, "moe_intermediate_size": 64, "first_k_dense_replace": 1}"#
+                .to_owned();
+        }
         format!(
             r#"{{"model_type": "llada2_moe", "vocab_size": 157184, "hidden_size": 2048, "intermediate_size": 5120,
             "num_hidden_layers": {}, "num_attention_heads": 16, "num_key_value_heads": 4, "head_dim": 128,
@@ -167,7 +178,7 @@ impl SpeedModel {
         let began = Instant::now();
         let logits = self.model.forward(lanes)?;
         let time = began.elapsed();
-        drop(logits);
+        self.model.take_back(logits.into_iter().map(Predictions::logits));
         let scratch = self.model.scratch.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let sparse = (self.model.config.layers - self.model.config.dense_layers).max(1);
         Ok(Measured {

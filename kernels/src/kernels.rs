@@ -2,6 +2,7 @@
 //! unchecked length through to `ops`.
 
 use crate::error::{KernelError, expect};
+use crate::ops::attention::Places;
 use crate::panel::{PANEL, PackedMatrix};
 
 /// Largest head dimension attention takes; its running sums lie on the stack.
@@ -18,8 +19,8 @@ pub struct Kernels {
     pub(crate) attention: AttentionLoop,
 }
 
-/// Shape, queries, panels, positions each token sees, output.
-type AttentionLoop = unsafe fn(AttentionShape, &[f32], &[KvPanel<'_>], &[usize], &mut [f32]);
+/// Shape, queries and results, panels, positions each token sees.
+type AttentionLoop = unsafe fn(AttentionShape, Places, &[KvPanel<'_>], &[usize]);
 
 impl std::fmt::Debug for Kernels {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -158,42 +159,69 @@ impl Kernels {
     }
 
     /// Attention of `q[m, heads, head_dim]` into `out` of the same shape, `m` being the length of `visible`: token
-    /// `t` sees the first `visible[t]` positions. `panels[kv_heads, n]` hold positions 0 to `32 n`.
+    /// `t` sees the first `visible[t]` positions. `panels[kv_heads, n]` hold positions 0 to `32 n`. Tokens of `q` may
+    /// lie apart.
     ///
     /// # Errors
     /// When a length does not fit, or a token would see nothing or more than the panels hold.
     pub fn attention(
         &self,
         shape: AttentionShape,
-        q: &[f32],
+        q: Strided<'_>,
         panels: &[KvPanel<'_>],
         visible: &[usize],
         out: &mut [f32],
     ) -> Result<(), KernelError> {
-        let AttentionShape { heads, kv_heads, head_dim } = shape;
-        if kv_heads == 0 || head_dim == 0 || head_dim > MAX_HEAD_DIM || !heads.is_multiple_of(kv_heads) {
-            return Err(KernelError { what: "head_dim", expected: MAX_HEAD_DIM, got: head_dim });
-        }
-        let elements = visible.len().checked_mul(heads).and_then(|rows| rows.checked_mul(head_dim));
-        expect("q", elements, q.len())?;
-        expect("out", elements, out.len())?;
-        let count = panels.len() / kv_heads;
-        expect("panels", count.checked_mul(kv_heads), panels.len())?;
-        for panel in panels {
-            expect("keys", Some(shape.key_panel()), panel.keys.len())?;
-            expect("values", Some(shape.value_panel()), panel.values.len())?;
-        }
-        let positions = count.saturating_mul(PANEL);
-        if let Some(wrong) = visible.iter().find(|n| **n == 0 || **n > positions) {
-            return Err(KernelError { what: "visible", expected: positions, got: *wrong });
-        }
+        let row = shape.heads.saturating_mul(shape.head_dim);
+        check_attention(shape, q, panels, visible)?;
+        expect("out", visible.len().checked_mul(row), out.len())?;
         if visible.is_empty() {
             return Ok(());
         }
+        let places = Places { q: q.elements.as_ptr(), q_stride: q.stride, out: out.as_mut_ptr(), out_stride: row };
         // SAFETY: the registry saw the instruction set; every length is checked above, and there is a panel because
         // a token sees something.
-        unsafe { (self.attention)(shape, q, panels, visible, out) };
+        unsafe { (self.attention)(shape, places, panels, visible) };
         Ok(())
+    }
+}
+
+/// Rows that lie `stride` elements apart.
+#[derive(Debug, Clone, Copy)]
+pub struct Strided<'a> {
+    /// The first row's first element comes first.
+    pub elements: &'a [f32],
+    /// Elements from one row to the next; at least a row's length.
+    pub stride: usize,
+}
+
+/// Whether [`Kernels::attention`] may run, its output aside.
+pub(crate) fn check_attention(
+    shape: AttentionShape,
+    q: Strided<'_>,
+    panels: &[KvPanel<'_>],
+    visible: &[usize],
+) -> Result<(), KernelError> {
+    let AttentionShape { heads, kv_heads, head_dim } = shape;
+    if kv_heads == 0 || head_dim == 0 || head_dim > MAX_HEAD_DIM || !heads.is_multiple_of(kv_heads) {
+        return Err(KernelError { what: "head_dim", expected: MAX_HEAD_DIM, got: head_dim });
+    }
+    let row = heads.saturating_mul(head_dim);
+    let last = visible.len().saturating_sub(1).saturating_mul(q.stride);
+    let needed = if visible.is_empty() { 0 } else { last.saturating_add(row) };
+    if q.stride < row || q.elements.len() < needed {
+        return Err(KernelError { what: "q", expected: needed, got: q.elements.len() });
+    }
+    let count = panels.len() / kv_heads;
+    expect("panels", count.checked_mul(kv_heads), panels.len())?;
+    for panel in panels {
+        expect("keys", Some(shape.key_panel()), panel.keys.len())?;
+        expect("values", Some(shape.value_panel()), panel.values.len())?;
+    }
+    let positions = count.saturating_mul(PANEL);
+    match visible.iter().find(|n| **n == 0 || **n > positions) {
+        Some(wrong) => Err(KernelError { what: "visible", expected: positions, got: *wrong }),
+        None => Ok(()),
     }
 }
 

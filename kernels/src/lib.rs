@@ -16,5 +16,5 @@ pub mod route;
 mod simd;
 
 pub use error::KernelError;
-pub use kernels::{AttentionShape, Kernels, KvPanel, Top1};
+pub use kernels::{AttentionShape, Kernels, KvPanel, Strided, Top1};
 pub use panel::{PANEL, PackedMatrix};

@@ -5,7 +5,7 @@ use crate::kernels::Kernels;
 
 /// Writes a module of monomorphic loops for one vector type and its row of the list.
 macro_rules! instance {
-    ($module:ident, $name:literal, $vector:ty, nv $nv:literal, rows $rows:literal, half $half:literal $(, $feature:literal)?) => {
+    ($module:ident, $name:literal, $vector:ty, nv $nv:literal, rows $rows:literal, wide $wide:literal $(, $feature:literal)?) => {
         mod $module {
             use crate::kernels::{AttentionShape, Kernels, KvPanel};
             use crate::ops;
@@ -16,7 +16,7 @@ macro_rules! instance {
             $(#[target_feature(enable = $feature)])?
             unsafe fn linear(x: &[f32], m: usize, w: &PackedMatrix, y: &mut [f32]) {
                 // SAFETY: passed on to the caller.
-                unsafe { ops::linear::linear::<$vector, $nv, $rows, $half>(x, m, w, y) }
+                unsafe { ops::linear::linear::<$vector, $nv, $rows, $wide>(x, m, w, y) }
             }
             /// # Safety
             /// The CPU has the features; otherwise as for the loop.
@@ -49,9 +49,9 @@ macro_rules! instance {
             /// # Safety
             /// The CPU has the features; otherwise as for the loop.
             $(#[target_feature(enable = $feature)])?
-            unsafe fn attention(shape: AttentionShape, q: &[f32], panels: &[KvPanel<'_>], visible: &[usize], out: &mut [f32]) {
+            unsafe fn attention(shape: AttentionShape, places: ops::attention::Places, panels: &[KvPanel<'_>], visible: &[usize]) {
                 // SAFETY: passed on to the caller.
-                unsafe { ops::attention::attention::<$vector, $nv, $rows>(shape, q, panels, visible, out) }
+                unsafe { ops::attention::attention::<$vector, $nv, $rows>(shape, places, panels, visible) }
             }
 
             pub(super) static KERNELS: Kernels =
@@ -61,10 +61,10 @@ macro_rules! instance {
 }
 
 #[cfg(target_arch = "x86_64")]
-instance!(avx512, "avx512", crate::simd::x86::Avx512, nv 2, rows 8, half 4, "avx512f");
+instance!(avx512, "avx512", crate::simd::x86::Avx512, nv 2, rows 8, wide 4, "avx512f");
 #[cfg(target_arch = "x86_64")]
-instance!(avx2, "avx2", crate::simd::x86::Avx2, nv 4, rows 2, half 2, "avx2,fma");
-instance!(portable, "portable", crate::simd::portable::Portable, nv 4, rows 1, half 1);
+instance!(avx2, "avx2", crate::simd::x86::Avx2, nv 4, rows 2, wide 2, "avx2,fma");
+instance!(portable, "portable", crate::simd::portable::Portable, nv 4, rows 1, wide 1);
 
 /// One row of the list.
 #[derive(Debug)]

@@ -4,7 +4,7 @@ mod support;
 
 use support::{Expected, Numbers, compare};
 use weir_kernels::kernels::rope;
-use weir_kernels::{AttentionShape, Kernels, KvPanel, PANEL, PackedMatrix, registry};
+use weir_kernels::{AttentionShape, Kernels, KvPanel, PANEL, PackedMatrix, Strided, registry};
 
 const SEED: u64 = 7;
 const CANARY: f32 = 12_345.0;
@@ -212,7 +212,8 @@ fn attention_equals_the_plain_softmax_and_ignores_what_is_hidden() {
                     let views: Vec<KvPanel<'_>> =
                         keys.iter().zip(&values).map(|(keys, values)| KvPanel { keys, values }).collect();
                     let mut out = vec![CANARY; q.len()];
-                    kernels.attention(shape, &q, &views, &visible, &mut out).expect("shape");
+                    let q = Strided { elements: &q, stride: heads * d };
+                    kernels.attention(shape, q, &views, &visible, &mut out).expect("shape");
                     out
                 };
                 let got = run(0.0);
@@ -237,10 +238,16 @@ fn attention_of_a_token_has_the_same_bits_alone_and_in_a_batch() {
     let views: Vec<KvPanel<'_>> = keys.iter().zip(&values).map(|(keys, values)| KvPanel { keys, values }).collect();
     for kernels in every() {
         let mut together = vec![0.0; q.len()];
-        kernels.attention(shape, &q, &views, &visible, &mut together).expect("shape");
+        let all = Strided { elements: &q, stride: 128 };
+        kernels.attention(shape, all, &views, &visible, &mut together).expect("shape");
+        let mut apart = vec![CANARY; tokens * 150];
+        apart.chunks_exact_mut(150).zip(q.chunks_exact(128)).for_each(|(place, q)| place[..128].copy_from_slice(q));
+        let (apart, mut same) = (Strided { elements: &apart[..tokens * 150 - 22], stride: 150 }, vec![0.0; q.len()]);
+        kernels.attention(shape, apart, &views, &visible, &mut same).expect("shape");
+        assert_eq!(same, together, "{}: queries that lie apart", kernels.name());
         for token in 0..tokens {
             let mut alone = vec![0.0; 128];
-            let q = &q[token * 128..(token + 1) * 128];
+            let q = Strided { elements: &q[token * 128..(token + 1) * 128], stride: 128 };
             kernels.attention(shape, q, &views, &visible[token..=token], &mut alone).expect("shape");
             assert_eq!(alone, together[token * 128..(token + 1) * 128], "{} token {token}", kernels.name());
         }
@@ -285,8 +292,18 @@ fn wrong_shapes_are_refused() {
     let (keys, values) = (vec![0.0; 256], vec![0.0; 1024]);
     let panel = KvPanel { keys: &keys, values: &values };
     let mut out = [0.0; 16];
-    assert!(kernels.attention(shape, &[0.0; 16], &[panel], &[33], &mut out).is_err(), "sees beyond the panels");
-    assert!(kernels.attention(shape, &[0.0; 16], &[panel], &[0], &mut out).is_err(), "sees nothing");
-    assert!(kernels.attention(shape, &[0.0; 16], &[], &[1], &mut out).is_err());
-    assert!(kernels.attention(shape, &[0.0; 16], &[panel], &[32], &mut out).is_ok());
+    assert!(
+        kernels.attention(shape, Strided { elements: &[0.0; 16], stride: 16 }, &[panel], &[33], &mut out).is_err(),
+        "sees beyond the panels"
+    );
+    assert!(
+        kernels.attention(shape, Strided { elements: &[0.0; 16], stride: 16 }, &[panel], &[0], &mut out).is_err(),
+        "sees nothing"
+    );
+    assert!(kernels.attention(shape, Strided { elements: &[0.0; 16], stride: 16 }, &[], &[1], &mut out).is_err());
+    assert!(kernels.attention(shape, Strided { elements: &[0.0; 16], stride: 16 }, &[panel], &[32], &mut out).is_ok());
+    let close = Strided { elements: &[0.0; 32], stride: 8 };
+    assert!(kernels.attention(shape, close, &[panel], &[1, 1], &mut [0.0; 32]).is_err(), "rows overlap");
+    let short = Strided { elements: &[0.0; 31], stride: 16 };
+    assert!(kernels.attention(shape, short, &[panel], &[1, 1], &mut [0.0; 32]).is_err(), "a row is cut");
 }

@@ -3,7 +3,7 @@
 mod support;
 
 use proptest::prelude::*;
-use weir_kernels::route::{Choice, Routing, admit, choose, choose_within, sigmoid};
+use weir_kernels::route::{Choice, RouteScratch, Routing, sigmoid};
 
 /// The rule by exhaustive counting: an entry is kept when fewer than `keep` entries beat it.
 fn kept(values: &[f32], keep: usize, allowed: impl Fn(usize) -> bool) -> Vec<usize> {
@@ -73,7 +73,8 @@ proptest! {
         let bias: Vec<f32> = numbers.take(groups * size).iter().map(|v| (v * 2.0).round() / 4.0).collect();
         let groups_kept = kept.min(groups);
         let routing = Routing { groups, groups_kept, experts_kept: experts_kept.min(groups_kept * size), normalize, scale: 2.5, capacity: None };
-        let (got, expected) = (choose(&logits, Some(&bias), routing), plain(&logits, &bias, routing));
+        let (mut memory, expected) = (RouteScratch::default(), plain(&logits, &bias, routing));
+        let got = memory.choose(&logits, Some(&bias), routing);
         prop_assert_eq!(got.len(), expected.len());
         for (got, expected) in got.iter().zip(&expected) {
             prop_assert_eq!(got.expert, expected.expert);
@@ -101,11 +102,11 @@ proptest! {
         let capacity = capacity.min(experts);
         let routing =
             Routing { groups: 1, groups_kept: 1, experts_kept, normalize, scale: 2.5, capacity: Some(capacity) };
-        let pool = admit(&block.concat(), experts, Some(&bias), capacity);
-        prop_assert_eq!(pool.len(), capacity);
+        let mut memory = RouteScratch::default();
+        prop_assert_eq!(memory.admit(&block.concat(), experts, Some(&bias), capacity).len(), capacity);
         let expected = plain_block(&block, &bias, routing, capacity);
         for (token, expected) in block.iter().zip(&expected) {
-            let got = choose_within(&pool, token, Some(&bias), routing);
+            let got = memory.choose_admitted(token, Some(&bias), routing);
             prop_assert_eq!(got.len(), expected.len());
             for (got, expected) in got.iter().zip(expected) {
                 prop_assert_eq!(got.expert, expected.expert);
@@ -120,22 +121,24 @@ fn a_block_keeps_a_token_from_an_expert_that_few_want() {
     let routing =
         Routing { groups: 1, groups_kept: 1, experts_kept: 1, normalize: false, scale: 1.0, capacity: Some(1) };
     let (first, second) = ([3.0, 0.0, -3.0], [-3.0, 1.0, 2.0]);
-    let pool = admit(&[first, second].concat(), 3, None, 1);
+    let mut memory = RouteScratch::default();
+    let pool = memory.admit(&[first, second].concat(), 3, None, 1);
     assert_eq!(pool, [0], "the first token's expert has the highest score of the block");
-    assert_eq!(choose_within(&pool, &second, None, routing), [Choice { expert: 0, weight: sigmoid(-3.0) }]);
-    let alone = admit(&second, 3, None, 1);
-    assert_eq!(choose_within(&alone, &second, None, routing), [Choice { expert: 2, weight: sigmoid(2.0) }]);
+    assert_eq!(memory.choose_admitted(&second, None, routing), [Choice { expert: 0, weight: sigmoid(-3.0) }]);
+    memory.admit(&second, 3, None, 1);
+    assert_eq!(memory.choose_admitted(&second, None, routing), [Choice { expert: 2, weight: sigmoid(2.0) }]);
 }
 
 #[test]
 fn bias_moves_the_choice_but_not_the_weight() {
     let routing = Routing { groups: 1, groups_kept: 1, experts_kept: 1, normalize: false, scale: 1.0, capacity: None };
-    let chosen = choose(&[2.0, -1.0, 0.0], Some(&[0.0, 5.0, 0.0]), routing);
-    assert_eq!(chosen, vec![Choice { expert: 1, weight: sigmoid(-1.0) }]);
+    let mut memory = RouteScratch::default();
+    let chosen = memory.choose(&[2.0, -1.0, 0.0], Some(&[0.0, 5.0, 0.0]), routing);
+    assert_eq!(chosen, [Choice { expert: 1, weight: sigmoid(-1.0) }]);
 }
 
 #[test]
 fn an_empty_router_chooses_nothing() {
     let routing = Routing { groups: 4, groups_kept: 2, experts_kept: 2, normalize: true, scale: 1.0, capacity: None };
-    assert!(choose(&[], None, routing).is_empty());
+    assert!(RouteScratch::default().choose(&[], None, routing).is_empty());
 }

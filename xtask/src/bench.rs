@@ -65,6 +65,8 @@ enum What {
     Accuracy,
     /// Tokens a second of many callers against one, and time to the first block with and without a cached prefix.
     Throughput,
+    /// Tool calls of the diffusion model against those of its AR twin, one request at a time.
+    Twins,
     /// What storage formats cost: KL divergence and argmax agreement against the exact weights.
     Formats,
     /// Answers held to a form: how many are valid, and what forcing saves.
@@ -99,6 +101,7 @@ fn one(root: &Path, stages: &mut Stages, what: What, smoke: bool, more: &[String
         What::Gateway => "gateway",
         What::Accuracy => "accuracy",
         What::Throughput => "throughput",
+        What::Twins => "twins",
         What::Formats => "formats",
         What::Structure => "structure",
         What::Fallback => "fallback",

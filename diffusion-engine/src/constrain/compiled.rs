@@ -1,11 +1,14 @@
 //! Grammars that were compiled before: agents send the same tools with every request, and compiling a dozen schemas
-//! takes longer than a denoise step of a small model. Kept for each tenant apart, so that no tenant can time which
-//! tools another has. Must never give out a matcher that has seen a token.
+//! takes longer than a denoise step of a small model. What an answer makes the library work out about a grammar's texts
+//! stays with it, too, so the second answer's masks come quickly. Kept for each tenant apart, so that no tenant can time
+//! which tools another has. Must never give out a matcher that has seen a token.
 
 use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use llguidance::Matcher;
+use llguidance::{Matcher, TokenParser};
 
 /// Most grammars kept, the least recently used leaves.
 const MOST: usize = 32;
@@ -13,10 +16,35 @@ const MOST: usize = 32;
 /// Most bytes of grammar text kept; a larger one is compiled each time.
 const MOST_BYTES: usize = 4 << 20;
 
+/// Most states of its texts that a kept grammar may have: about a kilobyte each.
+const MOST_STATES: usize = 8192;
+
+/// A form at its start.
+pub(crate) struct Form {
+    pub(crate) matcher: Matcher,
+    /// Length of the longest way to an end that an answer of this form had to look for, and one more; 0 before any did.
+    pub(crate) longest_end: Arc<AtomicUsize>,
+}
+
 struct Entry {
     tenant: Arc<str>,
     grammar: String,
-    matcher: Matcher,
+    /// Shares what it works out with its clones.
+    parser: TokenParser,
+    longest_end: Arc<AtomicUsize>,
+}
+
+impl Entry {
+    fn form(&self) -> Form {
+        Form { matcher: Matcher::new(Ok(self.parser.clone())), longest_end: Arc::clone(&self.longest_end) }
+    }
+
+    /// Whether it may be used once more: it has not grown too large, and no answer broke it.
+    fn is_sound(&self) -> bool {
+        // The library's lock is poisoned where it panicked.
+        let states = catch_unwind(AssertUnwindSafe(|| self.parser.parser.lexer_stats().num_states));
+        states.is_ok_and(|states| states <= MOST_STATES)
+    }
 }
 
 /// The most recent first.
@@ -26,29 +54,30 @@ pub(crate) struct Compiled {
 }
 
 impl Compiled {
-    /// A matcher at the start of `grammar`, made by `compile` unless it is known.
-    pub(crate) fn matcher(
+    /// `grammar` at its start, made by `compile` unless it is known.
+    pub(crate) fn form(
         &self,
         tenant: &Arc<str>,
         grammar: String,
-        compile: impl FnOnce() -> Result<Matcher, String>,
-    ) -> Result<Matcher, String> {
-        if let Some(matcher) = self.known(tenant, &grammar) {
-            return Ok(matcher);
+        compile: impl FnOnce() -> Result<TokenParser, String>,
+    ) -> Result<Form, String> {
+        if let Some(form) = self.known(tenant, &grammar) {
+            return Ok(form);
         }
         // Not under the lock: others need not wait, and two that compile the same do no harm.
-        let matcher = compile()?;
-        self.keep(Entry { tenant: Arc::clone(tenant), grammar, matcher: matcher.deep_clone() });
-        Ok(matcher)
+        let entry = Entry { tenant: Arc::clone(tenant), grammar, parser: compile()?, longest_end: Arc::default() };
+        let form = entry.form();
+        self.keep(entry);
+        Ok(form)
     }
 
-    fn known(&self, tenant: &Arc<str>, grammar: &str) -> Option<Matcher> {
+    fn known(&self, tenant: &Arc<str>, grammar: &str) -> Option<Form> {
         let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
         let at = entries.iter().position(|entry| entry.tenant == *tenant && entry.grammar == grammar)?;
-        let entry = entries.remove(at)?;
-        let matcher = entry.matcher.deep_clone();
+        let entry = entries.remove(at).filter(Entry::is_sound)?;
+        let form = entry.form();
         entries.push_front(entry);
-        Some(matcher)
+        Some(form)
     }
 
     fn keep(&self, entry: Entry) {
@@ -82,7 +111,7 @@ mod tests {
                 made.set(made.get() + 1);
                 vocabulary.compile(TopLevelGrammar::from_regex(regex))
             };
-            compiled.matcher(&tenant.into(), regex.into(), compile).expect("compiles")
+            compiled.form(&tenant.into(), regex.into(), compile).expect("compiles").matcher
         };
         let token = vocabulary.tokens(b"a")[0];
         for _ in 0..3 {
@@ -98,7 +127,40 @@ mod tests {
         ask("one", "ab");
         assert_eq!(made.get(), 3 + MOST, "it was the least recently used");
         let large = "x".repeat(MOST_BYTES + 1);
-        compiled.keep(Entry { tenant: "one".into(), grammar: large.clone(), matcher: ask("one", "ab") });
+        let parser = vocabulary.compile(TopLevelGrammar::from_regex("ab")).expect("compiles");
+        let entry = Entry { tenant: "one".into(), grammar: large.clone(), parser, longest_end: Arc::default() };
+        compiled.keep(entry);
         assert!(compiled.known(&"one".into(), &large).is_none(), "too large to be kept");
+    }
+    #[test]
+    fn a_grammar_that_grew_or_broke_is_compiled_again() {
+        let vocabulary = super::super::tests::Bench::new().vocabulary;
+        let compiled = Compiled::default();
+        let made = Cell::new(0);
+        let ask = |regex: &str| {
+            let compile = || {
+                made.set(made.get() + 1);
+                vocabulary.compile(TopLevelGrammar::from_regex(regex))
+            };
+            compiled.form(&"one".into(), regex.into(), compile).expect("compiles").matcher
+        };
+        let mut broken = ask("ab");
+        assert!(broken.test_trigger_lexer_error().is_err(), "the library panics inside its lock");
+        assert!(ask("ab").compute_mask().is_ok(), "the next answer does not see it");
+        assert_eq!(made.get(), 2);
+        // Each distance from the last `a` is a state of its own.
+        let grows = "[ab]*a[ab]{14}";
+        let (a, b) = (vocabulary.tokens(b"a")[0], vocabulary.tokens(b"b")[0]);
+        let mut states = 0x9e37_79b9_7f4a_7c15u64;
+        for _ in 0..40 {
+            let mut matcher = ask(grows);
+            for _ in 0..1000 {
+                states ^= states << 13;
+                states ^= states >> 7;
+                states ^= states << 17;
+                matcher.consume_token(if states & 1 == 0 { a } else { b }).expect("fits");
+            }
+        }
+        assert!(made.get() > 3, "it was compiled {} times", made.get() - 2);
     }
 }

@@ -14,6 +14,7 @@ mod edits;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use llguidance::Matcher;
 use llguidance::toktrie::SimpleVob;
@@ -22,6 +23,7 @@ use weir_protocol::EngineError;
 use crate::decode::Canvas;
 
 use super::closing::nearest_end;
+use super::compiled::Form;
 use super::forcing::forced;
 use super::vocabulary::Vocabulary;
 
@@ -29,7 +31,7 @@ use super::vocabulary::Vocabulary;
 /// Without a limit a block could take as many steps as it has pairs of positions.
 const PATIENCE: u32 = 1;
 
-/// The nearest end is looked for after so many tokens ...
+/// The nearest end is looked for after so many tokens, or an eighth of those that are to spare ...
 const LOOK_EVERY: usize = 8;
 
 /// ... and after each one when no more than these, beyond twice its length, are to spare.
@@ -57,6 +59,8 @@ pub(crate) struct Constraint {
     /// The answer has ended in this canvas or before.
     ended: bool,
     waited: u32,
+    /// What answers of this form have seen of its ends before.
+    longest_end: Arc<AtomicUsize>,
     /// Length of the nearest end when it was last looked for, and the tokens since.
     end_length: usize,
     since: usize,
@@ -86,7 +90,9 @@ pub(crate) trait Choose {
 }
 
 impl Constraint {
-    pub(crate) fn new(matcher: Matcher, vocabulary: Arc<Vocabulary>, ends: Vec<u32>) -> Self {
+    pub(crate) fn new(form: Form, vocabulary: Arc<Vocabulary>, ends: Vec<u32>) -> Self {
+        let Form { matcher, longest_end } = form;
+        let known = longest_end.load(Ordering::Relaxed).checked_sub(1);
         Constraint {
             matcher,
             vocabulary,
@@ -97,8 +103,9 @@ impl Constraint {
             forced: Vec::new(),
             ended: false,
             waited: 0,
-            end_length: LONGEST_END,
-            since: LOOK_EVERY,
+            longest_end,
+            end_length: known.unwrap_or(LONGEST_END),
+            since: if known.is_some() { 0 } else { LOOK_EVERY },
             hopeless: false,
             closing: VecDeque::new(),
             forced_tokens: 0,
@@ -343,11 +350,15 @@ impl Constraint {
     /// Whether the `left` tokens after the one just consumed cannot reach an end any more, or only just.
     fn is_one_too_many(&mut self, left: usize) -> bool {
         let soon = !self.hopeless && self.is_near(left);
-        if self.matcher.is_stopped() || (self.since < LOOK_EVERY && !soon) {
+        let spare = left.saturating_sub(2 * self.end_length + SPARE);
+        if self.matcher.is_stopped() || (self.since < LOOK_EVERY.max(spare / 8) && !soon) {
             return false;
         }
         self.since = 0;
         let end = self.nearest_end(left);
+        if let Some(end) = &end {
+            self.longest_end.fetch_max(end.len() + 1, Ordering::Relaxed);
+        }
         self.end_length = end.as_ref().map_or(LONGEST_END, Vec::len);
         self.hopeless &= end.is_none();
         // The end found is not the shortest, and seen from the next token it may be some tokens longer.

@@ -2,18 +2,18 @@
 //! in it, so that a call always fits its tool's schema. Must never weaken a demand that it cannot take: it is refused
 //! with the library's reason.
 
-use llguidance::Matcher;
 use llguidance::api::TopLevelGrammar;
 use serde_json::{Map, Value, json};
 use weir_protocol::{ChatRequest, EngineError, ResponseFormat, Tool, ToolChoice};
 
+use super::compiled::Form;
 use super::vocabulary::Vocabulary;
 
-/// A matcher for the form that `request` demands, `None` where any text will do.
+/// The form that `request` demands, `None` where any text will do.
 ///
 /// # Errors
 /// `Unsupported` names the schema that the grammar library cannot take, `InvalidRequest` a broken regex or grammar.
-pub(crate) fn matcher(request: &ChatRequest, vocabulary: &Vocabulary) -> Result<Option<Matcher>, EngineError> {
+pub(crate) fn form(request: &ChatRequest, vocabulary: &Vocabulary) -> Result<Option<Form>, EngineError> {
     let tools = offered(request)?;
     let forced = matches!(request.tool_choice, ToolChoice::Required | ToolChoice::Function(_));
     if tools.is_empty() {
@@ -30,8 +30,8 @@ pub(crate) fn matcher(request: &ChatRequest, vocabulary: &Vocabulary) -> Result<
     };
     let several = !matches!(request.tool_choice, ToolChoice::Function(_)) && request.parallel_tool_calls != Some(false);
     let grammar = TopLevelGrammar::from_lark(calls(&tools, answer.as_ref(), several));
-    match vocabulary.matcher(grammar, &request.tenant.clone().unwrap_or_default()) {
-        Ok(matcher) => Ok(Some(matcher)),
+    match vocabulary.form(grammar, &request.tenant.clone().unwrap_or_default()) {
+        Ok(form) => Ok(Some(form)),
         Err(reason) => Err(culprit(request, &tools, answer.as_ref(), vocabulary, reason)),
     }
 }
@@ -66,7 +66,7 @@ fn offered(request: &ChatRequest) -> Result<Vec<&Tool>, EngineError> {
     }
 }
 
-fn format_only(request: &ChatRequest, vocabulary: &Vocabulary) -> Result<Option<Matcher>, EngineError> {
+fn format_only(request: &ChatRequest, vocabulary: &Vocabulary) -> Result<Option<Form>, EngineError> {
     let (grammar, field) = match &request.response_format {
         ResponseFormat::Text => return Ok(None),
         ResponseFormat::JsonObject => (TopLevelGrammar::from_json_schema(styled(&json!({"type": "object"}))), ""),
@@ -74,8 +74,8 @@ fn format_only(request: &ChatRequest, vocabulary: &Vocabulary) -> Result<Option<
         ResponseFormat::Regex(pattern) => (TopLevelGrammar::from_regex(pattern), "regex"),
         ResponseFormat::Grammar(lark) => (TopLevelGrammar::from_lark(lark.clone()), "grammar"),
     };
-    match vocabulary.matcher(grammar, &request.tenant.clone().unwrap_or_default()) {
-        Ok(matcher) => Ok(Some(matcher)),
+    match vocabulary.form(grammar, &request.tenant.clone().unwrap_or_default()) {
+        Ok(form) => Ok(Some(form)),
         Err(reason) if field.is_empty() => Err(unsupported(SCHEMA, reason)),
         Err(reason) => Err(EngineError::invalid(field, reason)),
     }

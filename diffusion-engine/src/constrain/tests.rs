@@ -38,8 +38,8 @@ impl Bench {
     }
 
     fn constraint(&self, request: &ChatRequest) -> Constraint {
-        let matcher = grammar::matcher(request, &self.vocabulary).expect("a grammar").expect("a demand");
-        Constraint::new(matcher, self.vocabulary.clone(), self.tokenizer.ends.clone())
+        let form = grammar::form(request, &self.vocabulary).expect("a grammar").expect("a demand");
+        Constraint::new(form, self.vocabulary.clone(), self.tokenizer.ends.clone())
     }
 
     fn schema(&self, schema: &Value) -> Constraint {
@@ -202,7 +202,7 @@ fn exclusive_bounds_hold_for_who_reads_64_bits() {
 }
 
 fn accepts(bench: &Bench, request: &ChatRequest, text: &str) -> bool {
-    let mut matcher = grammar::matcher(request, &bench.vocabulary).expect("a grammar").expect("a demand");
+    let mut matcher = grammar::form(request, &bench.vocabulary).expect("a grammar").expect("a demand").matcher;
     let tokens = bench.tokenizer.encode_answer(text);
     let taken = matcher.try_consume_tokens(&tokens).expect("no error");
     taken == tokens.len() && (matcher.is_stopped() || matcher.is_accepting().expect("no error"))
@@ -235,7 +235,7 @@ fn calls_have_the_models_own_notation() {
     assert!(!accepts(&bench, &one(ToolChoice::Auto), &format!("{set}\n{say}")), "one at a time was asked for");
     assert!(accepts(&bench, &one(ToolChoice::Required), set));
     assert!(!accepts(&bench, &one(ToolChoice::Required), &format!("{say}\n{set}")));
-    let none = grammar::matcher(&with_tools(ToolChoice::None), &bench.vocabulary).expect("fine");
+    let none = grammar::form(&with_tools(ToolChoice::None), &bench.vocabulary).expect("fine");
     assert!(none.is_none(), "free text");
 }
 
@@ -245,7 +245,7 @@ fn forced_text_is_cut_as_the_tokenizer_cuts_it() {
     let bench = Bench::new();
     let request =
         ChatRequest { response_format: ResponseFormat::Regex("x hello( world)?!".into()), ..ChatRequest::default() };
-    let mut matcher = grammar::matcher(&request, &bench.vocabulary).expect("a grammar").expect("a demand");
+    let mut matcher = grammar::form(&request, &bench.vocabulary).expect("a grammar").expect("a demand").matcher;
     let forced = forcing::forced(&mut matcher, &bench.vocabulary, None);
     assert_eq!(forced, bench.tokenizer.encode_answer("x hello"));
 }
@@ -255,6 +255,6 @@ fn a_longer_token_keeps_the_last_forced_ones_open() {
     // After `he` an `l` may follow: `ll` and `llo` reach beyond the forced text, so `l` alone is not written.
     let bench = Bench::new();
     let request = ChatRequest { response_format: ResponseFormat::Regex("xhel(lo|p)".into()), ..ChatRequest::default() };
-    let mut matcher = grammar::matcher(&request, &bench.vocabulary).expect("a grammar").expect("a demand");
+    let mut matcher = grammar::form(&request, &bench.vocabulary).expect("a grammar").expect("a demand").matcher;
     assert_eq!(forcing::forced(&mut matcher, &bench.vocabulary, None), bench.tokenizer.encode_answer("xhe"));
 }

@@ -7,11 +7,11 @@ use std::sync::Arc;
 
 use llguidance::api::TopLevelGrammar;
 use llguidance::toktrie::{TokEnv, TokRxInfo, TokTrie, TokenizerEnv};
-use llguidance::{Matcher, ParserFactory};
+use llguidance::{ParserFactory, TokenParser};
 
 use crate::checkpoint::tokenizer::TextTokenizer;
 
-use super::compiled::Compiled;
+use super::compiled::{Compiled, Form};
 
 /// Texts that end a JSON value or a container, the ones that end most first, then the shortest values, then the
 /// characters that keep a text short. What the search for the nearest end tries, in this order.
@@ -52,28 +52,24 @@ impl Vocabulary {
         Ok(Vocabulary { factory, endings, compiled: Compiled::default() })
     }
 
-    /// A matcher at the start of `grammar`, compiled unless `tenant` asked for the same not long ago.
+    /// `grammar` at its start, compiled unless `tenant` asked for the same not long ago.
     ///
     /// # Errors
     /// The library's reason, which may quote the grammar.
-    pub(crate) fn matcher(&self, grammar: TopLevelGrammar, tenant: &Arc<str>) -> Result<Matcher, String> {
+    pub(crate) fn form(&self, grammar: TopLevelGrammar, tenant: &Arc<str>) -> Result<Form, String> {
         let text = serde_json::to_string(&grammar).map_err(|error| error.to_string())?;
-        self.compiled.matcher(tenant, text, || self.compile(grammar))
+        self.compiled.form(tenant, text, || self.compile(grammar))
     }
 
-    /// A matcher at the start of `grammar`.
+    /// `grammar` at its start.
     ///
     /// # Errors
-    /// As [`Vocabulary::matcher`].
-    pub(crate) fn compile(&self, grammar: TopLevelGrammar) -> Result<Matcher, String> {
+    /// As [`Vocabulary::form`].
+    pub(crate) fn compile(&self, grammar: TopLevelGrammar) -> Result<TokenParser, String> {
         // The library cuts long schema text for its messages at a byte, which need not be a character's border.
         let parser = catch_unwind(AssertUnwindSafe(|| self.factory.create_parser(grammar)));
         let parser = parser.map_err(|_| "the grammar library gave up on it".to_owned())?;
-        let matcher = Matcher::new(Ok(parser.map_err(|error| error.to_string())?));
-        match matcher.get_error() {
-            Some(error) => Err(error),
-            None => Ok(matcher),
-        }
+        parser.map_err(|error| error.to_string())
     }
 
     /// The tokens by their bytes.

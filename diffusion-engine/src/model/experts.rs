@@ -2,126 +2,268 @@
 
 use std::ops::Range;
 
-use weir_kernels::KernelError;
+use weir_kernels::packed::ThreadScratch;
 use weir_kernels::packed::experts::PackedExpert;
-use weir_kernels::route::{admit, choose, choose_within};
+use weir_kernels::route::Choice;
+use weir_kernels::{KernelError, Kernels, PackedMatrix};
 
 use super::clock::Work;
+use super::forward::part;
 use super::matrix::{Matrix, room};
-use super::scratch::Scratch;
-use super::weights::{Experts, Mlp, Model};
+use super::scratch::{NOBODY, Routes, Scratch};
+use super::weights::{Experts, FeedForward, Layer, Mlp, Model};
+
+/// A layer's scores and choices, with their elements per row.
+pub(super) struct Routed<'a> {
+    pub(super) scores: (&'a mut [f32], usize),
+    pub(super) choices: (&'a mut [f32], usize),
+}
 
 impl Model {
-    /// `scratch.normed[m, hidden]` → `scratch.out[m, hidden]`. Expert by expert: the tokens of one expert are gathered
-    /// into one small batch. A token adds its experts in ascending order, whoever else visits them, then the shared one.
+    /// Whether a layer's experts are chosen for whole blocks: then every token of a block has a say.
+    pub(super) fn routes_by_block(&self, layer: &Layer) -> bool {
+        matches!(&layer.feed_forward, FeedForward::Experts(experts) if self.routing(experts).capacity.is_some())
+    }
+
+    /// Room for what a layer's router says about `m` rows; none where there is no router.
+    pub(super) fn routed<'a>(&self, layer: &Layer, m: usize, routes: &'a mut Routes) -> Routed<'a> {
+        let (count, kept) = match &layer.feed_forward {
+            FeedForward::Experts(experts) => (experts.experts.len(), 2 * experts.routing.experts_kept),
+            FeedForward::Dense(_) => (0, 0),
+        };
+        Routed {
+            scores: (room(&mut routes.scores, m * count), count),
+            choices: (room(&mut routes.choices, m * kept), kept),
+        }
+    }
+
+    /// Writes the choice for each row of `scores[rows, experts]`, unless a block chooses together.
+    pub(super) fn choose(&self, experts: &Experts, scores: &[f32], choices: &mut [f32], memory: &mut ThreadScratch) {
+        let (bias, routing) = (experts.bias.as_deref(), self.routing(experts));
+        if routing.capacity.is_some() {
+            return;
+        }
+        let rows = scores.chunks_exact(experts.experts.len().max(1));
+        for (scores, places) in rows.zip(choices.chunks_exact_mut((2 * routing.experts_kept).max(1))) {
+            put(memory.route.choose(scores, bias, routing), places);
+        }
+    }
+
+    /// `scratch.x[m, hidden] += experts(scratch.normed[m, hidden])`. A token adds its experts in ascending order,
+    /// whoever else visits them, then the shared one. An f32 router has scored before.
     pub(super) fn experts(
         &self,
         experts: &Experts,
         blocks: &[Range<usize>],
-        m: usize,
         scratch: &mut Scratch,
     ) -> Result<(), KernelError> {
-        self.route(experts, blocks, m, scratch)?;
-        scratch.clock.did_with(Work::Router, &experts.router, m);
-        match experts.packed {
-            true => self.packed_experts(experts, m, scratch),
-            false => self.exact_experts(experts, m, scratch),
+        self.route(experts, blocks, scratch)?;
+        if experts.exact {
+            return self.exact_experts(experts, scratch);
         }
-    }
-
-    /// `scratch.chosen[expert]`: the tokens that visit it, with their weights.
-    fn route(
-        &self,
-        experts: &Experts,
-        blocks: &[Range<usize>],
-        m: usize,
-        scratch: &mut Scratch,
-    ) -> Result<(), KernelError> {
-        let Scratch { normed, scores, inputs, chosen, .. } = scratch;
-        let count = experts.experts.len();
-        let scores = room(scores, m * count); // [m, experts]
-        self.compute.linear(room(normed, m * self.config.hidden), m, &experts.router, inputs, scores)?;
-        chosen.resize_with(count, Vec::new);
-        chosen.iter_mut().for_each(Vec::clear);
-        let (bias, routing) = (experts.bias.as_deref(), self.routing(experts));
-        for block in blocks {
-            let own = &scores[block.start * count..block.end * count];
-            let pool = routing.capacity.map(|capacity| admit(own, count, bias, capacity));
-            for (token, scores) in block.clone().zip(own.chunks_exact(count)) {
-                let choices = match &pool {
-                    Some(pool) => choose_within(pool, scores, bias, routing),
-                    None => choose(scores, bias, routing),
-                };
-                for choice in choices {
-                    chosen[choice.expert].push((token, choice.weight));
+        let Scratch { normed, out, inputs, routes, visits, batch, clock, .. } = &mut *scratch;
+        let (m, hidden) = (batch.rows(), self.config.hidden);
+        visits.sort(experts.experts.len(), self.visits(experts, &routes.choices, 0..m));
+        clock.visited(visits.experts());
+        for (expert, visits) in visits.groups() {
+            let matrices = experts.experts.get(expert).map(Mlp::matrices).into_iter().flatten();
+            matrices.for_each(|matrix| clock.count(Work::Experts, matrix, visits.len()));
+        }
+        let shared = experts.shared.iter().flat_map(Mlp::matrices);
+        shared.for_each(|matrix| clock.count(Work::Experts, matrix, m));
+        match experts.packed {
+            true => self.packed_experts(experts, scratch)?,
+            false => {
+                let (normed, out) = (&*room(normed, m * hidden), room(out, m * hidden));
+                out.fill(0.0);
+                for (expert, range) in visits.groups() {
+                    let tokens = visits.tokens(range.clone());
+                    let gathered: Vec<f32> =
+                        tokens.iter().flat_map(|token| row(normed, *token as usize, hidden)).copied().collect();
+                    let Some(expert) = experts.experts.get(expert) else { continue };
+                    let results = self.visit(expert, &gathered, tokens.len(), inputs)?;
+                    for ((token, visit), result) in tokens.iter().zip(range).zip(results.chunks_exact(hidden)) {
+                        let out = out.get_mut(*token as usize * hidden..).and_then(|out| out.get_mut(..hidden));
+                        self.compute.kernels.add_scaled(out.unwrap_or_default(), result, visits.weight(visit))?;
+                    }
+                }
+                if let Some(shared) = &experts.shared {
+                    let results = self.visit(shared, normed, m, inputs)?;
+                    self.compute.kernels.add_scaled(out, &results, 1.0)?;
                 }
             }
         }
+        let Scratch { x, out, clock, .. } = scratch;
+        let (x, out) = (room(x, m * hidden), &*room(out, m * hidden));
+        self.compute.products.rows(m, 4 * hidden, [(x, hidden)], |rows, [x], _| {
+            self.compute.kernels.add_scaled(x, part(out, rows, hidden), 1.0)
+        })?;
+        clock.did(Work::Experts);
         Ok(())
     }
 
-    fn packed_experts(&self, experts: &Experts, m: usize, scratch: &mut Scratch) -> Result<(), KernelError> {
-        let hidden = self.config.hidden;
-        let Scratch { normed, out, inputs, chosen, visits, packed, clock, .. } = scratch;
-        self.compute.products.fill(inputs, room(normed, m * hidden), m, hidden, experts.needs)?;
-        visits.clear();
-        for (index, tokens) in chosen.iter().enumerate() {
-            visits.add(index, tokens.iter().copied());
-            if let Some(expert) = experts.experts.get(index).filter(|_| !tokens.is_empty()) {
-                expert.matrices().into_iter().for_each(|matrix| clock.count(Work::Experts, matrix, tokens.len()));
+    /// The choices that are not made yet: of a packed router, or of a whole block.
+    fn route(&self, experts: &Experts, blocks: &[Range<usize>], scratch: &mut Scratch) -> Result<(), KernelError> {
+        let Scratch { normed, inputs, routes, batch, clock, .. } = scratch;
+        let (m, count, routing) = (batch.rows(), experts.experts.len(), self.routing(experts));
+        let width = 2 * routing.experts_kept;
+        let Routes { scores, choices, memory, .. } = routes;
+        let (scores, choices) = (room(scores, m * count), room(choices, m * width));
+        if let Matrix::Packed(_) = &experts.router {
+            self.compute.linear(room(normed, m * self.config.hidden), m, &experts.router, inputs, scores)?;
+            let scores = &*scores;
+            self.compute.products.rows(m, 64 * count, [(&mut *choices, width)], |rows, [choices], memory| {
+                self.choose(experts, part(scores, rows, count), choices, memory);
+                Ok(())
+            })?;
+        }
+        if let Some(capacity) = routing.capacity {
+            let bias = experts.bias.as_deref();
+            for block in blocks {
+                memory.admit(part(scores, block.clone(), count), count, bias, capacity);
+                for token in block.clone() {
+                    let chosen = memory.choose_admitted(row(scores, token, count), bias, routing);
+                    put(chosen, choices.get_mut(token * width..(token + 1) * width).unwrap_or_default());
+                }
             }
         }
-        clock.visited(visits.experts());
-        if let Some(shared) = &experts.shared {
+        clock.did_with(Work::Router, &experts.router, m);
+        Ok(())
+    }
+
+    /// `scratch.out[m, hidden]`.
+    fn packed_experts(&self, experts: &Experts, scratch: &mut Scratch) -> Result<(), KernelError> {
+        let Scratch { normed, out, inputs, visits, packed, batch, .. } = scratch;
+        let (m, hidden) = (batch.rows(), self.config.hidden);
+        self.compute.products.fill(inputs, room(normed, m * hidden), m, hidden, experts.needs)?;
+        if experts.shared.is_some() {
             visits.add(experts.experts.len(), (0..m).map(|token| (token, 1.0)));
-            shared.matrices().into_iter().for_each(|matrix| clock.count(Work::Experts, matrix, m));
         }
         let find = |index: usize| {
             let expert =
                 if index == experts.experts.len() { experts.shared.as_ref() } else { experts.experts.get(index) };
             expert.and_then(Mlp::packed)
         };
-        self.compute.products.experts(self.compute.kernels, inputs, &find, visits, packed, room(out, m * hidden))?;
+        self.compute.products.experts(self.compute.kernels, inputs, &find, visits, packed, room(out, m * hidden))
+    }
+
+    /// Row, expert and weight of each visit of these rows, rows ascending and counted from the first of them.
+    fn visits<'a>(
+        &self,
+        experts: &Experts,
+        choices: &'a [f32],
+        rows: Range<usize>,
+    ) -> impl Iterator<Item = (usize, usize, f32)> + Clone + use<'a> {
+        let width = 2 * experts.routing.experts_kept;
+        let own = part(choices, rows, width).chunks_exact(width.max(1)).enumerate();
+        let pairs = own.flat_map(|(row, own)| own.as_chunks::<2>().0.iter().map(move |pair| (row, *pair)));
+        // Written from an index.
+        pairs.filter(|(_, [expert, _])| *expert != NOBODY).map(|(row, [expert, weight])| (row, expert as usize, weight))
+    }
+
+    /// Each thread makes all visits of its own rows: what a row was before lies in that thread's cache.
+    fn exact_experts(&self, experts: &Experts, scratch: &mut Scratch) -> Result<(), KernelError> {
+        let (kernels, hidden) = (self.compute.kernels, self.config.hidden);
+        let Scratch { x, normed, out, routes, batch, clock, .. } = scratch;
+        let (m, count) = (batch.rows(), experts.experts.len());
+        let Routes { choices, visits, .. } = routes;
+        let (x, normed, out) = (room(x, m * hidden), &*room(normed, m * hidden), room(out, m * hidden));
+        let widest = experts.experts.iter().chain(&experts.shared).map(|expert| expert.gate.n()).max().unwrap_or(0);
+        let cost = 3 * widest * hidden * (experts.routing.experts_kept + 1);
+        self.compute.products.rows(m, cost, [(out, hidden), (x, hidden)], |rows, [out, x], memory| {
+            out.fill(0.0);
+            let mut visits = std::mem::take(&mut memory.visits);
+            visits.sort(count, self.visits(experts, choices, rows.clone()));
+            for (expert, range) in visits.groups() {
+                let Some(expert) = experts.experts.get(expert).and_then(Mlp::exact) else { continue };
+                let (tokens, width) = (visits.tokens(range.clone()), expert.gate.n());
+                let lengths = [width, width, hidden, hidden].map(|width| width * tokens.len());
+                let [gate, up, gathered, results] = memory.buffers(lengths);
+                for (place, token) in gathered.chunks_exact_mut(hidden).zip(tokens) {
+                    place.copy_from_slice(row(normed, rows.start + *token as usize, hidden));
+                }
+                expert.run(kernels, gathered, tokens.len(), [gate, up], results)?;
+                for ((token, visit), result) in tokens.iter().zip(range).zip(results.chunks_exact(hidden)) {
+                    let out = out.get_mut(*token as usize * hidden..).and_then(|out| out.get_mut(..hidden));
+                    kernels.add_scaled(out.unwrap_or_default(), result, visits.weight(visit))?;
+                }
+            }
+            memory.visits = visits;
+            if let Some(shared) = experts.shared.as_ref().and_then(Mlp::exact) {
+                let [gate, up, results] =
+                    memory.buffers([shared.gate.n(), shared.gate.n(), hidden].map(|n| n * rows.len()));
+                shared.run(kernels, part(normed, rows.clone(), hidden), rows.len(), [gate, up], results)?;
+                kernels.add_scaled(out, results, 1.0)?;
+            }
+            kernels.add_scaled(x, out, 1.0)
+        })?;
+        visits.clear();
+        visits.resize(count, 0);
+        for (_, expert, _) in self.visits(experts, choices, 0..m) {
+            visits[expert] += 1;
+        }
+        clock.visited(visits.iter().filter(|visits| **visits > 0).count());
+        for (expert, visits) in experts.experts.iter().zip(visits).filter(|(_, visits)| **visits > 0) {
+            expert.matrices().into_iter().for_each(|matrix| clock.count(Work::Experts, matrix, *visits));
+        }
+        let shared = experts.shared.iter().flat_map(Mlp::matrices);
+        shared.for_each(|matrix| clock.count(Work::Experts, matrix, m));
         clock.did(Work::Experts);
         Ok(())
     }
 
-    fn exact_experts(&self, experts: &Experts, m: usize, scratch: &mut Scratch) -> Result<(), KernelError> {
-        let hidden = self.config.hidden;
-        let kernels = self.compute.kernels;
-        let Scratch { normed, out, gathered, gate, up, rows: results, inputs, chosen, clock, .. } = scratch;
-        let (x, out) = (room(normed, m * hidden), room(out, m * hidden));
-        out.fill(0.0);
-        let mut visit = |expert: &Mlp, x: &[f32], m: usize, add: &mut dyn FnMut(&[f32]) -> Result<(), KernelError>| {
-            let width = expert.gate.n();
-            let (gate, up, results) = (room(gate, m * width), room(up, m * width), room(results, m * hidden));
-            self.compute.linear(x, m, &expert.gate, inputs, gate)?;
-            self.compute.linear(x, m, &expert.up, inputs, up)?;
-            kernels.silu_mul(gate, up)?;
-            self.compute.linear(gate, m, &expert.down, inputs, results)?;
-            expert.matrices().into_iter().for_each(|matrix| clock.count(Work::Experts, matrix, m));
-            add(results)
-        };
-        for (expert, visits) in experts.experts.iter().zip(&*chosen) {
-            if visits.is_empty() {
-                continue;
-            }
-            gathered.clear();
-            for (token, _) in visits {
-                gathered.extend_from_slice(&x[token * hidden..][..hidden]);
-            }
-            visit(expert, gathered, visits.len(), &mut |results| {
-                for ((token, weight), result) in visits.iter().zip(results.chunks_exact(hidden)) {
-                    kernels.add_scaled(&mut out[token * hidden..][..hidden], result, *weight)?;
-                }
-                Ok(())
-            })?;
-        }
-        if let Some(shared) = &experts.shared {
-            visit(shared, x, m, &mut |results| kernels.add_scaled(out, results, 1.0))?;
-        }
-        clock.did(Work::Experts);
-        Ok(())
+    /// One expert of any form.
+    fn visit(
+        &self,
+        expert: &Mlp,
+        x: &[f32],
+        m: usize,
+        inputs: &mut weir_kernels::packed::Inputs,
+    ) -> Result<Vec<f32>, KernelError> {
+        let width = expert.gate.n();
+        let (mut gate, mut up) = (vec![0.0; m * width], vec![0.0; m * width]);
+        let mut results = vec![0.0; m * self.config.hidden];
+        self.compute.linear(x, m, &expert.gate, inputs, &mut gate)?;
+        self.compute.linear(x, m, &expert.up, inputs, &mut up)?;
+        self.compute.kernels.silu_mul(&mut gate, &up)?;
+        self.compute.linear(&gate, m, &expert.down, inputs, &mut results)?;
+        Ok(results)
+    }
+}
+
+fn row(elements: &[f32], at: usize, width: usize) -> &[f32] {
+    part(elements, at..at + 1, width)
+}
+
+/// Writes a token's choice as pairs.
+fn put(chosen: &[Choice], places: &mut [f32]) {
+    places.fill(NOBODY);
+    for (place, choice) in places.as_chunks_mut().0.iter_mut().zip(chosen) {
+        *place = [choice.expert as f32, choice.weight];
+    }
+}
+
+/// An expert or a dense layer in f32.
+pub(super) struct ExactMlp<'a> {
+    gate: &'a PackedMatrix,
+    up: &'a PackedMatrix,
+    down: &'a PackedMatrix,
+}
+
+impl ExactMlp<'_> {
+    /// `out[m, hidden] = down(silu(gate x) * up x)`; the buffers take `[m, width]` each.
+    pub(super) fn run(
+        &self,
+        kernels: &Kernels,
+        x: &[f32],
+        m: usize,
+        [gate, up]: [&mut [f32]; 2],
+        out: &mut [f32],
+    ) -> Result<(), KernelError> {
+        kernels.linear(x, m, self.gate, gate)?;
+        kernels.linear(x, m, self.up, up)?;
+        kernels.silu_mul(gate, up)?;
+        kernels.linear(gate, m, self.down, out)
     }
 }
 
@@ -134,5 +276,10 @@ impl Mlp {
     /// The packed form, if all of it is.
     pub(super) fn packed(&self) -> Option<PackedExpert<'_>> {
         Some(PackedExpert { gate: self.gate.packed()?, up: self.up.packed()?, down: self.down.packed()? })
+    }
+
+    /// The f32 form, if all of it is.
+    pub(super) fn exact(&self) -> Option<ExactMlp<'_>> {
+        Some(ExactMlp { gate: self.gate.exact()?, up: self.up.exact()?, down: self.down.exact()? })
     }
 }

@@ -5,15 +5,16 @@
 use std::ops::Range;
 use std::sync::PoisonError;
 
-use weir_kernels::KernelError;
 use weir_kernels::kernels::rope;
+use weir_kernels::packed::ThreadScratch;
+use weir_kernels::{KernelError, KvPanel, Strided};
 
 use crate::cache::KvCache;
 
+use super::batch::Batch;
 use super::clock::Work;
 use super::head::{Predictions, Wanted};
-use super::matrix::room;
-use super::rope::Angles;
+use super::matrix::{Matrix, room};
 use super::scratch::Scratch;
 use super::weights::{FeedForward, Layer, Mlp, Model};
 
@@ -76,120 +77,219 @@ impl Model {
         predictions
     }
 
-    /// Everything before the final norm: the result is `scratch.x`, `[m, hidden]`.
+    /// Everything before the final norm: the result is `scratch.x`, `[wanted rows, hidden]`.
     fn layers(&self, lanes: &mut [Lane<'_>], scratch: &mut Scratch) -> Result<(), KernelError> {
         let hidden = self.config.hidden;
-        let mut angles = Vec::new(); // [m]
-        let m = lanes.iter().map(|lane| lane.tokens.len()).sum::<usize>();
-        let mut rows = room(&mut scratch.x, m * hidden).chunks_exact_mut(hidden);
         for lane in &mut *lanes {
-            let start = lane.cache.committed();
-            lane.cache.reserve(start + lane.tokens.len())?;
-            for ((offset, token), row) in lane.tokens.iter().enumerate().zip(&mut rows) {
-                self.embeddings.row(*token as usize, row)?;
-                angles.push(self.rope.angles(start + offset));
-            }
+            let end = lane.cache.committed() + lane.tokens.len();
+            lane.cache.reserve(end)?;
+        }
+        scratch.batch.begin(lanes, &self.rope)?;
+        let mut rows = room(&mut scratch.x, scratch.batch.rows() * hidden).chunks_exact_mut(hidden);
+        for (token, row) in lanes.iter().flat_map(|lane| lane.tokens).zip(&mut rows) {
+            self.embeddings.row(*token as usize, row)?;
         }
         let blocks = blocks(lanes);
         scratch.clock.did(Work::Rest);
         for (index, layer) in self.layers.iter().enumerate() {
-            self.attention(index, layer, lanes, &angles, scratch)?;
-            let Scratch { x, normed, out, .. } = &mut *scratch;
-            let (x, out) = (room(x, m * hidden), room(out, m * hidden));
-            self.compute.kernels.add_scaled(x, out, 1.0)?;
-            let normed = room(normed, m * hidden);
-            self.compute.kernels.rms_norm(x, &layer.feed_forward_norm, self.config.norm_eps, normed)?;
-            scratch.clock.did(Work::Rest);
-            match &layer.feed_forward {
-                FeedForward::Dense(mlp) => self.mlp(mlp, m, scratch)?,
-                FeedForward::Experts(experts) => self.experts(experts, &blocks, m, scratch)?,
+            self.projections(layer, scratch)?;
+            self.keep(index, lanes, scratch);
+            if index + 1 == self.layers.len() && !self.routes_by_block(layer) {
+                // Only K/V is needed of the others from here on.
+                scratch.narrow(hidden, layer.qkv.n());
             }
-            let Scratch { x, out, .. } = &mut *scratch;
-            self.compute.kernels.add_scaled(room(x, m * hidden), room(out, m * hidden), 1.0)?;
+            if scratch.batch.rows() == 0 {
+                break;
+            }
+            self.attention(index, layer, lanes, scratch)?;
+            match &layer.feed_forward {
+                FeedForward::Dense(mlp) => self.mlp(mlp, scratch)?,
+                FeedForward::Experts(experts) => self.experts(experts, &blocks, scratch)?,
+            }
+        }
+        scratch.narrow(hidden, 0);
+        Ok(())
+    }
+
+    /// `scratch.x[m, hidden]` → `scratch.qkv[m, (heads + 2 kv_heads) * d]`: queries, keys and values, normed and turned.
+    fn projections(&self, layer: &Layer, scratch: &mut Scratch) -> Result<(), KernelError> {
+        let (kernels, products) = (self.compute.kernels, self.compute.products);
+        let (eps, hidden) = (self.config.norm_eps, self.config.hidden);
+        let Scratch { x, normed, qkv, inputs, batch, clock, .. } = scratch;
+        let (m, width) = (batch.rows(), layer.qkv.n());
+        let (x, normed, qkv) = (&*room(x, m * hidden), room(normed, m * hidden), room(qkv, m * width));
+        let norm = |rows: Range<usize>, normed: &mut [f32]| {
+            kernels.rms_norm(part(x, rows, hidden), &layer.attention_norm, eps, normed)
+        };
+        match &layer.qkv {
+            Matrix::Exact(weights) => {
+                let outputs = [(normed, hidden), (qkv, width)];
+                products.rows(m, hidden * width, outputs, |rows, [normed, qkv], _| {
+                    norm(rows.clone(), normed)?;
+                    kernels.linear(normed, rows.len(), weights, qkv)?;
+                    self.turn(layer, batch, rows, qkv)
+                })?;
+                clock.did_with(Work::Projections, &layer.qkv, m);
+            }
+            Matrix::Packed(_) => {
+                products.rows(m, 4 * hidden, [(&mut *normed, hidden)], |rows, [normed], _| norm(rows, normed))?;
+                clock.did(Work::Rest);
+                self.compute.linear(normed, m, &layer.qkv, inputs, qkv)?;
+                clock.did_with(Work::Projections, &layer.qkv, m);
+                products.rows(m, 4 * width, [(qkv, width)], |rows, [qkv], _| self.turn(layer, batch, rows, qkv))?;
+                clock.did(Work::Rest);
+            }
         }
         Ok(())
     }
 
-    /// `scratch.x[m, hidden]` → `scratch.out[m, hidden]`; writes this layer's K/V into the caches.
+    /// Norms and turns the queries and keys of these rows.
+    fn turn(&self, layer: &Layer, batch: &Batch, rows: Range<usize>, qkv: &mut [f32]) -> Result<(), KernelError> {
+        let shape = self.kv_shape().attention;
+        let (kernels, eps, d) = (self.compute.kernels, self.config.norm_eps, shape.head_dim);
+        for (row, qkv) in rows.zip(qkv.chunks_exact_mut(layer.qkv.n())) {
+            let (queries, rest) = qkv.split_at_mut(shape.heads * d);
+            let keys = rest.get_mut(..shape.kv_heads * d).unwrap_or_default();
+            let (cos, sin) = batch.angles(row);
+            kernels.rms_norm_in_place(queries, &layer.query_norm, eps)?;
+            kernels.rms_norm_in_place(keys, &layer.key_norm, eps)?;
+            rope(queries, d, cos, sin)?;
+            rope(keys, d, cos, sin)?;
+        }
+        Ok(())
+    }
+
+    /// Writes this layer's K/V into the caches.
+    fn keep(&self, index: usize, lanes: &mut [Lane<'_>], scratch: &mut Scratch) {
+        let shape = self.kv_shape().attention;
+        let (q_width, kv_width) = (shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim);
+        let width = q_width + 2 * kv_width;
+        let Scratch { qkv, batch, clock, .. } = scratch;
+        let mut rows = room(qkv, batch.rows() * width).chunks_exact(width);
+        for lane in lanes {
+            let start = lane.cache.committed();
+            for (position, row) in (start..start + lane.tokens.len()).zip(&mut rows) {
+                let (keys, values) = row.get(q_width..).unwrap_or_default().split_at(kv_width);
+                lane.cache.write(index, position, keys, values);
+            }
+        }
+        clock.did(Work::Rest);
+    }
+
+    /// Attention, its output matrix and the residual sum: `scratch.x[m, hidden]`, and its norm in `scratch.normed`.
     fn attention(
         &self,
         index: usize,
         layer: &Layer,
-        lanes: &mut [Lane<'_>],
-        angles: &[Angles],
+        lanes: &[Lane<'_>],
         scratch: &mut Scratch,
     ) -> Result<(), KernelError> {
         let shape = self.kv_shape().attention;
-        let (kernels, eps, d, hidden) =
-            (self.compute.kernels, self.config.norm_eps, shape.head_dim, self.config.hidden);
-        let (q_width, kv_width) = (shape.heads * d, shape.kv_heads * d);
-        let group = q_width / shape.kv_heads;
-        let m = angles.len();
-        let Scratch { x, normed, qkv, q, mixed, rows, out, inputs, unpacked, visible, clock, .. } = scratch;
-        let normed = room(normed, m * hidden);
-        kernels.rms_norm(room(x, m * hidden), &layer.attention_norm, eps, normed)?;
-        let qkv = room(qkv, m * layer.qkv.n()); // [m, (heads + 2 kv_heads) * d]
-        clock.did(Work::Rest);
-        self.compute.linear(normed, m, &layer.qkv, inputs, qkv)?;
-        clock.did_with(Work::Projections, &layer.qkv, m);
-        let q = room(q, m * q_width); // of each lane [kv_heads, tokens, heads / kv_heads, d]
-        let mut at = 0;
-        for lane in &mut *lanes {
-            let (start, count) = (lane.cache.committed(), lane.tokens.len());
-            let own = q.get_mut(at * q_width..(at + count) * q_width).unwrap_or_default();
-            let all = qkv.chunks_exact_mut(q_width + 2 * kv_width).zip(angles).skip(at).take(count);
-            for (offset, (row, angles)) in all.enumerate() {
-                let (queries, keys_values) = row.split_at_mut(q_width);
-                let (keys, values) = keys_values.split_at_mut(kv_width);
-                kernels.rms_norm_in_place(queries, &layer.query_norm, eps)?;
-                kernels.rms_norm_in_place(keys, &layer.key_norm, eps)?;
-                rope(queries, d, &angles.cos, &angles.sin)?;
-                rope(keys, d, &angles.cos, &angles.sin)?;
-                for (head, queries) in queries.chunks_exact(group).enumerate() {
-                    own[(head * count + offset) * group..][..group].copy_from_slice(queries);
-                }
-                lane.cache.write(index, start + offset, keys, values);
-            }
-            at += count;
+        let (kernels, products) = (self.compute.kernels, self.compute.products);
+        let (hidden, q_width, width) = (self.config.hidden, shape.heads * shape.head_dim, layer.qkv.n());
+        let Scratch { x, normed, qkv, mixed, out, inputs, unpacked, batch, routes, clock, .. } = scratch;
+        let m = batch.rows();
+        let (qkv, mixed) = (&*room(qkv, m * width), room(mixed, m * q_width));
+        let (x, normed, out) = (room(x, m * hidden), room(normed, m * hidden), room(out, m * hidden));
+        let routed = self.routed(layer, m, routes);
+        if unpacked.len() < lanes.len() {
+            unpacked.resize_with(lanes.len(), Vec::new);
         }
-        clock.did(Work::Rest);
-        let mixed = room(mixed, m * q_width); // as q
-        let rows = room(rows, m * q_width); // [m, heads, d]
-        let mut at = 0;
-        for lane in &*lanes {
-            let (start, count) = (lane.cache.committed(), lane.tokens.len());
-            let end = start + count;
-            visible.clear();
-            visible.extend((start..end).map(|position| lane.visibility.visible(position, end)));
-            let panels = lane.cache.panels(index, end, unpacked);
-            let range = at * q_width..(at + count) * q_width;
-            let (q, mixed) = (&q[range.clone()], &mut mixed[range]);
-            self.compute.products.attention(kernels, shape, q, &panels, visible, mixed)?;
-            for (place, mixed) in mixed.chunks_exact(group).enumerate() {
-                let (head, token) = (place / count, at + place % count);
-                rows[token * q_width + head * group..][..group].copy_from_slice(mixed);
-            }
-            at += count;
+        let ends = lanes.iter().map(|lane| lane.cache.committed() + lane.tokens.len());
+        let panels = lanes.iter().zip(ends).zip(unpacked);
+        let panels: Vec<Vec<KvPanel<'_>>> =
+            panels.map(|((lane, end), memory)| lane.cache.panels(index, end, memory)).collect();
+        let q = |from: usize| Strided { elements: qkv.get(from * width..).unwrap_or_default(), stride: width };
+        let after = |out: &[f32], x: &mut [f32], normed: &mut [f32]| {
+            kernels.add_scaled(x, out, 1.0)?;
+            kernels.rms_norm(x, &layer.feed_forward_norm, self.config.norm_eps, normed)
+        };
+        if let (Matrix::Exact(output), true) = (&layer.output, m > 1) {
+            // All that a run of rows needs until the experts, in one section.
+            let seen = batch.visible().iter().max().copied().unwrap_or(0);
+            let cost = q_width * (hidden + 2 * seen);
+            let outputs =
+                [(mixed, q_width), (out, hidden), (x, hidden), (normed, hidden), routed.scores, routed.choices];
+            products.rows(m, cost, outputs, |rows, [mixed, out, x, normed, scores, choices], memory| {
+                for (panels, own) in panels.iter().zip(batch.lanes()) {
+                    let own = own.start.max(rows.start)..own.end.min(rows.end);
+                    if own.is_empty() {
+                        continue;
+                    }
+                    let to = (own.start - rows.start) * q_width..(own.end - rows.start) * q_width;
+                    let (q, visible) = (q(own.start), batch.visible().get(own).unwrap_or_default());
+                    kernels.attention(shape, q, panels, visible, mixed.get_mut(to).unwrap_or_default())?;
+                }
+                kernels.linear(mixed, rows.len(), output, out)?;
+                after(out, x, normed)?;
+                self.score(layer, normed, rows.len(), scores, choices, memory)
+            })?;
+            clock.did_with(Work::Attention, &layer.output, m);
+            return Ok(());
+        }
+        for (panels, own) in panels.iter().zip(batch.lanes()) {
+            let to = own.start * q_width..own.end * q_width;
+            let (q, visible) = (q(own.start), batch.visible().get(own).unwrap_or_default());
+            products.attention(kernels, shape, q, panels, visible, mixed.get_mut(to).unwrap_or_default())?;
         }
         clock.did(Work::Attention);
-        self.compute.linear(rows, m, &layer.output, inputs, room(out, m * hidden))?;
+        self.compute.linear(mixed, m, &layer.output, inputs, out)?;
         clock.did_with(Work::Projections, &layer.output, m);
+        let out = &*out;
+        let outputs = [(x, hidden), (normed, hidden), routed.scores, routed.choices];
+        products.rows(m, 8 * hidden, outputs, |rows, [x, normed, scores, choices], memory| {
+            after(part(out, rows.clone(), hidden), x, normed)?;
+            self.score(layer, normed, rows.len(), scores, choices, memory)
+        })?;
+        clock.did(Work::Rest);
         Ok(())
     }
 
-    /// `scratch.normed[m, hidden]` → `scratch.out[m, hidden]`.
-    fn mlp(&self, mlp: &Mlp, m: usize, scratch: &mut Scratch) -> Result<(), KernelError> {
-        let Scratch { normed, gate, up, out, inputs, clock, .. } = scratch;
-        let (width, hidden) = (mlp.gate.n(), self.config.hidden);
-        let (x, gate, up) = (room(normed, m * hidden), room(gate, m * width), room(up, m * width));
-        self.compute.linear(x, m, &mlp.gate, inputs, gate)?;
-        self.compute.linear(x, m, &mlp.up, inputs, up)?;
-        self.compute.kernels.silu_mul(gate, up)?;
-        self.compute.linear(gate, m, &mlp.down, inputs, room(out, m * hidden))?;
+    /// `scratch.x[m, hidden] += mlp(scratch.normed[m, hidden])`.
+    fn mlp(&self, mlp: &Mlp, scratch: &mut Scratch) -> Result<(), KernelError> {
+        let Scratch { x, normed, gate, up, out, inputs, batch, clock, .. } = scratch;
+        let (kernels, m, width, hidden) = (self.compute.kernels, batch.rows(), mlp.gate.n(), self.config.hidden);
+        let (x, normed, out) = (room(x, m * hidden), &*room(normed, m * hidden), room(out, m * hidden));
+        let (gate, up) = (room(gate, m * width), room(up, m * width));
+        if let Some(exact) = mlp.exact() {
+            let outputs = [(gate, width), (up, width), (out, hidden), (x, hidden)];
+            self.compute.products.rows(m, 3 * width * hidden, outputs, |rows, [gate, up, out, x], _| {
+                exact.run(kernels, part(normed, rows.clone(), hidden), rows.len(), [gate, up], out)?;
+                kernels.add_scaled(x, out, 1.0)
+            })?;
+        } else {
+            self.compute.linear(normed, m, &mlp.gate, inputs, gate)?;
+            self.compute.linear(normed, m, &mlp.up, inputs, up)?;
+            kernels.silu_mul(gate, up)?;
+            self.compute.linear(gate, m, &mlp.down, inputs, out)?;
+            kernels.add_scaled(x, out, 1.0)?;
+        }
         [&mlp.gate, &mlp.up].into_iter().for_each(|matrix| clock.count(Work::Dense, matrix, m));
         clock.did_with(Work::Dense, &mlp.down, m);
         Ok(())
     }
+
+    /// Scores and choice of experts for these rows, where the layer has experts whose router is f32 and free to choose.
+    fn score(
+        &self,
+        layer: &Layer,
+        normed: &[f32],
+        rows: usize,
+        scores: &mut [f32],
+        choices: &mut [f32],
+        memory: &mut ThreadScratch,
+    ) -> Result<(), KernelError> {
+        let FeedForward::Experts(experts) = &layer.feed_forward else { return Ok(()) };
+        let Matrix::Exact(router) = &experts.router else { return Ok(()) };
+        self.compute.kernels.linear(normed, rows, router, scores)?;
+        self.choose(experts, scores, choices, memory);
+        Ok(())
+    }
+}
+
+/// These rows of `elements`.
+pub(super) fn part(elements: &[f32], rows: Range<usize>, width: usize) -> &[f32] {
+    elements.get(rows.start * width..rows.end * width).unwrap_or_default()
 }
 
 /// Rows of the batch that are one request's tokens of one block, in order. No range spans two requests.

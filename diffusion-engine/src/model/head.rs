@@ -1,11 +1,13 @@
 //! The last step of a forward: final norm and vocabulary, for the rows somebody wants and no others. Where only the
 //! likeliest token counts, logits are not kept. Must never know what a token is chosen for.
 
-use weir_kernels::packed::PackedWeights;
+use std::ops::Range;
+use std::sync::PoisonError;
+
 use weir_kernels::{KernelError, Top1};
 
 use super::clock::Work;
-use super::forward::Lane;
+use super::forward::{Lane, part};
 use super::matrix::{Matrix, room};
 use super::scratch::Scratch;
 use super::weights::Model;
@@ -19,6 +21,20 @@ pub(crate) enum Wanted<'a> {
     Logits(&'a [usize]),
     /// The likeliest token of these, but for those in `never` (ascending).
     Likeliest { rows: &'a [usize], never: &'a [u32] },
+}
+
+/// Requests whose logits are kept for the next forward.
+const SPARE: usize = 8;
+
+impl Wanted<'_> {
+    /// Whether one product serves both.
+    fn is_like(self, other: Wanted<'_>) -> bool {
+        match (self, other) {
+            (Wanted::Likeliest { never, .. }, Wanted::Likeliest { never: others, .. }) => never == others,
+            (Wanted::Likeliest { .. }, _) | (_, Wanted::Likeliest { .. }) => false,
+            _ => true,
+        }
+    }
 }
 
 /// What a lane gets, a row for each it wanted.
@@ -53,68 +69,121 @@ impl Lane<'_> {
 }
 
 impl Model {
-    /// Final norm and head for the rows each lane wants.
+    /// Final norm and head for the wanted rows, `scratch.x[rows, hidden]`. Requests side by side that want the same share
+    /// one product.
     pub(super) fn head(&self, lanes: &[Lane<'_>], scratch: &mut Scratch) -> Result<Vec<Predictions>, KernelError> {
-        let hidden = self.config.hidden;
-        let mut first = 0;
+        let (hidden, products) = (self.config.hidden, self.compute.products);
+        let Scratch { x, normed, batch, clock, .. } = &mut *scratch;
+        let count = batch.rows();
+        let (x, normed) = (&*room(x, count * hidden), room(normed, count * hidden));
+        products.rows(count, 4 * hidden, [(normed, hidden)], |rows, [normed], _| {
+            self.compute.kernels.rms_norm(part(x, rows, hidden), &self.norm, self.config.norm_eps, normed)
+        })?;
+        if count > 0 {
+            clock.count(Work::Head, &self.head, count);
+        }
         let mut all = Vec::with_capacity(lanes.len());
-        for lane in lanes {
-            let Scratch { x, normed, gathered, .. } = &mut *scratch;
-            let count = lane.rows().count();
-            let gathered = room(gathered, count * hidden);
-            for (row, place) in lane.rows().zip(gathered.chunks_exact_mut(hidden)) {
-                let at = (first + row) * hidden;
-                let wrong = KernelError { what: "wanted row", expected: lane.tokens.len(), got: row };
-                let from = x.get(at..at + hidden).filter(|_| row < lane.tokens.len()).ok_or(wrong)?;
-                place.copy_from_slice(from);
-            }
-            first += lane.tokens.len();
-            let normed = room(normed, count * hidden);
-            self.compute.kernels.rms_norm(gathered, &self.norm, self.config.norm_eps, normed)?;
-            if count > 0 {
-                scratch.clock.count(Work::Head, &self.head, count);
-            }
-            all.push(match lane.wanted {
-                Wanted::All | Wanted::Logits(_) => {
-                    let mut logits = vec![0.0; count * self.config.vocab];
-                    let Scratch { normed, inputs, .. } = &mut *scratch;
-                    let normed = room(normed, count * hidden);
-                    self.compute.linear(normed, count, &self.head, inputs, &mut logits)?;
-                    Predictions::Logits(logits)
+        let mut first = 0;
+        for lanes in lanes.chunk_by(|one, next| one.wanted.is_like(next.wanted)) {
+            let counts = lanes.iter().map(|lane| lane.rows().count());
+            let rows = first..first + counts.clone().sum::<usize>();
+            first = rows.end;
+            match lanes.first().map(|lane| lane.wanted) {
+                Some(Wanted::All | Wanted::Logits(_)) => self.logits(rows, counts, scratch, &mut all)?,
+                Some(Wanted::Likeliest { never, .. }) => {
+                    let mut best = self.likeliest(rows, never, scratch)?.into_iter();
+                    all.extend(counts.map(|count| Predictions::Likeliest(best.by_ref().take(count).collect())));
                 }
-                Wanted::Likeliest { never, .. } => Predictions::Likeliest(self.likeliest(count, never, scratch)?),
-            });
+                None => {}
+            }
         }
         Ok(all)
     }
 
-    /// The likeliest token of each of `count` rows of `scratch.normed`.
-    fn likeliest(&self, count: usize, never: &[u32], scratch: &mut Scratch) -> Result<Vec<Option<Top1>>, KernelError> {
+    /// The logits of these rows of `scratch.normed`, `counts` of them for each lane.
+    fn logits(
+        &self,
+        rows: Range<usize>,
+        counts: impl Iterator<Item = usize>,
+        scratch: &mut Scratch,
+        all: &mut Vec<Predictions>,
+    ) -> Result<(), KernelError> {
+        let (hidden, vocab, products) = (self.config.hidden, self.config.vocab, self.compute.products);
+        let Scratch { normed, inputs, spare, .. } = scratch;
+        let normed = part(normed, rows.clone(), hidden);
+        let mut logits: Vec<Vec<f32>> = counts
+            .map(|count| {
+                let mut logits = spare.pop().unwrap_or_default();
+                logits.resize(count * vocab, 0.0);
+                logits
+            })
+            .collect();
         match &self.head {
-            Matrix::Packed(head) => self.packed_likeliest(head, count, never, scratch),
-            Matrix::Exact(_) => {
-                let Scratch { normed, inputs, logits, .. } = scratch;
-                let vocab = self.config.vocab;
-                let logits = room(logits, count * vocab);
-                self.compute.linear(room(normed, count * self.config.hidden), count, &self.head, inputs, logits)?;
-                Ok(logits.chunks_exact_mut(vocab).map(|row| likeliest(self.compute.kernels, row, never)).collect())
+            Matrix::Exact(head) => {
+                let mut first = 0;
+                for logits in &mut logits {
+                    let count = logits.len() / vocab.max(1);
+                    let normed = part(normed, first..first + count, hidden);
+                    products.rows(count, hidden * vocab, [(logits, vocab)], |rows, [logits], _| {
+                        let count = rows.len();
+                        self.compute.kernels.linear(part(normed, rows, hidden), count, head, logits)
+                    })?;
+                    first += count;
+                }
+            }
+            Matrix::Packed(head) => {
+                products.fill_for(inputs, normed, rows.len(), head)?;
+                let places = logits.iter_mut().flat_map(|logits| logits.chunks_exact_mut(vocab.max(1)));
+                products.linear_rows(inputs, head, &mut places.collect::<Vec<_>>())?;
+            }
+        }
+        all.extend(logits.into_iter().map(Predictions::Logits));
+        Ok(())
+    }
+
+    /// The likeliest token of each of these rows of `scratch.normed`.
+    fn likeliest(
+        &self,
+        rows: Range<usize>,
+        never: &[u32],
+        scratch: &mut Scratch,
+    ) -> Result<Vec<Option<Top1>>, KernelError> {
+        let (hidden, vocab, products) = (self.config.hidden, self.config.vocab, self.compute.products);
+        let Scratch { normed, inputs, logits, best, seen, .. } = scratch;
+        let (normed, count) = (part(normed, rows.clone(), hidden), rows.len());
+        match &self.head {
+            Matrix::Packed(head) => {
+                products.fill_for(inputs, normed, count, head)?;
+                let mut best = vec![None; count];
+                products.top1(self.compute.kernels, inputs, head, never, seen, &mut best)?;
+                Ok(best)
+            }
+            Matrix::Exact(head) => {
+                let (logits, best) = (room(logits, count * vocab), room(best, count * 2));
+                let outputs = [(logits, vocab), (&mut *best, 2)];
+                products.rows(count, hidden * vocab, outputs, |rows, [logits, best], _| {
+                    let count = rows.len();
+                    self.compute.kernels.linear(part(normed, rows, hidden), count, head, logits)?;
+                    let rows = logits.chunks_exact_mut(vocab.max(1));
+                    for (row, best) in rows.zip(best.as_chunks_mut().0) {
+                        // An index into a vocabulary is small enough to be exact.
+                        let top = likeliest(self.compute.kernels, row, never);
+                        *best = top.map_or([0.0, f32::NAN], |top| [top.index as f32, top.probability]);
+                    }
+                    Ok(())
+                })?;
+                let best = best.as_chunks::<2>().0.iter();
+                let top = |[index, probability]: &[f32; 2]| Top1 { index: *index as usize, probability: *probability };
+                Ok(best.map(|best| Some(top(best)).filter(|top| !top.probability.is_nan())).collect())
             }
         }
     }
 
-    fn packed_likeliest(
-        &self,
-        head: &PackedWeights,
-        count: usize,
-        never: &[u32],
-        scratch: &mut Scratch,
-    ) -> Result<Vec<Option<Top1>>, KernelError> {
-        let Scratch { normed, inputs, seen, .. } = scratch;
-        let products = self.compute.products;
-        products.fill_for(inputs, room(normed, count * self.config.hidden), count, head)?;
-        let mut best = vec![None; count];
-        products.top1(self.compute.kernels, inputs, head, never, seen, &mut best)?;
-        Ok(best)
+    /// Takes logits back that were read, for the next forward.
+    pub(crate) fn take_back(&self, logits: impl Iterator<Item = Vec<f32>>) {
+        let mut scratch = self.scratch.lock().unwrap_or_else(PoisonError::into_inner);
+        let room = SPARE.saturating_sub(scratch.spare.len());
+        scratch.spare.extend(logits.filter(|logits| !logits.is_empty()).take(room));
     }
 }
 

@@ -36,6 +36,14 @@ impl Matrix {
         }
     }
 
+    /// The f32 form, if it is one.
+    pub(crate) fn exact(&self) -> Option<&PackedMatrix> {
+        match self {
+            Matrix::Exact(weights) => Some(weights),
+            Matrix::Packed(_) => None,
+        }
+    }
+
     /// Bytes that a product reads.
     pub(crate) fn bytes(&self) -> usize {
         match self {

@@ -1,8 +1,9 @@
 //! The LLaDA2-MoE architecture (LLaDA2.0 report §2; Ling-2.0 is the same with a causal mask): [`weights`] says which
 //! tensors make it, [`recipe`] in what form, [`matrix`] the products with either form; [`forward`] what is done with them, with
-//! [`experts`] for its sparse half and [`head`] for its end, [`rope`] how positions enter, [`scratch`] and [`clock`] its memory and its times. Must never
+//! [`batch`] for whose rows they are, [`experts`] for its sparse half and [`head`] for its end, [`rope`] how positions enter, [`scratch`] and [`clock`] its memory and its times. Must never
 //! know a decoder.
 
+mod batch;
 pub(crate) mod clock;
 mod experts;
 pub(crate) mod forward;

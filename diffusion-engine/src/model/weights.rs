@@ -76,6 +76,8 @@ pub(crate) struct Experts {
     pub(crate) shared: Option<Mlp>,
     /// Whether all of them, the shared one included, are packed and of one width.
     pub(crate) packed: bool,
+    /// Whether all of them are f32.
+    pub(crate) exact: bool,
     /// Whether their products want integers, and f32.
     pub(crate) needs: (bool, bool),
 }
@@ -244,10 +246,11 @@ impl<S: TensorSource> Reader<'_, S> {
         let experts: Vec<Mlp> = experts.collect();
         let all = || experts.iter().chain(&shared);
         let packed = all().all(|expert| expert.packed().is_some() && expert.gate.n() == width);
+        let exact = all().all(|expert| expert.exact().is_some());
         let format = |matrix: &Matrix| matrix.packed().map(|packed| packed.format());
         let formats = || all().flat_map(Mlp::matrices).filter_map(format);
         let needs = (formats().any(|one| one != Format::Bf16), formats().any(|one| one == Format::Bf16));
-        Ok(Experts { routing: moe.routing, router, bias, experts, shared, packed, needs })
+        Ok(Experts { routing: moe.routing, router, bias, experts, shared, packed, exact, needs })
     }
 
     /// One matrix `[n, k]` of each expert: `experts.J.{part}.weight`, or merged as `experts.{part}` with or without

@@ -33,6 +33,8 @@ use crate::processor::Processor;
 pub(crate) trait Forward: Send + 'static {
     /// See [`Processor::forward`].
     fn forward(&self, lanes: &mut [LaneInput<'_>]) -> Result<Vec<Predictions>, EngineError>;
+    /// Takes logits back that were read, if it has a use for their memory.
+    fn take_back(&self, _logits: Vec<Vec<f32>>) {}
     /// For picking candidates.
     fn kernels(&self) -> &'static Kernels;
     /// Elements of a row of logits.
@@ -59,6 +61,10 @@ impl Forward for Loaded {
     fn forward(&self, lanes: &mut [LaneInput<'_>]) -> Result<Vec<Predictions>, EngineError> {
         let predictions = self.model.forward(lanes);
         predictions.map_err(|error| EngineError::internal(format!("the forward failed: {error}")))
+    }
+
+    fn take_back(&self, logits: Vec<Vec<f32>>) {
+        self.model.take_back(logits.into_iter());
     }
 
     fn kernels(&self) -> &'static Kernels {

@@ -91,7 +91,7 @@ fn step(
     if predictions.len() != plans.iter().flatten().count() {
         return Err(EngineError::internal("the forward lost a request"));
     }
-    let mut predictions = predictions.into_iter();
+    let (mut predictions, mut spent) = (predictions.into_iter(), Vec::new());
     let outcomes = lanes.iter_mut().zip(&plans).map(|(lane, plan)| {
         let Some((plan, predictions)) = plan.as_ref().and_then(|plan| Some((plan, predictions.next()?))) else {
             return Ok(None);
@@ -100,14 +100,17 @@ fn step(
             Predictions::Logits(logits) => (logits, Vec::new()),
             Predictions::Likeliest(likeliest) => (Vec::new(), likeliest),
         };
-        let (logits, likeliest, rows) = (&mut *logits, &*likeliest, &*plan.rows);
         let (vocab, kernels, tokenizer) = (model.vocab(), model.kernels(), model.tokenizer());
-        let outcome = lane.apply(plan, Readout { rows, logits, likeliest, vocab, kernels, tokenizer });
+        let read = Readout { rows: &plan.rows, logits: &mut logits, likeliest: &likeliest, vocab, kernels, tokenizer };
+        let outcome = lane.apply(plan, read);
+        spent.push(logits);
         let settled = lane.settled();
         prefixes.publish(&mut lane.cache, settled);
         outcome
     });
-    Ok(outcomes.collect())
+    let outcomes = outcomes.collect();
+    model.take_back(spent);
+    Ok(outcomes)
 }
 
 /// Lets the lanes that are done leave.

@@ -4,8 +4,11 @@ use std::path::{Path, PathBuf};
 
 use weir_diffusion_engine::inspect::{inspect, verify};
 use weir_diffusion_engine::pack::pack;
-use weir_diffusion_engine::{LogitsModel, Recipe, logits_for};
+use weir_diffusion_engine::{
+    DecoderKind, DiffusionOptions, Engine, EngineOptions, LogitsModel, ModelFiles, Recipe, SharePrefixes, logits_for,
+};
 
+use crate::answers::{ask, request};
 use crate::{gguf_file, support};
 
 fn nano() -> PathBuf {
@@ -56,6 +59,39 @@ fn a_block_gives_the_same_alone_and_in_company() {
         let (alone, together) = (model.logits(&ids, 32, true), model.logits(&ids, 32, false));
         assert_eq!(alone.expect("logits"), together.expect("logits"), "{text}");
     }
+}
+
+#[test]
+fn the_packed_head_commits_what_whole_logits_would() {
+    for text in ["default", "q4", "bf16"] {
+        let folder = packed(&nano(), text);
+        for decoder in [DecoderKind::Threshold, DecoderKind::Joint] {
+            let defaults = DiffusionOptions { decoder: Some(decoder), ..DiffusionOptions::default() };
+            let options = EngineOptions { defaults, share_prefixes: SharePrefixes::Off, ..EngineOptions::default() };
+            let engine = Engine::load(ModelFiles::Dir(folder.path().into()), options).expect("loads");
+            for words in ["Sort these words: lemon, apple, mirror", "Reverse: one two three four", "Hello!"] {
+                // Whoever asks for log-probabilities gets whole logits; the others the likeliest token only.
+                let fused = request(words, 48);
+                let mut whole = fused.clone();
+                whole.sampling.logprobs = Some(1);
+                let (fused, whole) = (ask(&engine, &fused), ask(&engine, &whole));
+                assert!(!fused.text.is_empty() && fused.logprobs.is_empty() && !whole.logprobs.is_empty());
+                assert_eq!((fused.text, fused.usage), (whole.text, whole.usage), "{text} {decoder:?} {words}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_pool_of_experts_answers_and_is_no_other_model_when_it_binds_nobody() {
+    let answer = |pool: Option<usize>| {
+        let defaults = DiffusionOptions { decoder: Some(DecoderKind::Threshold), ..DiffusionOptions::default() };
+        let options = EngineOptions { expert_pool: pool, defaults, ..EngineOptions::default() };
+        let engine = Engine::load(ModelFiles::Dir(nano()), options).expect("loads");
+        ask(&engine, &request("Sort these words: lemon, apple, mirror, chair, honey", 64)).text
+    };
+    assert_eq!(answer(Some(8)), answer(None), "all eight: only the groups are gone");
+    assert!(!answer(Some(4)).is_empty());
 }
 
 #[test]

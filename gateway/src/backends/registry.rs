@@ -328,6 +328,7 @@ fn options(settings: &EngineSettings) -> EngineOptions {
             config::SharePrefixes::Off => SharePrefixes::Off,
         },
         device: device(settings.device),
+        expert_pool: settings.expert_pool,
     }
 }
 

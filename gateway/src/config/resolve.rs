@@ -104,6 +104,8 @@ impl Checks<'_> {
             let cache = (diffusion.kv_cache_mb, diffusion.kv_type, diffusion.share_prefixes);
             let (model, name) = (&diffusion.model, &diffusion.name);
             let engine = self.engine(EngineRole::Diffusion, (model, name), decoding, sizes, cache);
+            let expert_pool = (diffusion.expert_pool > 0).then_some(diffusion.expert_pool);
+            let engine = engine.map(|engine| EngineSettings { expert_pool, ..engine });
             let engine = self.placed(engine, &diffusion.device, diffusion.gpu_weights);
             out.extend(self.warmed(engine, &diffusion.warm));
         }
@@ -178,6 +180,7 @@ impl Checks<'_> {
             max_tokens,
             cache,
             step_tokens,
+            expert_pool: None,
             device: DeviceSettings::Cpu,
             warm,
         })

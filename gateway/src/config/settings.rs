@@ -83,6 +83,8 @@ pub struct EngineSettings {
     pub cache: CacheSettings,
     /// Prompt tokens read in one step.
     pub step_tokens: usize,
+    /// Experts of a layer that a block may visit; `None`: as the model was trained.
+    pub expert_pool: Option<usize>,
     /// Where its forwards run.
     pub device: DeviceSettings,
     /// Prompt beginnings read at the start.

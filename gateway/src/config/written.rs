@@ -93,6 +93,8 @@ pub struct DiffusionWritten {
     pub share_prefixes: SharePrefixes,
     /// Prompt tokens read in one step, all requests together. Default 256.
     pub step_tokens: usize,
+    /// Experts of a layer that a block may visit. Default 0: as the model was trained.
+    pub expert_pool: usize,
     /// Where forwards run: `cpu`, `cuda`, or `cuda:1` for the second GPU. Default `cpu`.
     pub device: String,
     /// How weights are stored on a GPU: `f32`, `bf16`, `q8` or `q4`. Default `bf16`.
@@ -122,6 +124,7 @@ impl Default for DiffusionWritten {
             kv_type: KvType::F32,
             share_prefixes: SharePrefixes::Tenant,
             step_tokens: 256,
+            expert_pool: 0,
             device: "cpu".into(),
             gpu_weights: GpuWeights::Bf16,
             warm: Vec::new(),

@@ -1,12 +1,24 @@
-//! Attention of a few query rows over a long prefix, by online softmax: keys are walked once, 32 positions at a time,
-//! with a running maximum and sum per row (Milakov and Gimelshein 2018, arXiv:1805.02867). Panels tile from position
-//! 0, so a row adds in the same order whichever rows share its tile and however the prefix was fed.
+//! Attention of a few query rows over a long prefix, by online softmax: keys are walked once, 256 positions at a
+//! time, with a running maximum and sum per row (Milakov and Gimelshein 2018, arXiv:1805.02867). Panels tile from
+//! position 0, so a row adds in the same order whichever rows share its tile and however the prefix was fed.
 
 use crate::kernels::{AttentionShape, KvPanel, MAX_HEAD_DIM};
 use crate::panel::PANEL;
 use crate::simd::{Vector, exp};
 
 use super::accumulate;
+
+/// Panels whose scores are weighed together: the largest of 256 scores is looked for at once.
+const TOGETHER: usize = 8;
+
+/// Queries and results in memory: of a token all heads side by side, tokens so many elements apart.
+#[derive(Clone, Copy)]
+pub(crate) struct Places {
+    pub(crate) q: *const f32,
+    pub(crate) q_stride: usize,
+    pub(crate) out: *mut f32,
+    pub(crate) out_stride: usize,
+}
 
 /// All rows of one lane. A row is one head of one token.
 ///
@@ -15,10 +27,9 @@ use super::accumulate;
 #[inline(always)]
 pub(crate) unsafe fn attention<V: Vector, const NV: usize, const R: usize>(
     shape: AttentionShape,
-    q: &[f32],
+    places: Places,
     panels: &[KvPanel<'_>],
     visible: &[usize],
-    out: &mut [f32],
 ) {
     let group = shape.heads / shape.kv_heads;
     let rows = visible.len() * group;
@@ -32,11 +43,11 @@ pub(crate) unsafe fn attention<V: Vector, const NV: usize, const R: usize>(
                 for (r, place) in at.iter_mut().enumerate() {
                     *place = locate(row + r);
                 }
-                tile::<V, NV, R>(shape, at, q, panels, visible, out);
+                tile::<V, NV, R>(shape.head_dim, at, places, panels, visible);
                 row += R;
             }
             while row < rows {
-                tile::<V, NV, 1>(shape, [locate(row)], q, panels, visible, out);
+                tile::<V, NV, 1>(shape.head_dim, [locate(row)], places, panels, visible);
                 row += 1;
             }
         }
@@ -49,23 +60,21 @@ pub(crate) unsafe fn attention<V: Vector, const NV: usize, const R: usize>(
 /// As for [`attention`].
 #[inline(always)]
 unsafe fn tile<V: Vector, const NV: usize, const R: usize>(
-    shape: AttentionShape,
+    d: usize,
     at: [(usize, usize); R],
-    q: &[f32],
+    places: Places,
     panels: &[KvPanel<'_>],
     visible: &[usize],
-    out: &mut [f32],
 ) {
-    let d = shape.head_dim;
     let d_panels = d.div_ceil(PANEL);
     let scale = 1.0 / (d as f32).sqrt();
     // SAFETY: tokens and heads are in range; sums has R rows of MAX_HEAD_DIM >= d_panels * 32; panels hold
     // [d, 32] keys and [d_panels, 32, 32] values.
     unsafe {
-        let mut rows = [q.as_ptr(); R];
+        let mut rows = [places.q; R];
         let mut seen = [0usize; R];
         for (r, (token, head)) in at.into_iter().enumerate() {
-            rows[r] = q.as_ptr().add((token * shape.heads + head) * d);
+            rows[r] = places.q.add(token * places.q_stride + head * d);
             seen[r] = *visible.get_unchecked(token);
         }
         let mut furthest = 0;
@@ -75,24 +84,26 @@ unsafe fn tile<V: Vector, const NV: usize, const R: usize>(
         let mut sums = [[0.0f32; MAX_HEAD_DIM]; R];
         let mut maximum = [f32::NEG_INFINITY; R];
         let mut total = [0.0f32; R];
-        let mut weights = [[0.0f32; PANEL]; R];
-        let mut weight_rows = [q.as_ptr(); R];
-        for (pointer, weights) in weight_rows.iter_mut().zip(&mut weights) {
-            *pointer = weights.as_mut_ptr().cast_const();
-        }
-        for (p, panel) in panels.iter().enumerate() {
-            let start = p * PANEL;
-            if start >= furthest {
-                break;
+        let mut weights = [[0.0f32; PANEL * TOGETHER]; R];
+        let mut start = 0;
+        for panels in panels.get_unchecked(..furthest.div_ceil(PANEL)).chunks(TOGETHER) {
+            let whole = panels.len() * PANEL;
+            for (p, panel) in panels.iter().enumerate() {
+                let mut scores = [[V::splat(0.0); NV]; R];
+                accumulate::<V, R, NV>(&mut scores, &rows, panel.keys.as_ptr(), d);
+                for (weights, scores) in weights.iter_mut().zip(&scores) {
+                    for (v, score) in scores.iter().enumerate() {
+                        let place = weights.as_mut_ptr().add(p * PANEL + v * V::LEN);
+                        score.mul(V::splat(scale)).store(place);
+                    }
+                }
             }
-            let mut scores = [[V::splat(0.0); NV]; R];
-            accumulate::<V, R, NV>(&mut scores, &rows, panel.keys.as_ptr(), d);
             let mut keep = [1.0f32; R];
             for r in 0..R {
-                let n = seen[r].saturating_sub(start).min(PANEL);
-                keep[r] = weigh::<V, NV>(&scores[r], scale, n, &mut maximum[r], &mut total[r], &mut weights[r]);
+                let n = seen[r].saturating_sub(start).min(whole);
+                let own = weights[r].get_unchecked_mut(..whole);
+                keep[r] = weigh::<V>(own, n, &mut maximum[r], &mut total[r]);
             }
-            let positions = (furthest - start).min(PANEL);
             for dp in 0..d_panels {
                 let mut acc = [[V::splat(0.0); NV]; R];
                 for (r, acc_row) in acc.iter_mut().enumerate() {
@@ -101,17 +112,29 @@ unsafe fn tile<V: Vector, const NV: usize, const R: usize>(
                         *acc = sum.mul(V::splat(keep[r]));
                     }
                 }
-                let values = panel.values.as_ptr().add(dp * PANEL * PANEL);
-                accumulate::<V, R, NV>(&mut acc, &weight_rows, values, positions);
+                let mut weight_rows = [places.q; R];
+                for (pointer, weights) in weight_rows.iter_mut().zip(&weights) {
+                    *pointer = weights.as_ptr();
+                }
+                let mut left = furthest - start;
+                for panel in panels {
+                    let values = panel.values.as_ptr().add(dp * PANEL * PANEL);
+                    accumulate::<V, R, NV>(&mut acc, &weight_rows, values, left.min(PANEL));
+                    left = left.saturating_sub(PANEL);
+                    for pointer in &mut weight_rows {
+                        *pointer = pointer.add(PANEL);
+                    }
+                }
                 for (r, acc_row) in acc.iter().enumerate() {
                     for (v, acc) in acc_row.iter().enumerate() {
                         acc.store(sums[r].as_mut_ptr().add(dp * PANEL + v * V::LEN));
                     }
                 }
             }
+            start += whole;
         }
         for (r, (token, head)) in at.into_iter().enumerate() {
-            let to = out.as_mut_ptr().add((token * shape.heads + head) * d);
+            let to = places.out.add(token * places.out_stride + head * d);
             for (i, sum) in sums[r].iter().take(d).enumerate() {
                 *to.add(i) = sum / total[r];
             }
@@ -119,47 +142,45 @@ unsafe fn tile<V: Vector, const NV: usize, const R: usize>(
     }
 }
 
-/// Turns one row's 32 raw scores, of which the first `n` count, into softmax numerators in `weights`; moves the
-/// row's running maximum and total along and returns the factor by which what was summed before must shrink.
+/// Turns one row's scores, of which the first `n` count, into softmax numerators; moves the row's running maximum and
+/// total along and returns the factor by which what was summed before must shrink.
 ///
 /// # Safety
-/// The CPU as for `V`; `NV * V::LEN == 32`.
+/// The CPU as for `V`; `scores` is whole panels.
 #[inline(always)]
-unsafe fn weigh<V: Vector, const NV: usize>(
-    scores: &[V; NV],
-    scale: f32,
-    n: usize,
-    maximum: &mut f32,
-    total: &mut f32,
-    weights: &mut [f32; PANEL],
-) -> f32 {
+unsafe fn weigh<V: Vector>(scores: &mut [f32], n: usize, maximum: &mut f32, total: &mut f32) -> f32 {
     if n == 0 {
-        *weights = [0.0; PANEL];
+        scores.fill(0.0);
         return 1.0;
     }
-    // SAFETY: the buffers have 32 elements.
+    for hidden in scores.iter_mut().skip(n) {
+        *hidden = f32::NEG_INFINITY;
+    }
+    // SAFETY: every vector lies inside the scores.
     unsafe {
-        for (v, score) in scores.iter().enumerate() {
-            score.mul(V::splat(scale)).store(weights.as_mut_ptr().add(v * V::LEN));
-        }
-        for hidden in weights.iter_mut().skip(n) {
-            *hidden = f32::NEG_INFINITY;
-        }
-        let mut largest = V::load(weights.as_ptr());
-        for v in 1..NV {
-            largest = largest.max(V::load(weights.as_ptr().add(v * V::LEN)));
+        let mut largest = V::splat(f32::NEG_INFINITY);
+        let mut at = 0;
+        while at < scores.len() {
+            largest = largest.max(V::load(scores.as_ptr().add(at)));
+            at += V::LEN;
         }
         let new_maximum = maximum.max(largest.reduce_max());
+        let maxima = V::splat(new_maximum);
         let mut sum = V::splat(0.0);
-        for v in 0..NV {
-            let place = weights.as_mut_ptr().add(v * V::LEN);
-            let weight = exp(V::load(place).sub(V::splat(new_maximum)));
+        let mut at = 0;
+        while at < scores.len() {
+            let place = scores.as_mut_ptr().add(at);
+            let weight = exp(V::load(place).sub(maxima));
             weight.store(place);
             sum = sum.add(weight);
+            at += V::LEN;
         }
-        let mut keep = [0.0f32; PANEL];
-        exp(V::splat(*maximum - new_maximum)).store(keep.as_mut_ptr());
-        let [keep, ..] = keep;
+        let mut keep = 1.0;
+        if *maximum != new_maximum {
+            let mut factors = [0.0f32; PANEL];
+            exp(V::splat(*maximum - new_maximum)).store(factors.as_mut_ptr());
+            [keep, ..] = factors;
+        }
         *total = *total * keep + sum.reduce_add();
         *maximum = new_maximum;
         keep

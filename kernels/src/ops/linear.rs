@@ -3,97 +3,118 @@
 use crate::panel::{PANEL, PackedMatrix};
 use crate::simd::Vector;
 
-use super::accumulate;
-
 /// # Safety
 /// The CPU as for `V`; `NV * V::LEN == 32`; `x` has `m * k` elements, `y` `m * n`, k > 0.
 #[inline(always)]
-pub(crate) unsafe fn linear<V: Vector, const NV: usize, const R: usize, const HALF: usize>(
+pub(crate) unsafe fn linear<V: Vector, const NV: usize, const R: usize, const WIDE: usize>(
     x: &[f32],
     m: usize,
     w: &PackedMatrix,
     y: &mut [f32],
 ) {
-    let mut row = 0;
-    // SAFETY: every tile starts at a row with at least its own number of rows left.
+    let rest = m % R;
+    let whole = m - rest;
+    let step = w.k() * PANEL;
+    // SAFETY: every tile starts at a row and a panel with at least its own number left.
     unsafe {
-        while row + R <= m {
-            tile::<V, NV, R>(x, row, w, y);
-            row += R;
+        if whole > 0 {
+            // A panel stays in the first cache while all rows pass it.
+            for (p, panel) in w.panels().chunks_exact(step).enumerate() {
+                let mut row = 0;
+                while row < whole {
+                    tile::<V, NV, R, 1>(x, row, w, p, panel.as_ptr(), y);
+                    row += R;
+                }
+            }
         }
-        while row + HALF <= m {
-            tile::<V, NV, HALF>(x, row, w, y);
-            row += HALF;
-        }
-        while row < m {
-            single::<V, NV>(x, row, w, y);
-            row += 1;
+        // A tile as high as `R` is never made here, but the compiler is to see that.
+        match rest {
+            0 => {}
+            7 if R > 7 => few::<V, NV, 7, 1>(x, whole, w, y),
+            6 if R > 6 => few::<V, NV, 6, 1>(x, whole, w, y),
+            5 if R > 5 => few::<V, NV, 5, 1>(x, whole, w, y),
+            4 if R > 4 => few::<V, NV, 4, 2>(x, whole, w, y),
+            3 if R > 3 => few::<V, NV, 3, 2>(x, whole, w, y),
+            2 if R > 2 => few::<V, NV, 2, WIDE>(x, whole, w, y),
+            _ => few::<V, NV, 1, WIDE>(x, whole, w, y),
         }
     }
 }
 
-/// `R` rows from `row` on, panel by panel.
+/// The last `R` rows, from `row` on, `P` panels at a time: few chains of additions would wait for each other.
 ///
 /// # Safety
 /// As for [`linear`]; `row + R <= m`.
 #[inline(always)]
-unsafe fn tile<V: Vector, const NV: usize, const R: usize>(x: &[f32], row: usize, w: &PackedMatrix, y: &mut [f32]) {
-    let (n, k) = (w.n(), w.k());
+unsafe fn few<V: Vector, const NV: usize, const R: usize, const P: usize>(
+    x: &[f32],
+    row: usize,
+    w: &PackedMatrix,
+    y: &mut [f32],
+) {
+    let step = w.k() * PANEL;
+    let groups = w.panels().chunks_exact(step * P);
+    let rest = groups.remainder();
+    let mut panel_at = 0;
     // SAFETY: rows and panels are in bounds by the caller's promise.
     unsafe {
-        let mut rows = [x.as_ptr(); R];
-        for (r, pointer) in rows.iter_mut().enumerate() {
-            *pointer = x.as_ptr().add((row + r) * k);
+        for group in groups {
+            tile::<V, NV, R, P>(x, row, w, panel_at, group.as_ptr(), y);
+            panel_at += P;
         }
-        for (p, panel) in w.panels().chunks_exact(k * PANEL).enumerate() {
-            let mut acc = [[V::splat(0.0); NV]; R];
-            accumulate::<V, R, NV>(&mut acc, &rows, panel.as_ptr(), k);
-            for (r, acc_row) in acc.iter().enumerate() {
-                store_outputs(acc_row, y, (row + r) * n + p * PANEL, PANEL.min(n - p * PANEL));
-            }
+        for panel in rest.chunks_exact(step) {
+            tile::<V, NV, R, 1>(x, row, w, panel_at, panel.as_ptr(), y);
+            panel_at += 1;
         }
     }
 }
 
-/// One row, four panels at a time: a lone chain of additions would wait for itself.
+/// `R` rows from `row` on times the `P` panels at `panels`, the first of which is number `first`.
 ///
 /// # Safety
-/// As for [`linear`]; `row < m`.
+/// As for [`linear`]; `row + R <= m`, and there are `P` panels.
 #[inline(always)]
-unsafe fn single<V: Vector, const NV: usize>(x: &[f32], row: usize, w: &PackedMatrix, y: &mut [f32]) {
-    const TOGETHER: usize = 4;
+unsafe fn tile<V: Vector, const NV: usize, const R: usize, const P: usize>(
+    x: &[f32],
+    row: usize,
+    w: &PackedMatrix,
+    first: usize,
+    panels: *const f32,
+    y: &mut [f32],
+) {
     let (n, k) = (w.n(), w.k());
-    // SAFETY: rows and panels are in bounds by the caller's promise.
+    // SAFETY: i < k bounds the rows, P * k * 32 the panels; the outputs of a panel that is not full stay inside y.
     unsafe {
-        let inputs = x.as_ptr().add(row * k);
-        let mut panel_at = 0;
-        let groups = w.panels().chunks_exact(k * PANEL * TOGETHER);
-        let rest = groups.remainder();
-        for group in groups {
-            let mut acc = [[V::splat(0.0); NV]; TOGETHER];
-            let mut offset = 0;
-            for i in 0..k {
-                let input = V::splat(*inputs.add(i));
-                for (p, acc_panel) in acc.iter_mut().enumerate() {
-                    let outputs = group.as_ptr().add(offset).add(p * k * PANEL);
-                    for (v, sum) in acc_panel.iter_mut().enumerate() {
-                        *sum = input.mul_add(V::load(outputs.add(v * V::LEN)), *sum);
+        // Pointers that only move on: a checked index in this loop would cost as much as the products.
+        let mut rows = [x.as_ptr(); R];
+        for (r, pointer) in rows.iter_mut().enumerate() {
+            *pointer = x.as_ptr().add((row + r) * k);
+        }
+        let mut weights = [panels; P];
+        for (p, pointer) in weights.iter_mut().enumerate() {
+            *pointer = panels.add(p * k * PANEL);
+        }
+        let mut acc = [[[V::splat(0.0); NV]; R]; P];
+        for i in 0..k {
+            for (acc, weights) in acc.iter_mut().zip(&mut weights) {
+                let mut outputs = [V::splat(0.0); NV];
+                for (v, output) in outputs.iter_mut().enumerate() {
+                    *output = V::load(weights.add(v * V::LEN));
+                }
+                for (sums, row) in acc.iter_mut().zip(&rows) {
+                    let input = V::splat(*row.add(i));
+                    for (sum, output) in sums.iter_mut().zip(outputs) {
+                        *sum = input.mul_add(output, *sum);
                     }
                 }
-                offset += PANEL;
-            }
-            for acc_panel in &acc {
-                store_outputs(acc_panel, y, row * n + panel_at * PANEL, PANEL.min(n - panel_at * PANEL));
-                panel_at += 1;
+                *weights = weights.add(PANEL);
             }
         }
-        for panel in rest.chunks_exact(k * PANEL) {
-            let mut acc = [[V::splat(0.0); NV]; 1];
-            accumulate::<V, 1, NV>(&mut acc, &[inputs], panel.as_ptr(), k);
-            for acc_panel in &acc {
-                store_outputs(acc_panel, y, row * n + panel_at * PANEL, PANEL.min(n - panel_at * PANEL));
+        for (p, acc) in acc.iter().enumerate() {
+            let at = (first + p) * PANEL;
+            for (r, sums) in acc.iter().enumerate() {
+                store_outputs(sums, y, (row + r) * n + at, PANEL.min(n - at));
             }
-            panel_at += 1;
         }
     }
 }

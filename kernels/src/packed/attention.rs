@@ -1,20 +1,29 @@
 //! Attention of one request's tokens, shared out to the team by key/value head and by tokens. The loop is that of
 //! [`Kernels::attention`], and so is every bit of the result.
 
-use std::sync::Mutex;
-
 use crate::error::{KernelError, expect};
-use crate::kernels::{AttentionShape, Kernels, KvPanel};
+use crate::kernels::{AttentionShape, Kernels, KvPanel, Strided, check_attention};
+use crate::ops::attention::Places;
 
 use super::product::Products;
-use super::shared::Shared;
 
 /// Tokens of a part: with four query heads to a key/value head, four tiles of eight rows.
 const TOKENS: usize = 8;
 
+/// Where results go; parts write their own.
+struct Out(*mut f32);
+
+// SAFETY: parts of a section write disjoint elements.
+unsafe impl Sync for Out {}
+
+impl Out {
+    fn at(&self, offset: usize) -> *mut f32 {
+        self.0.wrapping_add(offset)
+    }
+}
+
 impl Products<'_> {
-    /// [`Kernels::attention`] of `q[kv_heads, m, heads / kv_heads, head_dim]` into `out` of the same shape: the heads
-    /// that share keys lie together.
+    /// [`Kernels::attention`], by all threads.
     ///
     /// # Errors
     /// As [`Kernels::attention`].
@@ -22,48 +31,37 @@ impl Products<'_> {
         &self,
         kernels: &Kernels,
         shape: AttentionShape,
-        q: &[f32],
+        q: Strided<'_>,
         panels: &[KvPanel<'_>],
         visible: &[usize],
         out: &mut [f32],
     ) -> Result<(), KernelError> {
         let AttentionShape { heads, kv_heads, head_dim } = shape;
-        if kv_heads == 0 || !heads.is_multiple_of(kv_heads) || !panels.len().is_multiple_of(kv_heads) {
-            return Err(KernelError { what: "kv_heads", expected: heads, got: kv_heads });
-        }
-        let row = heads / kv_heads * head_dim;
-        let m = visible.len();
-        let elements = m.checked_mul(heads).and_then(|rows| rows.checked_mul(head_dim));
-        expect("q", elements, q.len())?;
-        expect("out", elements, out.len())?;
-        let one = AttentionShape { heads: heads / kv_heads, kv_heads: 1, head_dim };
+        let (m, row) = (visible.len(), heads.saturating_mul(head_dim));
+        check_attention(shape, q, panels, visible)?;
+        expect("out", m.checked_mul(row), out.len())?;
         let (chunks, own_panels) = (m.div_ceil(TOKENS), panels.len() / kv_heads);
-        let out = Shared::new(out);
-        let failed = Mutex::new(None);
-        let attend = |part: usize| {
-            let (head, chunk) = (part / chunks, part % chunks);
-            let tokens = chunk * TOKENS..((chunk + 1) * TOKENS).min(m);
-            let from = (head * m + tokens.start) * row;
-            // SAFETY: each part writes its own tokens of its own head.
-            let out = unsafe { out.part(from, tokens.len() * row) };
-            let q = q.get(from..from + tokens.len() * row).unwrap_or_default();
-            let panels = panels.get(head * own_panels..(head + 1) * own_panels).unwrap_or_default();
-            if let Err(error) = kernels.attention(one, q, panels, visible.get(tokens).unwrap_or_default(), out)
-                && let Ok(mut failed) = failed.lock()
-            {
-                *failed = Some(error);
-            }
-        };
         // Few positions are not worth waking anybody.
         if m * own_panels < TOKENS {
-            (0..kv_heads * chunks).for_each(attend);
-        } else {
-            self.team.run(kv_heads * chunks, |part, _| attend(part));
+            return kernels.attention(shape, q, panels, visible, out);
         }
-        match failed.into_inner() {
-            Ok(None) => Ok(()),
-            Ok(Some(error)) => Err(error),
-            Err(_) => Err(KernelError { what: "attention", expected: 0, got: 0 }),
-        }
+        let one = AttentionShape { heads: heads / kv_heads, kv_heads: 1, head_dim };
+        let out = Out(out.as_mut_ptr());
+        let (q_at, own) = (Out(q.elements.as_ptr().cast_mut()), one.heads * head_dim);
+        self.team.run(kv_heads * chunks, |part, _| {
+            let (head, chunk) = (part / chunks, part % chunks);
+            let (from, to) = (chunk * TOKENS, ((chunk + 1) * TOKENS).min(m));
+            let places = Places {
+                q: q_at.at(from * q.stride + head * own).cast_const(),
+                q_stride: q.stride,
+                out: out.at(from * row + head * own),
+                out_stride: row,
+            };
+            let panels = panels.get(head * own_panels..(head + 1) * own_panels).unwrap_or_default();
+            // SAFETY: the registry saw the instruction set; the whole is checked above, this is a part of it, and each
+            // part writes its own tokens of its own heads.
+            unsafe { (kernels.attention)(one, places, panels, visible.get(from..to).unwrap_or_default()) };
+        });
+        Ok(())
     }
 }

@@ -2,6 +2,8 @@
 //! its tokens, gate and up in one walk. Threads share the work by bytes of weights. Must never choose an expert: `route`
 //! does.
 
+use std::ops::Range;
+
 use crate::Kernels;
 use crate::error::{KernelError, expect};
 
@@ -29,6 +31,8 @@ pub struct Visits {
     groups: Vec<(u32, u32)>,
     tokens: Vec<u32>,
     weights: Vec<f32>,
+    /// Where an expert's next visit goes.
+    next: Vec<u32>,
 }
 
 impl Visits {
@@ -52,13 +56,64 @@ impl Visits {
         }
     }
 
+    /// Forgets all visits and takes these, `(token, expert, weight)` with tokens ascending, sorted by expert. What names
+    /// an expert of `experts` or above is left out.
+    pub fn sort(&mut self, experts: usize, visits: impl Iterator<Item = (usize, usize, f32)> + Clone) {
+        self.clear();
+        self.next.clear();
+        self.next.resize(experts, 0);
+        for (_, expert, _) in visits.clone() {
+            if let Some(count) = self.next.get_mut(expert) {
+                *count += 1;
+            }
+        }
+        let mut end = 0;
+        for (expert, next) in self.next.iter_mut().enumerate() {
+            let count = std::mem::replace(next, end);
+            end += count;
+            if count > 0 {
+                self.groups.push((expert as u32, end));
+            }
+        }
+        self.tokens.resize(end as usize, 0);
+        self.weights.resize(end as usize, 0.0);
+        for (token, expert, weight) in visits {
+            let Some(next) = self.next.get_mut(expert) else { continue };
+            let at = *next as usize;
+            *next += 1;
+            if let (Some(place), Some(own)) = (self.tokens.get_mut(at), self.weights.get_mut(at)) {
+                (*place, *own) = (token as u32, weight);
+            }
+        }
+    }
+
+    /// How many visits there are.
+    pub fn len(&self) -> usize {
+        self.tokens.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.tokens.is_empty()
+    }
+
+    /// The tokens of these visits.
+    pub fn tokens(&self, visits: Range<usize>) -> &[u32] {
+        self.tokens.get(visits).unwrap_or_default()
+    }
+
+    /// The factor on a visit's result.
+    pub fn weight(&self, visit: usize) -> f32 {
+        self.weights.get(visit).copied().unwrap_or_default()
+    }
+
     /// Experts that are visited.
     pub fn experts(&self) -> usize {
         self.groups.len()
     }
 
     /// Each visited expert and the range of its visits.
-    fn groups(&self) -> impl Iterator<Item = (usize, std::ops::Range<usize>)> {
+    pub fn groups(&self) -> impl Iterator<Item = (usize, Range<usize>)> {
         let starts = std::iter::once(0).chain(self.groups.iter().map(|(_, end)| *end as usize));
         self.groups.iter().zip(starts).map(|((expert, end), start)| (*expert as usize, start..*end as usize))
     }

@@ -17,6 +17,7 @@ mod matrix;
 mod product;
 mod registry;
 mod roofline;
+mod rows;
 mod shared;
 mod team;
 
@@ -27,7 +28,7 @@ pub use matrix::{Bytes, PackedWeights};
 pub use product::{PackedKernels, Products};
 pub use registry::{PackedEntry, all, best};
 pub use roofline::Roofline;
-pub use team::Team;
+pub use team::{Team, ThreadScratch};
 
 pub(crate) use format::GROUP;
 pub(crate) use inputs::View;

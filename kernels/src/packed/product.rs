@@ -117,27 +117,11 @@ impl Products<'_> {
         w: &PackedMatrix,
         y: &mut [f32],
     ) -> Result<(), KernelError> {
-        /// Multiplications that are worth a second thread: some 20 µs.
-        const WORTH: usize = 1 << 20;
-        /// Rows that one tile of the widest loop takes.
-        const ROWS: usize = 8;
         let (n, k) = (w.n(), w.k());
         expect("x", m.checked_mul(k), x.len())?;
-        expect("y", m.checked_mul(n), y.len())?;
-        let parts = self.team.threads().min(m.div_ceil(ROWS));
-        if parts <= 1 || m * n * k < WORTH {
-            return kernels.linear(x, m, w, y);
-        }
-        let out = Shared::new(y);
-        let each = m.div_ceil(parts).next_multiple_of(ROWS);
-        self.team.run(m.div_ceil(each), |part, _| {
-            let rows = part * each..((part + 1) * each).min(m);
-            // SAFETY: each part writes its own rows.
-            let y = unsafe { out.part(rows.start * n, rows.len() * n) };
-            // The lengths are checked above.
-            let _ = kernels.linear(x.get(rows.start * k..rows.end * k).unwrap_or_default(), rows.len(), w, y);
-        });
-        Ok(())
+        self.rows(m, n.saturating_mul(k), [(y, n)], |rows, [y], _| {
+            kernels.linear(x.get(rows.start * k..rows.end * k).unwrap_or_default(), rows.len(), w, y)
+        })
     }
 
     /// `y[rows, n] = x · wᵀ`.
@@ -146,29 +130,56 @@ impl Products<'_> {
     /// When `x` was filled for other weights, or `y` has not `rows * n` elements.
     pub fn linear(&self, x: &Inputs, w: &PackedWeights, y: &mut [f32]) -> Result<(), KernelError> {
         check(x, w)?;
-        let (rows, n) = (x.rows(), w.n());
-        expect("y", rows.checked_mul(n), y.len())?;
-        if y.is_empty() {
-            return Ok(());
-        }
-        let (view, strips) = (x.view(), w.strips());
-        let parts = self.parts(w.bytes().len(), strips);
+        let n = w.n();
+        expect("y", x.rows().checked_mul(n), y.len())?;
         let out = Shared::new(y);
+        self.strips(x, w, |row, columns, sums| {
+            // SAFETY: each strip's columns are written by one part only.
+            unsafe { out.part(row * n + columns, sums.len()) }.copy_from_slice(sums);
+        });
+        Ok(())
+    }
+
+    /// [`Products::linear`] with rows that lie anywhere.
+    ///
+    /// # Errors
+    /// When `x` was filled for other weights, or `rows` are not as many, each of `n` elements.
+    pub fn linear_rows(&self, x: &Inputs, w: &PackedWeights, rows: &mut [&mut [f32]]) -> Result<(), KernelError> {
+        check(x, w)?;
+        expect("rows", Some(x.rows()), rows.len())?;
+        for row in &*rows {
+            expect("a row", Some(w.n()), row.len())?;
+        }
+        let rows: Vec<Shared<'_, f32>> = rows.iter_mut().map(|row| Shared::new(row)).collect();
+        self.strips(x, w, |row, columns, sums| {
+            if let Some(row) = rows.get(row) {
+                // SAFETY: each strip's columns are written by one part only.
+                unsafe { row.part(columns, sums.len()) }.copy_from_slice(sums);
+            }
+        });
+        Ok(())
+    }
+
+    /// All products of `x`, which was filled for `w`: `put(row, first column, sums)`.
+    fn strips(&self, x: &Inputs, w: &PackedWeights, put: impl Fn(usize, usize, &[f32]) + Sync) {
+        let (rows, n, strips) = (x.rows(), w.n(), w.strips());
+        if rows == 0 || n == 0 {
+            return;
+        }
+        let view = x.view();
+        let parts = self.parts(w.bytes().len(), strips);
         self.team.run(parts, |part, own| {
             let own = own.floats(rows * STRIP);
             for strip in strips * part / parts..strips * (part + 1) / parts {
                 let next = w.bytes().as_ptr().wrapping_add((strip + 1) * w.strip_bytes());
-                // SAFETY: shapes are checked above; each strip's columns are written by one part only.
-                unsafe {
-                    self.kernels.strip_of(w, strip, &view, next, own);
-                    let width = STRIP.min(n - strip * STRIP);
-                    for (row, sums) in own.chunks_exact(STRIP).enumerate() {
-                        out.part(row * n + strip * STRIP, width).copy_from_slice(&sums[..width]);
-                    }
+                // SAFETY: shapes are checked by the callers.
+                unsafe { self.kernels.strip_of(w, strip, &view, next, own) };
+                let width = STRIP.min(n - strip * STRIP);
+                for (row, sums) in own.chunks_exact(STRIP).enumerate() {
+                    put(row, strip * STRIP, sums.get(..width).unwrap_or_default());
                 }
             }
         });
-        Ok(())
     }
 
     /// How many parts to cut `bytes` of weights into: several for each thread, since threads are disturbed.

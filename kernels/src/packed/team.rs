@@ -8,24 +8,41 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::route::RouteScratch;
+
+use super::experts::Visits;
 use super::inputs::Inputs;
 
 /// How long a thread looks for the next section before it sleeps: sections of one forward follow each other within
 /// microseconds.
 const SPIN: Duration = Duration::from_micros(200);
 
-/// A thread's own memory.
+/// A thread's own memory, kept from section to section.
 #[derive(Debug, Default)]
-pub(super) struct Scratch {
+pub struct ThreadScratch {
     floats: Vec<f32>,
     more: Vec<f32>,
+    third: Vec<f32>,
+    fourth: Vec<f32>,
     pub(super) inputs: Inputs,
+    /// For choosing experts.
+    pub route: RouteScratch,
+    /// For those who visit them.
+    pub visits: Visits,
 }
 
-impl Scratch {
+impl ThreadScratch {
     /// `length` floats that hold anything.
-    pub(super) fn floats(&mut self, length: usize) -> &mut [f32] {
+    pub fn floats(&mut self, length: usize) -> &mut [f32] {
         grown(&mut self.floats, length)
+    }
+
+    /// Such buffers, as many as there are lengths, and no more than four.
+    pub fn buffers<const N: usize>(&mut self, lengths: [usize; N]) -> [&mut [f32]; N] {
+        const { assert!(N <= 4, "there are four") };
+        let ThreadScratch { floats, more, third, fourth, .. } = self;
+        let mut all = [floats, more, third, fourth].into_iter();
+        lengths.map(|length| all.next().map_or(&mut [][..], |buffer| grown(buffer, length)))
     }
 
     /// Two such buffers, and the gathered activations.
@@ -42,18 +59,27 @@ fn grown(floats: &mut Vec<f32>, length: usize) -> &mut [f32] {
 }
 
 /// A section's body, its lifetime forgotten; the section does not return while a thread is inside.
-type Body = *const (dyn Fn(usize, &mut Scratch) + Sync);
+type Body = *const (dyn Fn(usize, &mut ThreadScratch) + Sync);
 
 struct Section {
     body: Body,
     parts: usize,
+    /// Whether the caller takes parts from the front and helpers from the back: then a thread meets the same parts in
+    /// one section after the other, and finds in its own cache what it wrote.
+    from_ends: bool,
 }
+
+/// What threads write at once lies in lines of its own.
+#[repr(align(128))]
+struct Line(AtomicUsize);
 
 struct Common {
     /// Counts sections.
-    round: AtomicUsize,
+    round: Line,
     section: UnsafeCell<Option<Section>>,
-    next: AtomicUsize,
+    /// Parts taken, and those from the back.
+    taken: Line,
+    taken_back: Line,
     /// Whether there is a section that helpers may enter.
     open: AtomicBool,
     /// Helpers in it. One that was not awake in time is not waited for.
@@ -73,7 +99,7 @@ unsafe impl Send for Common {}
 pub struct Team {
     common: Arc<Common>,
     threads: usize,
-    own: Mutex<Scratch>,
+    own: Mutex<ThreadScratch>,
     helpers: Vec<std::thread::JoinHandle<()>>,
 }
 
@@ -87,9 +113,10 @@ impl Team {
     /// A team of `threads`, at least the caller. Where the system refuses a thread there are fewer.
     pub fn new(threads: usize) -> Team {
         let common = Arc::new(Common {
-            round: AtomicUsize::new(0),
+            round: Line(AtomicUsize::new(0)),
             section: UnsafeCell::new(None),
-            next: AtomicUsize::new(0),
+            taken: Line(AtomicUsize::new(0)),
+            taken_back: Line(AtomicUsize::new(0)),
             open: AtomicBool::new(false),
             inside: AtomicUsize::new(0),
             panicked: AtomicBool::new(false),
@@ -124,34 +151,50 @@ impl Team {
     ///
     /// # Panics
     /// When `body` does.
-    pub(super) fn run(&self, parts: usize, body: impl Fn(usize, &mut Scratch) + Sync) {
+    pub(super) fn run(&self, parts: usize, body: impl Fn(usize, &mut ThreadScratch) + Sync) {
+        self.section(parts, false, body);
+    }
+
+    /// [`Team::run`] in which the caller takes parts from the front and the others from the back.
+    pub(super) fn run_from_ends(&self, parts: usize, body: impl Fn(usize, &mut ThreadScratch) + Sync) {
+        self.section(parts, true, body);
+    }
+
+    fn section(&self, parts: usize, from_ends: bool, body: impl Fn(usize, &mut ThreadScratch) + Sync) {
         let mut own = match self.own.try_lock() {
             Ok(own) => own,
             Err(std::sync::TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
             Err(std::sync::TryLockError::WouldBlock) => {
-                let mut scratch = Scratch::default();
+                let mut scratch = ThreadScratch::default();
                 return (0..parts).for_each(|part| body(part, &mut scratch));
             }
         };
         if self.helpers.is_empty() || parts <= 1 {
             return (0..parts).for_each(|part| body(part, &mut own));
         }
-        self.share(parts, &body, &mut own);
+        self.share(parts, from_ends, &body, &mut own);
     }
 
-    fn share(&self, parts: usize, body: &(dyn Fn(usize, &mut Scratch) + Sync), own: &mut Scratch) {
+    fn share(
+        &self,
+        parts: usize,
+        from_ends: bool,
+        body: &(dyn Fn(usize, &mut ThreadScratch) + Sync),
+        own: &mut ThreadScratch,
+    ) {
         let common = &*self.common;
         // SAFETY: only the lifetime is changed; this function does not return while a helper is inside.
         let body: Body = unsafe { std::mem::transmute(std::ptr::from_ref(body)) };
         // SAFETY: not open and nobody inside: the last section waited for that, and there is one at a time (`own` is locked).
-        unsafe { *common.section.get() = Some(Section { body, parts }) };
-        common.next.store(0, Ordering::Relaxed);
+        unsafe { *common.section.get() = Some(Section { body, parts, from_ends }) };
+        common.taken.0.store(0, Ordering::Relaxed);
+        common.taken_back.0.store(0, Ordering::Relaxed);
         common.open.store(true, Ordering::SeqCst);
-        common.round.fetch_add(1, Ordering::SeqCst);
+        common.round.0.fetch_add(1, Ordering::SeqCst);
         if *sleepers(common) > 0 {
             common.wake.notify_all();
         }
-        let mine = catch_unwind(AssertUnwindSafe(|| common.work(own)));
+        let mine = catch_unwind(AssertUnwindSafe(|| common.work(own, true)));
         // All parts are taken. Who took one is inside; who comes in now finds it closed.
         common.open.store(false, Ordering::SeqCst);
         let mut looks = 0u32;
@@ -174,7 +217,7 @@ impl Team {
 impl Drop for Team {
     fn drop(&mut self) {
         self.common.closed.store(true, Ordering::SeqCst);
-        self.common.round.fetch_add(1, Ordering::SeqCst);
+        self.common.round.0.fetch_add(1, Ordering::SeqCst);
         drop(sleepers(&self.common));
         self.common.wake.notify_all();
         for helper in self.helpers.drain(..) {
@@ -186,16 +229,24 @@ impl Drop for Team {
 
 impl Common {
     /// Takes parts until there is none left.
-    fn work(&self, scratch: &mut Scratch) {
+    fn work(&self, scratch: &mut ThreadScratch, is_caller: bool) {
         // SAFETY: written before it was opened, not changed while a thread is inside.
         let Some(section) = (unsafe { &*self.section.get() }) else { return };
         // SAFETY: the section's caller waits until every thread is done.
         let body = unsafe { &*section.body };
+        let mut front = 0;
         loop {
-            let part = self.next.fetch_add(1, Ordering::Relaxed);
-            if part >= section.parts {
+            let taken = self.taken.0.fetch_add(1, Ordering::Relaxed);
+            if taken >= section.parts {
                 return;
             }
+            // As many are taken from both ends together as were counted, so the ends do not meet.
+            let part = match (section.from_ends, is_caller) {
+                (false, _) => taken,
+                (true, true) => front,
+                (true, false) => section.parts - 1 - self.taken_back.0.fetch_add(1, Ordering::Relaxed),
+            };
+            front += 1;
             body(part, scratch);
         }
     }
@@ -203,16 +254,18 @@ impl Common {
 
 /// A helper's life.
 fn help(common: &Common) {
-    let mut scratch = Scratch::default();
+    let mut scratch = ThreadScratch::default();
     let mut seen = 0;
     loop {
         wait(common, seen);
-        seen = common.round.load(Ordering::SeqCst);
+        seen = common.round.0.load(Ordering::SeqCst);
         if common.closed.load(Ordering::SeqCst) {
             return;
         }
         common.inside.fetch_add(1, Ordering::SeqCst);
-        if common.open.load(Ordering::SeqCst) && catch_unwind(AssertUnwindSafe(|| common.work(&mut scratch))).is_err() {
+        if common.open.load(Ordering::SeqCst)
+            && catch_unwind(AssertUnwindSafe(|| common.work(&mut scratch, false))).is_err()
+        {
             common.panicked.store(true, Ordering::SeqCst);
         }
         common.inside.fetch_sub(1, Ordering::SeqCst);
@@ -223,13 +276,13 @@ fn help(common: &Common) {
 fn wait(common: &Common, seen: usize) {
     let began = Instant::now();
     let mut looks = 0u32;
-    while common.round.load(Ordering::SeqCst) == seen {
+    while common.round.0.load(Ordering::SeqCst) == seen {
         std::hint::spin_loop();
         looks = looks.wrapping_add(1);
         if looks.is_multiple_of(64) && began.elapsed() > SPIN {
             let mut sleepers = sleepers(common);
             *sleepers += 1;
-            while common.round.load(Ordering::SeqCst) == seen {
+            while common.round.0.load(Ordering::SeqCst) == seen {
                 sleepers = common.wake.wait(sleepers).unwrap_or_else(PoisonError::into_inner);
             }
             *sleepers -= 1;

@@ -3,7 +3,7 @@
 use weir_kernels::cuda::WeightFormat;
 use weir_kernels::cuda::experts::{RowBlocks, Slots};
 use weir_kernels::cuda::products::Matrices;
-use weir_kernels::route::{Choice, Routing, admit, choose, choose_within};
+use weir_kernels::route::{Choice, RouteScratch, Routing};
 
 use crate::products::{gated, product};
 use crate::support::{Expected, Numbers, compare};
@@ -11,16 +11,19 @@ use crate::{SEED, as_stored, both_orders};
 
 /// What the CPU chooses for each row.
 fn choices(logits: &[f32], bias: Option<&[f32]>, routing: Routing, experts: usize, ends: &[usize]) -> Vec<Vec<Choice>> {
-    let mut out = Vec::new();
+    let (mut memory, mut out) = (RouteScratch::default(), Vec::new());
     let mut start = 0;
     for end in ends {
         let own = &logits[start * experts..end * experts];
-        let pool = routing.capacity.map(|capacity| admit(own, experts, bias, capacity));
+        if let Some(capacity) = routing.capacity {
+            memory.admit(own, experts, bias, capacity);
+        }
         for row in own.chunks_exact(experts) {
-            out.push(match &pool {
-                Some(pool) => choose_within(pool, row, bias, routing),
-                None => choose(row, bias, routing),
-            });
+            let chosen = match routing.capacity {
+                Some(_) => memory.choose_admitted(row, bias, routing),
+                None => memory.choose(row, bias, routing),
+            };
+            out.push(chosen.to_vec());
         }
         start = *end;
     }

@@ -35,6 +35,7 @@ fn doctor_says_what_would_be_used_and_what_to_do_about_a_fault() -> Result<()> {
     for word in [
         "threads",
         "kernels `",
+        "packed models would use",
         "memory",
         "GPU",
         "policy",

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use weir_protocol::EngineError;
 
+use crate::constrain::constraint::Constraint;
 use crate::decode::Candidate;
 use crate::options::DecoderKind;
 
@@ -27,8 +28,10 @@ impl BlockWriter {
             return rows;
         }
         let canvas = &self.active.canvas;
-        let all = self.constraint.is_some() || self.job.settings.edits();
-        rows.extend((canvas.fixed..canvas.tokens.len()).filter(|at| all || canvas.is_masked(*at)));
+        // Drafts behind what the form has validated may be chosen again.
+        let from = self.constraint.as_ref().map_or(canvas.tokens.len(), Constraint::frontier);
+        let all = self.job.settings.edits();
+        rows.extend((canvas.fixed..canvas.tokens.len()).filter(|at| all || *at >= from || canvas.is_masked(*at)));
         rows
     }
 

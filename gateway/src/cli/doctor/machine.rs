@@ -1,11 +1,11 @@
 //! Processor, kernels and memory. Must never measure: that is what benches are for.
 
-use weir_kernels::registry;
+use weir_kernels::{packed, registry};
 
 use super::{Finding, Subject, bytes};
 
 pub(super) fn look(_: &Subject) -> Vec<Finding> {
-    vec![processor(), kernels(), memory()]
+    vec![processor(), kernels(), packed_kernels(), memory()]
 }
 
 fn processor() -> Finding {
@@ -43,6 +43,19 @@ fn features() -> Vec<&'static str> {
         has.extend(list.into_iter().filter(|(_, there)| *there).map(|(name, _)| name));
     }
     has
+}
+
+/// What multiplies weights in few bits.
+fn packed_kernels() -> Finding {
+    let list: Vec<String> = packed::all()
+        .iter()
+        .map(|entry| match entry.kernels {
+            Some(_) => entry.name.to_owned(),
+            None => format!("{} (not on this CPU)", entry.name),
+        })
+        .collect();
+    let best = packed::best().name();
+    Finding::ok(format!("packed models would use `{best}`; built in: {}", list.join(", ")))
 }
 
 fn kernels() -> Finding {

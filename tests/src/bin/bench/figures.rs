@@ -16,6 +16,8 @@ pub(super) struct Answered {
     pub(super) reason: FinishReason,
     pub(super) usage: Usage,
     pub(super) took: Duration,
+    /// Of that: template, tokens and grammar, before the request was queued.
+    pub(super) prepared: Duration,
 }
 
 /// The model `diffusion` or `ar` of this folder. Where a request names no preset it decodes as LLaDA2.0 does, above
@@ -58,6 +60,7 @@ pub(super) fn request(body: &Value) -> Result<ChatRequest> {
 pub(super) fn answer(engine: &Engine, request: &ChatRequest) -> Result<Answered> {
     let begun = Instant::now();
     let mut generation = engine.generate(request)?;
+    let prepared = begun.elapsed();
     let mut text = String::new();
     while let Some(event) = generation.next_blocking() {
         match event {
@@ -67,7 +70,7 @@ pub(super) fn answer(engine: &Engine, request: &ChatRequest) -> Result<Answered>
             | GenerationEvent::Logprobs(_)
             | GenerationEvent::StoppedAt(_) => {}
             GenerationEvent::Done { reason, usage } => {
-                return Ok(Answered { text, reason, usage, took: begun.elapsed() });
+                return Ok(Answered { text, reason, usage, took: begun.elapsed(), prepared });
             }
             GenerationEvent::Failed(error) => return Err(error.into()),
         }

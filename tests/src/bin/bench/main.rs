@@ -12,6 +12,7 @@ mod repair;
 mod shape;
 mod structure;
 mod throughput;
+mod twins;
 
 use std::path::PathBuf;
 
@@ -47,6 +48,8 @@ enum What {
     Accuracy,
     /// Many callers against one; a cached prefix against none.
     Throughput,
+    /// Tool calls of the diffusion model against those of its AR twin, one request at a time.
+    Twins,
     /// What storage formats cost: KL divergence and argmax agreement.
     Formats,
     /// Answers held to a form: how many are valid, and what forcing saves.
@@ -77,6 +80,7 @@ fn main() -> Result<()> {
         What::Engine => ("engine", engine::measure(&models, arguments.smoke)?),
         What::Gateway => ("gateway", gateway::measure(&models, arguments.smoke)?),
         What::Throughput => ("throughput", throughput::measure(&models, arguments.smoke)?),
+        What::Twins => ("twins", twins::measure(&models, arguments.smoke)?),
         What::Formats => ("formats", formats::measure(&models, &arguments.gguf, arguments.smoke)?),
         What::Accuracy => ("accuracy", accuracy::measure(&models, arguments.smoke)?),
         What::Structure => ("structure", structure::measure(&models, arguments.smoke)?),

@@ -47,6 +47,8 @@ pub(super) enum ShapeName {
     Mini,
     /// Its first two layers and its vocabulary: 0.9 GB at 4 bits.
     Slice,
+    /// The embedded models' shape, 5 MB in f32: `--recipe f32`.
+    Nano,
 }
 
 /// One line of the table.
@@ -74,8 +76,9 @@ pub(super) fn measure(args: &Args, shape: ShapeName, smoke: bool, place: &Path) 
     let (shape, name) = match shape {
         ShapeName::Mini => (Shape::Mini, "llada2-mini"),
         ShapeName::Slice => (Shape::Slice, "slice"),
+        ShapeName::Nano => (Shape::Nano, "nano"),
     };
-    let reps = if smoke { 2 } else { 7 };
+    let reps = if smoke { 2 } else { 7 } * if shape == Shape::Nano { 100 } else { 1 };
     let mut model = SpeedModel::new(shape, args.recipe, args.pool, !args.small_pages)?;
     let (exact, packed, threads) = model.kernels();
     println!(
@@ -152,6 +155,11 @@ fn blocks(model: &mut SpeedModel, name: String, requests: &mut [Request], logits
     Ok(Line { name, requests: requests.len(), runs })
 }
 
+/// Milliseconds, with as many places as there is to see.
+fn short(ms: f64) -> String {
+    if ms < 10.0 { format!("{ms:.3}") } else { format!("{ms:.1}") }
+}
+
 fn table(lines: &[Line], roofline: &Roofline) {
     print!(
         "{:<42} {:>9} {:>9} {:>8} {:>7} {:>7} {:>6}",
@@ -164,8 +172,10 @@ fn table(lines: &[Line], roofline: &Roofline) {
         let (bytes, operations) = totals(run);
         let (middle, best) = (median(all.clone()), all.iter().copied().fold(f64::INFINITY, f64::min));
         print!(
-            "{:<42} {middle:>9.1} {best:>9.1} {:>8.0} {:>7.2} {:>7.1} {:>5.0}%",
+            "{:<42} {:>9} {:>9} {:>8.0} {:>7.2} {:>7.1} {:>5.0}%",
             line.name,
+            short(middle),
+            short(best),
             run.experts,
             bytes / 1e9,
             operations / 1e9,

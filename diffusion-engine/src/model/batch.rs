@@ -1,0 +1,95 @@
+//! The rows of one forward: whose they are, where they stand, what they see, and which of them somebody asked about.
+//! Must never hold a number of the model.
+
+use std::ops::Range;
+
+use weir_kernels::KernelError;
+
+use super::forward::Lane;
+use super::rope::{Angles, Rope};
+
+/// Rows of all lanes, one after the other. Its memory is kept from forward to forward.
+#[derive(Default)]
+pub(super) struct Batch {
+    /// Of each row.
+    positions: Vec<usize>,
+    /// Of each row, how many positions it sees.
+    visible: Vec<usize>,
+    /// Of each lane.
+    lanes: Vec<Range<usize>>,
+    /// The rows predictions are wanted of, and of each lane which of these are its.
+    wanted: Vec<usize>,
+    wanted_lanes: Vec<Range<usize>>,
+    is_narrow: bool,
+    /// Of each position seen so far.
+    angles: Vec<Angles>,
+}
+
+impl Batch {
+    /// Takes in the lanes' tokens.
+    pub(super) fn begin(&mut self, lanes: &[Lane<'_>], rope: &Rope) -> Result<(), KernelError> {
+        let Batch { positions, visible, lanes: ranges, wanted, wanted_lanes, is_narrow, angles } = self;
+        *is_narrow = false;
+        positions.clear();
+        visible.clear();
+        ranges.clear();
+        wanted.clear();
+        wanted_lanes.clear();
+        for lane in lanes {
+            let (first, first_wanted) = (positions.len(), wanted.len());
+            let start = lane.cache.committed();
+            let end = start + lane.tokens.len();
+            positions.extend(start..end);
+            visible.extend((start..end).map(|position| lane.visibility.visible(position, end)));
+            ranges.push(first..positions.len());
+            wanted.extend(lane.rows().map(|row| first + row));
+            wanted_lanes.push(first_wanted..wanted.len());
+            // Ascending, so the last one tells.
+            if let Some(row) =
+                wanted.get(first_wanted..).and_then(<[usize]>::last).filter(|row| **row >= positions.len())
+            {
+                return Err(KernelError { what: "wanted row", expected: lane.tokens.len(), got: row - first });
+            }
+            angles.extend((angles.len()..end).map(|position| rope.angles(position)));
+        }
+        Ok(())
+    }
+
+    /// Rows that are computed.
+    pub(super) fn rows(&self) -> usize {
+        self.visible.len()
+    }
+
+    /// How many positions each row sees.
+    pub(super) fn visible(&self) -> &[usize] {
+        &self.visible
+    }
+
+    /// The rows of each lane.
+    pub(super) fn lanes(&self) -> impl Iterator<Item = Range<usize>> {
+        self.lanes.iter().cloned()
+    }
+
+    /// Cosines and sines of a row's position, before anything was narrowed.
+    pub(super) fn angles(&self, row: usize) -> (&[f32], &[f32]) {
+        let angles = self.positions.get(row).and_then(|position| self.angles.get(*position));
+        angles.map_or((&[], &[]), |angles| (&angles.cos, &angles.sin))
+    }
+
+    /// Goes on with the wanted rows only, which move up in each of `buffers`, given with its elements per row.
+    pub(super) fn narrow<const N: usize>(&mut self, buffers: [(&mut [f32], usize); N]) {
+        if std::mem::replace(&mut self.is_narrow, true) || self.wanted.len() == self.visible.len() {
+            return;
+        }
+        for (elements, width) in buffers {
+            for (to, from) in self.wanted.iter().enumerate() {
+                elements.copy_within(from * width..(from + 1) * width, to * width);
+            }
+        }
+        for (to, from) in self.wanted.iter().enumerate() {
+            self.visible[to] = self.visible[*from];
+        }
+        self.visible.truncate(self.wanted.len());
+        self.lanes.clone_from(&self.wanted_lanes);
+    }
+}
