@@ -59,7 +59,6 @@ pub(crate) struct Constraint {
     /// The answer has ended in this canvas or before.
     ended: bool,
     waited: u32,
-    /// What answers of this form have seen of its ends before.
     longest_end: Arc<AtomicUsize>,
     /// Length of the nearest end when it was last looked for, and the tokens since.
     end_length: usize,
@@ -356,9 +355,7 @@ impl Constraint {
         }
         self.since = 0;
         let end = self.nearest_end(left);
-        if let Some(end) = &end {
-            self.longest_end.fetch_max(end.len() + 1, Ordering::Relaxed);
-        }
+        self.longest_end.fetch_max(end.as_ref().map_or(0, |end| end.len() + 1), Ordering::Relaxed);
         self.end_length = end.as_ref().map_or(LONGEST_END, Vec::len);
         self.hopeless &= end.is_none();
         // The end found is not the shortest, and seen from the next token it may be some tokens longer.

@@ -131,8 +131,8 @@ fn check(case: &Case, bf16: bool, failures: &mut Vec<String>) {
         let q = queries[request.before..].concat();
         let visible = vec![totals[r]; request.tokens];
         let mut expected = vec![0.0; q.len()];
-        let q = Strided { elements: &q, stride: shape.heads * d };
-        registry::best().attention(shape, q, &views, &visible, &mut expected).expect("shape");
+        let rows = Strided { elements: &q, stride: shape.heads * d };
+        registry::best().attention(shape, rows, &views, &visible, &mut expected).expect("shape");
         // Values lie in [-1, 1) and their weights sum to 1; scores are as large as a norm's weights make them. A key that
         // is rounded to bf16 the other way on one side moves a score by 2^-8 of one of its terms.
         let slack = if bf16 { 1024.0 * d as f64 } else { 0.0 };
