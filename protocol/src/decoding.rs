@@ -105,6 +105,22 @@ pub enum DecodeMode {
     Custom,
 }
 
+impl DecodeMode {
+    /// All of them with the words callers and configs use.
+    pub const ALL: [(&'static str, DecodeMode); 3] =
+        [("speed", DecodeMode::Speed), ("quality", DecodeMode::Quality), ("custom", DecodeMode::Custom)];
+
+    /// What it sets for masks ([`DiffusionOptions::threshold`]) and for written tokens
+    /// ([`DiffusionOptions::editing_threshold`]); `None`: it brings nothing.
+    pub fn thresholds(self) -> Option<(f32, f32)> {
+        match self {
+            DecodeMode::Speed => Some((0.5, 0.0)),
+            DecodeMode::Quality => Some((0.7, 0.5)),
+            DecodeMode::Custom => None,
+        }
+    }
+}
+
 /// Which decoder fills a block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

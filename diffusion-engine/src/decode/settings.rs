@@ -49,13 +49,8 @@ impl DecodeSettings {
             return Err(wrong);
         }
         let mut settings = self.clone();
-        let preset = match options.mode {
-            Some(DecodeMode::Speed) => Some((0.5, 0.0)),
-            Some(DecodeMode::Quality) => Some((0.7, 0.5)),
-            Some(DecodeMode::Custom) | None => None,
-        };
-        if let Some((threshold, editing)) = preset {
-            (settings.threshold, settings.editing_threshold) = (threshold, editing);
+        if let Some(thresholds) = options.mode.and_then(DecodeMode::thresholds) {
+            (settings.threshold, settings.editing_threshold) = thresholds;
             settings.max_post_steps = 16;
             if !settings.edits() {
                 settings.decoder = DecoderKind::Joint;

@@ -23,11 +23,7 @@ pub(super) fn refuse_other_decoding(request: &ChatRequest, runs: &DllmWritten) -
     if !request.raw.contains_key("diffusion") {
         return Ok(());
     }
-    let preset = match asked.mode {
-        Some(DecodeMode::Speed) => Some((0.5, 0.0)),
-        Some(DecodeMode::Quality) => Some((0.7, 0.5)),
-        Some(DecodeMode::Custom) | None => None,
-    };
+    let preset = asked.mode.and_then(DecodeMode::thresholds);
     let (threshold, editing) = (asked.threshold, asked.editing_threshold);
     let rules = [
         ("decoder", asked.decoder.is_some_and(|kind| kind != runs.decoder)),
