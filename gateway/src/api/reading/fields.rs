@@ -108,6 +108,16 @@ pub(crate) fn number(path: &Path<'_>, value: &Value, least: f64, most: f64) -> R
     Ok(number as f32)
 }
 
+/// A number, whose range others know.
+pub(crate) fn any_number(path: &Path<'_>, value: &Value) -> Result<f32, EngineError> {
+    value.as_f64().map(|number| number as f32).ok_or_else(|| path.mistyped("a number", value))
+}
+
+/// A whole number, whose range others know.
+pub(crate) fn any_whole(path: &Path<'_>, value: &Value) -> Result<u32, EngineError> {
+    whole(path, value, 0, u32::MAX)
+}
+
 /// A whole number within both bounds.
 pub(crate) fn whole(path: &Path<'_>, value: &Value, least: u32, most: u32) -> Result<u32, EngineError> {
     if !value.is_number() {
