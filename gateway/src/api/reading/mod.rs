@@ -5,6 +5,7 @@ pub(crate) mod diffusion;
 pub(crate) mod fields;
 mod json;
 pub(crate) mod sampling;
+pub(crate) mod tool_choice;
 
 use serde_json::error::Category;
 use serde_json::{Map, Value};
@@ -85,7 +86,66 @@ pub(crate) fn note(unsupported: &mut Vec<&'static str>, field: &'static str) {
 #[cfg(test)]
 pub(crate) mod tests {
     use proptest::prelude::*;
-    use serde_json::Value;
+    use serde_json::{Value, json};
+    use weir_protocol::{ChatRequest, EngineError};
+
+    type Decode = fn(&[u8]) -> Result<ChatRequest, EngineError>;
+
+    /// `body` with more fields.
+    pub(crate) fn with(mut body: Value, more: Value) -> Value {
+        let (Some(fields), Some(more)) = (body.as_object_mut(), more.as_object()) else { unreachable!("objects") };
+        fields.extend(more.clone());
+        body
+    }
+
+    /// A good body.
+    #[track_caller]
+    pub(crate) fn taken(decode: Decode, body: Value) -> ChatRequest {
+        decode(body.to_string().as_bytes()).expect("a good request")
+    }
+
+    /// A bad body: the field it names, and what it says about it.
+    #[track_caller]
+    pub(crate) fn refused(decode: Decode, body: impl AsRef<[u8]>, field: &str, says: &str) {
+        match decode(body.as_ref()) {
+            Err(EngineError::InvalidRequest { field: at, message }) => {
+                assert_eq!(at, field, "{message}");
+                assert!(message.contains(says), "`{message}` should say `{says}`");
+            }
+            other => panic!("taken or another error: {:?}", other.map(|_| ())),
+        }
+    }
+
+    /// Any bytes, and a body of any values in some of `fields` and in the list `list`: no panic, and an error names a
+    /// field.
+    pub(crate) fn check_any(
+        decode: Decode,
+        list: &'static str,
+        fields: &'static [&'static str],
+        words: &'static [&'static str],
+    ) {
+        let mut runner = proptest::test_runner::TestRunner::default();
+        let bytes = prop::collection::vec(any::<u8>(), 0..200);
+        let any_bytes = runner.run(&bytes, |body| {
+            let _ = decode(&body);
+            Ok(())
+        });
+        any_bytes.expect("bytes");
+        let entries = prop::collection::vec(any_json(words), 0..3);
+        let members = prop::collection::vec((prop::sample::select(fields), any_json(words)), 0..4);
+        let any_members = runner.run(&(entries, members), |(entries, members)| {
+            let mut body = json!({list: entries});
+            for (field, value) in members {
+                body[field] = value;
+            }
+            if let Err(error) = decode(body.to_string().as_bytes()) {
+                let named = matches!(&error, EngineError::InvalidRequest { field, .. } if !field.is_empty());
+                prop_assert!(named, "{:?}", error);
+            }
+            Ok(())
+        });
+        any_members.expect("members");
+    }
 
     /// Any JSON, built with these words where texts stand, so that it sometimes means something.
     pub(crate) fn any_json(words: &'static [&'static str]) -> impl Strategy<Value = Value> {

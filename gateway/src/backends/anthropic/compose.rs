@@ -140,11 +140,10 @@ fn tools(request: &ChatRequest, fields: &mut Fields) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::openai_chat::decode::decode;
+    use crate::backends::upstream::tests::script::{sent, unsendable};
 
-    fn sent(body: Value) -> Result<Value, EngineError> {
-        let request = decode(body.to_string().as_bytes()).expect("a good request");
-        super::body(&request, "claude", 99).map(|sent| serde_json::from_slice(&sent).expect("JSON"))
+    fn compose(request: &ChatRequest) -> Result<Vec<u8>, EngineError> {
+        super::body(request, "claude", 99)
     }
 
     #[test]
@@ -188,7 +187,7 @@ mod tests {
             "output_config": {"format": {"type": "json_schema", "schema": {"type": "object"}}},
             "temperature": 0.7, "top_p": 0.9, "top_k": 5, "stop_sequences": ["x"], "stream": true,
         });
-        assert_eq!(sent(chat).expect("sent"), expect);
+        assert_eq!(sent(compose, &chat).expect("sent"), expect);
     }
 
     #[test]
@@ -197,10 +196,7 @@ mod tests {
             let mut body = json!({"messages": [{"role": "user", "content": "hi"}]});
             let more = more.as_object().expect("an object").clone();
             body.as_object_mut().expect("an object").extend(more);
-            match sent(body) {
-                Err(EngineError::Unsupported { field, .. }) => field,
-                other => format!("{other:?}"),
-            }
+            unsendable(compose, &body)
         };
         assert_eq!(refused(json!({"seed": 7})), "seed");
         assert_eq!(refused(json!({"n": 2})), "n");

@@ -124,11 +124,10 @@ fn tool(tool: &Tool) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::openai_chat::decode::decode;
+    use crate::backends::upstream::tests::script::{sent, unsendable};
 
-    fn sent(body: Value) -> Result<Value, EngineError> {
-        let request = decode(body.to_string().as_bytes()).expect("a good request");
-        super::body(&request, "qwen").map(|sent| serde_json::from_slice(&sent).expect("JSON"))
+    fn compose(request: &ChatRequest) -> Result<Vec<u8>, EngineError> {
+        super::body(request, "qwen")
     }
 
     #[test]
@@ -160,15 +159,12 @@ mod tests {
                 "repeat_penalty": 1.1, "frequency_penalty": 0.5, "presence_penalty": 0.25, "stop": ["x"]},
             "truncate": false, "shift": false, "stream": true,
         });
-        assert_eq!(sent(chat).expect("sent"), expect);
+        assert_eq!(sent(compose, &chat).expect("sent"), expect);
     }
 
     #[test]
     fn what_has_no_place_is_refused() {
-        let refused = |body: Value| match sent(body) {
-            Err(EngineError::Unsupported { field, .. }) => field,
-            other => format!("{other:?}"),
-        };
+        let refused = |body: Value| unsendable(compose, &body);
         let user = json!([{"role": "user", "content": "hi"}]);
         let tools = json!([{"type": "function", "function": {"name": "f"}}]);
         assert_eq!(refused(json!({"messages": user, "tools": tools, "tool_choice": "required"})), "tool_choice");

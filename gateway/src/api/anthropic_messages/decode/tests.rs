@@ -1,33 +1,24 @@
 //! What is taken, what is refused, and with which words.
 
-use proptest::prelude::*;
 use serde_json::json;
 use weir_protocol::ToolChoice;
 
 use super::*;
-use crate::api::reading::tests::any_json;
+use crate::api::reading::tests as shared;
 
 /// A good request with more fields.
 fn with(more: Value) -> Value {
-    let mut body = json!({"model": "auto", "max_tokens": 9, "messages": [{"role": "user", "content": "hi"}]});
-    let (Some(body_map), Some(more)) = (body.as_object_mut(), more.as_object()) else { unreachable!() };
-    body_map.extend(more.clone());
-    body
+    shared::with(json!({"model": "auto", "max_tokens": 9, "messages": [{"role": "user", "content": "hi"}]}), more)
 }
 
+#[track_caller]
 fn taken(body: Value) -> ChatRequest {
-    decode(body.to_string().as_bytes()).expect("a good request")
+    shared::taken(decode, body)
 }
 
 #[track_caller]
 fn refused(more: Value, field: &str, says: &str) {
-    match decode(with(more).to_string().as_bytes()) {
-        Err(EngineError::InvalidRequest { field: at, message }) => {
-            assert_eq!(at, field, "{message}");
-            assert!(message.contains(says), "`{message}` should say `{says}`");
-        }
-        other => panic!("taken or another error: {:?}", other.map(|_| ())),
-    }
+    shared::refused(decode, with(more).to_string(), field, says);
 }
 
 #[test]
@@ -156,24 +147,7 @@ const WORDS: &[&str] = &[
 const FIELDS: &[&str] =
     &["messages", "system", "tools", "tool_choice", "max_tokens", "stop_sequences", "output_config", "diffusion"];
 
-proptest! {
-    #[test]
-    fn arbitrary_bytes_never_panic(body in prop::collection::vec(any::<u8>(), 0..200)) {
-        let _ = decode(&body);
-    }
-
-    #[test]
-    fn arbitrary_json_never_panics_and_errors_name_a_field(
-        fields in prop::collection::vec((prop::sample::select(FIELDS), any_json(WORDS)), 0..4),
-        turns in prop::collection::vec(any_json(WORDS), 0..3),
-    ) {
-        let mut body = json!({"messages": turns});
-        for (field, value) in fields {
-            body[field] = value;
-        }
-        if let Err(error) = decode(body.to_string().as_bytes()) {
-            let named = matches!(&error, EngineError::InvalidRequest { field, .. } if !field.is_empty());
-            prop_assert!(named, "{:?}", error);
-        }
-    }
+#[test]
+fn whatever_comes_is_taken_or_refused_by_name() {
+    shared::check_any(decode, "messages", FIELDS, WORDS);
 }

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use weir_protocol::{ChatRequest, Dialect, EngineError, Hints};
 
 use crate::api::reading::fields::{self, Members, Path};
-use crate::api::reading::{self, diffusion, sampling};
+use crate::api::reading::{self, diffusion, sampling, tool_choice};
 
 /// Decodes a request's body.
 ///
@@ -32,7 +32,7 @@ pub fn decode(body: &[u8]) -> Result<ChatRequest, EngineError> {
     let messages = members.need("messages", |path, value| messages::messages(path, value, &mut unsupported))?;
     let tools = members.read("tools", |path, value| tools::tools(path, value, &mut unsupported))?.unwrap_or_default();
     let tool_choice = members
-        .read("tool_choice", |path, value| tools::choice(path, value, &tools, &mut unsupported))?
+        .read("tool_choice", |path, value| tool_choice::read(path, value, Some("function"), &tools, &mut unsupported))?
         .unwrap_or_default();
     settings::note_unsupported(&members, &mut unsupported)?;
     Ok(ChatRequest {

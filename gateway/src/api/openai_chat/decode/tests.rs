@@ -1,33 +1,24 @@
 //! What is taken, what is refused, and with which words.
 
-use proptest::prelude::*;
 use serde_json::{Value, json};
 use weir_protocol::{Part, ResponseFormat, Role, ToolChoice};
 
 use super::*;
-use crate::api::reading::tests::any_json;
-
-#[track_caller]
-fn refused(body: impl AsRef<[u8]>, field: &str, says: &str) {
-    match decode(body.as_ref()) {
-        Err(EngineError::InvalidRequest { field: at, message }) => {
-            assert_eq!(at, field, "{message}");
-            assert!(message.contains(says), "`{message}` should say `{says}`");
-        }
-        other => panic!("taken or another error: {:?}", other.map(|_| ())),
-    }
-}
-
-fn taken(body: Value) -> ChatRequest {
-    decode(body.to_string().as_bytes()).expect("a good request")
-}
+use crate::api::reading::tests as shared;
 
 /// A good request with more fields.
 fn with(more: Value) -> Value {
-    let mut body = json!({"model": "auto", "messages": [{"role": "user", "content": "hi"}]});
-    let (Some(body_map), Some(more)) = (body.as_object_mut(), more.as_object()) else { unreachable!() };
-    body_map.extend(more.clone());
-    body
+    shared::with(json!({"model": "auto", "messages": [{"role": "user", "content": "hi"}]}), more)
+}
+
+#[track_caller]
+fn taken(body: Value) -> ChatRequest {
+    shared::taken(decode, body)
+}
+
+#[track_caller]
+fn refused(body: impl AsRef<[u8]>, field: &str, says: &str) {
+    shared::refused(decode, body, field, says);
 }
 
 #[track_caller]
@@ -148,8 +139,11 @@ fn diffusion_settings_have_names_and_ranges() {
         "known are threshold, joint, levenshtein, multi_block, hierarchy, credit",
     );
     refused_diffusion(json!({"block_length": 24}), "diffusion.block_length", "a power of two from 1 to 256");
-    refused_diffusion(json!({"block_length": 0}), "diffusion.block_length", "from 1 to 256");
+    refused_diffusion(json!({"block_length": 0}), "diffusion.block_length", "a power of two");
     refused_diffusion(json!({"max_steps": 0}), "diffusion.max_steps", "from 1 to 256");
+    refused_diffusion(json!({"max_steps": 9, "block_length": 8}), "diffusion.max_steps", "from 1 to 8");
+    refused_diffusion(json!({"max_steps": -1}), "diffusion.max_steps", "a whole number");
+    refused_diffusion(json!({"threshold": 1e300}), "diffusion.threshold", "from 0 to 1");
     refused_diffusion(json!({"multi_block_window": 1}), "diffusion.multi_block_window", "from 2 to 4");
     refused_diffusion(json!({"repeat_penalty": 11}), "diffusion.repeat_penalty", "from 0 to 10");
     refused_diffusion(json!({"seed": 0.5}), "diffusion.seed", "a whole number");
@@ -258,24 +252,7 @@ const FIELDS: &[&str] = &[
     "model",
 ];
 
-proptest! {
-    #[test]
-    fn arbitrary_bytes_never_panic(body in prop::collection::vec(any::<u8>(), 0..200)) {
-        let _ = decode(&body);
-    }
-
-    #[test]
-    fn arbitrary_json_never_panics_and_errors_name_a_field(
-        fields in prop::collection::vec((prop::sample::select(FIELDS), any_json(WORDS)), 0..4),
-        turns in prop::collection::vec(any_json(WORDS), 0..3),
-    ) {
-        let mut body = json!({"messages": turns});
-        for (field, value) in fields {
-            body[field] = value;
-        }
-        if let Err(error) = decode(body.to_string().as_bytes()) {
-            let named = matches!(&error, EngineError::InvalidRequest { field, .. } if !field.is_empty());
-            prop_assert!(named, "{:?}", error);
-        }
-    }
+#[test]
+fn whatever_comes_is_taken_or_refused_by_name() {
+    shared::check_any(decode, "messages", FIELDS, WORDS);
 }

@@ -1,7 +1,7 @@
-//! The functions a caller offers and whether they may, must or must not be called.
+//! The functions a caller offers.
 
 use serde_json::Value;
-use weir_protocol::{EngineError, Tool, ToolChoice};
+use weir_protocol::{EngineError, Tool};
 
 use crate::api::reading::fields::{self, Members, Path};
 use crate::api::reading::{function_name, note, schema};
@@ -30,38 +30,4 @@ fn tool(path: &Path<'_>, value: &Value) -> Result<Tool, EngineError> {
     let description = members.read("description", fields::string)?.map(str::to_owned);
     let parameters = members.read("parameters", schema)?.unwrap_or(Value::Null);
     Ok(Tool { name: function_name(&members)?, description, parameters })
-}
-
-pub(super) fn choice(
-    path: &Path<'_>,
-    value: &Value,
-    tools: &[Tool],
-    unsupported: &mut Vec<&'static str>,
-) -> Result<ToolChoice, EngineError> {
-    const WORDS: &[(&str, ())] = &[("none", ()), ("auto", ()), ("required", ())];
-    if let Value::String(word) = value {
-        return match word.as_str() {
-            "none" => Ok(ToolChoice::None),
-            "auto" => Ok(ToolChoice::Auto),
-            // Tools of other kinds may be there: whoever runs them judges the demand.
-            "required" if tools.is_empty() && !unsupported.contains(&"tools") => {
-                Err(path.wrong("`required` needs at least one tool"))
-            }
-            "required" => Ok(ToolChoice::Required),
-            other => Err(fields::unknown(path, other, WORDS)),
-        };
-    }
-    let members = Members::of(path, value)?;
-    if members.need("type", fields::string)? != "function" {
-        note(unsupported, "tool_choice");
-        return Ok(ToolChoice::Auto);
-    }
-    let name = members.need("function", |path, value| {
-        Members::of(path, value)?.need("name", |path, value| {
-            let name = fields::string(path, value)?;
-            let offered = tools.iter().any(|tool| tool.name == name);
-            if offered { Ok(name) } else { Err(path.wrong("is not among `tools`")) }
-        })
-    })?;
-    Ok(ToolChoice::Function(name.to_owned()))
 }

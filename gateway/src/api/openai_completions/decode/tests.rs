@@ -1,24 +1,18 @@
 //! What is taken, what is refused, and with which words.
 
-use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
-use crate::api::reading::tests::any_json;
+use crate::api::reading::tests as shared;
 
+#[track_caller]
 fn taken(body: Value) -> ChatRequest {
-    decode(body.to_string().as_bytes()).expect("a good request")
+    shared::taken(decode, body)
 }
 
 #[track_caller]
 fn refused(body: Value, field: &str, says: &str) {
-    match decode(body.to_string().as_bytes()) {
-        Err(EngineError::InvalidRequest { field: at, message }) => {
-            assert_eq!(at, field, "{message}");
-            assert!(message.contains(says), "`{message}` should say `{says}`");
-        }
-        other => panic!("taken or another error: {:?}", other.map(|_| ())),
-    }
+    shared::refused(decode, body.to_string(), field, says);
 }
 
 #[test]
@@ -59,23 +53,7 @@ fn fields_are_checked_one_by_one() {
 const WORDS: &[&str] = &["text", "a", "b"];
 const FIELDS: &[&str] = &["prompt", "suffix", "echo", "logprobs", "n", "stop", "stream_options", "max_tokens"];
 
-proptest! {
-    #[test]
-    fn arbitrary_bytes_never_panic(body in prop::collection::vec(any::<u8>(), 0..200)) {
-        let _ = decode(&body);
-    }
-
-    #[test]
-    fn arbitrary_json_never_panics_and_errors_name_a_field(
-        fields in prop::collection::vec((prop::sample::select(FIELDS), any_json(WORDS)), 0..4),
-    ) {
-        let mut body = json!({"prompt": "x"});
-        for (field, value) in fields {
-            body[field] = value;
-        }
-        if let Err(error) = decode(body.to_string().as_bytes()) {
-            let named = matches!(&error, EngineError::InvalidRequest { field, .. } if !field.is_empty());
-            prop_assert!(named, "{:?}", error);
-        }
-    }
+#[test]
+fn whatever_comes_is_taken_or_refused_by_name() {
+    shared::check_any(decode, "prompt", FIELDS, WORDS);
 }

@@ -13,7 +13,7 @@ use serde_json::Value;
 use weir_protocol::{ChatRequest, Dialect, EngineError, Hints, Message, ResponseFormat, Role, Sampling};
 
 use crate::api::reading::fields::{self, Members, Path};
-use crate::api::reading::{self, diffusion, note, sampling, schema};
+use crate::api::reading::{self, diffusion, note, sampling, schema, tool_choice};
 
 /// OpenAI's limit.
 const MAX_LOGPROBS: u32 = 20;
@@ -32,7 +32,7 @@ pub fn decode(body: &[u8]) -> Result<ChatRequest, EngineError> {
     messages.extend(members.need("input", |path, value| items::input(path, value, &mut unsupported))?);
     let tools = members.read("tools", |path, value| tools::tools(path, value, &mut unsupported))?.unwrap_or_default();
     let tool_choice = members
-        .read("tool_choice", |path, value| tools::choice(path, value, &tools, &mut unsupported))?
+        .read("tool_choice", |path, value| tool_choice::read(path, value, None, &tools, &mut unsupported))?
         .unwrap_or_default();
     Ok(ChatRequest {
         model: reading::model(&members)?,

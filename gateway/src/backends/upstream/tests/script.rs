@@ -1,8 +1,28 @@
 //! Streams of a decoder as text, for the tests of every kind.
 
-use weir_protocol::{EngineError, Event};
+use serde_json::Value;
+use weir_protocol::{ChatRequest, EngineError, Event};
 
 use super::super::Decoder;
+use crate::api::openai_chat::decode::decode;
+
+/// How a kind of upstream is asked, of a chat.
+type Compose = fn(&ChatRequest) -> Result<Vec<u8>, EngineError>;
+
+/// What is sent for a chat with this body.
+pub(in crate::backends) fn sent(compose: Compose, body: &Value) -> Result<Value, EngineError> {
+    let request = decode(body.to_string().as_bytes()).expect("a good request");
+    compose(&request).map(|sent| serde_json::from_slice(&sent).expect("JSON"))
+}
+
+/// The field of a chat that cannot be sent.
+#[track_caller]
+pub(in crate::backends) fn unsendable(compose: Compose, body: &Value) -> String {
+    match sent(compose, body) {
+        Err(EngineError::Unsupported { field, .. }) => field,
+        other => format!("{other:?}"),
+    }
+}
 
 /// Feeds the pieces, then says that there are no more.
 fn run(mut decoder: impl Decoder, pieces: &[&str]) -> (Vec<Event>, Option<EngineError>) {
