@@ -15,6 +15,8 @@ pub enum Event {
     /// What the upstream said about its rate limits, as header names in lower case and their values. At most once, before
     /// the first content; `route` makes headers of the answer from it.
     RateLimits(Vec<(String, String)>),
+    /// What the upstream itself wrote, where it speaks the caller's dialect.
+    Verbatim(Verbatim),
     /// More answer text.
     TextDelta(String),
     /// The log-probabilities of the tokens whose text comes next (only if asked for). Each token once, in order.
@@ -69,6 +71,7 @@ impl Event {
             Event::ToolCallStarted { .. } | Event::ToolCallDelta { .. } => true,
             Event::Started { .. }
             | Event::RateLimits(_)
+            | Event::Verbatim(_)
             | Event::Logprobs(_)
             | Event::ReasoningSignature(_)
             | Event::Draft { .. }
@@ -77,6 +80,19 @@ impl Event {
             | Event::Finished { .. } => false,
         }
     }
+}
+
+/// An upstream's own words, for a caller of the same dialect: a writer of that dialect passes them on and leaves out the
+/// events that say the same, so that fields nobody here knows survive. All others skip it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verbatim {
+    /// The data of one event of a stream. The events that mean the same come after it; from here on there are none that
+    /// are not in such a piece.
+    Piece(String),
+    /// All of the answer as one document, before the events that mean the same. A stream cannot use it.
+    Document(String),
+    /// From here on the events stand for themselves: what the upstream wrote had to be mended.
+    Over,
 }
 
 /// A token of the answer and how likely it was where it was written.

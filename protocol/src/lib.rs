@@ -11,7 +11,7 @@ pub mod usage;
 
 pub use decoding::{DecodeMode, DecoderKind, DiffusionOptions, OutOfRange};
 pub use error::{Denial, EngineError, TimeoutPhase};
-pub use event::{Event, FinishReason, TokenChance, TokenLogprob};
+pub use event::{Event, FinishReason, TokenChance, TokenLogprob, Verbatim};
 pub use request::{
     ChatRequest, Dialect, Hints, Message, Part, ResponseFormat, Role, Sampling, Tool, ToolCall, ToolChoice,
 };

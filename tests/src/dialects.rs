@@ -219,6 +219,8 @@ fn message(body: &Value) -> Heard {
 fn messages_streamed(frames: &NamedFrames) -> Heard {
     let mut heard = Heard { text: String::new(), calls: Vec::new(), tokens: None, end: End::Untold };
     let (mut reason, mut open, mut sound) = (None, None, frames.strange.is_empty());
+    // Counts come in parts: the prompt's with the beginning, unless the end tells them again.
+    let mut input = None;
     for (name, event) in &frames.events {
         match name.as_str() {
             "content_block_start" => {
@@ -238,9 +240,11 @@ fn messages_streamed(frames: &NamedFrames) -> Heard {
             "content_block_stop" => sound &= open.take().as_ref() == Some(&event["index"]),
             "message_delta" => {
                 reason = event["delta"]["stop_reason"].as_str().map(str::to_owned);
-                heard.tokens = tokens(&event["usage"], ["input_tokens", "output_tokens"]).or(heard.tokens);
+                let told = |key: &str| event["usage"][key].as_u64();
+                heard.tokens = told("input_tokens").or(input).zip(told("output_tokens"));
             }
-            "message_start" | "message_stop" | "error" => {}
+            "message_start" => input = event["message"]["usage"]["input_tokens"].as_u64(),
+            "message_stop" | "error" => {}
             _ => sound = false,
         }
     }

@@ -119,6 +119,7 @@ async fn open(step: &Step, request: &Arc<ChatRequest>) -> Result<Opened, EngineE
         match event {
             Event::RateLimits(said) => limits = said,
             Event::Started { .. }
+            | Event::Verbatim(_)
             | Event::Logprobs(_)
             | Event::ReasoningSignature(_)
             | Event::StoppedAt(_)

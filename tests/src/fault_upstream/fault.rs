@@ -77,6 +77,8 @@ pub enum Fault {
     MultiLine,
     /// A plain JSON answer although a stream was asked for.
     PlainJson,
+    /// A good stream whose every part has fields that no protocol knows, and an event that none knows.
+    Extras,
     /// Headers about rate limits, on a good stream.
     Limits,
     /// Resets the connection instead of answering.
@@ -90,7 +92,7 @@ pub enum Fault {
 }
 
 /// All names without a number.
-const NAMES: [(&str, Fault); 40] = [
+const NAMES: [(&str, Fault); 41] = [
     ("fine", Fault::Fine),
     ("tools", Fault::Tools),
     ("parallel-tools", Fault::ParallelTools),
@@ -126,6 +128,7 @@ const NAMES: [(&str, Fault); 40] = [
     ("comments", Fault::Comments),
     ("multi-line", Fault::MultiLine),
     ("plain-json", Fault::PlainJson),
+    ("extras", Fault::Extras),
     ("limits", Fault::Limits),
     ("reset", Fault::Reset),
     ("slow-headers", Fault::SlowHeaders),

@@ -106,6 +106,11 @@ fn pieces(fault: Fault, wire: Wire, request: &Value) -> Vec<Piece> {
     let half = [&opening, &content[..content.len() / 2]].concat();
     let rest = [&content[content.len() / 2..], &finish, &last].concat();
     match fault {
+        Fault::Extras => {
+            let note = wire.note().map(|note| bytes(&wire.frame(&note, "\n")));
+            let told = all.iter().map(|event| bytes(&wire.frame(&event.with_extras(), "\n")));
+            note.into_iter().chain(told).collect()
+        }
         Fault::SilentAfterHeaders => vec![Piece::Silence],
         Fault::Pings => [each(&opening, "\n"), vec![Piece::Forever(wire.ping().into(), 20)]].concat(),
         Fault::Empty => Vec::new(),

@@ -18,6 +18,7 @@ mod main_path;
 mod models;
 mod openclaw;
 mod operator;
+mod passing;
 mod reload;
 mod request_log;
 mod secrets;

@@ -70,6 +70,10 @@ mod tests {
         fn broken(&mut self, error: &EngineError) -> Vec<Bytes> {
             vec![Bytes::from(format!("!{}", error.kind()))]
         }
+
+        fn verbatim(&mut self, _: &str) -> Vec<Bytes> {
+            vec![Bytes::from_static(b"v")]
+        }
     }
 
     fn writer() -> StreamWriter<Letters> {
@@ -111,7 +115,7 @@ mod tests {
         let alive = Arc::new(());
         let held = Arc::clone(&alive);
         let events = async_stream::stream! {
-            yield Ok(Event::Started { model: "m".into() });
+            yield Ok(Event::TextDelta("a".into()));
             std::future::pending::<()>().await;
             drop(held);
         };

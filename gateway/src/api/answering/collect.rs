@@ -1,7 +1,7 @@
 //! A whole answer, gathered from its events. Must never give a part of an answer as if it were all of it.
 
 use futures::StreamExt;
-use weir_protocol::{EngineError, Event, FinishReason, TokenLogprob, Usage};
+use weir_protocol::{EngineError, Event, FinishReason, TokenLogprob, Usage, Verbatim};
 
 use super::stream::{Order, unfinished};
 use crate::backends::EventStream;
@@ -19,6 +19,17 @@ pub(crate) struct Collected {
     pub(crate) reason: FinishReason,
     /// The stop text that ended it, where the backend told.
     pub(crate) stopped_at: Option<String>,
+    /// All of it in the upstream's own words, where they are in the caller's dialect and nothing had to be mended.
+    pub(crate) words: Option<Words>,
+}
+
+/// An upstream's own words for an answer.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Words {
+    /// The data of a stream's events.
+    Pieces(Vec<String>),
+    /// The answer as a document.
+    Document(String),
 }
 
 /// A piece of an answer.
@@ -78,6 +89,8 @@ struct Collecting {
     logprobs: Vec<TokenLogprob>,
     usage: Option<Usage>,
     stopped_at: Option<String>,
+    words: Option<Words>,
+    mended: bool,
 }
 
 impl Collecting {
@@ -111,6 +124,12 @@ impl Collecting {
                 }
             }
             Event::Draft { .. } | Event::RateLimits(_) => {}
+            Event::Verbatim(Verbatim::Piece(piece)) => match &mut self.words {
+                Some(Words::Pieces(pieces)) => pieces.push(piece),
+                _ => self.words = Some(Words::Pieces(vec![piece])),
+            },
+            Event::Verbatim(Verbatim::Document(text)) => self.words = Some(Words::Document(text)),
+            Event::Verbatim(Verbatim::Over) => self.mended = true,
             Event::StoppedAt(text) => self.stopped_at = Some(text),
             Event::Usage(usage) => self.usage = Some(usage),
             Event::Finished { reason } => return Ok(Some(reason)),
@@ -134,7 +153,14 @@ impl Collecting {
         if !self.logprobs.is_empty() {
             self.text("");
         }
-        Collected { model: self.model, items: self.items, usage: self.usage, reason, stopped_at: self.stopped_at }
+        Collected {
+            model: self.model,
+            items: self.items,
+            usage: self.usage,
+            reason,
+            stopped_at: self.stopped_at,
+            words: self.words.filter(|_| !self.mended),
+        }
     }
 }
 
@@ -180,6 +206,19 @@ pub(crate) mod tests {
             ]
         );
         assert_eq!((answer.reason, answer.stopped_at.as_deref()), (FinishReason::Stop, Some("END")));
+    }
+
+    #[tokio::test]
+    async fn words_are_kept_unless_something_was_mended() {
+        use crate::api::answering::stream::tests::{started, stop, text};
+        let piece = |piece: &str| Event::Verbatim(Verbatim::Piece(piece.into()));
+        let told = |over: Vec<Event>| {
+            let head = vec![started(), piece("1"), text("a"), piece("2")];
+            collected([head, over, vec![stop()]].concat())
+        };
+        let words = told(vec![]).await.expect("complete").words;
+        assert_eq!(words, Some(Words::Pieces(vec!["1".into(), "2".into()])));
+        assert_eq!(told(vec![Event::Verbatim(Verbatim::Over)]).await.expect("complete").words, None);
     }
 
     #[tokio::test]

@@ -16,6 +16,31 @@ pub(crate) fn named(name: &str, value: &impl Serialize) -> Bytes {
     write(format!("event: {name}\n").into_bytes(), value)
 }
 
+/// An event without a name whose data was written elsewhere.
+pub(crate) fn data_as_written(data: &str) -> Bytes {
+    as_written(Vec::with_capacity(data.len() + 8), data)
+}
+
+/// An event of this name whose data was written elsewhere. A name that is none is left out.
+pub(crate) fn named_as_written(name: &str, data: &str) -> Bytes {
+    let is_name = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_graphic());
+    as_written(if is_name { format!("event: {name}\n").into_bytes() } else { Vec::new() }, data)
+}
+
+/// JSON needs no line breaks: those between its words are white space, and inside its texts they are escaped.
+fn as_written(mut out: Vec<u8>, data: &str) -> Bytes {
+    out.extend_from_slice(b"data: ");
+    let start = out.len();
+    out.extend_from_slice(data.as_bytes());
+    for byte in &mut out[start..] {
+        if matches!(byte, b'\n' | b'\r') {
+            *byte = b' ';
+        }
+    }
+    out.extend_from_slice(b"\n\n");
+    Bytes::from(out)
+}
+
 fn write(mut out: Vec<u8>, value: &impl Serialize) -> Bytes {
     let start = out.len();
     out.extend_from_slice(b"data: ");
@@ -29,4 +54,17 @@ fn write(mut out: Vec<u8>, value: &impl Serialize) -> Bytes {
     }
     out.extend_from_slice(b"\n\n");
     Bytes::from(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_line_of_others_breaks_a_frame() {
+        assert_eq!(data_as_written("{\n\"a\":\r\n1}"), "data: { \"a\":  1}\n\n".as_bytes());
+        assert_eq!(named_as_written("a.b", "{}"), "event: a.b\ndata: {}\n\n".as_bytes());
+        assert_eq!(named_as_written("a\ndata: evil", "{}"), "data: {}\n\n".as_bytes());
+        assert_eq!(named_as_written("", "{}"), "data: {}\n\n".as_bytes());
+    }
 }

@@ -17,13 +17,15 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use axum::Json;
 use axum::body::Bytes;
 use axum::response::{IntoResponse, Response};
+use http::header::CONTENT_TYPE;
 use serde::Serialize;
+use serde_json::Value;
 use weir_protocol::{ChatRequest, EngineError};
 
 use crate::caller::Caller;
 use crate::route::{Planned, Refusal};
 use crate::stack::Gateway;
-use collect::Collected;
+use collect::{Collected, Words};
 use failure::Failure;
 use stream::{Grammar, StreamWriter};
 
@@ -42,6 +44,10 @@ pub(crate) trait Speaks: 'static {
     fn grammar(request: &ChatRequest) -> Self::Grammar;
     /// Writes the whole answer to `request`.
     fn whole(request: &ChatRequest, answer: Collected) -> Result<Self::Whole, EngineError>;
+    /// The whole answer as the events of an upstream of this dialect make it; `None`: they make none.
+    fn joined(_pieces: &[String]) -> Option<Value> {
+        None
+    }
     /// Shows an error before the first byte.
     fn refused(failure: Failure) -> Response;
 }
@@ -68,13 +74,22 @@ pub(crate) fn decoded<D: Speaks>(caller: &Caller, body: &[u8]) -> Result<ChatReq
 async fn whole<D: Speaks>(request: &ChatRequest, planned: Planned) -> Result<Response, Refusal> {
     let answer = planned.run().await?;
     let (report, limits) = (answer.report, answer.limits);
-    match collect::collect(answer.events).await.and_then(|answer| D::whole(request, answer)) {
-        Ok(whole) => {
-            let response = headers::with_limits(Json(whole).into_response(), &limits);
-            Ok(headers::with_route(response, &report))
-        }
+    match collect::collect(answer.events).await.and_then(|answer| written::<D>(request, answer)) {
+        Ok(whole) => Ok(headers::with_route(headers::with_limits(whole, &limits), &report)),
         Err(error) => Err(Refusal { report: Some(report), error }),
     }
+}
+
+/// The document: in the upstream's own words where it speaks this dialect, once it is known that ours could say it too.
+fn written<D: Speaks>(request: &ChatRequest, mut answer: Collected) -> Result<Response, EngineError> {
+    let words = answer.words.take();
+    let own = D::whole(request, answer)?;
+    let joined = match words {
+        Some(Words::Document(text)) => return Ok(([(CONTENT_TYPE, "application/json")], text).into_response()),
+        Some(Words::Pieces(pieces)) => D::joined(&pieces),
+        None => None,
+    };
+    Ok(joined.map_or_else(|| Json(own).into_response(), |whole| Json(whole).into_response()))
 }
 
 /// Waits a while for the answer, since until the headers are sent an error still has its status; then the headers go

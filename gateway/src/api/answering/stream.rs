@@ -3,7 +3,7 @@
 //! dialect's [`Grammar`]. Knows no sockets and no clock.
 
 use bytes::Bytes;
-use weir_protocol::{EngineError, Event};
+use weir_protocol::{EngineError, Event, Verbatim};
 
 /// How a dialect writes a stream. Told only events that may come where they come: text is never empty, arguments belong
 /// to a call that was begun, drafts were asked for, nothing comes after the end.
@@ -16,6 +16,18 @@ pub(crate) trait Grammar: Send + 'static {
 
     /// The answer broke off; the stream ends with these.
     fn broken(&mut self, error: &EngineError) -> Vec<Bytes>;
+
+    /// A piece that the upstream wrote in this dialect. The events after it say what it means: they are told, so that the
+    /// grammar could go on by itself at any time, but what it makes of them is not sent.
+    fn verbatim(&mut self, piece: &str) -> Vec<Bytes>;
+
+    /// From here on what it makes of events is sent.
+    fn goes_on(&mut self) {}
+
+    /// What follows the upstream's last piece.
+    fn last_word(&mut self) -> Vec<Bytes> {
+        Vec::new()
+    }
 }
 
 /// Writes one streamed answer.
@@ -25,12 +37,16 @@ pub(crate) struct StreamWriter<G> {
     order: Order,
     drafts: bool,
     ended: bool,
+    /// The frames of the beginning, until it is known whether the upstream wrote one itself.
+    opening: Vec<Bytes>,
+    /// Whether the upstream's own words are sent.
+    passing: bool,
 }
 
 impl<G: Grammar> StreamWriter<G> {
     /// A writer for one answer; `drafts`: whether the caller asked for them.
     pub(crate) fn new(grammar: G, drafts: bool) -> Self {
-        StreamWriter { grammar, order: Order::default(), drafts, ended: false }
+        StreamWriter { grammar, order: Order::default(), drafts, ended: false, opening: Vec::new(), passing: false }
     }
 
     /// Whether the last frame was given.
@@ -43,19 +59,61 @@ impl<G: Grammar> StreamWriter<G> {
         if self.ended {
             return Vec::new();
         }
-        let ends = matches!(event, Event::Finished { .. });
+        if let Event::Verbatim(words) = event {
+            return self.verbatim(words);
+        }
+        let (begins, ends) = (matches!(event, Event::Started { .. }), matches!(event, Event::Finished { .. }));
         let frames = match self.order.check(&event) {
             Ok(true) if self.drafts || !matches!(event, Event::Draft { .. }) => self.grammar.event(event),
             Ok(_) => Ok(Vec::new()),
             Err(error) => Err(error),
         };
         match frames {
+            Ok(frames) if begins && !self.passing => {
+                self.opening.extend(frames);
+                Vec::new()
+            }
             Ok(frames) => {
                 self.ended = ends;
-                frames
+                match (self.passing, ends) {
+                    (false, _) => self.opened(frames),
+                    (true, true) => self.grammar.last_word(),
+                    (true, false) => Vec::new(),
+                }
             }
             Err(error) => self.error(&error),
         }
+    }
+
+    fn verbatim(&mut self, words: Verbatim) -> Vec<Bytes> {
+        match words {
+            Verbatim::Piece(piece) => {
+                self.passing = true;
+                self.opening.clear();
+                self.grammar.verbatim(&piece)
+            }
+            Verbatim::Document(_) => Vec::new(),
+            Verbatim::Over => {
+                self.goes_on();
+                Vec::new()
+            }
+        }
+    }
+
+    fn goes_on(&mut self) {
+        if std::mem::take(&mut self.passing) {
+            self.grammar.goes_on();
+        }
+    }
+
+    /// `frames` after those of the beginning.
+    fn opened(&mut self, frames: Vec<Bytes>) -> Vec<Bytes> {
+        if self.opening.is_empty() {
+            return frames;
+        }
+        let mut all = std::mem::take(&mut self.opening);
+        all.extend(frames);
+        all
     }
 
     /// The answer broke off.
@@ -64,7 +122,9 @@ impl<G: Grammar> StreamWriter<G> {
             return Vec::new();
         }
         self.ended = true;
-        self.grammar.broken(error)
+        self.goes_on();
+        let frames = self.grammar.broken(error);
+        self.opened(frames)
     }
 
     /// There are no more events. If the end was not among them, that is an error.
@@ -104,7 +164,8 @@ impl Order {
             Event::ToolCallDelta { arguments, .. } => Ok(!arguments.is_empty()),
             // Headers were made of it.
             Event::RateLimits(_) => Ok(false),
-            Event::Logprobs(_)
+            Event::Verbatim(_)
+            | Event::Logprobs(_)
             | Event::ReasoningSignature(_)
             | Event::Draft { .. }
             | Event::StoppedAt(_)
@@ -169,6 +230,8 @@ pub(crate) mod tests {
             Just(Event::Logprobs(vec![TokenLogprob { chosen: about.clone(), top: vec![about] }])),
             Just(Event::StoppedAt("END".into())),
             Just(Event::Usage(Usage::default())),
+            Just(Event::Verbatim(Verbatim::Over)),
+            Just(Event::Verbatim(Verbatim::Document("{}".into()))),
             prop_oneof![
                 Just(FinishReason::Stop),
                 Just(FinishReason::Length),

@@ -5,6 +5,7 @@ pub mod decode;
 mod count;
 mod encode;
 pub(crate) mod error;
+mod joined;
 mod stream;
 mod whole;
 
@@ -15,6 +16,7 @@ use std::sync::Arc;
 use axum::body::Bytes;
 use axum::extract::State;
 use axum::response::Response;
+use serde_json::Value;
 use weir_protocol::{ChatRequest, EngineError};
 
 use super::answering::collect::Collected;
@@ -47,6 +49,10 @@ impl Speaks for AnthropicMessages {
 
     fn whole(_: &ChatRequest, answer: Collected) -> Result<MessageBody, EngineError> {
         MessageBody::new(identity(), answer)
+    }
+
+    fn joined(pieces: &[String]) -> Option<Value> {
+        joined::joined(pieces)
     }
 
     fn refused(failure: Failure) -> Response {

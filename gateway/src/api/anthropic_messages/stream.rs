@@ -1,9 +1,11 @@
 //! The order of a stream's events: `message_start`, blocks one after another (start, deltas, stop), `message_delta` with
 //! the reason and the usage, `message_stop`; or `error`, and then nothing.
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 
 use bytes::Bytes;
+use serde::Deserialize;
 use weir_protocol::{EngineError, Event, FinishReason, Usage};
 
 use super::encode::{Block, BlockDelta, MessageBody, MessageDelta, StreamEvent, UsageBody, stop_reason};
@@ -11,7 +13,7 @@ use super::error::ErrorBody;
 use crate::api::answering::Identity;
 use crate::api::answering::braces::Braces;
 use crate::api::answering::failure::Failure;
-use crate::api::answering::frames::named;
+use crate::api::answering::frames::{named, named_as_written};
 use crate::api::answering::stats::DraftBody;
 use crate::api::answering::stream::Grammar;
 
@@ -77,6 +79,25 @@ impl Grammar for MessagesGrammar {
     fn broken(&mut self, error: &EngineError) -> Vec<Bytes> {
         vec![named("error", &ErrorBody::from(&Failure::from(error)))]
     }
+
+    /// Blocks are numbered as the upstream does it, those of kinds unknown here too.
+    fn verbatim(&mut self, piece: &str) -> Vec<Bytes> {
+        let Written { kind, index } = serde_json::from_str(piece).unwrap_or_default();
+        match (kind.as_ref(), index) {
+            ("content_block_start", Some(index)) => self.index = index,
+            ("content_block_stop", Some(index)) => (self.open, self.index) = (None, index.saturating_add(1)),
+            _ => {}
+        }
+        vec![named_as_written(&kind, piece)]
+    }
+}
+
+/// What is to be known of an upstream's own event.
+#[derive(Default, Deserialize)]
+struct Written<'a> {
+    #[serde(borrow, default, rename = "type")]
+    kind: Cow<'a, str>,
+    index: Option<usize>,
 }
 
 /// Frames being put together.
@@ -111,7 +132,7 @@ impl MessagesGrammar {
     fn say(&mut self, event: Event, out: &mut Frames) -> Result<(), EngineError> {
         match event {
             // No place for log-probabilities here; the beginning was said.
-            Event::Started { .. } | Event::Logprobs(_) | Event::RateLimits(_) => {}
+            Event::Started { .. } | Event::Logprobs(_) | Event::RateLimits(_) | Event::Verbatim(_) => {}
             Event::TextDelta(text) => {
                 if !matches!(self.open, Some(Open::Text)) {
                     self.close_all(out);

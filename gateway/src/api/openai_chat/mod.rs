@@ -4,6 +4,7 @@ pub mod decode;
 
 pub(crate) mod encode;
 pub(crate) mod error;
+pub(crate) mod joined;
 mod stream;
 mod whole;
 
@@ -15,6 +16,7 @@ use std::sync::Arc;
 use axum::body::Bytes;
 use axum::extract::State;
 use axum::response::Response;
+use serde_json::Value;
 use weir_protocol::{ChatRequest, EngineError};
 
 use super::answering::collect::Collected;
@@ -24,6 +26,7 @@ use crate::caller::Caller;
 use crate::stack::Gateway;
 use encode::Completion;
 use stream::ChatGrammar;
+pub(crate) use stream::without_usage;
 
 /// Answers one chat request.
 pub async fn chat(State(gateway): State<Arc<Gateway>>, caller: Caller, body: Bytes) -> Response {
@@ -47,6 +50,10 @@ impl Speaks for OpenAiChat {
 
     fn whole(_: &ChatRequest, answer: Collected) -> Result<Completion, EngineError> {
         Ok(Completion::new(identity(), answer))
+    }
+
+    fn joined(pieces: &[String]) -> Option<Value> {
+        joined::joined(pieces)
     }
 
     fn refused(failure: Failure) -> Response {

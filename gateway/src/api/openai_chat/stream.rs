@@ -1,15 +1,18 @@
 //! The order of a stream's chunks: role first, then deltas, then the finish reason, usage if asked for, `[DONE]`.
 
 use bytes::Bytes;
+use serde::Deserialize;
+use serde_json::Value;
 use weir_protocol::{ChatRequest, EngineError, Event, FinishReason, TokenLogprob, Usage};
 
 use super::encode::{CallDelta, Chunk, ChunkChoice, DONE, Delta, Extra, FunctionDelta, LogprobsBody, UsageBody};
 use super::error::ErrorBody;
 use crate::api::answering::Identity;
 use crate::api::answering::failure::Failure;
-use crate::api::answering::frames::data;
+use crate::api::answering::frames::{data, data_as_written};
 use crate::api::answering::stats::DraftBody;
 use crate::api::answering::stream::Grammar;
+use crate::api::reading;
 
 /// Writes one streamed answer.
 #[derive(Debug)]
@@ -22,6 +25,15 @@ pub(crate) struct ChatGrammar {
     logprobs: Vec<TokenLogprob>,
     /// Whether the role was sent.
     speaking: bool,
+    /// Whether the upstream's own id was taken over.
+    adopted: bool,
+}
+
+/// What all pieces of an answer have in common.
+#[derive(Deserialize)]
+struct Head {
+    id: Option<String>,
+    created: Option<u64>,
 }
 
 impl Grammar for ChatGrammar {
@@ -36,7 +48,9 @@ impl Grammar for ChatGrammar {
                 Vec::new()
             }
             // No place for them in this dialect.
-            Event::ReasoningSignature(_) | Event::StoppedAt(_) | Event::RateLimits(_) => Vec::new(),
+            Event::ReasoningSignature(_) | Event::StoppedAt(_) | Event::RateLimits(_) | Event::Verbatim(_) => {
+                Vec::new()
+            }
             Event::TextDelta(text) => self.delta(Delta { content: Some(text), ..Delta::default() }),
             Event::ReasoningDelta(text) => self.delta(Delta { reasoning_content: Some(text), ..Delta::default() }),
             Event::ToolCallStarted { index, id, name } => {
@@ -60,6 +74,27 @@ impl Grammar for ChatGrammar {
     fn broken(&mut self, error: &EngineError) -> Vec<Bytes> {
         vec![data(&ErrorBody::from(Failure::from(error)))]
     }
+
+    fn verbatim(&mut self, piece: &str) -> Vec<Bytes> {
+        self.adopt(piece);
+        // Upstreams are always asked for usage.
+        if !self.include_usage && piece.contains("\"usage\"") {
+            return without_usage(piece).iter().map(|piece| data_as_written(piece)).collect();
+        }
+        vec![data_as_written(piece)]
+    }
+
+    fn last_word(&mut self) -> Vec<Bytes> {
+        vec![Bytes::from_static(DONE)]
+    }
+}
+
+/// The piece as if no usage had been asked for; `None`: there would be none.
+pub(crate) fn without_usage(piece: &str) -> Option<String> {
+    let Ok(mut chunk) = reading::parse(piece.as_bytes()) else { return Some(piece.to_owned()) };
+    let counted = chunk.remove("usage").is_some_and(|usage| usage.is_object());
+    let says_nothing = chunk.get("choices").and_then(Value::as_array).is_some_and(Vec::is_empty);
+    (!(counted && says_nothing)).then(|| Value::Object(chunk).to_string())
 }
 
 impl ChatGrammar {
@@ -72,6 +107,19 @@ impl ChatGrammar {
             usage: None,
             logprobs: Vec::new(),
             speaking: false,
+            adopted: false,
+        }
+    }
+
+    /// Should anything of ours follow, it is of the same answer.
+    fn adopt(&mut self, piece: &str) {
+        if std::mem::replace(&mut self.adopted, true) {
+            return;
+        }
+        if let Ok(Head { id, created }) = serde_json::from_str(piece) {
+            let id = id.filter(|id| !id.is_empty());
+            self.identity.id = id.unwrap_or_else(|| std::mem::take(&mut self.identity.id));
+            self.identity.created = created.unwrap_or(self.identity.created);
         }
     }
 
@@ -142,7 +190,6 @@ mod tests {
     use super::*;
     use crate::api::answering::stream::tests::{self as shared, any_events, started, stop, text};
     use proptest::prelude::*;
-    use serde_json::Value;
     use weir_protocol::{DiffusionStats, TokenChance};
 
     fn write(events: Vec<Event>, usage: bool, drafts: bool) -> Vec<String> {

@@ -9,11 +9,12 @@ use super::encode::{Choice, Completion, Extra, LogprobsBody, finish_reason};
 use crate::api::answering::Identity;
 use crate::api::answering::collect::{Collected, Item};
 use crate::api::answering::failure::Failure;
-use crate::api::answering::frames::data;
+use crate::api::answering::frames::{data, data_as_written};
 use crate::api::answering::stats::DraftBody;
 use crate::api::answering::stream::Grammar;
 use crate::api::openai_chat::encode::{DONE, UsageBody};
 use crate::api::openai_chat::error::ErrorBody;
+use crate::api::openai_chat::without_usage;
 
 /// Writes one streamed answer.
 #[derive(Debug)]
@@ -54,9 +55,11 @@ impl Grammar for CompletionsGrammar {
             Event::TextDelta(text) => vec![self.say(text, None)],
             Event::ToolCallStarted { .. } | Event::ToolCallDelta { .. } => return Err(no_call()),
             // No place for them in this dialect: a completion is what the model says, not what it thinks.
-            Event::ReasoningDelta(_) | Event::ReasoningSignature(_) | Event::StoppedAt(_) | Event::RateLimits(_) => {
-                Vec::new()
-            }
+            Event::ReasoningDelta(_)
+            | Event::ReasoningSignature(_)
+            | Event::StoppedAt(_)
+            | Event::RateLimits(_)
+            | Event::Verbatim(_) => Vec::new(),
             Event::Draft { snapshot, step, masked } => {
                 let choice = Choice { text: String::new(), index: 0, logprobs: None, finish_reason: None };
                 let draft = DraftBody { snapshot, step, masked };
@@ -73,6 +76,18 @@ impl Grammar for CompletionsGrammar {
     /// Without `[DONE]`.
     fn broken(&mut self, error: &EngineError) -> Vec<Bytes> {
         vec![data(&ErrorBody::from(Failure::from(error)))]
+    }
+
+    fn verbatim(&mut self, piece: &str) -> Vec<Bytes> {
+        // Upstreams are always asked for usage.
+        if !self.include_usage && piece.contains("\"usage\"") {
+            return without_usage(piece).iter().map(|piece| data_as_written(piece)).collect();
+        }
+        vec![data_as_written(piece)]
+    }
+
+    fn last_word(&mut self) -> Vec<Bytes> {
+        vec![Bytes::from_static(DONE)]
     }
 }
 

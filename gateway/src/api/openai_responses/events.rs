@@ -1,10 +1,12 @@
 //! The events of a stream as they stand on the wire, numbered from 0.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::encode::{ContentPart, ItemBody, ResponseBody};
-use crate::api::answering::frames::named;
+use crate::api::answering::frames::{named, named_as_written};
 use crate::api::answering::stats::DraftBody;
 use crate::api::openai_chat::encode::LogprobBody;
 
@@ -81,13 +83,41 @@ struct Numbered<'a> {
 pub(super) struct Events {
     next: u64,
     frames: Vec<Bytes>,
+    /// Whether the upstream's own events are sent instead.
+    passing: bool,
+}
+
+/// What is to be known of an upstream's own event.
+#[derive(Default, Deserialize)]
+struct Written<'a> {
+    #[serde(borrow, default, rename = "type")]
+    kind: Cow<'a, str>,
+    sequence_number: Option<u64>,
 }
 
 impl Events {
     /// The next event.
     pub(super) fn push(&mut self, kind: &'static str, payload: Payload<'_>) {
+        if self.passing {
+            return;
+        }
         self.frames.push(named(kind, &Numbered { kind, sequence_number: self.next, payload }));
         self.next += 1;
+    }
+
+    /// The next event as the upstream wrote it. Until [`Events::go_on`] there are no others.
+    pub(super) fn pass(&mut self, piece: &str) {
+        if !std::mem::replace(&mut self.passing, true) {
+            (self.next, self.frames) = (0, Vec::new());
+        }
+        let Written { kind, sequence_number } = serde_json::from_str(piece).unwrap_or_default();
+        self.next = sequence_number.unwrap_or(self.next).saturating_add(1);
+        self.frames.push(named_as_written(&kind, piece));
+    }
+
+    /// Events are written here again, numbered on from the upstream's.
+    pub(super) fn go_on(&mut self) {
+        self.passing = false;
     }
 
     /// What was put together since the last time.

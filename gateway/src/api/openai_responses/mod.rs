@@ -5,6 +5,7 @@ pub mod decode;
 mod encode;
 mod events;
 mod items;
+mod joined;
 mod stream;
 mod whole;
 
@@ -13,6 +14,7 @@ use std::sync::Arc;
 use axum::body::Bytes;
 use axum::extract::State;
 use axum::response::Response;
+use serde_json::Value;
 use weir_protocol::{ChatRequest, EngineError};
 
 use super::answering::collect::Collected;
@@ -46,6 +48,10 @@ impl Speaks for OpenAiResponses {
 
     fn whole(request: &ChatRequest, answer: Collected) -> Result<Whole, EngineError> {
         Ok(Whole::new(identity(), Arc::clone(&request.raw), answer))
+    }
+
+    fn joined(pieces: &[String]) -> Option<Value> {
+        joined::joined(pieces)
     }
 
     fn refused(failure: Failure) -> Response {

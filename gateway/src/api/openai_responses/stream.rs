@@ -37,7 +37,7 @@ impl Grammar for ResponsesGrammar {
         self.begin();
         match event {
             // The beginning was said; for the stop text there is no place here.
-            Event::Started { .. } | Event::StoppedAt(_) | Event::RateLimits(_) => {}
+            Event::Started { .. } | Event::StoppedAt(_) | Event::RateLimits(_) | Event::Verbatim(_) => {}
             Event::Logprobs(more) => self.logprobs.extend(more),
             Event::TextDelta(text) => {
                 let logprobs = std::mem::take(&mut self.logprobs);
@@ -64,6 +64,15 @@ impl Grammar for ResponsesGrammar {
         let output = self.items.take();
         self.whole("response.failed", "failed", &output, Some(ResponseError::from(&failure)), None);
         self.events.take()
+    }
+
+    fn verbatim(&mut self, piece: &str) -> Vec<Bytes> {
+        self.events.pass(piece);
+        self.events.take()
+    }
+
+    fn goes_on(&mut self) {
+        self.events.go_on();
     }
 }
 

@@ -5,7 +5,7 @@ use weir_protocol::{EngineError, Event, FinishReason};
 
 use crate::backends::tool_text::new_call_id;
 use crate::backends::upstream::answer::{Answer, cut};
-use crate::backends::upstream::{Decoder, refusal};
+use crate::backends::upstream::{Decoder, Shows, refusal};
 
 /// Reads one answer.
 #[derive(Debug)]
@@ -13,6 +13,9 @@ pub(super) struct EventDecoder {
     window: u64,
     answer: Answer,
     blocks: Vec<Block>,
+    /// The index of the block that was begun and not ended.
+    open: Option<u64>,
+    shows: Shows,
 }
 
 /// A content block under way.
@@ -35,10 +38,15 @@ enum Kind {
 
 impl EventDecoder {
     pub(super) fn new(asked: &str, window: u64) -> Self {
-        EventDecoder { window, answer: Answer::new(asked), blocks: Vec::new() }
+        EventDecoder { window, answer: Answer::new(asked), blocks: Vec::new(), open: None, shows: Shows::Plain }
     }
 
     fn event(&mut self, event: &Value, events: &mut Vec<Event>) -> Result<(), EngineError> {
+        if !self.is_by_the_book(event) {
+            self.shows = Shows::Mended;
+        } else if self.shows != Shows::Mended {
+            self.shows = if event["type"] == "ping" { Shows::Silent } else { Shows::Plain };
+        }
         match event["type"].as_str().unwrap_or_default() {
             "message_start" => {
                 let message = &event["message"];
@@ -62,6 +70,23 @@ impl EventDecoder {
             _ => return Err(cut("a piece of the stream is no object")),
         }
         Ok(())
+    }
+
+    /// Whether blocks come one after another, each with its own number: some servers mix them or give none.
+    fn is_by_the_book(&mut self, event: &Value) -> bool {
+        let index = event["index"].as_u64();
+        match event["type"].as_str().unwrap_or_default() {
+            "content_block_start" => {
+                let block = &event["content_block"];
+                let named = block["type"] != "tool_use" || block["id"].as_str().is_some_and(|id| !id.is_empty());
+                let before = std::mem::replace(&mut self.open, index);
+                named && before.is_none() && index == Some(self.blocks.len() as u64)
+            }
+            "content_block_delta" => index.is_some() && self.open == index,
+            "content_block_stop" => index.is_some() && self.open.take() == index,
+            "message_delta" => self.open.is_none(),
+            _ => true,
+        }
     }
 
     fn open(&mut self, index: Option<u64>, block: &Value, events: &mut Vec<Event>) {
@@ -199,6 +224,10 @@ impl Decoder for EventDecoder {
     fn whole(&mut self, document: &[u8], events: &mut Vec<Event>) -> Result<(), EngineError> {
         let message: Value = serde_json::from_slice(document).map_err(|_| cut("the answer is not JSON"))?;
         self.document(&message, events)
+    }
+
+    fn shows(&self) -> Shows {
+        self.shows
     }
 
     fn has_reason(&self) -> bool {

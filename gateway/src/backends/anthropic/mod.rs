@@ -56,4 +56,8 @@ impl Wire for Anthropic {
     fn decoder(&self, model: &str) -> Box<dyn Decoder> {
         Box::new(decode::EventDecoder::new(model, self.window))
     }
+
+    fn dialect(&self) -> Option<Dialect> {
+        Some(Dialect::AnthropicMessages)
+    }
 }

@@ -1,5 +1,5 @@
 //! Tool calls as upstreams stream them: mostly by the book, but some leave the index out, use one index for all calls,
-//! or send the name after the arguments begin. Must never drop or mix arguments.
+//! or send the name after the arguments begin. Must never drop or mix arguments, nor call such an entry plain.
 
 use serde_json::Value;
 use weir_protocol::{EngineError, Event};
@@ -25,27 +25,35 @@ struct Call {
 }
 
 impl Calls {
-    /// One entry of `delta.tool_calls`.
-    pub(super) fn take(&mut self, entry: &Value, answer: &mut Answer, events: &mut Vec<Event>) {
+    /// One entry of `delta.tool_calls`. Whether it was by the book: what was read is what is written.
+    pub(super) fn take(&mut self, entry: &Value, answer: &mut Answer, events: &mut Vec<Event>) -> bool {
         let id = entry["id"].as_str().unwrap_or_default();
         let name = entry["function"]["name"].as_str().unwrap_or_default();
-        let at = self.position(entry["index"].as_u64(), id, name);
+        let given = entry["index"].as_u64();
+        let at = self.position(given, id, name);
         let call = &mut self.calls[at];
+        let mut is_plain = call.held.is_empty();
         match &entry["function"]["arguments"] {
             Value::String(piece) => call.held.push_str(piece),
             // Some servers send the object itself.
-            object @ Value::Object(_) => call.held.push_str(&object.to_string()),
+            object @ Value::Object(_) => {
+                call.held.push_str(&object.to_string());
+                is_plain = false;
+            }
             _ => {}
         }
         if call.begun.is_none() && !name.is_empty() {
             if call.id.is_empty() {
                 call.id = new_call_id();
+                is_plain = false;
             }
             call.begun = Some(answer.call(call.id.clone(), name, events));
         }
+        is_plain &= call.begun.is_some() && call.begun.map(u64::from) == given;
         if let Some(index) = call.begun.filter(|_| !call.held.is_empty()) {
             events.push(Event::ToolCallDelta { index, arguments: std::mem::take(&mut call.held) });
         }
+        is_plain
     }
 
     /// The answer is complete: so must its calls be.

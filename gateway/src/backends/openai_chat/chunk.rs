@@ -8,7 +8,7 @@ use weir_protocol::{EngineError, Event, FinishReason, TokenChance, TokenLogprob,
 
 use super::calls::Calls;
 use crate::backends::upstream::answer::{Answer, cut};
-use crate::backends::upstream::{Decoder, refusal};
+use crate::backends::upstream::{Decoder, Shows, refusal};
 
 /// Reads one answer.
 #[derive(Debug)]
@@ -16,11 +16,12 @@ pub(in crate::backends) struct ChunkDecoder {
     window: u64,
     calls: Calls,
     answer: Answer,
+    shows: Shows,
 }
 
 impl ChunkDecoder {
     pub(in crate::backends) fn new(asked: &str, window: u64) -> Self {
-        ChunkDecoder { window, calls: Calls::default(), answer: Answer::new(asked) }
+        ChunkDecoder { window, calls: Calls::default(), answer: Answer::new(asked), shows: Shows::Plain }
     }
 
     /// A chunk, or a whole answer: `part` is where its choices keep what is said.
@@ -58,14 +59,20 @@ impl ChunkDecoder {
         self.answer.reasoning(&text_of(&message[reasoning]), events);
         self.answer.text(&text_of(&message["content"]), events);
         self.answer.text(&text_of(&message["refusal"]), events);
+        // Parts are not what clients of this dialect read.
+        if message["content"].is_array() || message[reasoning].is_array() {
+            self.shows = Shows::Mended;
+        }
         for entry in message["tool_calls"].as_array().into_iter().flatten() {
-            self.calls.take(entry, &mut self.answer, events);
+            if !self.calls.take(entry, &mut self.answer, events) {
+                self.shows = Shows::Mended;
+            }
         }
     }
 
     fn finish_reason(&mut self, word: &Value) -> Result<(), EngineError> {
         let Some(word) = word.as_str().filter(|word| !word.is_empty()) else { return Ok(()) };
-        self.answer.reason(match word {
+        let reason = match word {
             "stop" | "eos" | "end_turn" | "stop_sequence" => FinishReason::Stop,
             "length" | "max_tokens" => FinishReason::Length,
             "tool_calls" | "function_call" => FinishReason::ToolCalls,
@@ -73,7 +80,11 @@ impl ChunkDecoder {
             // `error`, `abort` and the like: not an end we can vouch for.
             other if refusal::is_word(other) => return Err(cut(&format!("the upstream ended with `{other}`"))),
             _ => return Err(cut("the upstream ended with an unknown reason")),
-        });
+        };
+        // A word of another dialect, or one that the calls before it belie.
+        if self.answer.reason(reason).as_str() != word {
+            self.shows = Shows::Mended;
+        }
         Ok(())
     }
 
@@ -101,6 +112,7 @@ impl Decoder for ChunkDecoder {
             return Ok(());
         }
         if data.trim() == "[DONE]" {
+            self.shows = if self.shows == Shows::Plain { Shows::Silent } else { self.shows };
             return self.end(events);
         }
         let chunk: Value = serde_json::from_str(data).map_err(|_| cut("a piece of the stream is not JSON"))?;
@@ -111,6 +123,10 @@ impl Decoder for ChunkDecoder {
         let answer: Value = serde_json::from_slice(document).map_err(|_| cut("the answer is not JSON"))?;
         self.read(&answer, "message", events)?;
         self.end(events)
+    }
+
+    fn shows(&self) -> Shows {
+        self.shows
     }
 
     fn has_reason(&self) -> bool {

@@ -4,7 +4,7 @@ mod calls;
 pub(super) mod chunk;
 pub(super) mod compose;
 
-use weir_protocol::{ChatRequest, EngineError};
+use weir_protocol::{ChatRequest, Dialect, EngineError};
 
 use super::upstream::{Decoder, Wire};
 use crate::config::BackendSettings;
@@ -33,5 +33,9 @@ impl Wire for OpenAiChat {
 
     fn decoder(&self, model: &str) -> Box<dyn Decoder> {
         Box::new(ChunkDecoder::new(model, self.window))
+    }
+
+    fn dialect(&self) -> Option<Dialect> {
+        Some(Dialect::OpenAiChat)
     }
 }

@@ -7,7 +7,7 @@ use weir_protocol::{EngineError, Event, FinishReason, Usage};
 use crate::backends::openai_chat::chunk::token_logprobs;
 use crate::backends::tool_text::new_call_id;
 use crate::backends::upstream::answer::{Answer, cut};
-use crate::backends::upstream::{Decoder, refusal};
+use crate::backends::upstream::{Decoder, Shows, refusal};
 
 /// Reads one answer.
 #[derive(Debug)]
@@ -15,6 +15,9 @@ pub(super) struct EventDecoder {
     window: u64,
     answer: Answer,
     calls: Vec<Call>,
+    /// Items that were added.
+    items: u64,
+    shows: Shows,
 }
 
 /// A call under way.
@@ -33,11 +36,14 @@ struct Call {
 
 impl EventDecoder {
     pub(super) fn new(asked: &str, window: u64) -> Self {
-        EventDecoder { window, answer: Answer::new(asked), calls: Vec::new() }
+        EventDecoder { window, answer: Answer::new(asked), calls: Vec::new(), items: 0, shows: Shows::Plain }
     }
 
     fn event(&mut self, event: &Value, events: &mut Vec<Event>) -> Result<(), EngineError> {
         let text = |key: &str| event[key].as_str().unwrap_or_default();
+        if !self.is_by_the_book(event) {
+            self.shows = Shows::Mended;
+        }
         match text("type") {
             "response.created" | "response.in_progress" | "response.queued" => {
                 self.answer.start(event["response"]["model"].as_str(), events);
@@ -74,6 +80,25 @@ impl EventDecoder {
             _ => return Err(cut("a piece of the stream is no object")),
         }
         Ok(())
+    }
+
+    /// Whether items have their own places, and pieces of calls say whose they are: some servers give neither.
+    fn is_by_the_book(&mut self, event: &Value) -> bool {
+        let output = event["output_index"].as_u64();
+        match event["type"].as_str().unwrap_or_default() {
+            "response.output_item.added" => {
+                self.items += 1;
+                let item = &event["item"];
+                let named =
+                    item["type"] != "function_call" || item["call_id"].as_str().is_some_and(|id| !id.is_empty());
+                named && output == Some(self.items - 1)
+            }
+            "response.function_call_arguments.delta" | "response.function_call_arguments.done" => {
+                output.is_some() && self.call(event).is_some_and(|call| call.output == output)
+            }
+            "response.output_item.done" => output.is_some_and(|output| output < self.items),
+            _ => true,
+        }
     }
 
     fn open(&mut self, output: Option<u64>, item: &Value, events: &mut Vec<Event>) {
@@ -197,8 +222,10 @@ impl Decoder for EventDecoder {
     fn take(&mut self, data: &str, events: &mut Vec<Event>) -> Result<(), EngineError> {
         // A few servers end with a `[DONE]` of chat completions: the last event says all.
         if self.has_ended() || data.is_empty() || data.trim() == "[DONE]" {
+            self.shows = if self.shows == Shows::Mended { Shows::Mended } else { Shows::Silent };
             return Ok(());
         }
+        self.shows = if self.shows == Shows::Mended { Shows::Mended } else { Shows::Plain };
         let event: Value = serde_json::from_str(data).map_err(|_| cut("a piece of the stream is not JSON"))?;
         self.event(&event, events)
     }
@@ -213,6 +240,10 @@ impl Decoder for EventDecoder {
             self.item(item, events);
         }
         self.finish(&response, events)
+    }
+
+    fn shows(&self) -> Shows {
+        self.shows
     }
 
     fn has_reason(&self) -> bool {

@@ -43,4 +43,8 @@ impl Wire for OpenAiResponses {
     fn decoder(&self, model: &str) -> Box<dyn Decoder> {
         Box::new(decode::EventDecoder::new(model, self.window))
     }
+
+    fn dialect(&self) -> Option<Dialect> {
+        Some(Dialect::OpenAiResponses)
+    }
 }

@@ -7,7 +7,7 @@ mod load;
 
 use http::HeaderMap;
 use reqwest::Client;
-use weir_protocol::{ChatRequest, EngineError};
+use weir_protocol::{ChatRequest, Dialect, EngineError};
 
 use super::openai_chat::chunk::ChunkDecoder;
 use super::openai_chat::compose;
@@ -51,5 +51,9 @@ impl Wire for SglangDllm {
 
     fn decoder(&self, model: &str) -> Box<dyn Decoder> {
         Box::new(ChunkDecoder::new(model, self.window))
+    }
+
+    fn dialect(&self) -> Option<Dialect> {
+        Some(Dialect::OpenAiChat)
     }
 }

@@ -81,9 +81,11 @@ impl Answer {
         self.usage.get_or_insert_default()
     }
 
-    /// Why the answer ended. The first word holds.
-    pub(in crate::backends) fn reason(&mut self, reason: FinishReason) {
-        self.reason.get_or_insert(reason);
+    /// Why the answer ended, and how that is told. The first word holds; several servers say `stop` after calls, and
+    /// clients run tools only if told so.
+    pub(in crate::backends) fn reason(&mut self, reason: FinishReason) -> FinishReason {
+        let called = reason == FinishReason::Stop && self.calls > 0;
+        *self.reason.get_or_insert(if called { FinishReason::ToolCalls } else { reason })
     }
 
     /// The stop text that was met.
@@ -102,7 +104,7 @@ impl Answer {
         let Some(mut reason) = self.reason else {
             return Err(cut("the upstream's stream ended without a finish reason"));
         };
-        // Several servers say `stop` after calls; clients run tools only if told so.
+        // Calls may still have come beside or after the word.
         if reason == FinishReason::Stop && self.calls > 0 {
             reason = FinishReason::ToolCalls;
         }

@@ -11,6 +11,7 @@ mod limits;
 pub(super) mod lines;
 mod reading;
 pub(super) mod refusal;
+mod verbatim;
 
 #[cfg(test)]
 pub(super) mod tests;
@@ -22,7 +23,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use reqwest::redirect::Policy;
 use reqwest::{Client, ClientBuilder};
 use tower::service_fn;
-use weir_protocol::{ChatRequest, EngineError, Event, TimeoutPhase};
+use weir_protocol::{ChatRequest, Dialect, EngineError, Event, TimeoutPhase};
 
 use super::{Attempt, BackendService, EventStream};
 use crate::config::BackendSettings;
@@ -66,6 +67,22 @@ pub(super) trait Wire: Send + Sync + 'static {
 
     /// Reads one answer; `model` is the one asked for.
     fn decoder(&self, model: &str) -> Box<dyn Decoder>;
+
+    /// The dialect it speaks, where callers speak it too: they get its answers as they are.
+    fn dialect(&self) -> Option<Dialect> {
+        None
+    }
+}
+
+/// What a caller of the same dialect may be shown of a piece.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Shows {
+    /// The piece as it is.
+    Plain,
+    /// Nothing: it is no part of the answer.
+    Silent,
+    /// Only what was read of it and of all after it: something had to be mended.
+    Mended,
 }
 
 /// Turns an answer's pieces into events, as a state machine without sockets. Gives `Started` first and once, and
@@ -82,6 +99,11 @@ pub(super) trait Decoder: Send {
     /// # Errors
     /// The answer is broken or not complete.
     fn whole(&mut self, document: &[u8], events: &mut Vec<Event>) -> Result<(), EngineError>;
+
+    /// What of the piece taken last can be shown as it is.
+    fn shows(&self) -> Shows {
+        Shows::Plain
+    }
 
     /// Whether it is known how the answer ended, so that only counts can follow.
     fn has_reason(&self) -> bool;
@@ -169,7 +191,9 @@ impl Upstream {
             return Err(refusal::read(response, &clock, self.settings.context_tokens).await);
         }
         let limits = limits::of(response.headers());
-        Ok(Box::pin(reading::events(response, decoder, self.wire.framing(), clock, limits)))
+        let passes = self.wire.dialect() == Some(attempt.request.dialect);
+        let reading = reading::Reading::new(&response, self.wire.framing(), decoder, passes);
+        Ok(Box::pin(reading::events(response, reading, clock, limits)))
     }
 
     /// Why no answer began. The client's own words name the address, which may hold a password.

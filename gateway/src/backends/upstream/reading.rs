@@ -13,6 +13,7 @@ use weir_protocol::{EngineError, Event};
 use super::Decoder;
 use super::clock::{Clock, Wait};
 use super::frames::{Frame, FrameReader, Framing};
+use super::verbatim::Words;
 use crate::backends::sse::ReadError;
 
 /// Most time and bytes spent on what follows an answer's end, so that the connection can be used again.
@@ -24,8 +25,7 @@ type Piece = Result<Option<Result<Bytes, reqwest::Error>>, EngineError>;
 /// The events of an answer. `limits` is what its headers said.
 pub(super) fn events(
     response: Response,
-    decoder: Box<dyn Decoder>,
-    framing: Framing,
+    mut reading: Reading,
     clock: Clock,
     limits: Option<Event>,
 ) -> impl Stream<Item = Result<Event, EngineError>> + Send {
@@ -33,14 +33,11 @@ pub(super) fn events(
         if let Some(limits) = limits {
             yield Ok(limits);
         }
-        let status = response.status().as_u16();
         let mut body = Box::pin(response.bytes_stream());
-        let reader = FrameReader::new(framing);
-        let mut reading = Reading { status, reader, decoder, wait: Wait::FirstContent };
         loop {
             let piece = clock.bound(reading.wait, body.next()).await;
             let (events, fault) = reading.take(piece);
-            let progress = !events.is_empty();
+            let progress = events.iter().any(|event| !matches!(event, Event::Verbatim(_)));
             if reading.decoder.has_ended() {
                 tokio::spawn(tokio::time::timeout(DRAIN_TIME, drain(body)));
                 for event in events {
@@ -62,14 +59,22 @@ pub(super) fn events(
     }
 }
 
-struct Reading {
+/// An answer being read.
+pub(super) struct Reading {
     status: u16,
     reader: FrameReader,
     decoder: Box<dyn Decoder>,
+    words: Words,
     wait: Wait,
 }
 
 impl Reading {
+    /// `passes`: whether the caller gets the upstream's own words.
+    pub(super) fn new(response: &Response, framing: Framing, decoder: Box<dyn Decoder>, passes: bool) -> Self {
+        let (status, reader) = (response.status().as_u16(), FrameReader::new(framing));
+        Reading { status, reader, decoder, words: Words::new(passes), wait: Wait::FirstContent }
+    }
+
     /// What the next piece says, up to its first fault.
     fn take(&mut self, piece: Piece) -> (Vec<Event>, Option<EngineError>) {
         let mut events = Vec::new();
@@ -90,23 +95,40 @@ impl Reading {
                 frames.into_iter().try_for_each(|frame| self.frame(frame, events))
             }
             // The answer itself is whole: how the connection ends no longer matters.
-            Ok(Some(Err(_))) | Err(_) if self.decoder.has_reason() => self.decoder.end(events),
+            Ok(Some(Err(_))) | Err(_) if self.decoder.has_reason() => self.end(events),
             Ok(Some(Err(_))) => Err(EngineError::StreamCut { message: "the upstream's connection broke".into() }),
             Ok(None) => {
                 if let Some(frame) = self.reader.finish().map_err(|error| self.unreadable(error))? {
                     self.frame(frame, events)?;
                 }
-                if self.decoder.has_ended() { Ok(()) } else { self.decoder.end(events) }
+                if self.decoder.has_ended() { Ok(()) } else { self.end(events) }
             }
             Err(late) => Err(late),
         }
     }
 
+    fn end(&mut self, events: &mut Vec<Event>) -> Result<(), EngineError> {
+        let from = events.len();
+        self.decoder.end(events)?;
+        self.words.said(None, from, self.decoder.as_ref(), events);
+        Ok(())
+    }
+
     fn frame(&mut self, frame: Frame, events: &mut Vec<Event>) -> Result<(), EngineError> {
+        let from = events.len();
         match frame {
-            Frame::Data(data) => self.decoder.take(&data, events),
-            Frame::Document(document) => self.decoder.whole(&document, events),
+            // Nothing after the end is taken.
+            _ if self.decoder.has_ended() => {}
+            Frame::Data(data) => {
+                self.decoder.take(&data, events)?;
+                self.words.said(Some(data), from, self.decoder.as_ref(), events);
+            }
+            Frame::Document(document) => {
+                self.decoder.whole(&document, events)?;
+                self.words.document(document, from, self.decoder.as_ref(), events);
+            }
         }
+        Ok(())
     }
 
     fn unreadable(&self, error: ReadError) -> EngineError {

@@ -82,6 +82,25 @@ impl Event {
     fn plain(data: impl ToString) -> Self {
         Event { name: None, data: data.to_string() }
     }
+
+    /// The same with fields that no protocol knows, in each of its parts.
+    pub(super) fn with_extras(&self) -> Self {
+        let Ok(mut data) = serde_json::from_str::<Value>(&self.data) else { return self.clone() };
+        add_extras(&mut data);
+        for part in ["message", "content_block", "response", "item", "usage"] {
+            data.get_mut(part).into_iter().for_each(add_extras);
+        }
+        for part in ["/choices/0", "/choices/0/delta"] {
+            data.pointer_mut(part).into_iter().for_each(add_extras);
+        }
+        Event { data: data.to_string(), ..self.clone() }
+    }
+}
+
+fn add_extras(part: &mut Value) {
+    if let Some(members) = part.as_object_mut() {
+        members.insert("x_up".into(), serde_json::json!({"kept": true}));
+    }
 }
 
 /// A streamed answer in its parts.
@@ -151,6 +170,12 @@ impl Wire {
             Wire::Messages => messages::error(message),
             Wire::Ollama => Event::plain(ollama::refusal(message)),
         }
+    }
+
+    /// An event that no client knows, where the protocol has names for events.
+    pub(super) fn note(self) -> Option<Event> {
+        let data = serde_json::json!({"type": "x_up.note", "kept": true}).to_string();
+        (self == Wire::Messages).then(|| Event { name: Some("x_up.note".into()), data })
     }
 
     /// Something that says nothing, to keep the connection alive.

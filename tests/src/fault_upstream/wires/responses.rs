@@ -5,11 +5,18 @@ use serde_json::{Value, json};
 use super::{Calls, Event, Saying, Told};
 use crate::fault_upstream::{ANSWERING_MODEL, TOOL_ARGUMENTS};
 
-fn event(mut data: Value) -> Event {
+fn event(data: Value) -> Event {
     let name = data["type"].as_str().unwrap_or_default().to_owned();
-    // Numbers count up in a real stream; nobody may rely on them being there.
-    data["sequence_number"] = 0.into();
     Event { name: Some(name), data: data.to_string() }
+}
+
+/// Numbers count up in a stream.
+fn number(events: &mut [&mut [Event]]) {
+    for (number, event) in events.iter_mut().flat_map(|events| events.iter_mut()).enumerate() {
+        let mut data: Value = serde_json::from_str(&event.data).unwrap_or_default();
+        data["sequence_number"] = number.into();
+        event.data = data.to_string();
+    }
 }
 
 fn response(status: &str, output: &Value) -> Value {
@@ -23,7 +30,7 @@ pub(super) fn tell(saying: &Saying) -> Told {
         event(json!({"type": "response.in_progress", "response": begun})),
     ];
     let mut finish = Vec::new();
-    let content = match saying {
+    let mut content: Vec<Event> = match saying {
         Saying::Text(text) => {
             let item = json!({"id": "msg_up1", "type": "message", "role": "assistant", "status": "in_progress", "content": []});
             let part = json!({"type": "output_text", "text": "", "annotations": []});
@@ -51,6 +58,7 @@ pub(super) fn tell(saying: &Saying) -> Told {
     let mut done = response("completed", &output(saying));
     done["usage"] = usage();
     finish.push(event(json!({"type": "response.completed", "response": done})));
+    number(&mut [&mut opening, &mut content, &mut finish]);
     Told { opening, content, finish, last: Vec::new() }
 }
 

@@ -55,6 +55,7 @@ pub(in crate::backends) fn show(event: &Event) -> String {
             format!("`{}`", entries.iter().map(of).collect::<Vec<_>>().join(" "))
         }
         Event::Draft { .. } => "?".into(),
+        Event::Verbatim(words) => format!("{words:?}"),
     }
 }
 

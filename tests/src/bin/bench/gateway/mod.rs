@@ -1,5 +1,10 @@
 //! What the gateway costs: the same question asked with it and without it, in turns (A B A B), so that a busy machine
-//! hurts both. Over the engine in process and over an upstream on loopback.
+//! hurts both. Over the engine in process, and over an upstream on loopback beside a proxy that only moves bytes.
+
+mod beside;
+mod load;
+mod mock;
+mod proxies;
 
 use std::path::Path;
 use std::time::Instant;
@@ -8,7 +13,6 @@ use anyhow::{Result, ensure};
 use serde_json::{Value, json};
 use weir_tests::asking::{client, question, read, with};
 use weir_tests::binary::Weir;
-use weir_tests::fault_upstream::FaultUpstream;
 
 use super::figures::{answer, load, median, ms, request};
 
@@ -23,8 +27,8 @@ pub(super) fn measure(models: &Path, smoke: bool) -> Result<Value> {
     for name in ["diffusion", "ar"] {
         all.push(over_engine(&runtime, models, name, rounds)?);
     }
-    all.push(runtime.block_on(over_upstream(rounds))?);
-    Ok(all.into())
+    let beside = runtime.block_on(beside::measure(smoke))?;
+    Ok(json!({"engines": all, "proxies": beside}))
 }
 
 fn over_engine(runtime: &tokio::runtime::Runtime, models: &Path, name: &str, rounds: usize) -> Result<Value> {
@@ -55,29 +59,6 @@ fn over_engine(runtime: &tokio::runtime::Runtime, models: &Path, name: &str, rou
         ensure!(reply.status == 200, "{}", reply.text);
     }
     Ok(report(&format!("engine {name}"), without, with))
-}
-
-async fn over_upstream(rounds: usize) -> Result<Value> {
-    let upstream = FaultUpstream::start().await?;
-    let base = upstream.base_url("fine");
-    let weir = Weir::start(&format!("[[backend]]\nname = \"up\"\nbase_url = \"{base}\"\nmodel = \"m\"\n"))?;
-    let body = with(question("up", PROMPT), json!({"stream": true}));
-    let direct = client()?;
-    let through = client()?;
-    let (mut without, mut with) = (Vec::new(), Vec::new());
-    for _ in 0..=rounds {
-        for (client, url, times) in [
-            (&direct, format!("{base}/chat/completions"), &mut without),
-            (&through, weir.url("/v1/chat/completions"), &mut with),
-        ] {
-            let begun = Instant::now();
-            let request = client.post(url).header("content-type", "application/json").body(body.to_string());
-            let reply = read(request.send().await?).await?;
-            times.push(ms(begun.elapsed()));
-            ensure!(reply.status == 200, "{}", reply.text);
-        }
-    }
-    Ok(report("upstream, streamed", without, with))
 }
 
 /// The first of each opens connections and is left out.
