@@ -52,6 +52,11 @@ pub enum Event {
         /// Positions still masked.
         masked: u32,
     },
+    /// The backend broke off, and this one goes on from the text so far. From here on the events stand for themselves.
+    Continued {
+        /// Its name.
+        backend: String,
+    },
     /// The stop text that ended the answer, where the backend knows it. At most once, before `Finished`.
     StoppedAt(String),
     /// What was used. At most once, before `Finished`.
@@ -75,6 +80,7 @@ impl Event {
             | Event::Logprobs(_)
             | Event::ReasoningSignature(_)
             | Event::Draft { .. }
+            | Event::Continued { .. }
             | Event::StoppedAt(_)
             | Event::Usage(_)
             | Event::Finished { .. } => false,

@@ -4,12 +4,14 @@
 //! Reading order: [`request`] → [`decoding`] → [`event`] → [`usage`] → [`error`].
 
 pub mod decoding;
+pub mod effort;
 pub mod error;
 pub mod event;
 pub mod request;
 pub mod usage;
 
 pub use decoding::{DecodeMode, DecoderKind, DiffusionOptions, OutOfRange};
+pub use effort::Effort;
 pub use error::{Denial, EngineError, TimeoutPhase};
 pub use event::{Event, FinishReason, TokenChance, TokenLogprob, Verbatim};
 pub use request::{

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::decoding::DiffusionOptions;
+use crate::effort::Effort;
 
 /// What a caller asked for.
 #[derive(Debug, Clone, Default)]
@@ -25,6 +26,10 @@ pub struct ChatRequest {
     /// Whether `messages` is one user turn whose text a model should go on with as it stands, without a chat template
     /// (`POST /v1/completions`). Backends that only converse take it as a turn.
     pub bare_prompt: bool,
+    /// Whether the answer goes on from the last message, which is the assistant's and text only, instead of answering it.
+    pub prefill: bool,
+    /// How much thinking is wished for; `None` where the caller said nothing.
+    pub effort: Option<Effort>,
     /// Structure demanded of the answer.
     pub response_format: ResponseFormat,
     /// Sampling settings; `None` means the backend's default.
@@ -49,6 +54,8 @@ pub struct ChatRequest {
     pub unsupported: Vec<&'static str>,
     /// Which dialect `raw` is written in. A backend of another one builds its body from the fields above.
     pub dialect: Dialect,
+    /// Whether the request was changed since it came, so that `raw` no longer says all of it.
+    pub amended: bool,
     /// The caller's body as it came, so that an upstream of the same dialect gets unknown fields untouched.
     pub raw: Arc<Map<String, Value>>,
 }
@@ -66,6 +73,13 @@ pub struct Hints {
     pub first_content_ms: Option<u64>,
     /// Milliseconds within which the whole answer is wanted.
     pub total_ms: Option<u64>,
+}
+
+impl ChatRequest {
+    /// Whether `raw` is what is asked, in this dialect.
+    pub fn is_in(&self, dialect: Dialect) -> bool {
+        self.dialect == dialect && !self.amended
+    }
 }
 
 /// Which API a caller's body belongs to.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 use serde_json::Map;
-use weir_protocol::{ChatRequest, Dialect, Message, Part, Role, Tool, ToolChoice};
+use weir_protocol::{ChatRequest, Message, Part, Role, Tool, ToolChoice};
 
 use crate::features::{Features, json_bytes, rank_tools};
 use crate::question::CondensedSize;
@@ -105,13 +105,16 @@ pub fn condense(request: &ChatRequest, features: &Features, settings: &CondenseS
     let request = ChatRequest {
         messages,
         tools,
-        // No backend takes this dialect as it came: the body is built from the fields above, not from the caller's.
-        dialect: Dialect::OpenAiCompletions,
+        // The body is built from these fields, not from the caller's.
+        amended: true,
+        dialect: request.dialect,
         raw: Arc::new(Map::new()),
         model: request.model.clone(),
         tool_choice: request.tool_choice.clone(),
         parallel_tool_calls: request.parallel_tool_calls,
         bare_prompt: false,
+        prefill: false,
+        effort: request.effort,
         response_format: request.response_format.clone(),
         sampling: request.sampling.clone(),
         max_tokens: request.max_tokens,

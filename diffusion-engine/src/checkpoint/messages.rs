@@ -7,11 +7,11 @@ use weir_protocol::{ChatRequest, EngineError, Message, Part, Role, ToolCall, Too
 use super::escape::Escaper;
 
 /// The template's `messages`.
-pub(crate) fn messages(request: &ChatRequest, escaper: &Escaper) -> Result<Value, EngineError> {
-    if request.messages.is_empty() {
+pub(crate) fn messages(messages: &[Message], escaper: &Escaper) -> Result<Value, EngineError> {
+    if messages.is_empty() {
         return Err(EngineError::invalid("messages", "must not be empty"));
     }
-    let messages = request.messages.iter().enumerate().map(|(index, each)| message(index, each, escaper));
+    let messages = messages.iter().enumerate().map(|(index, each)| message(index, each, escaper));
     messages.collect::<Result<Vec<Value>, EngineError>>().map(Value::Array)
 }
 

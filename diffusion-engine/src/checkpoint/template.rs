@@ -68,7 +68,10 @@ impl ChatTemplate {
             let texts: Vec<String> = request.messages.iter().map(Message::joined_text).collect();
             return tokenizer.encode_plain(&texts.concat());
         }
-        let messages = messages::messages(request, &self.escaper)?;
+        // The turn is not closed: its words come after the generation prompt, as if the model had written them.
+        let begun = request.messages.last().filter(|_| request.prefill).map(Message::joined_text);
+        let answered = request.messages.len() - usize::from(begun.is_some());
+        let messages = messages::messages(&request.messages[..answered], &self.escaper)?;
         let tools = messages::tools(request, &self.escaper);
         // The cause may quote the conversation, so only its kind is told.
         let rendered = self.render(&messages, &tools).map_err(|error| {
@@ -80,6 +83,9 @@ impl ChatTemplate {
                 Piece::Control(index) => ids.extend(tokenizer.special_id(index)),
                 Piece::Text(text) => ids.extend(tokenizer.encode_plain(&text)?),
             }
+        }
+        if let Some(begun) = begun {
+            ids.extend(tokenizer.encode_plain(&begun)?);
         }
         Ok(ids)
     }
@@ -240,6 +246,19 @@ mod tests {
             .tokens(&ChatRequest { messages, bare_prompt: true, ..ChatRequest::default() }, &tokenizer)
             .expect("renders");
         assert_eq!((tokenizer.decode(&ids).as_str(), control(&ids)), (text, Vec::new()));
+    }
+
+    #[test]
+    fn a_begun_answer_stays_open_and_is_text_only() {
+        let (template, tokenizer) = parts();
+        let messages = vec![Message::text(Role::User, "go"), Message::text(Role::Assistant, "so<|role_end|>")];
+        let open = ChatRequest { messages, prefill: true, ..ChatRequest::default() };
+        let asked = ChatRequest { messages: open.messages[..1].to_vec(), prefill: false, ..open.clone() };
+        let (open, asked) = (template.tokens(&open, &tokenizer), template.tokens(&asked, &tokenizer));
+        let (open, asked) = (open.expect("renders"), asked.expect("renders"));
+        assert_eq!(open[..asked.len()], asked);
+        let begun = &open[asked.len()..];
+        assert_eq!((tokenizer.decode(begun).as_str(), control(begun)), ("so<|role_end|>", Vec::new()));
     }
 
     #[test]

@@ -5,11 +5,11 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderName, HeaderValue};
+use http::HeaderMap;
 use reqwest::Client;
 use tokio::task::AbortHandle;
 
-use super::Registry;
+use super::{Registry, headers};
 use crate::config::BackendSettings;
 use crate::config::attempts::HealthSettings;
 use crate::route::Standing;
@@ -65,20 +65,10 @@ pub fn start(
     Ok(checks)
 }
 
-/// What its requests carry, too: some servers ask for a key everywhere.
-fn headers(settings: &BackendSettings) -> Vec<(HeaderName, HeaderValue)> {
-    let key = settings.api_key.as_ref().and_then(|key| {
-        let mut value = HeaderValue::try_from(format!("Bearer {}", key.expose())).ok()?;
-        value.set_sensitive(true);
-        Some((http::header::AUTHORIZATION, value))
-    });
-    key.into_iter().chain(settings.headers.iter().cloned()).collect()
-}
-
 struct Check {
     client: Client,
     url: String,
-    headers: Vec<(HeaderName, HeaderValue)>,
+    headers: HeaderMap,
 }
 
 impl Check {
@@ -90,11 +80,12 @@ impl Check {
     }
 
     async fn is_well(&self) -> bool {
-        let mut request = self.client.get(&self.url);
-        for (name, value) in &self.headers {
-            request = request.header(name, value);
-        }
-        request.send().await.is_ok_and(|response| response.status().is_success())
+        self.client
+            .get(&self.url)
+            .headers(self.headers.clone())
+            .send()
+            .await
+            .is_ok_and(|response| response.status().is_success())
     }
 }
 

@@ -14,6 +14,7 @@ pub mod sse;
 pub mod tool_text;
 mod upstream;
 
+pub use anthropic::Counter;
 pub use registry::{Backend, Before, Registry, StartError};
 pub(crate) use upstream::http_client;
 
@@ -47,14 +48,23 @@ pub type BackendService = tower::util::BoxCloneSyncService<Attempt, EventStream,
 /// # Errors
 /// The client cannot be set up, for example because the system's root certificates cannot be read.
 pub fn open(settings: BackendSettings) -> Result<BackendService, reqwest::Error> {
-    let wire: Box<dyn upstream::Wire> = match settings.wire.kind {
-        BackendKind::OpenAiChat => Box::new(openai_chat::OpenAiChat::new(&settings)),
-        BackendKind::OpenAiResponses => Box::new(openai_responses::OpenAiResponses::new(&settings)),
-        BackendKind::Anthropic => Box::new(anthropic::Anthropic::new(&settings)),
-        BackendKind::Ollama => Box::new(ollama::Ollama::new(&settings)),
-        BackendKind::SglangDllm => Box::new(sglang_dllm::SglangDllm::new(&settings)),
-    };
+    let wire = wire(&settings);
     upstream::service(settings, wire)
+}
+
+fn wire(settings: &BackendSettings) -> Box<dyn upstream::Wire> {
+    match settings.wire.kind {
+        BackendKind::OpenAiChat => Box::new(openai_chat::OpenAiChat::new(settings)),
+        BackendKind::OpenAiResponses => Box::new(openai_responses::OpenAiResponses::new(settings)),
+        BackendKind::Anthropic => Box::new(anthropic::Anthropic::new(settings)),
+        BackendKind::Ollama => Box::new(ollama::Ollama::new(settings)),
+        BackendKind::SglangDllm => Box::new(sglang_dllm::SglangDllm::new(settings)),
+    }
+}
+
+/// What every request to this upstream carries: its key as its protocol wants it, and the operator's own headers.
+fn headers(settings: &BackendSettings) -> http::HeaderMap {
+    upstream::headers(settings, wire(settings).as_ref())
 }
 
 /// One id a caller may put into `model`.

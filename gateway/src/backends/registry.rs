@@ -9,10 +9,11 @@ use weir_diffusion_engine::{
 };
 use weir_router_policies::{BackendFacts, BackendRole};
 
-use super::{BackendService, ModelEntry, builtin, open};
+use super::{BackendService, Counter, ModelEntry, builtin, open};
 use crate::config::attempts::{AskingSettings, AttemptSettings};
 use crate::config::device::{DeviceSettings, GpuWeights};
 use crate::config::settings::{self as config, ModelSource};
+use crate::config::wire::BackendKind;
 use crate::config::{BackendSettings, EngineRole, EngineSettings, Settings};
 use crate::embedded;
 use crate::route::{Standing, StandingView};
@@ -54,6 +55,8 @@ pub struct Backend {
     pub facts: BackendFacts,
     /// The engine behind it, if it runs in this process.
     pub engine: Option<Engine>,
+    /// Counts prompts there, where the upstream does.
+    pub counter: Option<Counter>,
     /// How it wants to be asked.
     pub asking: AskingSettings,
     /// How it stands.
@@ -237,6 +240,7 @@ fn start_engine(
         models: vec![settings.name.clone()],
         facts: engine_facts(settings, u64::from(info.context)),
         engine: Some(engine),
+        counter: None,
         standing: standing.unwrap_or_else(new),
         asking: AskingSettings::default(),
     })
@@ -261,6 +265,7 @@ fn load_engine(settings: &EngineSettings) -> Result<Engine, StartError> {
 }
 
 fn open_upstream(settings: &BackendSettings, attempts: &AttemptSettings) -> Result<Backend, StartError> {
+    let counts = settings.wire.kind == BackendKind::Anthropic;
     let failed = |source| StartError::Upstream { backend: settings.name.clone(), source };
     Ok(Backend {
         name: settings.name.clone(),
@@ -268,6 +273,7 @@ fn open_upstream(settings: &BackendSettings, attempts: &AttemptSettings) -> Resu
         models: std::iter::once(&settings.model).chain(&settings.models).cloned().collect(),
         facts: upstream_facts(settings),
         engine: None,
+        counter: counts.then(|| Counter::new(settings)).transpose().map_err(failed)?,
         standing: Standing::new(&settings.name, &settings.asking, &attempts.standing),
         asking: settings.asking.clone(),
     })

@@ -29,6 +29,8 @@ pub struct AttemptsWritten {
     pub hedge_after_ms: u64,
     /// Earliest hedge, whatever the p95. Default 50 ms.
     pub hedge_min_ms: u64,
+    /// What becomes of a stream that is cut after it has said something. Default `error`.
+    pub on_cut: OnCut,
     /// Failures in a row after which a backend is left alone. Default 5.
     pub breaker_failures: u32,
     /// Share of failures in half a minute, of 20 answers or more, that does the same, above 0 to 1. Default 0.5.
@@ -50,12 +52,24 @@ impl Default for AttemptsWritten {
             hedge: false,
             hedge_after_ms: 0,
             hedge_min_ms: 50,
+            on_cut: OnCut::Error,
             breaker_failures: 5,
             breaker_rate: 0.5,
             breaker_ms: 5_000,
             breaker_max_ms: 60_000,
         }
     }
+}
+
+/// What becomes of a stream that is cut after it has said something.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnCut {
+    /// It ends in an error.
+    #[default]
+    Error,
+    /// The next backend of the plan goes on from the text so far; the end says so.
+    Continue,
 }
 
 /// `[exhausted]`
@@ -125,6 +139,8 @@ pub struct AttemptSettings {
     pub retry_base: Duration,
     /// Longest wait.
     pub retry_max: Duration,
+    /// What becomes of a cut stream.
+    pub on_cut: OnCut,
     /// When to start a second backend; `None`: never.
     pub hedge: Option<HedgeSettings>,
     /// What a backend's standing is judged by.
@@ -280,6 +296,7 @@ fn settings(typed: &AttemptsWritten, exhausted: &ExhaustedWritten) -> AttemptSet
         retries: typed.retries,
         retry_base: ms(typed.retry_base_ms),
         retry_max: ms(typed.retry_max_ms),
+        on_cut: typed.on_cut,
         hedge: typed.hedge.then(|| HedgeSettings { unknown, earliest: ms(typed.hedge_min_ms) }),
         standing: StandingSettings {
             extra_ratio: typed.extra_ratio,

@@ -62,6 +62,19 @@ impl LimitField {
     }
 }
 
+/// How a chat completions server is asked to go on from an assistant's words (a prefill).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PrefillForm {
+    /// Not at all.
+    #[default]
+    None,
+    /// It does so by itself when the last message is the assistant's (llama.cpp and others).
+    LastMessage,
+    /// By `continue_final_message` (vLLM, sglang).
+    ContinueFinalMessage,
+}
+
 /// `[backend.dllm]`: how a `sglang-dllm` server decodes, set at its start (`--dllm-algorithm`, `--dllm-algorithm-config`). It
 /// takes none of this per request, so a request that asks for something else goes elsewhere.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -109,8 +122,35 @@ pub struct WireSettings {
     pub max_tokens: u32,
     /// What chat completions call that limit.
     pub limit_field: LimitField,
+    /// How chat completions are asked to go on from an assistant's words.
+    pub prefill: PrefillForm,
+    /// Whether it may be told how much to think.
+    pub takes_effort: bool,
+    /// Whether it has `POST {base_url}/completions` too.
+    pub completions: bool,
+    /// Whether it is asked to stream what its caller wants whole.
+    pub stream_whole: bool,
     /// How a `sglang-dllm` server decodes.
     pub dllm: DllmWritten,
+}
+
+#[cfg(test)]
+impl WireSettings {
+    /// As a config says it that names the kind and nothing else.
+    pub(crate) fn plain(kind: BackendKind) -> Self {
+        let long = Duration::from_secs(20);
+        WireSettings {
+            kind,
+            headers_timeout: long,
+            max_tokens: 99,
+            limit_field: LimitField::MaxTokens,
+            prefill: PrefillForm::None,
+            takes_effort: false,
+            completions: false,
+            stream_whole: true,
+            dllm: DllmWritten::default(),
+        }
+    }
 }
 
 impl Checks<'_> {
@@ -118,6 +158,10 @@ impl Checks<'_> {
     pub(super) fn wire(&mut self, index: &str, typed: &BackendWritten) -> (WireSettings, EngineRole) {
         self.at_least_one(&["backend", index, "max_tokens"], u64::from(typed.max_tokens));
         self.at_least_one(&["backend", index, "headers_timeout_ms"], typed.headers_timeout_ms);
+        let only_chat = [("completions", typed.completions), ("prefill", typed.prefill != PrefillForm::None)];
+        for (key, _) in only_chat.into_iter().filter(|(_, set)| *set && typed.kind != BackendKind::OpenAiChat) {
+            self.say(&["backend", index, key], "only an `openai-chat` backend has this setting", "leave it out");
+        }
         let is_dllm = typed.kind == BackendKind::SglangDllm;
         if is_dllm {
             self.dllm(index, &typed.dllm);
@@ -130,6 +174,10 @@ impl Checks<'_> {
             headers_timeout: Duration::from_millis(typed.headers_timeout_ms),
             max_tokens: typed.max_tokens,
             limit_field: typed.limit_field,
+            prefill: typed.prefill,
+            takes_effort: typed.takes_effort,
+            completions: typed.completions,
+            stream_whole: typed.stream_whole,
             dllm: typed.dllm.clone(),
         };
         // A LLaDA2 cannot be anything else.

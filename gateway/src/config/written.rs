@@ -14,7 +14,7 @@ use super::server::{AdminWritten, ServerWritten};
 use super::settings::{EngineRole, KvType, SharePrefixes};
 use super::telemetry::RequestLogWritten;
 use super::tenants::{PriceWritten, TenantWritten, TenantsWritten};
-use super::wire::{BackendKind, DllmWritten, LimitField};
+use super::wire::{BackendKind, DllmWritten, LimitField, PrefillForm};
 
 /// A whole `weir.toml`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -225,6 +225,18 @@ pub struct BackendWritten {
     /// What chat completions call that limit: `max_tokens` or `max_completion_tokens`, which OpenAI's reasoning models
     /// want; used where the caller speaks another dialect. Default `max_tokens`.
     pub limit_field: LimitField,
+    /// How an `openai-chat` server goes on from an assistant's words: `none`, `last_message` (by itself) or
+    /// `continue_final_message` (a field of vLLM's and sglang's). Default `none`: such requests go elsewhere.
+    pub prefill: PrefillForm,
+    /// Whether callers' wishes how much to think are passed on in another dialect's words. Default false: models that do
+    /// not think refuse them.
+    pub takes_effort: bool,
+    /// Whether an `openai-chat` server has `POST {base_url}/completions` too: callers of that dialect, with `suffix` too,
+    /// are then answered by it. Default false.
+    pub completions: bool,
+    /// Whether it is asked to stream what the caller wants whole, so that a stalled answer shows. Default true; false costs
+    /// less where both speak the same dialect, and the waits until headers and first content must then cover the answer.
+    pub stream_whole: bool,
     /// What a `sglang-dllm` server was started with. Default: its own defaults for LLaDA2.1.
     pub dllm: DllmWritten,
     /// Most time to open a connection. Default 5 s.
@@ -268,6 +280,10 @@ impl Default for BackendWritten {
             headers: BTreeMap::new(),
             max_tokens: 4096,
             limit_field: LimitField::MaxTokens,
+            prefill: PrefillForm::None,
+            takes_effort: false,
+            completions: false,
+            stream_whole: true,
             dllm: DllmWritten::default(),
             connect_timeout_ms: 5_000,
             headers_timeout_ms: 60_000,

@@ -11,6 +11,7 @@ pub(super) struct AttemptMetrics {
     pub(super) retries: IntCounterVec,
     pub(super) hedges: IntCounterVec,
     pub(super) skipped: IntCounterVec,
+    pub(super) continued: IntCounterVec,
     breaker: IntGaugeVec,
     opened: IntCounterVec,
     ejections: IntCounterVec,
@@ -41,6 +42,14 @@ impl AttemptMetrics {
             skipped: add(
                 registry,
                 counter("weir_skipped_total", "Backends of a plan that were not asked.", &["backend", "cause"])?,
+            )?,
+            continued: add(
+                registry,
+                counter(
+                    "weir_continued_total",
+                    "Streams cut after they had said something, and another backend went on.",
+                    &["from", "to", "cause"],
+                )?,
             )?,
             breaker: add(
                 registry,

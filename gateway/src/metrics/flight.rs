@@ -100,6 +100,11 @@ impl Flight {
         self.metrics.attempts.retries.with_label_values(&[backend]).inc();
     }
 
+    /// `from` was cut, and `to` goes on with its answer.
+    pub fn continued(&self, from: &str, to: &str, cause: &EngineError) {
+        self.metrics.attempts.continued.with_label_values(&[from, to, cause.kind()]).inc();
+    }
+
     /// `backend` was not asked.
     pub fn skipped(&mut self, backend: &str, cause: &'static str) {
         self.metrics.attempts.skipped.with_label_values(&[backend, cause]).inc();

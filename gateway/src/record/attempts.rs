@@ -16,6 +16,8 @@ pub(crate) enum Purpose {
     Retry,
     /// Beside a slow one.
     Hedge,
+    /// Goes on where another was cut.
+    Continuation,
 }
 
 impl Purpose {
@@ -26,6 +28,7 @@ impl Purpose {
             Purpose::Fallback => "fallback",
             Purpose::Retry => "retry",
             Purpose::Hedge => "hedge",
+            Purpose::Continuation => "continuation",
         }
     }
 }

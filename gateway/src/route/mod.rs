@@ -5,6 +5,7 @@
 mod answering;
 mod asking;
 mod balance;
+mod continuing;
 mod dice;
 mod ending;
 mod exhausted;

@@ -27,6 +27,13 @@ pub(super) struct Step {
     pub(super) condensed: Option<Arc<ChatRequest>>,
 }
 
+impl Step {
+    /// What it gets of a caller's request.
+    pub(super) fn given(&self, request: &Arc<ChatRequest>) -> Arc<ChatRequest> {
+        Arc::clone(self.condensed.as_ref().unwrap_or(request))
+    }
+}
+
 /// An attempt under way. Dropping it cancels it.
 pub(super) struct Racer {
     pub(super) step: Arc<Step>,
@@ -107,8 +114,7 @@ async fn within_budget(step: &Step, request: &Arc<ChatRequest>) -> Result<Result
 /// A draft the caller asked for ends the waiting, too: after it, another backend's answer would contradict what is on
 /// the screen.
 async fn open(step: &Step, request: &Arc<ChatRequest>) -> Result<Opened, EngineError> {
-    let given = step.condensed.as_ref().unwrap_or(request);
-    let attempt = Attempt { request: with_decoding(given, &step.decoding), model: step.model.clone() };
+    let attempt = Attempt { request: with_decoding(request, &step.decoding), model: step.model.clone() };
     let mut rest = step.service.clone().oneshot(attempt).await?;
     let (mut head, mut limits) = (Vec::new(), Vec::new());
     loop {

@@ -12,13 +12,14 @@ use tokio::time::Instant;
 use weir_protocol::{ChatRequest, EngineError};
 
 use super::answering::{Answering, Guards};
+use super::continuing::Continuing;
 use super::dice::Dice;
 use super::ending::{self, Ended};
 use super::exhausted::most_useful;
 use super::open::{Opened, Racer, Step, race};
 use super::standing::{Class, Purpose, Skip};
 use super::{Answer, Refusal, RouteReport};
-use crate::config::attempts::AttemptSettings;
+use crate::config::attempts::{AttemptSettings, OnCut};
 use crate::metrics::Flight;
 use crate::record::attempts::Purpose as MadeFor;
 
@@ -96,7 +97,8 @@ impl<'a> Search<'a> {
                 let Some(racer) = self.start(next, false) else { continue };
                 hedge_at = self.hedge_at(&racer.step);
                 racers.push(racer.step.backend.clone());
-                racing.push(race(racer, Arc::clone(self.given.request)));
+                let given = racer.step.given(self.given.request);
+                racing.push(race(racer, given));
             }
             tokio::select! {
                 biased;
@@ -126,7 +128,8 @@ impl<'a> Search<'a> {
                     hedge_at = None;
                     if let Some(racer) = self.hedge(racers.first()) {
                         racers.push(racer.step.backend.clone());
-                        racing.push(race(racer, Arc::clone(self.given.request)));
+                        let given = racer.step.given(self.given.request);
+                racing.push(race(racer, given));
                     }
                 }
             }
@@ -300,7 +303,10 @@ impl<'a> Search<'a> {
         let drafts = self.given.request.diffusion.drafts;
         let guards = Guards { flight: self.flight, counted, ticket };
         let limits = std::mem::take(&mut opened.limits);
-        let events = Answering::new(opened, named, drafts, guards, self.given.ended);
+        let others = self.queue.into_iter().map(|next| next.step).filter(|other| other.backend != step.backend);
+        let continuing = (self.given.settings.on_cut == OnCut::Continue)
+            .then(|| Continuing::new(self.given.request, self.given.class, &step.backend, others.collect()));
+        let events = Answering::new(opened, named, drafts, guards, self.given.ended, continuing.flatten());
         Answer { report: self.report, limits, events: Box::pin(events) }
     }
 }

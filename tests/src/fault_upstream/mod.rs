@@ -63,6 +63,13 @@ impl FaultUpstream {
                 "/{fault}/v1/models",
                 get(|| async { axum::Json(serde_json::json!({"object": "list", "data": []})) }),
             )
+            .route(
+                "/{fault}/v1/messages/count_tokens",
+                post(|State(records): State<Arc<Records>>, headers: HeaderMap, axum::Json(body)| async move {
+                    Records::open(&records, "count".into(), &headers, body).ended(Ending::Whole);
+                    axum::Json(serde_json::json!({"input_tokens": 11}))
+                }),
+            )
             .route("/{fault}/{*rest}", post(answer))
             .route("/health", get(|| async { StatusCode::OK }))
             .route("/seen", get(|State(records): State<Arc<Records>>| async move { axum::Json(records.all()) }))

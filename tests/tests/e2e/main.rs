@@ -7,6 +7,7 @@ mod admin;
 mod attempts;
 mod bad_input;
 mod connections;
+mod continued;
 mod dialects;
 mod explain;
 mod fault_table;

@@ -29,6 +29,28 @@ impl DiffusionBody {
     }
 }
 
+/// What only Weir has; clients that do not know it skip it.
+#[derive(Debug, Clone, Default, Serialize)]
+pub(crate) struct Extra {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) draft: Option<DraftBody>,
+    /// The backend that went on where another was cut.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) continued_by: Option<String>,
+}
+
+impl Extra {
+    /// A draft.
+    pub(crate) fn draft(draft: DraftBody) -> Self {
+        Extra { draft: Some(draft), ..Extra::default() }
+    }
+
+    /// Who went on; `None` where nobody had to.
+    pub(crate) fn continued(backend: Option<String>) -> Option<Self> {
+        backend.map(|backend| Extra { continued_by: Some(backend), ..Extra::default() })
+    }
+}
+
 /// A look at an unfinished block.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct DraftBody {

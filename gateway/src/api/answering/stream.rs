@@ -168,6 +168,7 @@ impl Order {
             | Event::Logprobs(_)
             | Event::ReasoningSignature(_)
             | Event::Draft { .. }
+            | Event::Continued { .. }
             | Event::StoppedAt(_)
             | Event::Usage(_)
             | Event::Finished { .. } => Ok(true),
@@ -231,6 +232,7 @@ pub(crate) mod tests {
             Just(Event::StoppedAt("END".into())),
             Just(Event::Usage(Usage::default())),
             Just(Event::Verbatim(Verbatim::Over)),
+            Just(Event::Continued { backend: "b".into() }),
             Just(Event::Verbatim(Verbatim::Document("{}".into()))),
             prop_oneof![
                 Just(FinishReason::Stop),

@@ -1,5 +1,5 @@
 //! `POST /v1/messages/count_tokens`: how many tokens a prompt has for whoever would answer it. Counted where the tokenizer
-//! is here; elsewhere an estimate, which says so. Must never start an answer.
+//! is here, or by the upstream where it counts; elsewhere an estimate, which says so. Must never start an answer.
 
 use std::sync::Arc;
 
@@ -54,7 +54,10 @@ async fn count(gateway: &Gateway, caller: &Caller, body: &[u8]) -> Result<Counte
         Some(engine) if bytes / TOKEN_BYTES_MAX <= u64::from(engine.info().context) => {
             exactly(engine.clone(), request).await
         }
-        _ => Ok(roughly(backend, bytes)),
+        _ => match &backend.counter {
+            Some(counter) => Ok(counter.count(&request).await.map_or_else(|_| roughly(backend, bytes), told)),
+            None => Ok(roughly(backend, bytes)),
+        },
     }
 }
 
@@ -63,7 +66,11 @@ async fn exactly(engine: Engine, request: ChatRequest) -> Result<Counted, Engine
     // A long prompt takes milliseconds: not on a thread that serves sockets.
     let counting = tokio::task::spawn_blocking(move || engine.count_prompt_tokens(&request));
     let tokens = counting.await.map_err(|_| EngineError::internal("the engine's front end failed"))??;
-    Ok(Counted { input_tokens: u64::from(tokens), weir: None })
+    Ok(told(u64::from(tokens)))
+}
+
+fn told(input_tokens: u64) -> Counted {
+    Counted { input_tokens, weir: None }
 }
 
 fn roughly(backend: &Backend, bytes: u64) -> Counted {

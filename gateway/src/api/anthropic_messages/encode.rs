@@ -4,7 +4,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 use weir_protocol::{FinishReason, Usage};
 
-use crate::api::answering::stats::{DiffusionBody, DraftBody};
+use crate::api::answering::stats::{DiffusionBody, DraftBody, Extra};
 
 /// What streams send while nothing is ready.
 pub(super) const PING: &[u8] = b"event: ping\ndata: {\"type\":\"ping\"}\n\n";
@@ -53,6 +53,8 @@ pub(super) enum StreamEvent {
     MessageDelta {
         delta: MessageDelta,
         usage: UsageBody,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        weir: Option<Extra>,
     },
     MessageStop,
     /// What only Weir has; clients that do not know it skip it.

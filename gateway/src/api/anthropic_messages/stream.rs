@@ -14,7 +14,7 @@ use crate::api::answering::Identity;
 use crate::api::answering::braces::Braces;
 use crate::api::answering::failure::Failure;
 use crate::api::answering::frames::{named, named_as_written};
-use crate::api::answering::stats::DraftBody;
+use crate::api::answering::stats::{DraftBody, Extra};
 use crate::api::answering::stream::Grammar;
 
 /// Writes one streamed answer.
@@ -30,6 +30,11 @@ pub(crate) struct MessagesGrammar {
     waiting: VecDeque<Waiting>,
     usage: Option<Usage>,
     stopped_at: Option<String>,
+    /// Who went on where another was cut.
+    continued: Option<String>,
+    /// Whether the upstream's own events are sent, and whether the last one was among them.
+    passing: bool,
+    stopped: bool,
 }
 
 #[derive(Debug)]
@@ -59,13 +64,16 @@ impl MessagesGrammar {
             waiting: VecDeque::new(),
             usage: None,
             stopped_at: None,
+            continued: None,
+            passing: false,
+            stopped: false,
         }
     }
 }
 
 impl Grammar for MessagesGrammar {
     fn event(&mut self, event: Event) -> Result<Vec<Bytes>, EngineError> {
-        let mut out = Frames::default();
+        let mut out = Frames { frames: Vec::new(), muted: self.passing };
         match event {
             Event::Started { model } => self.begin(model, &mut out),
             event => {
@@ -73,7 +81,7 @@ impl Grammar for MessagesGrammar {
                 self.say(event, &mut out)?;
             }
         }
-        Ok(out.0)
+        Ok(out.frames)
     }
 
     fn broken(&mut self, error: &EngineError) -> Vec<Bytes> {
@@ -86,9 +94,22 @@ impl Grammar for MessagesGrammar {
         match (kind.as_ref(), index) {
             ("content_block_start", Some(index)) => self.index = index,
             ("content_block_stop", Some(index)) => (self.open, self.index) = (None, index.saturating_add(1)),
+            ("message_stop", _) => self.stopped = true,
             _ => {}
         }
+        self.passing = true;
         vec![named_as_written(&kind, piece)]
+    }
+
+    fn goes_on(&mut self) {
+        self.passing = false;
+    }
+
+    /// A stream that was closed after its reason is complete; clients wait for the word.
+    fn last_word(&mut self) -> Vec<Bytes> {
+        let mut out = Frames { frames: Vec::new(), muted: self.stopped };
+        out.push(&StreamEvent::MessageStop);
+        out.frames
     }
 }
 
@@ -101,12 +122,17 @@ struct Written<'a> {
 }
 
 /// Frames being put together.
-#[derive(Default)]
-struct Frames(Vec<Bytes>);
+struct Frames {
+    frames: Vec<Bytes>,
+    /// Whether nobody would see them.
+    muted: bool,
+}
 
 impl Frames {
     fn push(&mut self, event: &StreamEvent) {
-        self.0.push(named(event.name(), event));
+        if !self.muted {
+            self.frames.push(named(event.name(), event));
+        }
     }
 }
 
@@ -160,6 +186,7 @@ impl MessagesGrammar {
             Event::Draft { snapshot, step, masked } => {
                 out.push(&StreamEvent::Draft { draft: DraftBody { snapshot, step, masked } });
             }
+            Event::Continued { backend } => self.continued = Some(backend),
             Event::StoppedAt(text) => self.stopped_at = Some(text),
             Event::Usage(usage) => self.usage = Some(usage),
             Event::Finished { reason } => self.finish(reason, out),
@@ -246,7 +273,8 @@ impl MessagesGrammar {
             stop_sequence: stopped_at.filter(|_| reason == FinishReason::Stop),
         };
         let usage = UsageBody::from(&self.usage.take().unwrap_or_default());
-        out.push(&StreamEvent::MessageDelta { delta, usage });
+        let weir = Extra::continued(self.continued.take());
+        out.push(&StreamEvent::MessageDelta { delta, usage, weir });
         out.push(&StreamEvent::MessageStop);
     }
 }

@@ -3,7 +3,7 @@
 use serde::Serialize;
 use weir_protocol::{TokenChance, TokenLogprob, Usage};
 
-use crate::api::answering::stats::{DiffusionBody, DraftBody};
+use crate::api::answering::stats::{DiffusionBody, Extra};
 
 /// The last frame of a complete stream.
 pub(crate) const DONE: &[u8] = b"data: [DONE]\n\n";
@@ -63,11 +63,6 @@ pub(crate) struct FunctionDelta {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) name: Option<String>,
     pub(crate) arguments: String,
-}
-
-#[derive(Serialize)]
-pub(crate) struct Extra {
-    pub(crate) draft: DraftBody,
 }
 
 /// A whole answer.

@@ -5,12 +5,12 @@ use serde::Deserialize;
 use serde_json::Value;
 use weir_protocol::{ChatRequest, EngineError, Event, FinishReason, TokenLogprob, Usage};
 
-use super::encode::{CallDelta, Chunk, ChunkChoice, DONE, Delta, Extra, FunctionDelta, LogprobsBody, UsageBody};
+use super::encode::{CallDelta, Chunk, ChunkChoice, DONE, Delta, FunctionDelta, LogprobsBody, UsageBody};
 use super::error::ErrorBody;
 use crate::api::answering::Identity;
 use crate::api::answering::failure::Failure;
 use crate::api::answering::frames::{data, data_as_written};
-use crate::api::answering::stats::DraftBody;
+use crate::api::answering::stats::{DraftBody, Extra};
 use crate::api::answering::stream::Grammar;
 use crate::api::reading;
 
@@ -21,12 +21,16 @@ pub(crate) struct ChatGrammar {
     model: String,
     include_usage: bool,
     usage: Option<Usage>,
+    /// Who went on where another was cut.
+    continued: Option<String>,
     /// Those of the text that comes next.
     logprobs: Vec<TokenLogprob>,
     /// Whether the role was sent.
     speaking: bool,
     /// Whether the upstream's own id was taken over.
     adopted: bool,
+    /// Whether the upstream's own chunks are sent.
+    passing: bool,
 }
 
 /// What all pieces of an answer have in common.
@@ -62,6 +66,10 @@ impl Grammar for ChatGrammar {
                 self.call(CallDelta { index, id: None, kind: None, function })
             }
             Event::Draft { snapshot, step, masked } => self.draft(DraftBody { snapshot, step, masked }),
+            Event::Continued { backend } => {
+                self.continued = Some(backend);
+                Vec::new()
+            }
             Event::Usage(usage) => {
                 self.usage = Some(usage);
                 Vec::new()
@@ -77,11 +85,16 @@ impl Grammar for ChatGrammar {
 
     fn verbatim(&mut self, piece: &str) -> Vec<Bytes> {
         self.adopt(piece);
+        self.passing = true;
         // Upstreams are always asked for usage.
         if !self.include_usage && piece.contains("\"usage\"") {
             return without_usage(piece).iter().map(|piece| data_as_written(piece)).collect();
         }
         vec![data_as_written(piece)]
+    }
+
+    fn goes_on(&mut self) {
+        self.passing = false;
     }
 
     fn last_word(&mut self) -> Vec<Bytes> {
@@ -105,9 +118,11 @@ impl ChatGrammar {
             model: String::new(),
             include_usage: request.include_usage,
             usage: None,
+            continued: None,
             logprobs: Vec::new(),
             speaking: false,
             adopted: false,
+            passing: false,
         }
     }
 
@@ -145,14 +160,15 @@ impl ChatGrammar {
 
     fn draft(&mut self, draft: DraftBody) -> Vec<Bytes> {
         let mut frames = self.speak();
-        frames.push(self.chunk(Delta::default(), Vec::new(), None, Some(Extra { draft })));
+        frames.push(self.chunk(Delta::default(), Vec::new(), None, Some(Extra::draft(draft))));
         frames
     }
 
     fn finish(&mut self, reason: FinishReason) -> Vec<Bytes> {
         let mut frames = self.speak();
         let logprobs = std::mem::take(&mut self.logprobs);
-        frames.push(self.chunk(Delta::default(), logprobs, Some(reason.as_str()), None));
+        let weir = Extra::continued(self.continued.take());
+        frames.push(self.chunk(Delta::default(), logprobs, Some(reason.as_str()), weir));
         // Counts are never made up: a backend that did not say leaves the chunk out.
         if let Some(usage) = self.usage.as_ref().filter(|_| self.include_usage) {
             frames.push(self.write(&[], Some(Some(UsageBody::from(usage))), None));
@@ -168,6 +184,10 @@ impl ChatGrammar {
         finish_reason: Option<&'static str>,
         weir: Option<Extra>,
     ) -> Bytes {
+        // Nobody would see it.
+        if self.passing {
+            return Bytes::new();
+        }
         let choice = ChunkChoice { index: 0, delta, logprobs: LogprobsBody::of(logprobs), finish_reason };
         self.write(&[choice], self.include_usage.then_some(None), weir)
     }

@@ -3,7 +3,7 @@
 use serde::{Serialize, Serializer};
 use weir_protocol::{FinishReason, TokenChance, TokenLogprob};
 
-use crate::api::answering::stats::DraftBody;
+use crate::api::answering::stats::Extra;
 use crate::api::openai_chat::encode::UsageBody;
 
 /// An answer or a piece of it.
@@ -21,11 +21,6 @@ pub(crate) struct Completion<'a> {
     /// What only Weir has; clients that do not know it skip it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) weir: Option<Extra>,
-}
-
-#[derive(Serialize)]
-pub(super) struct Extra {
-    pub(super) draft: DraftBody,
 }
 
 #[derive(Serialize)]

@@ -10,12 +10,14 @@ use std::sync::Arc;
 use axum::body::Bytes;
 use axum::extract::State;
 use axum::response::Response;
+use serde_json::Value;
 use weir_protocol::{ChatRequest, EngineError};
 
 use super::answering::collect::Collected;
 use super::answering::failure::Failure;
 use super::answering::{Identity, Speaks, answer, frames};
 use super::openai_chat::error;
+use super::openai_chat::joined::grown;
 use crate::caller::Caller;
 use crate::stack::Gateway;
 use stream::{CompletionsGrammar, Whole};
@@ -42,6 +44,12 @@ impl Speaks for OpenAiCompletions {
 
     fn whole(request: &ChatRequest, answer: Collected) -> Result<Whole, EngineError> {
         Whole::new(identity(), request, answer)
+    }
+
+    fn joined(pieces: &[String]) -> Option<Value> {
+        let (mut whole, choice) = grown(pieces)?;
+        whole.insert("choices".into(), Value::Array(vec![choice.into()]));
+        Some(whole.into())
     }
 
     fn refused(failure: Failure) -> Response {

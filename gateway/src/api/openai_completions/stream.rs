@@ -5,12 +5,12 @@ use bytes::Bytes;
 use serde::ser::{Serialize, Serializer};
 use weir_protocol::{ChatRequest, EngineError, Event, FinishReason, TokenLogprob, Usage};
 
-use super::encode::{Choice, Completion, Extra, LogprobsBody, finish_reason};
+use super::encode::{Choice, Completion, LogprobsBody, finish_reason};
 use crate::api::answering::Identity;
 use crate::api::answering::collect::{Collected, Item};
 use crate::api::answering::failure::Failure;
 use crate::api::answering::frames::{data, data_as_written};
-use crate::api::answering::stats::DraftBody;
+use crate::api::answering::stats::{DraftBody, Extra};
 use crate::api::answering::stream::Grammar;
 use crate::api::openai_chat::encode::{DONE, UsageBody};
 use crate::api::openai_chat::error::ErrorBody;
@@ -59,11 +59,12 @@ impl Grammar for CompletionsGrammar {
             | Event::ReasoningSignature(_)
             | Event::StoppedAt(_)
             | Event::RateLimits(_)
+            | Event::Continued { .. }
             | Event::Verbatim(_) => Vec::new(),
             Event::Draft { snapshot, step, masked } => {
                 let choice = Choice { text: String::new(), index: 0, logprobs: None, finish_reason: None };
                 let draft = DraftBody { snapshot, step, masked };
-                vec![self.write(&[choice], self.include_usage.then_some(None), Some(Extra { draft }))]
+                vec![self.write(&[choice], self.include_usage.then_some(None), Some(Extra::draft(draft)))]
             }
             Event::Usage(usage) => {
                 self.usage = Some(usage);

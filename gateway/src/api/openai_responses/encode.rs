@@ -24,6 +24,15 @@ pub(crate) struct ResponseBody<'a> {
     #[serde(flatten)]
     pub(super) echo: Echo<'a>,
     pub(super) usage: Option<UsageBody>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) weir: Option<Extra<'a>>,
+}
+
+/// What only Weir has; clients that do not know it skip it.
+#[derive(serde::Serialize)]
+pub(super) struct Extra<'a> {
+    /// The backend that went on where another was cut.
+    pub(super) continued_by: &'a str,
 }
 
 /// What the caller asked for, told back as the dialect has it.

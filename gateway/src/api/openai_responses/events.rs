@@ -92,7 +92,6 @@ pub(super) struct Events {
 struct Written<'a> {
     #[serde(borrow, default, rename = "type")]
     kind: Cow<'a, str>,
-    sequence_number: Option<u64>,
 }
 
 impl Events {
@@ -105,13 +104,13 @@ impl Events {
         self.next += 1;
     }
 
-    /// The next event as the upstream wrote it. Until [`Events::go_on`] there are no others.
+    /// The next event as the upstream wrote it, numbered from 0 too. Until [`Events::go_on`] there are no others.
     pub(super) fn pass(&mut self, piece: &str) {
         if !std::mem::replace(&mut self.passing, true) {
             (self.next, self.frames) = (0, Vec::new());
         }
-        let Written { kind, sequence_number } = serde_json::from_str(piece).unwrap_or_default();
-        self.next = sequence_number.unwrap_or(self.next).saturating_add(1);
+        let Written { kind } = serde_json::from_str(piece).unwrap_or_default();
+        self.next += 1;
         self.frames.push(named_as_written(&kind, piece));
     }
 

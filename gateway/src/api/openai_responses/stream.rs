@@ -7,7 +7,7 @@ use bytes::Bytes;
 use serde_json::{Map, Value};
 use weir_protocol::{ChatRequest, EngineError, Event, FinishReason, TokenLogprob, Usage};
 
-use super::encode::{Echo, IncompleteDetails, ItemBody, ResponseBody, ResponseError, UsageBody, ending};
+use super::encode::{Echo, Extra, IncompleteDetails, ItemBody, ResponseBody, ResponseError, UsageBody, ending};
 use super::events::{Events, Payload};
 use super::items::Items;
 use crate::api::answering::Identity;
@@ -26,6 +26,8 @@ pub(crate) struct ResponsesGrammar {
     /// Those of the text that comes next.
     logprobs: Vec<TokenLogprob>,
     usage: Option<Usage>,
+    /// Who went on where another was cut.
+    continued: Option<String>,
     events: Events,
 }
 
@@ -50,6 +52,7 @@ impl Grammar for ResponsesGrammar {
             Event::Draft { snapshot, step, masked } => {
                 self.events.push("weir.draft", Payload::Draft { draft: DraftBody { snapshot, step, masked } });
             }
+            Event::Continued { backend } => self.continued = Some(backend),
             Event::Usage(usage) => self.usage = Some(usage),
             Event::Finished { reason } => self.finish(reason),
         }
@@ -86,6 +89,7 @@ impl ResponsesGrammar {
             items: Items::new(identity.id.clone()),
             logprobs: Vec::new(),
             usage: None,
+            continued: None,
             events: Events::default(),
             identity,
         }
@@ -128,6 +132,7 @@ impl ResponsesGrammar {
             output,
             echo: Echo(&self.raw),
             usage: self.usage.as_ref().map(UsageBody::from),
+            weir: self.continued.as_deref().map(|continued_by| Extra { continued_by }),
         };
         self.events.push(kind, Payload::Response { response });
     }

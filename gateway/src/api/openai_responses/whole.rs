@@ -76,6 +76,7 @@ impl Serialize for Whole {
             output: &self.output,
             echo: Echo(&self.raw),
             usage: self.usage.as_ref().map(UsageBody::from),
+            weir: None,
         };
         body.serialize(serializer)
     }

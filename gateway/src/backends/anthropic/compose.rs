@@ -1,18 +1,20 @@
 //! A messages body from a request of another dialect. Must never leave out a demand: what has no field here is refused.
 
 use serde_json::{Value, json};
-use weir_protocol::{ChatRequest, EngineError, Message, Part, ResponseFormat, Role, Tool, ToolChoice};
+use weir_protocol::{ChatRequest, Effort, EngineError, Message, Part, ResponseFormat, Role, Tool, ToolChoice};
 
 use crate::backends::upstream::body::{self, Fields};
 use crate::backends::upstream::demands::{self, Demand, unsupported};
+use crate::config::wire::WireSettings;
 
-const TAKES: &[Demand] = &[Demand::JsonSchema, Demand::OneCallOnly, Demand::SomeCall, Demand::Stop, Demand::TopK];
+const TAKES: &[Demand] =
+    &[Demand::JsonSchema, Demand::OneCallOnly, Demand::Prefill, Demand::SomeCall, Demand::Stop, Demand::TopK];
 
 /// The bytes to send.
 ///
 /// # Errors
 /// The request demands what cannot be said here.
-pub(super) fn body(request: &ChatRequest, model: &str, limit: u32) -> Result<Vec<u8>, EngineError> {
+pub(super) fn body(request: &ChatRequest, model: &str, wire: &WireSettings) -> Result<Vec<u8>, EngineError> {
     demands::refuse_untold(request)?;
     demands::refuse_others(request, TAKES, "anthropic")?;
     let sampling = &request.sampling;
@@ -21,7 +23,12 @@ pub(super) fn body(request: &ChatRequest, model: &str, limit: u32) -> Result<Vec
     }
     let mut fields = Fields::default();
     fields.set("model", model);
-    fields.set("max_tokens", request.max_tokens.unwrap_or(limit));
+    // The API demands a limit.
+    let limit = request.max_tokens.unwrap_or(wire.max_tokens);
+    fields.set("max_tokens", limit);
+    if wire.takes_effort {
+        thinking(request, limit, &mut fields);
+    }
     let system = request.messages.iter().filter(|message| message.role == Role::System);
     let system: Vec<Value> = system.map(Message::joined_text).filter_map(text_block).collect();
     fields.set_list("system", system);
@@ -36,6 +43,20 @@ pub(super) fn body(request: &ChatRequest, model: &str, limit: u32) -> Result<Vec
     fields.set_list("stop_sequences", sampling.stop.iter().map(|stop| stop.as_str().into()).collect());
     fields.set("stream", true);
     body::bytes(&fields.0)
+}
+
+/// The wish gives way to demands beside which the API takes no thinking.
+fn thinking(request: &ChatRequest, limit: u32, fields: &mut Fields) {
+    let forced = matches!(request.tool_choice, ToolChoice::Required | ToolChoice::Function(_));
+    let sampled = request.sampling.temperature.is_some_and(|temperature| temperature != 1.0)
+        || request.sampling.top_k.is_some_and(|most| most > 0);
+    match request.effort.map(Effort::tokens) {
+        Some(Some(tokens)) if tokens < limit && !forced && !sampled && !request.prefill => {
+            fields.set("thinking", json!({"type": "enabled", "budget_tokens": tokens}));
+        }
+        Some(None) => fields.set("thinking", json!({"type": "disabled"})),
+        _ => {}
+    }
 }
 
 /// Turns alternate here: results of tools are said by the user, and neighbours of one role become one turn.
@@ -141,9 +162,14 @@ fn tools(request: &ChatRequest, fields: &mut Fields) {
 mod tests {
     use super::*;
     use crate::backends::upstream::tests::script::{sent, unsendable};
+    use crate::config::wire::BackendKind;
 
     fn compose(request: &ChatRequest) -> Result<Vec<u8>, EngineError> {
-        super::body(request, "claude", 99)
+        super::body(
+            request,
+            "claude",
+            &WireSettings { takes_effort: true, ..WireSettings::plain(BackendKind::Anthropic) },
+        )
     }
 
     #[test]
@@ -188,6 +214,20 @@ mod tests {
             "temperature": 0.7, "top_p": 0.9, "top_k": 5, "stop_sequences": ["x"], "stream": true,
         });
         assert_eq!(sent(compose, &chat).expect("sent"), expect);
+    }
+
+    #[test]
+    fn a_wish_to_think_gives_way_to_demands() {
+        let thinks = |more: Value| {
+            let mut body = json!({"messages": [{"role": "user", "content": "hi"}], "reasoning_effort": "medium", "max_tokens": 9000});
+            body.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
+            sent(compose, &body).expect("sent")["thinking"].clone()
+        };
+        assert_eq!(thinks(json!({})), json!({"type": "enabled", "budget_tokens": 4096}));
+        assert_eq!(thinks(json!({"reasoning_effort": "none"})), json!({"type": "disabled"}));
+        for more in [json!({"max_tokens": 4096}), json!({"temperature": 0.5}), json!({"top_k": 3})] {
+            assert_eq!(thinks(more.clone()), Value::Null, "{more}");
+        }
     }
 
     #[test]

@@ -1,7 +1,10 @@
 //! Anthropic messages as an upstream.
 
 mod compose;
+mod count;
 mod decode;
+
+pub use count::Counter;
 
 use http::{HeaderName, HeaderValue};
 use weir_protocol::{ChatRequest, Dialect, EngineError};
@@ -11,6 +14,7 @@ use super::upstream::demands::refuse_own_forms;
 use super::upstream::{Decoder, Wire};
 use crate::config::BackendSettings;
 use crate::config::settings::Secret;
+use crate::config::wire::WireSettings;
 
 /// The version of the API that is spoken here.
 const VERSION: HeaderValue = HeaderValue::from_static("2023-06-01");
@@ -18,18 +22,17 @@ const VERSION: HeaderValue = HeaderValue::from_static("2023-06-01");
 /// How to talk to one such upstream.
 pub(super) struct Anthropic {
     window: u64,
-    /// Asked for where the caller gives no limit: the API demands one.
-    max_tokens: u32,
+    wire: WireSettings,
 }
 
 impl Anthropic {
     pub(super) fn new(settings: &BackendSettings) -> Self {
-        Anthropic { window: settings.context_tokens, max_tokens: settings.wire.max_tokens }
+        Anthropic { window: settings.context_tokens, wire: settings.wire.clone() }
     }
 }
 
 impl Wire for Anthropic {
-    fn path(&self) -> &'static str {
+    fn path(&self, _: &ChatRequest) -> &'static str {
         "/messages"
     }
 
@@ -42,22 +45,22 @@ impl Wire for Anthropic {
     }
 
     fn body(&self, request: &ChatRequest, model: &str) -> Result<Vec<u8>, EngineError> {
-        if request.dialect == Dialect::AnthropicMessages {
+        if request.is_in(Dialect::AnthropicMessages) {
             refuse_own_forms(request)?;
-            let mut ours = vec![("model", model.into()), ("stream", true.into())];
+            let mut ours = vec![("model", model.into()), ("stream", (request.stream || self.wire.stream_whole).into())];
             if !request.raw.contains_key("max_tokens") {
-                ours.push(("max_tokens", self.max_tokens.into()));
+                ours.push(("max_tokens", self.wire.max_tokens.into()));
             }
             return forwarded(&request.raw, &ours);
         }
-        compose::body(request, model, self.max_tokens)
+        compose::body(request, model, &self.wire)
     }
 
     fn decoder(&self, model: &str) -> Box<dyn Decoder> {
         Box::new(decode::EventDecoder::new(model, self.window))
     }
 
-    fn dialect(&self) -> Option<Dialect> {
-        Some(Dialect::AnthropicMessages)
+    fn speaks(&self, request: &ChatRequest) -> bool {
+        request.is_in(Dialect::AnthropicMessages)
     }
 }

@@ -1,7 +1,7 @@
 //! An `/api/chat` body from a request of any dialect. Must never leave out a demand: what has no field here is refused.
 
 use serde_json::{Value, json};
-use weir_protocol::{ChatRequest, EngineError, Message, ResponseFormat, Role, Tool, ToolChoice};
+use weir_protocol::{ChatRequest, Effort, EngineError, Message, ResponseFormat, Role, Tool, ToolChoice};
 
 use crate::backends::upstream::body::{self, Fields};
 use crate::backends::upstream::demands::{self, Demand, unsupported};
@@ -12,6 +12,7 @@ const TAKES: &[Demand] = &[
     Demand::JsonSchema,
     Demand::Logprobs,
     Demand::MinP,
+    Demand::Prefill,
     Demand::PresencePenalty,
     Demand::RepetitionPenalty,
     Demand::Seed,
@@ -23,7 +24,7 @@ const TAKES: &[Demand] = &[
 ///
 /// # Errors
 /// The request demands what cannot be said here.
-pub(super) fn body(request: &ChatRequest, model: &str) -> Result<Vec<u8>, EngineError> {
+pub(super) fn body(request: &ChatRequest, model: &str, takes_effort: bool) -> Result<Vec<u8>, EngineError> {
     demands::refuse_untold(request)?;
     demands::refuse_others(request, TAKES, "ollama")?;
     let mut fields = Fields::default();
@@ -41,6 +42,11 @@ pub(super) fn body(request: &ChatRequest, model: &str) -> Result<Vec<u8>, Engine
     if let Some(count) = request.sampling.logprobs {
         fields.set("logprobs", true);
         fields.set("top_logprobs", count);
+    }
+    match request.effort.filter(|_| takes_effort) {
+        Some(Effort::Off) => fields.set("think", false),
+        Some(effort) => fields.set("think", effort.word()),
+        None => {}
     }
     fields.set("options", options(request));
     // A prompt that does not fit is an error: cut in silence, it would be answered as if it were whole.
@@ -127,7 +133,7 @@ mod tests {
     use crate::backends::upstream::tests::script::{sent, unsendable};
 
     fn compose(request: &ChatRequest) -> Result<Vec<u8>, EngineError> {
-        super::body(request, "qwen")
+        super::body(request, "qwen", true)
     }
 
     #[test]
@@ -143,7 +149,7 @@ mod tests {
                 {"role": "tool", "tool_call_id": "c1", "content": "a cat"}],
             "tools": [{"type": "function", "function": {"name": "look", "description": "d", "parameters": {"type": "object"}}}],
             "response_format": {"type": "json_schema", "json_schema": {"name": "a", "schema": {"type": "object"}}},
-            "max_tokens": 9, "temperature": 0.7, "top_p": 0.9, "top_k": 5, "min_p": 0.1, "seed": 3, "stop": "x",
+            "reasoning_effort": "high", "max_tokens": 9, "temperature": 0.7, "top_p": 0.9, "top_k": 5, "min_p": 0.1, "seed": 3, "stop": "x",
             "repetition_penalty": 1.1, "frequency_penalty": 0.5, "presence_penalty": 0.25, "logprobs": true, "top_logprobs": 2,
         });
         let expect = json!({
@@ -157,7 +163,7 @@ mod tests {
             "format": {"type": "object"}, "logprobs": true, "top_logprobs": 2,
             "options": {"num_predict": 9, "temperature": 0.7, "top_p": 0.9, "top_k": 5, "min_p": 0.1, "seed": 3,
                 "repeat_penalty": 1.1, "frequency_penalty": 0.5, "presence_penalty": 0.25, "stop": ["x"]},
-            "truncate": false, "shift": false, "stream": true,
+            "think": "high", "truncate": false, "shift": false, "stream": true,
         });
         assert_eq!(sent(compose, &chat).expect("sent"), expect);
     }

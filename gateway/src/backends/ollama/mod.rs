@@ -12,16 +12,17 @@ use crate::config::BackendSettings;
 /// How to talk to one such upstream.
 pub(super) struct Ollama {
     window: u64,
+    takes_effort: bool,
 }
 
 impl Ollama {
     pub(super) fn new(settings: &BackendSettings) -> Self {
-        Ollama { window: settings.context_tokens }
+        Ollama { window: settings.context_tokens, takes_effort: settings.wire.takes_effort }
     }
 }
 
 impl Wire for Ollama {
-    fn path(&self) -> &'static str {
+    fn path(&self, _: &ChatRequest) -> &'static str {
         "/api/chat"
     }
 
@@ -30,7 +31,7 @@ impl Wire for Ollama {
     }
 
     fn body(&self, request: &ChatRequest, model: &str) -> Result<Vec<u8>, EngineError> {
-        compose::body(request, model)
+        compose::body(request, model, self.takes_effort)
     }
 
     fn decoder(&self, model: &str) -> Box<dyn Decoder> {

@@ -32,6 +32,8 @@ impl ChunkDecoder {
         for choice in own_choices(chunk) {
             events.extend(token_logprobs(&choice["logprobs"]["content"]));
             self.message(&choice[part], events);
+            // Of completions, whose choices say it themselves.
+            self.answer.text(&text_of(&choice["text"]), events);
             self.finish_reason(&choice["finish_reason"])?;
         }
         Ok(())

@@ -2,32 +2,37 @@
 //! another. Must never leave out a demand: what has no field here is refused.
 
 use serde_json::{Map, Value, json};
-use weir_protocol::{ChatRequest, Dialect, EngineError, Message, Part, ResponseFormat, Role, ToolChoice};
+use weir_protocol::{ChatRequest, Dialect, Effort, EngineError, Message, Part, ResponseFormat, Role, ToolChoice};
 
 use crate::backends::upstream::body::{self, Fields};
 use crate::backends::upstream::demands::{self, unsupported};
+use crate::config::wire::{PrefillForm, WireSettings};
 
 /// Demands whose answers have no place among our events.
-const LOST: &[&str] = &["n", "modalities", "audio"];
+const LOST: &[&str] = &["n", "best_of", "modalities", "audio"];
 
-/// The bytes to send. `limit_field` is what the upstream calls the most tokens to generate.
+/// The bytes to send.
 ///
 /// # Errors
 /// The request demands what cannot be sent, or whose answer could not come back.
 pub(in crate::backends) fn body(
     request: &ChatRequest,
     model: &str,
-    limit_field: &'static str,
+    wire: &WireSettings,
 ) -> Result<Vec<u8>, EngineError> {
-    demands::refuse_own_forms(request)?;
-    if request.dialect == Dialect::OpenAiChat {
-        return forwarded(request, model);
+    if request.is_in(Dialect::OpenAiChat) {
+        return forwarded(request, model, wire);
     }
+    demands::refuse_own_forms(request)?;
     demands::refuse_untold(request)?;
     let mut fields = Fields::default();
     fields.set("model", model);
     fields.set("messages", request.messages.iter().map(message).collect::<Result<Vec<_>, _>>()?);
-    fields.set_some(limit_field, request.max_tokens);
+    fields.set_some(wire.limit_field.as_str(), request.max_tokens);
+    if request.prefill {
+        prefill(wire.prefill, &mut fields)?;
+    }
+    fields.set_some("reasoning_effort", request.effort.filter(|_| wire.takes_effort).map(Effort::word));
     tools(request, &mut fields);
     form(request, &mut fields);
     sampling(request, &mut fields);
@@ -36,9 +41,29 @@ pub(in crate::backends) fn body(
     body::bytes(&fields.0)
 }
 
-fn forwarded(request: &ChatRequest, model: &str) -> Result<Vec<u8>, EngineError> {
+fn prefill(form: PrefillForm, fields: &mut Fields) -> Result<(), EngineError> {
+    match form {
+        PrefillForm::None => return Err(unsupported("messages", "this upstream goes on from no assistant's words")),
+        PrefillForm::LastMessage => {}
+        PrefillForm::ContinueFinalMessage => {
+            fields.set("continue_final_message", true);
+            fields.set("add_generation_prompt", false);
+        }
+    }
+    Ok(())
+}
+
+/// The caller's own body.
+///
+/// # Errors
+/// The request demands what could not come back.
+pub(super) fn forwarded(request: &ChatRequest, model: &str, wire: &WireSettings) -> Result<Vec<u8>, EngineError> {
+    demands::refuse_own_forms(request)?;
     if let Some(field) = request.unsupported.iter().find(|field| LOST.contains(field)) {
         return Err(unsupported(field, "its answer cannot be passed on"));
+    }
+    if !request.stream && !wire.stream_whole {
+        return body::forwarded(&request.raw, &[("model", model.into()), ("stream", false.into())]);
     }
     let options = request.raw.get("stream_options").and_then(Value::as_object).cloned();
     let mut options: Map<String, Value> = options.unwrap_or_default();
@@ -148,12 +173,18 @@ fn sampling(request: &ChatRequest, fields: &mut Fields) {
 mod tests {
     use super::*;
     use crate::api::openai_chat::decode::decode;
+    use crate::config::wire::BackendKind;
+
+    /// As a config without a word about it.
+    fn wire() -> WireSettings {
+        WireSettings::plain(BackendKind::OpenAiChat)
+    }
 
     /// A request in this dialect, as it is sent on.
     #[track_caller]
     fn check_forwarded(body: &str, expect: &str) {
         let request = decode(body.as_bytes()).expect("a good request");
-        let sent = super::body(&request, "up-1", "max_tokens").expect("bytes");
+        let sent = super::body(&request, "up-1", &wire()).expect("bytes");
         assert_eq!(String::from_utf8(sent).expect("text"), expect);
     }
 
@@ -161,7 +192,7 @@ mod tests {
     fn composed(body: Value) -> Result<Value, EngineError> {
         let mut request = decode(body.to_string().as_bytes()).expect("a good request");
         request.dialect = Dialect::AnthropicMessages;
-        super::body(&request, "up-1", "max_tokens").map(|sent| serde_json::from_slice(&sent).expect("JSON"))
+        super::body(&request, "up-1", &wire()).map(|sent| serde_json::from_slice(&sent).expect("JSON"))
     }
 
     #[test]
@@ -178,7 +209,7 @@ mod tests {
 
     #[test]
     fn what_cannot_come_back_is_not_sent() {
-        let of = |unsupported| body(&ChatRequest { unsupported, ..ChatRequest::default() }, "m", "max_tokens");
+        let of = |unsupported| body(&ChatRequest { unsupported, ..ChatRequest::default() }, "m", &wire());
         assert!(matches!(of(vec!["tools", "n"]), Err(EngineError::Unsupported { field, .. }) if field == "n"));
         assert!(of(vec!["tools", "web_search_options"]).is_ok());
     }
@@ -210,6 +241,30 @@ mod tests {
             "stream": true, "stream_options": {"include_usage": true},
         });
         assert_eq!(composed(said.clone()).expect("sent"), said);
+    }
+
+    #[test]
+    fn a_whole_answer_may_be_asked_for_as_such() {
+        let request = decode(br#"{"messages":[{"role":"user","content":"hi"}]}"#).expect("a good request");
+        let sent = super::body(&request, "m", &WireSettings { stream_whole: false, ..wire() }).expect("bytes");
+        let expect = r#"{"model":"m","stream":false,"messages":[{"role":"user","content":"hi"}]}"#;
+        assert_eq!(String::from_utf8(sent).expect("text"), expect);
+    }
+
+    #[test]
+    fn an_assistants_words_are_gone_on_from_where_that_is_known_to_work() {
+        let messages = json!([{"role": "user", "content": "count"}, {"role": "assistant", "content": "one,"}]);
+        let mut request = decode(json!({"messages": messages}).to_string().as_bytes()).expect("a good request");
+        (request.prefill, request.amended, request.effort) = (true, true, Some(Effort::Tokens(5000)));
+        let sent = |prefill| {
+            let wire = WireSettings { prefill, takes_effort: true, ..wire() };
+            super::body(&request, "m", &wire).map(|sent| serde_json::from_slice::<Value>(&sent).expect("JSON"))
+        };
+        assert!(matches!(sent(PrefillForm::None), Err(EngineError::Unsupported { .. })));
+        let plain = sent(PrefillForm::LastMessage).expect("sent");
+        assert_eq!((&plain["messages"][1]["content"], &plain["reasoning_effort"]), (&json!("one,"), &json!("medium")));
+        let told = sent(PrefillForm::ContinueFinalMessage).expect("sent");
+        assert_eq!((&told["continue_final_message"], &told["add_generation_prompt"]), (&json!(true), &json!(false)));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! OpenAI chat completions as an upstream, and the many servers that speak them.
+//! OpenAI chat completions as an upstream, and the many servers that speak them; some have OpenAI's older completions too.
 
 mod calls;
 pub(super) mod chunk;
@@ -8,34 +8,43 @@ use weir_protocol::{ChatRequest, Dialect, EngineError};
 
 use super::upstream::{Decoder, Wire};
 use crate::config::BackendSettings;
+use crate::config::wire::WireSettings;
 use chunk::ChunkDecoder;
 
 /// How to talk to one such upstream.
 pub(super) struct OpenAiChat {
     window: u64,
-    limit_field: &'static str,
+    wire: WireSettings,
 }
 
 impl OpenAiChat {
     pub(super) fn new(settings: &BackendSettings) -> Self {
-        OpenAiChat { window: settings.context_tokens, limit_field: settings.wire.limit_field.as_str() }
+        OpenAiChat { window: settings.context_tokens, wire: settings.wire.clone() }
+    }
+
+    /// Whether its own completions answer.
+    fn completes(&self, request: &ChatRequest) -> bool {
+        self.wire.completions && request.is_in(Dialect::OpenAiCompletions)
     }
 }
 
 impl Wire for OpenAiChat {
-    fn path(&self) -> &'static str {
-        "/chat/completions"
+    fn path(&self, request: &ChatRequest) -> &'static str {
+        if self.completes(request) { "/completions" } else { "/chat/completions" }
     }
 
     fn body(&self, request: &ChatRequest, model: &str) -> Result<Vec<u8>, EngineError> {
-        compose::body(request, model, self.limit_field)
+        match self.completes(request) {
+            true => compose::forwarded(request, model, &self.wire),
+            false => compose::body(request, model, &self.wire),
+        }
     }
 
     fn decoder(&self, model: &str) -> Box<dyn Decoder> {
         Box::new(ChunkDecoder::new(model, self.window))
     }
 
-    fn dialect(&self) -> Option<Dialect> {
-        Some(Dialect::OpenAiChat)
+    fn speaks(&self, request: &ChatRequest) -> bool {
+        self.completes(request) || request.is_in(Dialect::OpenAiChat)
     }
 }

@@ -13,13 +13,16 @@ const TAKES: &[Demand] =
 ///
 /// # Errors
 /// The request demands what cannot be said here.
-pub(super) fn body(request: &ChatRequest, model: &str) -> Result<Vec<u8>, EngineError> {
+pub(super) fn body(request: &ChatRequest, model: &str, takes_effort: bool) -> Result<Vec<u8>, EngineError> {
     demands::refuse_untold(request)?;
     demands::refuse_others(request, TAKES, "openai-responses")?;
     let mut fields = Fields::default();
     fields.set("model", model);
     fields.set("input", request.messages.iter().flat_map(items).collect::<Vec<_>>());
     fields.set_some("max_output_tokens", request.max_tokens);
+    if let Some(effort) = request.effort.filter(|_| takes_effort) {
+        fields.set("reasoning", json!({"effort": effort.word()}));
+    }
     tools(request, &mut fields);
     form(request, &mut fields);
     fields.set_number("temperature", request.sampling.temperature);
@@ -115,7 +118,7 @@ mod tests {
     use crate::backends::upstream::tests::script::{sent, unsendable};
 
     fn compose(request: &ChatRequest) -> Result<Vec<u8>, EngineError> {
-        super::body(request, "gpt")
+        super::body(request, "gpt", true)
     }
 
     #[test]
@@ -132,7 +135,7 @@ mod tests {
             "tools": [{"type": "function", "function": {"name": "look", "description": "d", "parameters": {"type": "object"}}}],
             "tool_choice": {"type": "function", "function": {"name": "look"}}, "parallel_tool_calls": false,
             "response_format": {"type": "json_schema", "json_schema": {"name": "a", "schema": {"type": "object"}}},
-            "max_tokens": 9, "temperature": 0.7, "top_p": 0.9, "logprobs": true, "top_logprobs": 2,
+            "reasoning_effort": "low", "max_tokens": 9, "temperature": 0.7, "top_p": 0.9, "logprobs": true, "top_logprobs": 2,
         });
         let expect = json!({
             "model": "gpt",
@@ -144,7 +147,7 @@ mod tests {
                 {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "I look."}]},
                 {"type": "function_call", "call_id": "c1", "name": "look", "arguments": "{\"x\":1}"},
                 {"type": "function_call_output", "call_id": "c1", "output": "a cat"}],
-            "max_output_tokens": 9,
+            "max_output_tokens": 9, "reasoning": {"effort": "low"},
             "tools": [{"type": "function", "name": "look", "description": "d", "parameters": {"type": "object"}, "strict": false}],
             "parallel_tool_calls": false,
             "tool_choice": {"type": "function", "name": "look"},

@@ -17,6 +17,8 @@ pub(super) struct EventDecoder {
     calls: Vec<Call>,
     /// Items that were added.
     items: u64,
+    /// The number of the next event.
+    next: u64,
     shows: Shows,
 }
 
@@ -36,7 +38,7 @@ struct Call {
 
 impl EventDecoder {
     pub(super) fn new(asked: &str, window: u64) -> Self {
-        EventDecoder { window, answer: Answer::new(asked), calls: Vec::new(), items: 0, shows: Shows::Plain }
+        EventDecoder { window, answer: Answer::new(asked), calls: Vec::new(), items: 0, next: 0, shows: Shows::Plain }
     }
 
     fn event(&mut self, event: &Value, events: &mut Vec<Event>) -> Result<(), EngineError> {
@@ -82,10 +84,13 @@ impl EventDecoder {
         Ok(())
     }
 
-    /// Whether items have their own places, and pieces of calls say whose they are: some servers give neither.
+    /// Whether events are numbered, items have their own places, and pieces of calls say whose they are: some servers give
+    /// none of it.
     fn is_by_the_book(&mut self, event: &Value) -> bool {
         let output = event["output_index"].as_u64();
-        match event["type"].as_str().unwrap_or_default() {
+        let numbered = event["sequence_number"] == self.next;
+        self.next += 1;
+        let placed = match event["type"].as_str().unwrap_or_default() {
             "response.output_item.added" => {
                 self.items += 1;
                 let item = &event["item"];
@@ -98,7 +103,8 @@ impl EventDecoder {
             }
             "response.output_item.done" => output.is_some_and(|output| output < self.items),
             _ => true,
-        }
+        };
+        numbered && placed
     }
 
     fn open(&mut self, output: Option<u64>, item: &Value, events: &mut Vec<Event>) {

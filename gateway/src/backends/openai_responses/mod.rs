@@ -13,38 +13,44 @@ use super::upstream::body::forwarded;
 use super::upstream::demands::refuse_own_forms;
 use super::upstream::{Decoder, Wire};
 use crate::config::BackendSettings;
+use crate::config::wire::WireSettings;
 
 /// How to talk to one such upstream.
 pub(super) struct OpenAiResponses {
     window: u64,
+    wire: WireSettings,
 }
 
 impl OpenAiResponses {
     pub(super) fn new(settings: &BackendSettings) -> Self {
-        OpenAiResponses { window: settings.context_tokens }
+        OpenAiResponses { window: settings.context_tokens, wire: settings.wire.clone() }
     }
 }
 
 impl Wire for OpenAiResponses {
-    fn path(&self) -> &'static str {
+    fn path(&self, _: &ChatRequest) -> &'static str {
         "/responses"
     }
 
     fn body(&self, request: &ChatRequest, model: &str) -> Result<Vec<u8>, EngineError> {
-        if request.dialect == Dialect::OpenAiResponses {
+        if request.is_in(Dialect::OpenAiResponses) {
             refuse_own_forms(request)?;
             // What callers get has an id of ours, so nothing kept there could be found again.
-            let ours = [("model", model.into()), ("stream", true.into()), ("store", Value::Bool(false))];
+            let ours = [
+                ("model", model.into()),
+                ("stream", (request.stream || self.wire.stream_whole).into()),
+                ("store", Value::Bool(false)),
+            ];
             return forwarded(&request.raw, &ours);
         }
-        compose::body(request, model)
+        compose::body(request, model, self.wire.takes_effort)
     }
 
     fn decoder(&self, model: &str) -> Box<dyn Decoder> {
         Box::new(decode::EventDecoder::new(model, self.window))
     }
 
-    fn dialect(&self) -> Option<Dialect> {
-        Some(Dialect::OpenAiResponses)
+    fn speaks(&self, request: &ChatRequest) -> bool {
+        request.is_in(Dialect::OpenAiResponses)
     }
 }

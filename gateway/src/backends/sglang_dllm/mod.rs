@@ -13,13 +13,12 @@ use super::openai_chat::chunk::ChunkDecoder;
 use super::openai_chat::compose;
 use super::upstream::{Decoder, Wire};
 use crate::config::BackendSettings;
-use crate::config::wire::DllmWritten;
+use crate::config::wire::WireSettings;
 
 /// How to talk to one such upstream.
 pub(super) struct SglangDllm {
     window: u64,
-    limit_field: &'static str,
-    dllm: DllmWritten,
+    wire: WireSettings,
     load: load::Load,
 }
 
@@ -27,15 +26,14 @@ impl SglangDllm {
     pub(super) fn new(settings: &BackendSettings) -> Self {
         SglangDllm {
             window: settings.context_tokens,
-            limit_field: settings.wire.limit_field.as_str(),
-            dllm: settings.wire.dllm.clone(),
+            wire: settings.wire.clone(),
             load: load::Load::new(&settings.base_url, settings.wire.dllm.max_waiting),
         }
     }
 }
 
 impl Wire for SglangDllm {
-    fn path(&self) -> &'static str {
+    fn path(&self, _: &ChatRequest) -> &'static str {
         "/chat/completions"
     }
 
@@ -45,15 +43,15 @@ impl Wire for SglangDllm {
 
     fn body(&self, request: &ChatRequest, model: &str) -> Result<Vec<u8>, EngineError> {
         demands::refuse_ignored(request)?;
-        demands::refuse_other_decoding(request, &self.dllm)?;
-        compose::body(request, model, self.limit_field)
+        demands::refuse_other_decoding(request, &self.wire.dllm)?;
+        compose::body(request, model, &self.wire)
     }
 
     fn decoder(&self, model: &str) -> Box<dyn Decoder> {
         Box::new(ChunkDecoder::new(model, self.window))
     }
 
-    fn dialect(&self) -> Option<Dialect> {
-        Some(Dialect::OpenAiChat)
+    fn speaks(&self, request: &ChatRequest) -> bool {
+        request.is_in(Dialect::OpenAiChat)
     }
 }

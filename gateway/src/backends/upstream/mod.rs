@@ -9,6 +9,7 @@ pub(super) mod demands;
 pub(super) mod frames;
 mod limits;
 pub(super) mod lines;
+pub(super) mod once;
 mod reading;
 pub(super) mod refusal;
 mod verbatim;
@@ -23,7 +24,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use reqwest::redirect::Policy;
 use reqwest::{Client, ClientBuilder};
 use tower::service_fn;
-use weir_protocol::{ChatRequest, Dialect, EngineError, Event, TimeoutPhase};
+use weir_protocol::{ChatRequest, EngineError, Event, TimeoutPhase};
 
 use super::{Attempt, BackendService, EventStream};
 use crate::config::BackendSettings;
@@ -33,8 +34,8 @@ use frames::Framing;
 
 /// What differs between kinds of upstream.
 pub(super) trait Wire: Send + Sync + 'static {
-    /// Where requests go, below the base URL.
-    fn path(&self) -> &'static str;
+    /// Where this request goes, below the base URL.
+    fn path(&self, request: &ChatRequest) -> &'static str;
 
     /// What a streamed answer is framed in.
     fn framing(&self) -> Framing {
@@ -68,9 +69,9 @@ pub(super) trait Wire: Send + Sync + 'static {
     /// Reads one answer; `model` is the one asked for.
     fn decoder(&self, model: &str) -> Box<dyn Decoder>;
 
-    /// The dialect it speaks, where callers speak it too: they get its answers as they are.
-    fn dialect(&self) -> Option<Dialect> {
-        None
+    /// Whether it answers this request in the caller's own dialect: then its answer is passed on as it is.
+    fn speaks(&self, _request: &ChatRequest) -> bool {
+        false
     }
 }
 
@@ -122,7 +123,6 @@ struct Upstream {
     client: Client,
     settings: BackendSettings,
     wire: Box<dyn Wire>,
-    url: String,
     headers: HeaderMap,
 }
 
@@ -139,23 +139,28 @@ pub(crate) fn http_client() -> ClientBuilder {
 /// # Errors
 /// The client cannot be set up, for example because the system's root certificates cannot be read.
 pub(super) fn service(settings: BackendSettings, wire: Box<dyn Wire>) -> Result<BackendService, reqwest::Error> {
-    let client = http_client()
-        .connect_timeout(settings.connect_timeout)
-        .redirect(Policy::none())
-        .tcp_nodelay(true)
-        .gzip(true)
-        .user_agent(concat!("weir/", env!("CARGO_PKG_VERSION")))
-        .build()?;
-    let url = format!("{}{}", settings.base_url, wire.path());
+    let client = client(&settings)?;
     let headers = headers(&settings, wire.as_ref());
-    let upstream = Arc::new(Upstream { client, settings, wire, url, headers });
+    let upstream = Arc::new(Upstream { client, settings, wire, headers });
     Ok(BackendService::new(service_fn(move |attempt| {
         let upstream = Arc::clone(&upstream);
         async move { upstream.call(attempt).await }
     })))
 }
 
-fn headers(settings: &BackendSettings, wire: &dyn Wire) -> HeaderMap {
+/// The client of one upstream.
+pub(super) fn client(settings: &BackendSettings) -> Result<Client, reqwest::Error> {
+    http_client()
+        .connect_timeout(settings.connect_timeout)
+        .redirect(Policy::none())
+        .tcp_nodelay(true)
+        .gzip(true)
+        .user_agent(concat!("weir/", env!("CARGO_PKG_VERSION")))
+        .build()
+}
+
+/// What every request to it carries.
+pub(super) fn headers(settings: &BackendSettings, wire: &dyn Wire) -> HeaderMap {
     let mut headers = HeaderMap::new();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.insert(ACCEPT, HeaderValue::from_static(wire.framing().media_type()));
@@ -185,13 +190,14 @@ impl Upstream {
         self.wire.admit(&self.client, &self.headers)?;
         let decoder = self.wire.decoder(model);
         let clock = Clock::start(&self.settings);
-        let request = self.client.post(&self.url).headers(self.headers.clone()).body(body);
+        let url = format!("{}{}", self.settings.base_url, self.wire.path(&attempt.request));
+        let request = self.client.post(url).headers(self.headers.clone()).body(body);
         let response = clock.bound(Wait::Headers, request.send()).await?.map_err(|e| self.unsent(&e))?;
         if !response.status().is_success() {
             return Err(refusal::read(response, &clock, self.settings.context_tokens).await);
         }
         let limits = limits::of(response.headers());
-        let passes = self.wire.dialect() == Some(attempt.request.dialect);
+        let passes = self.wire.speaks(&attempt.request);
         let reading = reading::Reading::new(&response, self.wire.framing(), decoder, passes);
         Ok(Box::pin(reading::events(response, reading, clock, limits)))
     }

@@ -1,7 +1,7 @@
 //! What an upstream's refusal means. Must never pass its sentences on: they may quote the prompt or a key. Only its
 //! code words go into our errors.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use http::{HeaderMap, header};
 use reqwest::Response;
@@ -85,9 +85,19 @@ fn meaning(status: u16, retry_after: Option<Duration>, body: &str, window: u64) 
 }
 
 fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    let number = |name: &str| headers.get(name)?.to_str().ok()?.trim().parse::<f64>().ok();
-    let seconds = number("retry-after-ms").map(|ms| ms / 1000.0).or_else(|| number(header::RETRY_AFTER.as_str()))?;
-    Duration::try_from_secs_f64(seconds).ok()
+    let text = |name: &str| Some(headers.get(name)?.to_str().ok()?.trim());
+    let number = |name: &str| text(name)?.parse::<f64>().ok();
+    let seconds = number("retry-after-ms").map(|ms| ms / 1000.0).or_else(|| number(header::RETRY_AFTER.as_str()));
+    match seconds {
+        Some(seconds) => Duration::try_from_secs_f64(seconds).ok(),
+        None => {
+            let date = |name: &str| httpdate::parse_http_date(text(name)?).ok();
+            let then = date(header::RETRY_AFTER.as_str())?;
+            // By the upstream's own clock, where it shows it.
+            let now = date(header::DATE.as_str()).unwrap_or_else(SystemTime::now);
+            Some(then.duration_since(now).unwrap_or_default())
+        }
+    }
 }
 
 fn is_overflow(body: &str) -> bool {
@@ -197,7 +207,11 @@ mod tests {
         };
         assert_eq!(wait("retry-after", "7"), Some(Duration::from_secs(7)));
         assert_eq!(wait("retry-after-ms", "250"), Some(Duration::from_millis(250)));
-        assert_eq!(wait("retry-after", "Fri, 31 Dec 1999 23:59:59 GMT"), None);
+        assert_eq!(wait("retry-after", "Fri, 31 Dec 1999 23:59:59 GMT"), Some(Duration::ZERO));
+        assert_eq!(wait("retry-after", "tomorrow"), None);
+        let dates = [("retry-after", "Fri, 31 Dec 1999 23:59:59 GMT"), ("date", "Fri, 31 Dec 1999 23:59:52 GMT")];
+        let headers = dates.map(|(name, value)| (name.parse().expect("name"), value.parse().expect("value")));
+        assert_eq!(retry_after(&HeaderMap::from_iter(headers)), Some(Duration::from_secs(7)));
         assert_eq!(wait("retry-after", "-1"), None);
     }
 }

@@ -12,7 +12,7 @@ pub(in crate::backends) mod script;
 use super::*;
 use crate::api::openai_chat::decode::decode;
 use crate::backends::open as service;
-use crate::config::wire::{BackendKind, DllmWritten, LimitField, WireSettings};
+use crate::config::wire::{BackendKind, WireSettings};
 use crate::config::{EngineRole, settings::Secret};
 use futures::StreamExt;
 
@@ -118,13 +118,7 @@ fn settings(base_url: &str) -> BackendSettings {
         takes_images: false,
         takes_tools: true,
         headers: vec![(http::HeaderName::from_static("x-own"), http::HeaderValue::from_static("1"))],
-        wire: WireSettings {
-            kind: BackendKind::OpenAiChat,
-            headers_timeout: long,
-            max_tokens: 99,
-            limit_field: LimitField::MaxTokens,
-            dllm: DllmWritten::default(),
-        },
+        wire: WireSettings::plain(BackendKind::OpenAiChat),
         connect_timeout: long,
         first_content_timeout: long,
         idle_timeout: long,
@@ -285,7 +279,7 @@ async fn the_request_carries_key_headers_and_the_callers_own_fields() {
 async fn dropping_the_events_closes_the_connection() {
     let fake = upstream(&[Stream, Say(CONTENT), Hang]).await;
     let mut events = open(&fake.settings, None).await.unwrap();
-    assert!(matches!(events.next().await, Some(Ok(Event::Started { .. }))));
+    assert!(matches!(events.next().await, Some(Ok(Event::Verbatim(_)))));
     drop(events);
     tokio::time::timeout(Duration::from_secs(5), fake.closed).await.expect("still open").unwrap();
 }

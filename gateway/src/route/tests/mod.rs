@@ -1,5 +1,6 @@
 //! Scripted backends under paused time: who answers, what the caller sees, and that each request counts once.
 
+mod continued;
 mod ending;
 mod extra;
 mod groups;

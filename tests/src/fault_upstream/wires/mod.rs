@@ -1,6 +1,7 @@
 //! How a good answer, and a refusal, look in each protocol. Pure: the same saying gives the same bytes.
 
 mod chat;
+mod completions;
 mod messages;
 mod ollama;
 mod responses;
@@ -12,6 +13,8 @@ use serde_json::Value;
 pub enum Wire {
     /// OpenAI chat completions; sglang speaks it too.
     Chat,
+    /// OpenAI completions.
+    Completions,
     /// OpenAI responses.
     Responses,
     /// Anthropic messages.
@@ -121,6 +124,7 @@ impl Wire {
     pub(super) fn of_path(path: &str) -> Option<Wire> {
         Some(match path {
             "v1/chat/completions" => Wire::Chat,
+            "v1/completions" => Wire::Completions,
             "v1/responses" => Wire::Responses,
             "v1/messages" => Wire::Messages,
             "api/chat" => Wire::Ollama,
@@ -137,6 +141,7 @@ impl Wire {
     pub(super) fn tell(self, saying: &Saying, request: &Value) -> Told {
         match self {
             Wire::Chat => chat::tell(saying, request),
+            Wire::Completions => completions::tell(saying, request),
             Wire::Responses => responses::tell(saying),
             Wire::Messages => messages::tell(saying),
             Wire::Ollama => ollama::tell(saying),
@@ -147,6 +152,7 @@ impl Wire {
     pub(super) fn whole(self, saying: &Saying) -> Value {
         match self {
             Wire::Chat => chat::whole(saying),
+            Wire::Completions => completions::whole(saying),
             Wire::Responses => responses::whole(saying),
             Wire::Messages => messages::whole(saying),
             Wire::Ollama => ollama::whole(saying),
@@ -156,7 +162,7 @@ impl Wire {
     /// A refusal's body.
     pub(super) fn refusal(self, message: &str, code: &str) -> Value {
         match self {
-            Wire::Chat | Wire::Responses => chat::refusal(message, code),
+            Wire::Chat | Wire::Completions | Wire::Responses => chat::refusal(message, code),
             Wire::Messages => messages::refusal(message, code),
             Wire::Ollama => ollama::refusal(message),
         }
@@ -165,7 +171,7 @@ impl Wire {
     /// An error inside a stream.
     pub(super) fn error(self, message: &str) -> Event {
         match self {
-            Wire::Chat => Event::plain(chat::refusal(message, "broken_on_command")),
+            Wire::Chat | Wire::Completions => Event::plain(chat::refusal(message, "broken_on_command")),
             Wire::Responses => responses::error(message),
             Wire::Messages => messages::error(message),
             Wire::Ollama => Event::plain(ollama::refusal(message)),
@@ -181,7 +187,7 @@ impl Wire {
     /// Something that says nothing, to keep the connection alive.
     pub(super) fn ping(self) -> String {
         match self {
-            Wire::Chat | Wire::Responses => ": still here\n\n".into(),
+            Wire::Chat | Wire::Completions | Wire::Responses => ": still here\n\n".into(),
             Wire::Messages => "event: ping\ndata: {\"type\":\"ping\"}\n\n".into(),
             Wire::Ollama => "\n".into(),
         }

@@ -10,7 +10,7 @@ mod tests;
 use std::sync::Arc;
 
 use serde_json::Value;
-use weir_protocol::{ChatRequest, Dialect, EngineError, Hints, Message, Part, ResponseFormat, Role, Sampling};
+use weir_protocol::{ChatRequest, Dialect, Effort, EngineError, Hints, Message, Part, ResponseFormat, Role, Sampling};
 
 use crate::api::reading::fields::{self, Members, Path};
 use crate::api::reading::{self, diffusion, note, sampling, schema};
@@ -25,8 +25,12 @@ pub fn decode(body: &[u8]) -> Result<ChatRequest, EngineError> {
     let mut unsupported = Vec::new();
     let mut messages: Vec<Message> = members.read("system", system)?.into_iter().collect();
     messages.extend(members.need("messages", |path, value| blocks::turns(path, value, &mut unsupported))?);
-    if messages.last().is_some_and(|last| last.role == Role::Assistant) {
-        // The answer should go on from these words; a chat template closes them.
+    let last = messages.last().filter(|last| last.role == Role::Assistant);
+    let is_words =
+        |last: &Message| last.tool_calls.is_empty() && last.content.iter().all(|part| part.as_text().is_some());
+    let prefill = last.is_some_and(is_words);
+    if last.is_some() && !prefill {
+        // Nobody else goes on from a call.
         note(&mut unsupported, "prefill");
     }
     let tools = members.read("tools", |path, value| tools::tools(path, value, &mut unsupported))?.unwrap_or_default();
@@ -44,6 +48,8 @@ pub fn decode(body: &[u8]) -> Result<ChatRequest, EngineError> {
         tool_choice: choice.tool_choice,
         parallel_tool_calls: choice.parallel,
         bare_prompt: false,
+        prefill,
+        effort: effort(&members),
         response_format: form(&members)?,
         sampling: Sampling {
             stop: members.read("stop_sequences", stop_sequences)?.unwrap_or_default(),
@@ -60,6 +66,7 @@ pub fn decode(body: &[u8]) -> Result<ChatRequest, EngineError> {
         background: false,
         hints: Hints::default(),
         dialect: Dialect::AnthropicMessages,
+        amended: false,
         raw: Arc::new(raw),
     })
 }
@@ -79,6 +86,16 @@ fn system(path: &Path<'_>, value: &Value) -> Result<Message, EngineError> {
         _ => return Err(path.wrong("must be a string or an array of text blocks")),
     };
     Ok(Message { content, ..Message::empty(Role::System) })
+}
+
+/// `thinking`, or the word beside it where the model chooses itself.
+fn effort(body: &Members<'_, '_>) -> Option<Effort> {
+    let thinking = body.get("thinking")?;
+    match thinking.get("type")?.as_str()? {
+        "disabled" => Some(Effort::Off),
+        "enabled" => u32::try_from(thinking.get("budget_tokens")?.as_u64()?).ok().map(Effort::Tokens),
+        _ => Effort::of_word(body.get("output_config")?.get("effort")?.as_str()?),
+    }
 }
 
 fn stop_sequences(path: &Path<'_>, value: &Value) -> Result<Vec<String>, EngineError> {

@@ -78,6 +78,7 @@ fn an_agents_turn_keeps_its_meaning() {
     assert_eq!(request.sampling.stop, ["END"]);
     assert_eq!(request.diffusion.mode, Some(weir_protocol::DecodeMode::Speed));
     assert_eq!((request.dialect, &request.raw["x_own"]), (Dialect::AnthropicMessages, &json!({"kept": 1})));
+    assert_eq!((request.effort, request.prefill), (Some(Effort::Tokens(1024)), false));
     assert!(request.unsupported.is_empty(), "{:?}", request.unsupported);
 }
 
@@ -125,7 +126,11 @@ fn demands_only_some_backends_can_honour_are_noted() {
     assert_eq!(noted(json!({"mcp_servers": [{}], "container": "c"})), ["mcp_servers", "container"]);
     assert_eq!(noted(json!({"mcp_servers": []})), Vec::<&str>::new());
     let prefill = json!({"messages": [{"role": "user", "content": "x"}, {"role": "assistant", "content": "I"}]});
-    assert_eq!(noted(prefill), ["prefill"]);
+    let asked = taken(with(prefill));
+    assert!(asked.unsupported.is_empty() && asked.prefill);
+    let call = json!([{"type": "tool_use", "id": "a", "name": "f", "input": {}}]);
+    let called = json!({"messages": [{"role": "user", "content": "x"}, {"role": "assistant", "content": call}]});
+    assert_eq!(noted(called), ["prefill"]);
 }
 
 const WORDS: &[&str] = &[

@@ -10,7 +10,8 @@ mod tests;
 
 use std::sync::Arc;
 
-use weir_protocol::{ChatRequest, Dialect, EngineError, Hints};
+use serde_json::Value;
+use weir_protocol::{ChatRequest, Dialect, Effort, EngineError, Hints};
 
 use crate::api::reading::fields::{self, Members, Path};
 use crate::api::reading::{self, diffusion, sampling, tool_choice};
@@ -42,6 +43,8 @@ pub fn decode(body: &[u8]) -> Result<ChatRequest, EngineError> {
         tool_choice,
         parallel_tool_calls: members.read("parallel_tool_calls", fields::boolean)?,
         bare_prompt: false,
+        prefill: false,
+        effort: members.get("reasoning_effort").and_then(Value::as_str).and_then(Effort::of_word),
         response_format: settings::form(&members)?,
         sampling: settings::sampling(&members)?,
         max_tokens: settings::max_tokens(&members)?,
@@ -54,6 +57,7 @@ pub fn decode(body: &[u8]) -> Result<ChatRequest, EngineError> {
         background: false,
         hints: Hints::default(),
         dialect: Dialect::OpenAiChat,
+        amended: false,
         raw: Arc::new(raw),
     })
 }

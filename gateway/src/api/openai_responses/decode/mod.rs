@@ -10,7 +10,7 @@ mod tests;
 use std::sync::Arc;
 
 use serde_json::Value;
-use weir_protocol::{ChatRequest, Dialect, EngineError, Hints, Message, ResponseFormat, Role, Sampling};
+use weir_protocol::{ChatRequest, Dialect, Effort, EngineError, Hints, Message, ResponseFormat, Role, Sampling};
 
 use crate::api::reading::fields::{self, Members, Path};
 use crate::api::reading::{self, diffusion, note, sampling, schema, tool_choice};
@@ -41,6 +41,8 @@ pub fn decode(body: &[u8]) -> Result<ChatRequest, EngineError> {
         tool_choice,
         parallel_tool_calls: members.read("parallel_tool_calls", fields::boolean)?,
         bare_prompt: false,
+        prefill: false,
+        effort: members.get("reasoning").and_then(|wish| Effort::of_word(wish.get("effort")?.as_str()?)),
         response_format: form(&members)?,
         sampling: Sampling {
             stop: members.read("stop", sampling::stop)?.unwrap_or_default(),
@@ -58,6 +60,7 @@ pub fn decode(body: &[u8]) -> Result<ChatRequest, EngineError> {
         background: false,
         hints: Hints::default(),
         dialect: Dialect::OpenAiResponses,
+        amended: false,
         raw: Arc::new(raw),
     })
 }

@@ -67,7 +67,7 @@ fn an_agents_turn_keeps_its_meaning() {
     assert_eq!(request.response_format, ResponseFormat::JsonSchema(json!({"type": "object"})));
     assert_eq!((request.max_tokens, request.stream, request.sampling.logprobs), (Some(7), true, Some(0)));
     assert_eq!(request.diffusion.mode, Some(weir_protocol::DecodeMode::Speed));
-    assert_eq!(request.dialect, Dialect::OpenAiResponses);
+    assert_eq!((request.dialect, request.effort), (Dialect::OpenAiResponses, Some(Effort::Low)));
     assert!(request.unsupported.is_empty(), "{:?}", request.unsupported);
 }
 

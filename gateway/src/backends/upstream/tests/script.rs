@@ -54,8 +54,9 @@ pub(in crate::backends) fn show(event: &Event) -> String {
             };
             format!("`{}`", entries.iter().map(of).collect::<Vec<_>>().join(" "))
         }
-        Event::Draft { .. } => "?".into(),
-        Event::Verbatim(words) => format!("{words:?}"),
+        Event::Draft { .. } | Event::Continued { .. } => "?".into(),
+        // What it says, the events after it say too.
+        Event::Verbatim(_) => String::new(),
     }
 }
 

@@ -66,7 +66,7 @@ impl Way {
         std::fs::write(
             &config,
             format!(
-                "defaults\n mode http\n timeout connect 5s\n timeout client 60s\n timeout server 60s\n http-reuse always\n\
+                "defaults\n mode http\n timeout connect 5s\n timeout client 60s\n timeout server 60s\n http-reuse always\n option http-no-delay\n\
                  frontend in\n bind {address}\n default_backend out\nbackend out\n server up {upstream}\n"
             ),
         )?;

@@ -1,0 +1,59 @@
+//! Small questions beside the answers, such as a count: one document each. Must never be used for what a caller streams.
+
+use http::HeaderMap;
+use reqwest::Client;
+use serde_json::Value;
+use weir_protocol::EngineError;
+
+use super::clock::{Clock, Wait};
+use super::{Wire, reading, refusal};
+use crate::config::BackendSettings;
+
+const BODY_LIMIT: usize = 64 * 1024;
+
+/// Where they go.
+#[derive(Debug, Clone)]
+pub(in crate::backends) struct Once {
+    client: Client,
+    settings: BackendSettings,
+    url: String,
+    headers: HeaderMap,
+}
+
+impl Once {
+    /// `path` is below the base URL.
+    ///
+    /// # Errors
+    /// There is no HTTP client.
+    pub(in crate::backends) fn new(
+        settings: &BackendSettings,
+        wire: &dyn Wire,
+        path: &str,
+    ) -> Result<Self, reqwest::Error> {
+        let url = format!("{}{path}", settings.base_url);
+        let headers = super::headers(settings, wire);
+        Ok(Once { client: super::client(settings)?, settings: settings.clone(), url, headers })
+    }
+
+    /// The model asked for where the caller names none of its own.
+    pub(in crate::backends) fn settings(&self) -> &BackendSettings {
+        &self.settings
+    }
+
+    /// Asks.
+    ///
+    /// # Errors
+    /// It refused, took too long, or answered with something else.
+    pub(in crate::backends) async fn ask(&self, body: Vec<u8>) -> Result<Value, EngineError> {
+        let clock = Clock::start(&self.settings);
+        let request = self.client.post(&self.url).headers(self.headers.clone()).body(body);
+        let unsent = |_| EngineError::Upstream { status: 0, message: "it cannot be reached".into() };
+        let response = clock.bound(Wait::Headers, request.send()).await?.map_err(unsent)?;
+        if !response.status().is_success() {
+            return Err(refusal::read(response, &clock, self.settings.context_tokens).await);
+        }
+        let body = clock.bound(Wait::FirstContent, reading::at_most(response, BODY_LIMIT)).await??;
+        let odd = |_| EngineError::Upstream { status: 0, message: "its answer is not JSON".into() };
+        serde_json::from_slice(&body).map_err(odd)
+    }
+}

@@ -1,0 +1,125 @@
+//! Goes on with a stream that was cut after it had said something: the next backends of the plan are asked, one after
+//! another, to write on from the text so far. Only where the operator wants it, and only for plain text: half a call or half
+//! a demanded form is nobody else's to finish. Must never be silent about it.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use tokio::time::Instant;
+use weir_protocol::{ChatRequest, EngineError, Event, Message, Part, ResponseFormat, Role};
+
+use super::open::{Opened, Racer, Step, race};
+use super::standing::{Class, Purpose};
+use crate::metrics::Flight;
+use crate::record::attempts::Purpose as MadeFor;
+
+/// Longest text that is sent to another backend.
+const TEXT_MAX: usize = 1 << 20;
+/// What a token stands for where nobody has counted.
+const BYTES_PER_TOKEN: usize = 4;
+
+/// An attempt to go on.
+pub(super) type Opening = BoxFuture<'static, (Racer, Result<Opened, EngineError>)>;
+
+/// What is needed to go on.
+pub(super) struct Continuing {
+    request: Arc<ChatRequest>,
+    class: Class,
+    steps: VecDeque<Arc<Step>>,
+    /// Whose answer it is.
+    backend: String,
+    text: String,
+    is_plain: bool,
+    /// White space at the text's end, left out of what the next backend is shown: some refuse it, and most say it again.
+    owed: String,
+}
+
+impl Continuing {
+    /// `None`: nobody could go on with such an answer.
+    pub(super) fn new(
+        request: &Arc<ChatRequest>,
+        class: Class,
+        backend: &str,
+        steps: VecDeque<Arc<Step>>,
+    ) -> Option<Self> {
+        let fits = request.stream
+            && !request.bare_prompt
+            && request.response_format == ResponseFormat::Text
+            && request.sampling.logprobs.is_none()
+            && !request.diffusion.drafts;
+        (fits && !steps.is_empty()).then(|| Continuing {
+            request: Arc::clone(request),
+            class,
+            steps,
+            backend: backend.to_owned(),
+            text: String::new(),
+            is_plain: true,
+            owed: String::new(),
+        })
+    }
+
+    /// An event goes to the caller: as it is, but for white space that was said already.
+    pub(super) fn hears(&mut self, event: Event) -> Event {
+        match event {
+            Event::TextDelta(mut text) => {
+                if !text.is_empty() && !self.owed.is_empty() {
+                    let owed = std::mem::take(&mut self.owed);
+                    let kept = text.strip_prefix(owed.as_str()).unwrap_or_else(|| text.trim_start()).to_owned();
+                    text = kept;
+                }
+                self.text.push_str(&text);
+                self.is_plain &= self.text.len() <= TEXT_MAX;
+                Event::TextDelta(text)
+            }
+            Event::ToolCallStarted { .. } => {
+                self.is_plain = false;
+                event
+            }
+            other => other,
+        }
+    }
+
+    /// Asks the next backend; `None`: there is none, or the failure is nobody's to mend.
+    pub(super) fn start(&mut self, cause: &EngineError, flight: &mut Flight) -> Option<Opening> {
+        if !self.is_plain || self.text.trim().is_empty() || !cause.may_try_another() {
+            return None;
+        }
+        while let Some(step) = self.steps.pop_front() {
+            match step.standing.admit(&self.class, Purpose::Patient, Instant::now()) {
+                Ok(ticket) => {
+                    let counted = flight.attempt(&step.backend, MadeFor::Continuation);
+                    let asked = self.asked(&step);
+                    let racer = Racer { step, tried: 0, is_hedge: false, counted, ticket };
+                    return Some(race(racer, asked).boxed());
+                }
+                Err(skip) => flight.skipped(&step.backend, skip.as_str()),
+            }
+        }
+        None
+    }
+
+    /// `backend` goes on; gives who broke off.
+    pub(super) fn goes_on(&mut self, backend: &str) -> String {
+        let said = self.text.trim_end().len();
+        self.owed = self.text.split_off(said);
+        self.text.push_str(&self.owed);
+        std::mem::replace(&mut self.backend, backend.to_owned())
+    }
+
+    /// The request with the text so far as the beginning of its answer.
+    fn asked(&self, step: &Step) -> Arc<ChatRequest> {
+        let mut request = ChatRequest::clone(&step.given(&self.request));
+        let said = self.text.trim_end();
+        match request.messages.last_mut().filter(|_| request.prefill) {
+            Some(begun) => begun.content.push(Part::Text(said.to_owned())),
+            None => request.messages.push(Message::text(Role::Assistant, said)),
+        }
+        (request.prefill, request.amended) = (true, true);
+        // By estimate: the caller's limit is for all of it.
+        let spent = u32::try_from(said.len() / BYTES_PER_TOKEN).unwrap_or(u32::MAX);
+        request.max_tokens = request.max_tokens.map(|most| most.saturating_sub(spent).max(1));
+        Arc::new(request)
+    }
+}
