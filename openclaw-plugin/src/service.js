@@ -23,6 +23,7 @@ export class WeirService {
   #since;
   #trouble;
   #lastLine = "";
+  #listens = false;
 
   constructor(settings) {
     this.settings = settings;
@@ -94,12 +95,14 @@ export class WeirService {
     const child = spawn(binary, args, { stdio: ["ignore", "ignore", "pipe"], env: { ...process.env, ...service.env } });
     this.#child = child;
     this.#since = Date.now();
+    this.#listens = false;
     const exit = new Promise((resolve) => {
       child.once("exit", (code, signal) => resolve(signal ?? code));
       child.once("error", (error) => resolve(error.code ?? error.message));
     });
     createInterface({ input: child.stderr }).on("line", (line) => {
       this.#lastLine = line.slice(0, 300);
+      this.#listens ||= line.includes("listens on");
       this.logger?.debug?.(`weir: ${line}`);
     });
     await this.#untilReady(exit);
@@ -117,9 +120,9 @@ export class WeirService {
     void exit.then((code) => (over = { code }));
     while (Date.now() < deadline) {
       if (over) throw endedEarly(over.code, this.#lastLine);
-      // Another program on the same port would answer for a child that just failed to bind it.
-      const ready = await weir.readiness().catch(() => ({ ready: false }));
-      if (ready.ready && !over) return;
+      // Before its own word for it, another program on the same port might answer for it.
+      const { ready } = this.#listens ? await weir.readiness().catch(() => ({ ready: false })) : { ready: false };
+      if (ready && !over) return;
       await new Promise((resolve) => setTimeout(resolve, LOOK_MS));
     }
     throw notReady(service.readyTimeoutMs);

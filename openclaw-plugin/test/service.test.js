@@ -2,6 +2,7 @@
 // at the end, where WEIR_BIN names it.
 import assert from "node:assert/strict";
 import { chmod, mkdtemp, rm, writeFile } from "node:fs/promises";
+import { createServer as createHttpServer } from "node:http";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import path from "node:path";
@@ -36,7 +37,7 @@ async function program(t, body) {
 const SERVES = `require("node:http").createServer((q, r) => {
   if (q.url === "/die") process.exit(3);
   r.writeHead(200).end("ready");
-}).listen(+port, host);\n`;
+}).listen(+port, host, () => console.error("listens on"));\n`;
 
 async function service(t, binary, more = {}) {
   const url = `http://127.0.0.1:${await freePort()}`;
@@ -89,6 +90,15 @@ test("what cannot start says why in one line", limit, async (t) => {
   await assert.rejects(missing.made.start(), /cannot be run/);
   const far = new WeirService(settingsFrom({ url: "http://gpu.example:8787", service: { enabled: true } }));
   await assert.rejects(far.start(), /not this machine/);
+});
+
+test("another program on the port does not pass for ours", limit, async (t) => {
+  const { made } = await service(t, await program(t, "setTimeout(() => process.exit(1), 300);\n"));
+  const other = createHttpServer((_request, response) => response.end("ready"));
+  const { port, hostname } = new URL(made.settings.url);
+  await new Promise((resolve) => other.listen(+port, hostname, resolve));
+  t.after(() => other.close());
+  await assert.rejects(made.start(), /ended with 1 before it was ready/);
 });
 
 test("a Weir elsewhere that is away is reported, and OpenClaw starts all the same", limit, async () => {

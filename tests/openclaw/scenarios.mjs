@@ -11,6 +11,11 @@ const FAILOVER_MS = 20_000;
 const withPlugin = (setup) => setup.name === "plugin";
 const hints = (call) => Object.fromEntries(Object.entries(call.headers).filter(([name]) => name.startsWith("x-weir-")));
 const asks = (call) => (call.body.messages ?? []).map(textOf).join("\n");
+/** What stands after the last answer: the question itself and OpenClaw's notes on it. */
+const lastAsked = ({ body: { messages = [] } }) => {
+  const answered = messages.findLastIndex(({ role }) => role === "assistant" || role === "system");
+  return messages.slice(answered + 1).map(textOf).join("\n");
+};
 
 /** Before the gateway runs: OpenClaw keeps its state for one process at a time. */
 export const alone = [
@@ -100,7 +105,8 @@ export const served = [
       const from = lab.tapped.length;
       const { code, all } = await lab.cli("system", "event", "--text", "look around", "--mode", "now");
       assert.equal(code, 0, all);
-      const call = await until("a heartbeat", () => lab.calls(from).find((call) => /heartbeat/iu.test(textOf(call.body.messages?.findLast(({ role }) => role === "user") ?? {})) || hints(call)["x-weir-trigger"] === "heartbeat" || /look around/u.test(asks(call))));
+      const isHeartbeat = (call) => /heartbeat monitor|look around/u.test(lastAsked(call)) && call.body.model === "auto";
+      const call = await until("a heartbeat", () => lab.calls(from).find(isHeartbeat));
       if (withPlugin(setup)) assert.equal(hints(call)["x-weir-trigger"], "heartbeat");
       return { saw: "ok", recorded: `${call.bytes} bytes${withPlugin(setup) ? ", trigger heartbeat" : ""}` };
     },
@@ -169,7 +175,7 @@ export const served = [
       const leaving = new AbortController();
       const from = lab.scripted.seen.length;
       const turn = lab.chat("Please speak for ever.", { user: "bored", stream: true, signal: leaving.signal }).catch(() => {});
-      const record = await until("it speaks", () => lab.scripted.seen.slice(from).find(({ body }) => (body.messages ?? []).some((message) => textOf(message).includes("speak for ever")) && body.tools));
+      const record = await until("it speaks", () => lab.scripted.seen.slice(from).find(({ body }) => body.tools && lastAsked({ body }).includes("speak for ever")));
       leaving.abort();
       await turn;
       await until("the upstream sees it", () => record.ending === "closed", 30_000);
