@@ -4,7 +4,7 @@ import { execFile, spawn } from "node:child_process";
 import { cp, mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import http from "node:http";
 import { createServer } from "node:net";
-import { tmpdir } from "node:os";
+import { homedir, tmpdir } from "node:os";
 import path from "node:path";
 import { createInterface } from "node:readline";
 
@@ -146,7 +146,11 @@ export class Lab {
 
   get #environment() {
     const home = path.join(this.folder, "home");
+    // What npm needs to reach its registry here; no keys of anybody.
+    const network = Object.entries(process.env).filter(([name]) => /^(npm_config_|node_extra_ca|ssl_cert|https?_proxy|no_proxy)/iu.test(name));
     return {
+      ...Object.fromEntries(network),
+      NPM_CONFIG_USERCONFIG: path.join(homedir(), ".npmrc"),
       PATH: `${path.dirname(this.programs.node)}:${process.env.PATH}`,
       HOME: home,
       TMPDIR: this.folder,
