@@ -195,7 +195,10 @@ impl Weights {
         let shown = (self.stored)(name);
         let (file, element, bytes) = self.claim(name, Some(shape))?;
         if !element.is_float() {
-            let message = format!("expected F32, F16, BF16 or a quantised type, got {}", element.name());
+            let message = match element {
+                Element::Packed(_) => "is packed for the CPU: take the checkpoint it was made from".to_owned(),
+                _ => format!("expected F32, F16, BF16 or a quantised type, got {}", element.name()),
+            };
             return Err(tensor_error(file, &shown, &message));
         }
         let (Some(part), Some(parts)) = (part, shape.first()) else {

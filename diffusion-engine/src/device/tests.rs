@@ -13,8 +13,10 @@ use crate::cache::{KvCache, pages_for};
 use crate::checkpoint::open::Checkpoint;
 use crate::model::forward::{Lane, Visibility};
 use crate::model::head::{Predictions, Wanted};
+use crate::model::recipe::Recipe;
 use crate::model::weights::Model;
 use crate::options::{KvType, ModelFiles};
+use crate::pack::pack;
 use crate::test_files;
 
 const BLOCK: usize = 32;
@@ -137,4 +139,17 @@ fn narrower_weights_and_caches_come_near() {
         println!("{format:?} {kind:?}: median difference {median:e}, largest {:e}", off[off.len() - 1]);
         assert!(median > 0.0 && median < bound, "{format:?} {kind:?}: {median}");
     }
+}
+
+#[test]
+#[cfg_attr(not(weir_cxx), ignore = "no C++ compiler")]
+fn a_packed_checkpoint_is_refused_and_says_what_to_take() {
+    let folder = tempfile::tempdir().expect("folder");
+    let nano = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/nano/diffusion");
+    pack(&nano, folder.path(), &Recipe::DEFAULT, |_| {}).expect("packs");
+    let checkpoint = Checkpoint::open(ModelFiles::Dir(folder.path().into())).expect("opens");
+    let (config, weights) = (checkpoint.config().expect("config"), checkpoint.weights().expect("weights"));
+    let loaded = DeviceModel::load(config, weights, Gpu::new(HostDevice::new(false)), WeightFormat::Bf16);
+    let text = loaded.err().expect("packed for the CPU").to_string();
+    assert!(text.contains("word_embeddings") && text.contains("the checkpoint it was made from"), "{text}");
 }
