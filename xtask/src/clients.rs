@@ -41,6 +41,8 @@ pub(crate) fn run(root: &Path) -> Result<Counts> {
         counts.failed = 1;
     }
     counts += python(&folder, "sdks_test.py", &release)?;
+    // Other people's suites, with packages of their own.
+    counts += python(&root.join("tests/conformance"), "conformance_test.py", &release)?;
     Ok(counts)
 }
 
