@@ -10,6 +10,7 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use weir_protocol::ChatRequest;
+use weir_router_policies::classify::Classifier;
 use weir_router_policies::condense::condense;
 use weir_router_policies::{Features, Policy, Question, RoutePlan, Turn, unwrap};
 
@@ -29,6 +30,7 @@ fn main() {
         let asked = unwrap::asked(request);
         measure(&format!("{name}: features"), || Features::of_asked(request, &asked));
         let features = Features::of_asked(request, &asked);
+        measure(&format!("{name}: classify"), || Classifier::embedded().classify(&asked, &features));
         measure(&format!("{name}: turn"), || Turn::of(request, &asked, &features));
         for (profile, text) in policies {
             let policy = Policy::parse(text, profile).unwrap_or_else(|error| panic!("{error}"));

@@ -5,6 +5,7 @@
 //!
 //! - [`unwrap`]: the text a person or a trigger really asked, without what agents wrap around it.
 //! - [`features`]: a handful of named facts about the request, computed once; the words of the policy language.
+//! - [`classify`]: the kind of work it is, with its probability.
 //! - [`facts`]: what the gateway knows about each backend, and which requests a backend can never take.
 //! - [`turn`]: which conversation a request belongs to, and which of its user turns.
 //! - [`question`]: all that a decision is made from, as data.
@@ -16,6 +17,7 @@
 //! - [`docs`]: the pages that are made from the tables above.
 
 pub mod canary;
+pub mod classify;
 pub mod condense;
 pub mod docs;
 pub mod facts;

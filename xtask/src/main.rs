@@ -10,6 +10,7 @@ mod fuzz;
 mod metadata;
 mod node;
 mod openclaw;
+mod router;
 mod stage;
 mod test;
 mod tidy;
@@ -40,6 +41,10 @@ enum Command {
     Cuda,
     /// The real OpenClaw (fetched into the cache) against the real binary: minutes, needs the network once.
     E2eOpenclaw,
+    /// Makes the classifier's weights and card again; needs ../shared/data.
+    RouterTrain(router::TrainArgs),
+    /// Measures the shipped classifier and compares it with its card.
+    RouterCard(router::CardArgs),
     /// Everything CI runs: fmt, clippy, deny, cuda where kernels/ changed, test, bench --smoke.
     Ci {
         /// And what takes long: the real OpenClaw.
@@ -57,6 +62,8 @@ fn main() -> ExitCode {
         Command::Cuda => cuda::command(),
         Command::E2eOpenclaw => openclaw::command(),
         Command::Ci { full } => ci::run(full),
+        Command::RouterTrain(args) => router::train(&args),
+        Command::RouterCard(args) => router::card(&args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -39,6 +39,7 @@ features! {
     agent: String, Request, Field, "The agent that asks, as hinted or as its runtime line says; empty when nothing tells.";
     structure_demanded: bool, Request, Text, "The answer must have a form: `response_format`, a forced tool choice, or the asked text wants JSON.";
     call_demanded: bool, Request, Field, "`tool_choice` demands a call.";
+    form_demanded: bool, Request, Field, "`response_format` demands a form.";
     tool_needed: bool, Tools, Tools, "The asked text wants something done that an offered tool does. Not: tools are offered.";
     planning_shape: bool, Text, Text, "A constraint puzzle: a sudoku grid, edges with a start and a goal, a plan under constraints.";
     transform_shape: bool, Text, Text, "A short list to be sorted, reversed or deduplicated.";
@@ -124,6 +125,7 @@ impl Features {
             agent: asked.agent.as_deref().and_then(conversation::plain_name).unwrap_or_default(),
             structure_demanded: call_demanded || form_demanded || wants_json,
             call_demanded,
+            form_demanded,
             tool_needed,
             planning_shape,
             transform_shape,

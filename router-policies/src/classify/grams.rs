@@ -1,0 +1,258 @@
+//! From a text to the rows of the weights it touches: words, pairs of words and runs of letters, hashed. The trainer calls
+//! this very code, so that training and routing cannot see different things; vectors in the tests hold it, because the
+//! shipped weights depend on every bit of it. Must never look further than the window, however long a text is.
+
+use crate::features::Features;
+
+/// Bytes looked at from the beginning of a text, and from its end.
+const HEAD_BYTES: usize = 1600;
+const TAIL_BYTES: usize = 400;
+/// Tokens at each end that count as the edge: what is wanted is said there, what it is wanted of stands between.
+const EDGE_TOKENS: usize = 14;
+
+/// Rows of each part of the table, which lie behind each other.
+pub const ROWS: [usize; 3] = [1 << 15, 1 << 16, 1 << 9];
+/// Rows of the table.
+pub const ROWS_ALL: usize = ROWS[0] + ROWS[1] + ROWS[2];
+
+/// The rows a text touches, each once, in the order in which they were met.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Grams {
+    /// By the edges, by the whole window, and by its measures.
+    pub parts: [Vec<u32>; 3],
+}
+
+/// A word, a number, a mark, or one letter of a script without spaces.
+struct Token {
+    hash: u64,
+    /// Its letters, as places in the window's letters.
+    from: usize,
+    to: usize,
+    alone: bool,
+}
+
+#[derive(Clone, Copy)]
+enum Kind {
+    Lead = 1,
+    Trail,
+    LeadPair,
+    TrailPair,
+    Word,
+    Pair,
+    Three,
+    Four,
+    Triple,
+    Measure,
+}
+
+impl Grams {
+    /// Reads `text`, and of `features` what says how the text is meant.
+    pub fn of(text: &str, features: &Features) -> Grams {
+        let (head, tail) = window(text);
+        let mut letters = Vec::with_capacity(HEAD_BYTES + TAIL_BYTES + 2);
+        let mut tokens = Vec::with_capacity(512);
+        read(head, &mut letters, &mut tokens);
+        read(tail, &mut letters, &mut tokens);
+        let mut edge = Part::new(0, tokens.len().min(4 * EDGE_TOKENS) * 3);
+        let first_last = tokens.len().saturating_sub(EDGE_TOKENS);
+        for (at, token) in tokens.iter().enumerate() {
+            if at < EDGE_TOKENS {
+                edge.add(Kind::Lead, token.hash);
+            }
+            if at >= first_last {
+                edge.add(Kind::Trail, token.hash);
+            }
+            let Some(next) = tokens.get(at + 1) else { continue };
+            let pair = join(token.hash, next.hash);
+            if at + 1 < EDGE_TOKENS {
+                edge.add(Kind::LeadPair, pair);
+            }
+            if at >= first_last {
+                edge.add(Kind::TrailPair, pair);
+            }
+        }
+        let mut body = Part::new(1, letters.len() * 2 + tokens.len() * 2);
+        for (at, token) in tokens.iter().enumerate() {
+            body.add(Kind::Word, token.hash);
+            if let Some(next) = tokens.get(at + 1) {
+                let pair = join(token.hash, next.hash);
+                body.add(Kind::Pair, pair);
+                if token.alone
+                    && let Some(third) = tokens.get(at + 2)
+                {
+                    body.add(Kind::Triple, join(pair, third.hash));
+                }
+            }
+            if !token.alone {
+                // One letter before and behind: the blanks that end a word.
+                let word = &letters[token.from..token.to];
+                for run in word.windows(3) {
+                    body.add(Kind::Three, spell(run));
+                }
+                for run in word.windows(4) {
+                    body.add(Kind::Four, spell(run));
+                }
+            }
+        }
+        Grams { parts: [edge.rows, body.rows, measures(text, head, tokens.len(), features)] }
+    }
+}
+
+/// The first and the last bytes of a text, whole letters only; the second is empty where the first is all.
+fn window(text: &str) -> (&str, &str) {
+    if text.len() <= HEAD_BYTES + TAIL_BYTES {
+        return (text, "");
+    }
+    let mut head = HEAD_BYTES;
+    while !text.is_char_boundary(head) {
+        head -= 1;
+    }
+    let mut tail = text.len() - TAIL_BYTES;
+    while !text.is_char_boundary(tail) {
+        tail += 1;
+    }
+    (&text[..head], &text[tail..])
+}
+
+/// Cuts into tokens. Letters are lower case, a run of digits is one to three zeros, a run of one mark is one mark.
+fn read(text: &str, letters: &mut Vec<char>, tokens: &mut Vec<Token>) {
+    let mut word: Option<usize> = None;
+    let mut digits = 0;
+    let mut mark = '\0';
+    let end = |word: &mut Option<usize>, letters: &mut Vec<char>, tokens: &mut Vec<Token>| {
+        if let Some(from) = word.take() {
+            let hash = spell(&letters[from + 1..]);
+            letters.push(' ');
+            tokens.push(Token { hash, from, to: letters.len(), alone: false });
+        }
+    };
+    for c in text.chars() {
+        if c.is_numeric() {
+            digits += 1;
+            if digits > 3 {
+                continue;
+            }
+        } else {
+            digits = 0;
+        }
+        let stands_alone = is_unspaced(c) || !c.is_alphanumeric();
+        if stands_alone {
+            end(&mut word, letters, tokens);
+            if !c.is_whitespace() && c != mark {
+                let from = letters.len();
+                letters.push(c);
+                tokens.push(Token { hash: spell(&[c]), from, to: letters.len(), alone: true });
+            }
+            // A line's end is a mark of its own where it stands twice: paragraphs.
+            mark = if c.is_alphanumeric() { '\0' } else { c };
+            continue;
+        }
+        mark = '\0';
+        if word.is_none() {
+            word = Some(letters.len());
+            letters.push(' ');
+        }
+        if c.is_numeric() {
+            letters.push('0');
+        } else {
+            letters.extend(c.to_lowercase());
+        }
+    }
+    end(&mut word, letters, tokens);
+}
+
+/// Scripts that put no blanks between words.
+fn is_unspaced(c: char) -> bool {
+    matches!(c, '\u{0e00}'..='\u{0eff}' | '\u{3040}'..='\u{30ff}' | '\u{3400}'..='\u{9fff}' | '\u{f900}'..='\u{faff}' | '\u{20000}'..='\u{3ffff}')
+}
+
+/// Measures of the whole: few values each.
+fn measures(text: &str, head: &str, tokens: usize, features: &Features) -> Vec<u32> {
+    let mut part = Part::new(2, 24);
+    let mut measure = |name: u64, value: u64| part.add(Kind::Measure, join(name, value));
+    let (mut chars, mut digits, mut marks, mut upper, mut lines, mut unspaced, mut kana) = (0_u64, 0, 0, 0, 1, 0, 0);
+    for c in head.chars() {
+        chars += 1;
+        digits += u64::from(c.is_ascii_digit());
+        marks += u64::from(c.is_ascii_punctuation());
+        upper += u64::from(c.is_uppercase());
+        lines += u64::from(c == '\n');
+        unspaced += u64::from(is_unspaced(c));
+        kana += u64::from(matches!(c, '\u{3040}'..='\u{30ff}'));
+    }
+    let share = |part: u64| match part * 100 / chars.max(1) {
+        0 if part == 0 => 0,
+        0..2 => 1,
+        2..5 => 2,
+        5..10 => 3,
+        10..20 => 4,
+        _ => 5,
+    };
+    let log = |value: u64| u64::from(u64::BITS - value.leading_zeros());
+    measure(1, log(text.len() as u64));
+    measure(2, log(lines));
+    measure(3, share(digits));
+    measure(4, share(marks));
+    measure(5, share(upper));
+    measure(6, (share(unspaced) << 3) | share(kana));
+    measure(7, u64::from(text.contains("```")));
+    measure(8, u64::from(text.trim_end().ends_with(['?', '？'])));
+    measure(9, u64::from(text.contains("\n\n")));
+    measure(10, log(tokens as u64));
+    measure(11, u64::from(features.tool_needed));
+    measure(12, u64::from(features.planning_shape));
+    measure(13, u64::from(features.transform_shape));
+    measure(14, u64::from(features.structure_demanded));
+    measure(15, u64::from(text.contains('?')));
+    measure(16, u64::from(features.edit_shape));
+    measure(17, u64::from(features.has_code));
+    measure(18, u64::from(features.question));
+    measure(19, log(features.constraint_words));
+    measure(20, log(features.quoted_chars));
+    part.rows
+}
+
+/// One part of the table: which rows were met.
+struct Part {
+    at: u32,
+    bits: u32,
+    seen: Vec<u64>,
+    rows: Vec<u32>,
+}
+
+impl Part {
+    fn new(part: usize, expected: usize) -> Self {
+        let at = ROWS[..part].iter().sum::<usize>() as u32;
+        Part {
+            at,
+            bits: ROWS[part].trailing_zeros(),
+            seen: vec![0; ROWS[part].div_ceil(64)],
+            rows: Vec::with_capacity(expected),
+        }
+    }
+
+    fn add(&mut self, kind: Kind, value: u64) {
+        let row = (mixed(join(kind as u64, value)) >> (64 - self.bits)) as usize;
+        let (word, bit) = (row / 64, 1 << (row % 64));
+        if self.seen[word] & bit == 0 {
+            self.seen[word] |= bit;
+            self.rows.push(self.at + row as u32);
+        }
+    }
+}
+
+/// FNV-1a over letters instead of bytes.
+fn spell(letters: &[char]) -> u64 {
+    letters.iter().fold(0xcbf2_9ce4_8422_2325, |hash, c| (hash ^ u64::from(*c)).wrapping_mul(0x0000_0100_0000_01b3))
+}
+
+fn join(first: u64, second: u64) -> u64 {
+    (first.rotate_left(29) ^ second).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+}
+
+/// The last steps of MurmurHash3: every bit of the input moves every bit of the row.
+fn mixed(mut value: u64) -> u64 {
+    value = (value ^ (value >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
+    value = (value ^ (value >> 33)).wrapping_mul(0xc4ce_b9fe_1a85_ec53);
+    value ^ (value >> 33)
+}
