@@ -149,6 +149,7 @@ async fn readyz(State(gateway): State<Arc<Gateway>>) -> (StatusCode, &'static st
 
 async fn metrics(State(gateway): State<Arc<Gateway>>) -> Response {
     gateway.metrics.standings(&gateway.router.backends().standings());
+    gateway.metrics.foresight(&gateway.router.foresight().errors());
     match gateway.metrics.render(&gateway.router.backends().loads()) {
         Ok(page) => ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], page).into_response(),
         Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),

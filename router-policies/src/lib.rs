@@ -7,6 +7,7 @@
 //! - [`features`]: a handful of named facts about the request, computed once; the words of the policy language.
 //! - [`classify`]: the kind of work it is, with its probability.
 //! - [`facts`]: what the gateway knows about each backend, and which requests a backend can never take.
+//! - [`latency`]: how long each backend would take, learnt from what it did.
 //! - [`turn`]: which conversation a request belongs to, and which of its user turns.
 //! - [`question`]: all that a decision is made from, as data.
 //! - [`policy`]: the operator's rules, checked when they are read.
@@ -14,6 +15,7 @@
 //! - [`plan`]: the decision with its reasons, as data.
 //! - [`canary`]: a new policy for a share of the conversations, with guard rails.
 //! - [`replay`]: recorded decisions made again under another policy.
+//! - [`simulate`]: a fleet under a policy, before it is bought.
 //! - [`docs`]: the pages that are made from the tables above.
 
 pub mod canary;
@@ -22,10 +24,12 @@ pub mod condense;
 pub mod docs;
 pub mod facts;
 pub mod features;
+pub mod latency;
 pub mod plan;
 pub mod policy;
 pub mod question;
 pub mod replay;
+pub mod simulate;
 pub mod turn;
 pub mod unwrap;
 mod words_of;

@@ -160,6 +160,9 @@ impl Running {
                 }
             }
         };
+        let foresight = Arc::clone(self.live.current().gateway.router.foresight());
+        // A failure is warned about inside.
+        let _ = tokio::task::spawn_blocking(move || foresight.save()).await;
         stop_admin.send_replace(true);
         if let Some(mut admin) = self.admin_task
             && tokio::time::timeout(FAREWELL, &mut admin).await.is_err()

@@ -192,10 +192,20 @@ fn env_dict(env: &[(String, String)]) -> Dict {
     for (name, text) in env {
         let Some(rest) = name.strip_prefix(ENV_PREFIX) else { continue };
         let key = rest.to_lowercase();
-        let like_a_section =
-            ["server_", "admin_", "engine_", "backend_", "policy_", "attempts_", "exhausted_", "tenants_", "tenant_"]
-                .iter()
-                .any(|start| key.starts_with(start));
+        let like_a_section = [
+            "server_",
+            "admin_",
+            "engine_",
+            "backend_",
+            "policy_",
+            "attempts_",
+            "exhausted_",
+            "latency_",
+            "tenants_",
+            "tenant_",
+        ]
+        .iter()
+        .any(|start| key.starts_with(start));
         let path: Vec<&str> = key.split("__").collect();
         if path.iter().any(|part| part.is_empty()) || (path.len() == 1 && !like_a_section) {
             continue;

@@ -6,6 +6,7 @@ pub mod device;
 mod diagnostic;
 mod files;
 mod keys;
+pub mod latency;
 mod layers;
 pub mod or_auto;
 pub mod policy;

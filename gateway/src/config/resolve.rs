@@ -42,6 +42,7 @@ pub(super) fn resolve(
     let attempts = checks.attempts(&written.attempts, &written.exhausted);
     let tenants = checks.tenants(written);
     let policy = checks.policy(&written.policy);
+    let latency = checks.latency(&written.latency);
     let request_log = checks.request_log(&written.request_log);
     let trials = checks.trials(&written.policy);
     if engines.is_empty() && backends.is_empty() && checks.found.is_empty() {
@@ -52,9 +53,19 @@ pub(super) fn resolve(
         );
     }
     match (server, policy) {
-        (Some(server), Some(policy)) if checks.found.is_empty() => {
-            Ok(Settings { server, admin, engines, backends, policy, trials, tenants, attempts, request_log, origins })
-        }
+        (Some(server), Some(policy)) if checks.found.is_empty() => Ok(Settings {
+            server,
+            admin,
+            engines,
+            backends,
+            policy,
+            trials,
+            tenants,
+            attempts,
+            latency,
+            request_log,
+            origins,
+        }),
         _ => Err(checks.found),
     }
 }

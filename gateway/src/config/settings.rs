@@ -10,6 +10,7 @@ use weir_protocol::DiffusionOptions;
 
 use super::attempts::{AskingSettings, AttemptSettings};
 use super::device::DeviceSettings;
+use super::latency::ForesightSettings;
 use super::policy::PolicySource;
 use super::server::{AdminSettings, ServerSettings};
 use super::telemetry::RequestLogSettings;
@@ -36,6 +37,8 @@ pub struct Settings {
     pub tenants: TenantsSettings,
     /// How the attempts of a plan are made.
     pub attempts: AttemptSettings,
+    /// How backends' times are learnt and kept.
+    pub latency: ForesightSettings,
     /// Where finished requests are written, if anywhere.
     pub request_log: Option<RequestLogSettings>,
     /// Where values came from, in layer order, for people: `embedded default`, `weir.toml`, …

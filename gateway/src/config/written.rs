@@ -8,6 +8,7 @@ use weir_protocol::DecoderKind;
 
 use super::attempts::{AttemptsWritten, ExhaustedWritten, HealthWritten};
 use super::device::GpuWeights;
+use super::latency::LatencyWritten;
 use super::or_auto::OrAuto;
 use super::policy::PolicyWritten;
 use super::server::{AdminWritten, ServerWritten};
@@ -38,6 +39,8 @@ pub struct Written {
     pub attempts: AttemptsWritten,
     /// What callers are told when no backend could answer.
     pub exhausted: ExhaustedWritten,
+    /// How backends' times are learnt and kept.
+    pub latency: LatencyWritten,
     /// A line for each finished request.
     pub request_log: RequestLogWritten,
 }

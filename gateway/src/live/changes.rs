@@ -19,7 +19,19 @@ pub(super) struct Changes {
 pub(super) fn between(old: &Settings, new: &Settings) -> Changes {
     let mut found = Changes::default();
     // Whole, without `..`: a new section must be put on one side or the other.
-    let Settings { server, admin, engines, backends, policy, trials, tenants, attempts, request_log, origins: _ } = new;
+    let Settings {
+        server,
+        admin,
+        engines,
+        backends,
+        policy,
+        trials,
+        tenants,
+        attempts,
+        latency,
+        request_log,
+        origins: _,
+    } = new;
     found.server(&old.server, server);
     match (&old.admin, admin) {
         (None, None) => {}
@@ -48,6 +60,7 @@ pub(super) fn between(old: &Settings, new: &Settings) -> Changes {
     found.take("policy.canary", old.trials.canary != trials.canary);
     found.tenants(&old.tenants, tenants);
     found.take("attempts", old.attempts != *attempts);
+    found.take("latency", old.latency != *latency);
     found.take("request_log", old.request_log != *request_log);
     found
 }

@@ -57,7 +57,8 @@ impl Generation {
         let models = backends.models();
         let checks = checking::start(&backends, &settings.backends, before.map(|before| &before.checks))
             .context("no HTTP client for health checks")?;
-        let router = Router::new(backends, policy, settings.attempts.clone(), Arc::clone(&metrics));
+        let router = Router::new(backends, policy, settings.attempts.clone(), Arc::clone(&metrics))
+            .foreseeing(settings.latency.clone());
         let router = match before {
             Some(before) => {
                 let same_canary = before.settings.trials.canary == settings.trials.canary;
@@ -65,6 +66,7 @@ impl Generation {
             }
             None => router,
         };
+        router.foresight().keep();
         let gateway = Arc::new(Gateway {
             router,
             settings: settings.server.clone(),

@@ -6,6 +6,10 @@ use prometheus::{Gauge, GaugeVec, IntCounterVec, IntGaugeVec, Opts, Registry};
 use super::totals::Totals;
 use super::{add, counter, gauge};
 use crate::route::StandingView;
+use weir_router_policies::latency::OwnError;
+
+/// Which time was predicted.
+const FORESEEN: [&str; 2] = ["first_content", "total"];
 
 pub(super) struct AttemptMetrics {
     pub(super) retries: IntCounterVec,
@@ -20,6 +24,8 @@ pub(super) struct AttemptMetrics {
     latency: GaugeVec,
     opened_totals: Totals,
     ejections_totals: Totals,
+    foresight_error: GaugeVec,
+    foresight_inside: GaugeVec,
 }
 
 impl AttemptMetrics {
@@ -65,6 +71,26 @@ impl AttemptMetrics {
                 gauge("weir_backend_up", "Whether the health check is well, or there is none.", backend)?,
             )?,
             budget: add(registry, float("weir_extra_budget", "Retries and hedges the backend may cost now.")?)?,
+            foresight_error: add(
+                registry,
+                GaugeVec::new(
+                    Opts::new(
+                        "weir_prediction_error_ratio",
+                        "Typical relative error of predicted times lately: 0.2 is a fifth too long or too short.",
+                    ),
+                    &["backend", "of"],
+                )?,
+            )?,
+            foresight_inside: add(
+                registry,
+                GaugeVec::new(
+                    Opts::new(
+                        "weir_prediction_inside_ratio",
+                        "Share of times inside their predicted interval lately; 0.8 is meant.",
+                    ),
+                    &["backend", "of"],
+                )?,
+            )?,
             latency: add(
                 registry,
                 float("weir_backend_latency_seconds", "Peak EWMA of the time to the first content.")?,
@@ -72,6 +98,16 @@ impl AttemptMetrics {
             opened_totals: Totals::default(),
             ejections_totals: Totals::default(),
         })
+    }
+
+    pub(super) fn foresight(&self, errors: &[OwnError]) {
+        for error in errors {
+            let backend = error.backend.as_str();
+            self.foresight_error.with_label_values(&[backend, FORESEEN[0]]).set(error.ttft);
+            self.foresight_error.with_label_values(&[backend, FORESEEN[1]]).set(error.total);
+            self.foresight_inside.with_label_values(&[backend, FORESEEN[0]]).set(error.ttft_inside);
+            self.foresight_inside.with_label_values(&[backend, FORESEEN[1]]).set(error.total_inside);
+        }
     }
 
     pub(super) fn standings(&self, views: &[StandingView]) {
@@ -100,6 +136,11 @@ impl AttemptMetrics {
         }
         for family in [&self.budget, &self.latency] {
             let _ = family.remove_label_values(&[backend]);
+        }
+        for family in [&self.foresight_error, &self.foresight_inside] {
+            for of in FORESEEN {
+                let _ = family.remove_label_values(&[backend, of]);
+            }
         }
     }
 }

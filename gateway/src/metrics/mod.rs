@@ -27,6 +27,7 @@ use prometheus::{
 use weir_diffusion_engine::EngineLoad;
 
 use crate::route::StandingView;
+use weir_router_policies::latency::OwnError;
 
 /// Label value where no backend or route was reached.
 pub const NONE: &str = "none";
@@ -154,6 +155,11 @@ impl Metrics {
     /// How the backends stand at this moment, for the next [`Metrics::render`].
     pub fn standings(&self, views: &[StandingView]) {
         self.attempts.standings(views);
+    }
+
+    /// How wrong predictions were lately, for the next [`Metrics::render`].
+    pub fn foresight(&self, errors: &[OwnError]) {
+        self.attempts.foresight(errors);
     }
 
     /// The text `GET /metrics` answers with. What the built-in engines are busy with is read at that moment.

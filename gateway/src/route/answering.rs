@@ -72,6 +72,9 @@ impl Answering {
         if let Some(flight) = &mut self.flight {
             flight.saw(&event);
         }
+        if let Some((_, _, ticket)) = &mut self.rest {
+            ticket.saw(&event);
+        }
         if matches!(event, Event::Finished { .. }) {
             if let Some((_, _, ticket)) = &mut self.rest {
                 ticket.finished(Instant::now());

@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use weir_protocol::ChatRequest;
+use weir_router_policies::classify::{Classifier, Judged};
 use weir_router_policies::condense::{Condensed, condense};
+use weir_router_policies::latency::Ask;
 use weir_router_policies::unwrap::{self, Asked};
 use weir_router_policies::{BackendFacts, Features, JudgedFamily, Moment, Policy, Predicted, Question, Turn};
 
@@ -16,6 +18,8 @@ pub(super) struct Beside<'a> {
     pub(super) now: Moment,
     /// Who answered last in a turn.
     pub(super) stays_with: &'a dyn Fn(Turn) -> Option<Arc<str>>,
+    /// What backends would need for it.
+    pub(super) predicts: &'a dyn Fn(&Ask) -> Vec<Predicted>,
 }
 
 /// The time as policies see it.
@@ -31,6 +35,8 @@ pub(super) struct Asking<'a> {
     pub(super) predicted: Vec<Predicted>,
     pub(super) condensed: Option<Condensed>,
     pub(super) turn: Turn,
+    /// As far as its time depends on it.
+    pub(super) ask: Ask,
     stay: Option<Arc<str>>,
     owner: Option<&'a str>,
     now: Moment,
@@ -43,9 +49,12 @@ impl<'a> Asking<'a> {
         let asked = unwrap::asked(request);
         let features = Features::of_asked(request, &asked);
         let turn = Turn::of(request, &asked, &features);
+        let judged = Classifier::embedded().classify(&asked, &features);
+        let ask = ask(&judged, &features);
         Asking {
-            family: None,
-            predicted: Vec::new(),
+            family: Some(JudgedFamily { name: judged.family.as_str().into(), probability: judged.probability.into() }),
+            predicted: (beside.predicts)(&ask),
+            ask,
             condensed: None,
             turn,
             stay: (beside.stays_with)(turn),
@@ -79,5 +88,16 @@ impl<'a> Asking<'a> {
             condensed: self.condensed.as_ref().map(|condensed| condensed.size),
             stay: self.stay.as_deref(),
         }
+    }
+}
+
+fn ask(judged: &Judged, features: &Features) -> Ask {
+    Ask {
+        family: judged.family,
+        prompt_tokens: features.prompt_tokens_estimate,
+        output_tokens: features.expected_output_tokens,
+        max_tokens: features.max_tokens,
+        continues: features.user_turns > 1 || features.tool_rounds > 0,
+        in_flight: 0,
     }
 }

@@ -7,6 +7,7 @@ use serde::Serialize;
 use weir_protocol::ChatRequest;
 use weir_router_policies::canary::{Arm, RolledBack};
 use weir_router_policies::condense::LeftOut;
+use weir_router_policies::latency::Ask;
 use weir_router_policies::plan::{PassedOver, PlannedAttempt, Stay};
 use weir_router_policies::policy::{Explanation, RuleOutcome};
 use weir_router_policies::question::CondensedSize;
@@ -108,7 +109,9 @@ impl Explained {
         (tenant, now): (&str, Moment),
     ) -> Self {
         let nobody = |_: Turn| -> Option<Arc<str>> { None };
-        let mut asking = Asking::of(request, owner, Beside { tenant, now, stays_with: &nobody });
+        // Nothing was measured here.
+        let nothing = |_: &Ask| Vec::new();
+        let mut asking = Asking::of(request, owner, Beside { tenant, now, stays_with: &nobody, predicts: &nothing });
         asking.condense_for(request, policy);
         Explained::told(request, policy, facts, asking)
     }

@@ -10,6 +10,7 @@ mod dice;
 mod ending;
 mod exhausted;
 mod explained;
+mod foresight;
 mod open;
 mod plan;
 mod policies;
@@ -26,7 +27,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use weir_protocol::{ChatRequest, EngineError};
-use weir_router_policies::{BackendFacts, Turn};
+use weir_router_policies::latency::Ask;
+use weir_router_policies::{BackendFacts, Predicted, Turn};
 
 pub use self::asking::now as moment;
 use self::asking::{Asking, Beside};
@@ -34,6 +36,7 @@ use self::dice::Dice;
 use self::ending::{Ended, Ending};
 pub use self::explained::Explained;
 use self::explained::{CanaryShown, ShadowShown};
+pub use self::foresight::Foresight;
 pub use self::policies::Policies;
 use self::run::{Given, Search};
 pub use self::standing::{Standing, StandingView};
@@ -42,6 +45,7 @@ use self::watch::Watch;
 use crate::backends::{Backend, EventStream, Registry};
 use crate::caller::ClientKind;
 use crate::config::attempts::AttemptSettings;
+use crate::config::latency::ForesightSettings;
 use crate::metrics::{Flight, Metrics};
 use crate::record::Record;
 use crate::tenants::Charge;
@@ -99,6 +103,7 @@ pub struct Router {
     metrics: Arc<Metrics>,
     ending: Arc<Ending>,
     sticky: Arc<Sticky>,
+    foresight: Arc<Foresight>,
     settings: Arc<AttemptSettings>,
     dice: Arc<Dice>,
 }
@@ -115,7 +120,9 @@ impl Router {
         metrics.canary_state(policies.canary_state());
         // Gateways that start together must not draw alike.
         let dice = Arc::new(Dice::new(uuid::Uuid::new_v4().as_u64_pair().0));
+        let foresight = Foresight::new(ForesightSettings::default(), facts.clone());
         Router {
+            foresight,
             backends,
             facts,
             policies,
@@ -127,6 +134,27 @@ impl Router {
         }
     }
 
+    /// The same, learning backends' times as `settings` say.
+    #[must_use]
+    pub fn foreseeing(self, settings: ForesightSettings) -> Self {
+        let foresight = Foresight::new(settings, self.facts.clone());
+        Router { foresight, ..self }
+    }
+
+    /// What is learnt about backends' times.
+    pub fn foresight(&self) -> &Arc<Foresight> {
+        &self.foresight
+    }
+
+    /// What each of `facts` would need now.
+    fn predicted(&self, facts: &[BackendFacts], ask: &Ask) -> Vec<Predicted> {
+        let in_flight = |name: &str| {
+            let standing = self.backends.by_name(name).map(|backend| backend.standing.in_flight());
+            standing.map_or(0, |count| u32::try_from(count).unwrap_or(u32::MAX))
+        };
+        self.foresight.predicted(facts, ask, in_flight)
+    }
+
     /// This router in the place of `old`, whose answers it can end, too, and whose conversations stay where they are.
     /// `same_canary`: what the canary has shown so far holds on.
     pub fn succeeding(mut self, old: &Router, same_canary: bool) -> Self {
@@ -135,7 +163,8 @@ impl Router {
             self.metrics.canary_state(self.policies.canary_state());
         }
         let (ending, sticky, dice) = (Arc::clone(&old.ending), Arc::clone(&old.sticky), Arc::clone(&old.dice));
-        Router { ending, sticky, dice, ..self }
+        let foresight = self.foresight.succeeding(&old.foresight);
+        Router { ending, sticky, dice, foresight, ..self }
     }
 
     /// Ends every answer that is under way, each with an error that its caller sees; those of routers before it, too.
@@ -154,8 +183,10 @@ impl Router {
     /// The model is unknown, or none of `backends` (empty: all) has it.
     pub fn first(&self, request: &ChatRequest, backends: &[String]) -> Result<&Backend, EngineError> {
         let nobody = |_: Turn| None;
-        let beside = Beside { tenant: "", now: moment(), stays_with: &nobody };
-        let plan = plan::plan(&self.backends, &self.facts_of(backends), &self.policies, request, (&self.dice, beside))?;
+        let facts = self.facts_of(backends);
+        let predicts = |ask: &Ask| self.predicted(&facts, ask);
+        let beside = Beside { tenant: "", now: moment(), stays_with: &nobody, predicts: &predicts };
+        let plan = plan::plan(&self.backends, &facts, &self.policies, request, (&self.dice, beside))?;
         let first = self.backends.by_name(&plan.report.backend);
         first.ok_or_else(|| EngineError::internal("a plan without a backend"))
     }
@@ -168,7 +199,8 @@ impl Router {
         let facts = self.facts_of(backends);
         let owner = plan::owner(&self.backends, &facts, &request.model)?;
         let stays_with = |turn: Turn| self.sticky.stays_with(turn);
-        let beside = Beside { tenant, now: moment(), stays_with: &stays_with };
+        let predicts = |ask: &Ask| self.predicted(&facts, ask);
+        let beside = Beside { tenant, now: moment(), stays_with: &stays_with, predicts: &predicts };
         let mut asking = Asking::of(request, owner, beside);
         let (arm, policy) = self.policies.deciding(asking.turn.conversation);
         asking.condense_for(request, policy);
@@ -205,10 +237,13 @@ impl Router {
         let Asker { client, backends, charge, record } = asker;
         let tenant = charge.as_ref().map(|charge| charge.tenant_name());
         let stays_with = |turn: Turn| self.sticky.stays_with(turn);
-        let beside = Beside { tenant: tenant.as_deref().unwrap_or_default(), now: moment(), stays_with: &stays_with };
-        let mut plan =
-            plan::plan(&self.backends, &self.facts_of(&backends), &self.policies, &request, (&self.dice, beside))
-                .map_err(|error| Refusal { report: None, error })?;
+        let facts = self.facts_of(&backends);
+        let predicts = |ask: &Ask| self.predicted(&facts, ask);
+        let tenant = tenant.as_deref().unwrap_or_default();
+        let beside = Beside { tenant, now: moment(), stays_with: &stays_with, predicts: &predicts };
+        let mut plan = plan::plan(&self.backends, &facts, &self.policies, &request, (&self.dice, beside))
+            .map_err(|error| Refusal { report: None, error })?;
+        self.probe(&mut plan);
         if plan.background && !request.background {
             Arc::make_mut(&mut request).background = true;
         }
@@ -216,10 +251,32 @@ impl Router {
         record.planned(&plan.decision);
         let flight = Flight::start(record, &plan.report.route, charge);
         let (settings, dice) = (Arc::clone(&self.settings), Arc::clone(&self.dice));
-        let sticky = Arc::clone(&self.sticky);
+        let (sticky, foresight) = (Arc::clone(&self.sticky), Arc::clone(&self.foresight));
         let shadowed = plan.shadow.take().and_then(|shadow| self.shadowed(&plan, shadow));
         let watch = self.policies.watch(&request, plan.arm, shadowed, &self.metrics);
-        Ok(Planned { request, plan, flight, client, settings, dice, sticky, watch, ended: self.ending.ended() })
+        Ok(Planned {
+            request,
+            plan,
+            flight,
+            client,
+            settings,
+            dice,
+            sticky,
+            watch,
+            foresight,
+            ended: self.ending.ended(),
+        })
+    }
+
+    /// Once in a while the plan begins with a backend that was not seen lately, where the operator wants that.
+    fn probe(&self, plan: &mut plan::Plan) {
+        let names: Vec<&str> = plan.steps.iter().map(|step| step.backend.as_str()).collect();
+        if let Some(at) = self.foresight.probe(&names).filter(|at| *at < plan.steps.len()) {
+            let step = plan.steps.remove(at);
+            plan.report.reason = format!("{}; {} first, to see how it does", plan.report.reason, step.backend);
+            plan.report.backend.clone_from(&step.backend);
+            plan.steps.insert(0, step);
+        }
     }
 
     /// Counts what the shadow decided; `Some`: what it would have asked, where that is another backend.
@@ -243,6 +300,7 @@ pub struct Planned {
     settings: Arc<AttemptSettings>,
     dice: Arc<Dice>,
     sticky: Arc<Sticky>,
+    foresight: Arc<Foresight>,
     /// Where a canary or a shadow wants to know what becomes of it.
     watch: Option<Watch>,
     ended: Ended,
@@ -270,9 +328,12 @@ impl Planned {
     /// # Errors
     /// No attempt could answer.
     pub async fn run(self) -> Result<Answer, Refusal> {
+        let (foresight, ask) = (self.foresight, self.plan.ask);
+        let lesson = |standing: &Standing| foresight.lesson(standing, &ask);
         let given = Given {
             request: &self.request,
             class: self.plan.class,
+            lesson: &lesson,
             settings: &self.settings,
             dice: &self.dice,
             ended: self.ended,

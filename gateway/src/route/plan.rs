@@ -8,6 +8,7 @@ use tokio::time::Instant;
 use weir_protocol::{ChatRequest, Denial, EngineError};
 use weir_router_policies::canary::Arm;
 use weir_router_policies::condense::Condensed;
+use weir_router_policies::latency::Ask;
 use weir_router_policies::policy::PIN;
 use weir_router_policies::{BackendFacts, BackendRole, RoutePlan, Turn};
 
@@ -38,6 +39,8 @@ pub(super) struct Plan {
     pub(super) background: bool,
     /// Which turn of which conversation it is.
     pub(super) turn: Turn,
+    /// As far as its time depends on it.
+    pub(super) ask: Ask,
     /// Whose policy decided.
     pub(super) arm: Arm,
     /// What the shadow decided.
@@ -108,7 +111,17 @@ pub(super) fn plan(
     let report = RouteReport { route, reason, backend: first, failed: Vec::new() };
     let class = Class::new(&plan.rule, plan.features.prompt_tokens_estimate);
     let background = plan.features.trigger.is_background();
-    Ok(Plan { steps, report, decision: Arc::new(plan), class, background, turn: asking.turn, arm, shadow })
+    Ok(Plan {
+        steps,
+        report,
+        decision: Arc::new(plan),
+        class,
+        background,
+        turn: asking.turn,
+        ask: asking.ask,
+        arm,
+        shadow,
+    })
 }
 
 /// The backend or group that alone has this model; `None` where it is a name that policies know.

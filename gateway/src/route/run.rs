@@ -16,8 +16,9 @@ use super::continuing::Continuing;
 use super::dice::Dice;
 use super::ending::{self, Ended};
 use super::exhausted::most_useful;
+use super::foresight::Lesson;
 use super::open::{Opened, Racer, Step, race};
-use super::standing::{Class, Purpose, Skip};
+use super::standing::{Class, Purpose, Skip, Standing};
 use super::{Answer, Refusal, RouteReport};
 use crate::config::attempts::{AttemptSettings, OnCut};
 use crate::metrics::Flight;
@@ -27,6 +28,8 @@ use crate::record::attempts::Purpose as MadeFor;
 pub(super) struct Given<'a> {
     pub(super) request: &'a Arc<ChatRequest>,
     pub(super) class: Class,
+    /// What an attempt at a backend is to teach.
+    pub(super) lesson: &'a (dyn Fn(&Standing) -> Option<Lesson> + Sync),
     pub(super) settings: &'a AttemptSettings,
     pub(super) dice: &'a Dice,
     pub(super) ended: Ended,
@@ -195,7 +198,8 @@ impl<'a> Search<'a> {
     fn start(&mut self, next: Next, is_hedge: bool) -> Option<Racer> {
         let Next { step, tried, purpose, .. } = next;
         match step.standing.admit(&self.given.class, purpose, Instant::now()) {
-            Ok(ticket) => {
+            Ok(mut ticket) => {
+                ticket.teaches((self.given.lesson)(&step.standing));
                 if let Some((from, error)) = self.replaced.take_if(|(from, _)| !is_hedge && *from != step.backend) {
                     self.flight.fell_back(&from, &step.backend, &error);
                 }

@@ -3,6 +3,7 @@
 
 mod classify;
 mod condensing;
+mod latency;
 mod made_pages;
 mod must_not_diffuse;
 mod openclaw;
@@ -10,6 +11,7 @@ mod policy_errors;
 mod policy_files;
 mod properties;
 mod routing;
+mod simulate;
 mod staying;
 mod tool_need;
 mod unwrapping;

@@ -4,6 +4,7 @@ mod explain;
 mod render;
 mod replay;
 mod report;
+mod simulate;
 
 use std::path::PathBuf;
 
@@ -34,6 +35,25 @@ pub(super) enum RouteCommand {
         #[command(flatten)]
         config: ConfigArgs,
     },
+    /// Simulate a fleet under a policy: arrivals, mix, servers, queues and failures of a scenario file.
+    Simulate {
+        /// The scenario (docs/simulate.md).
+        scenario: PathBuf,
+        /// A policy file or profile instead of the config's.
+        #[arg(long, value_name = "FILE_OR_PROFILE")]
+        policy: Option<String>,
+        /// Requests instead of the scenario's.
+        #[arg(long)]
+        requests: Option<u64>,
+        /// Seed instead of the scenario's.
+        #[arg(long)]
+        seed: Option<u64>,
+        /// The result as JSON.
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        config: ConfigArgs,
+    },
     /// Make the decisions of a request log again under another policy: what moves, and what that is expected to change.
     Replay {
         /// A file that `[request_log]` wrote.
@@ -57,6 +77,10 @@ pub(super) fn command(command: RouteCommand) -> Result<()> {
         RouteCommand::Explain { file, policy, dialect, tenant, json, config } => {
             let told = explain::Told { file, policy, dialect, tenant };
             explain::command(&told, &config.load()?, json)
+        }
+        RouteCommand::Simulate { scenario, policy, requests, seed, json, config } => {
+            let told = simulate::Told { scenario, policy, requests, seed };
+            simulate::command(&told, &config.load()?, json)
         }
         RouteCommand::Replay { log, policy, html, json, config } => {
             replay::command(&replay::Told { log, policy, html, json }, &config.load()?)

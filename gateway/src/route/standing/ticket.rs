@@ -6,10 +6,11 @@ use std::sync::atomic::Ordering;
 
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
-use weir_protocol::EngineError;
+use weir_protocol::{EngineError, Event};
 
 use super::Standing;
 use super::latencies::Class;
+use crate::route::foresight::Lesson;
 
 /// See the module.
 #[derive(Debug)]
@@ -20,6 +21,10 @@ pub(crate) struct Ticket {
     probe: bool,
     has_answered: bool,
     is_over: bool,
+    /// When the first content came.
+    answered_at: Option<Instant>,
+    /// What the attempt teaches about the backend's times.
+    lesson: Option<Lesson>,
     _place: Option<OwnedSemaphorePermit>,
 }
 
@@ -32,12 +37,35 @@ impl Ticket {
         place: Option<OwnedSemaphorePermit>,
     ) -> Self {
         standing.in_flight.fetch_add(1, Ordering::Relaxed);
-        Ticket { standing, class, started, probe, has_answered: false, is_over: false, _place: place }
+        Ticket {
+            standing,
+            class,
+            started,
+            probe,
+            has_answered: false,
+            is_over: false,
+            answered_at: None,
+            lesson: None,
+            _place: place,
+        }
+    }
+
+    /// What becomes of the attempt is to be learnt from.
+    pub(crate) fn teaches(&mut self, lesson: Option<Lesson>) {
+        self.lesson = lesson;
+    }
+
+    /// An event goes to the caller.
+    pub(crate) fn saw(&mut self, event: &Event) {
+        if let Some(lesson) = &mut self.lesson {
+            lesson.saw(event);
+        }
     }
 
     /// The first content is there.
     pub(crate) fn answered(&mut self, now: Instant) {
         if !std::mem::replace(&mut self.has_answered, true) {
+            self.answered_at = Some(now);
             let probe = std::mem::take(&mut self.probe);
             self.standing.answered(&self.class, now.saturating_duration_since(self.started), probe, now);
         }
@@ -48,6 +76,10 @@ impl Ticket {
         self.answered(now);
         if !std::mem::replace(&mut self.is_over, true) {
             self.standing.finished(now);
+            if let Some(lesson) = self.lesson.take() {
+                let since = |at: Instant| at.saturating_duration_since(self.started);
+                lesson.finished(since(self.answered_at.unwrap_or(now)), since(now));
+            }
         }
     }
 
@@ -63,6 +95,9 @@ impl Ticket {
 
     fn fail(&mut self, error: &EngineError, over_budget: bool, now: Instant) {
         if !std::mem::replace(&mut self.is_over, true) {
+            if let Some(lesson) = self.lesson.take() {
+                lesson.failed(error);
+            }
             let probe = std::mem::take(&mut self.probe);
             self.standing.failed(error, over_budget, probe, now);
         }

@@ -113,7 +113,7 @@ async fn search(
 ) -> Result<Answer, Refusal> {
     let report = RouteReport { route: "auto".into(), reason: "r".into(), backend: String::new(), failed: vec![] };
     let (dice, class) = (Dice::new(1), Class::new("rule", 0));
-    let given = Given { request, class, settings, dice: &dice, ended: Ending::new().ended() };
+    let given = Given { request, class, settings, dice: &dice, lesson: &|_| None, ended: Ending::new().ended() };
     Search::new(steps, report, Flight::start(Record::counted_only(metrics), "auto", None), given).run().await
 }
 

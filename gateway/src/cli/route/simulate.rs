@@ -1,0 +1,101 @@
+//! `weir route simulate`: a scenario file under a policy, as tables or JSON. Asks no backend and opens no socket.
+
+use std::fmt::Write;
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, bail};
+use weir_router_policies::simulate::{self, Percentiles, Report, Scenario};
+
+use crate::cli::policy::named;
+use crate::config::Settings;
+
+/// What the operator said.
+pub(super) struct Told {
+    pub(super) scenario: PathBuf,
+    pub(super) policy: Option<String>,
+    pub(super) requests: Option<u64>,
+    pub(super) seed: Option<u64>,
+}
+
+pub(super) fn command(told: &Told, settings: &Settings, json: bool) -> Result<()> {
+    let name = told.scenario.display().to_string();
+    let text = std::fs::read_to_string(&told.scenario).with_context(|| name.clone())?;
+    let mut scenario = match Scenario::parse(&text) {
+        Ok(scenario) => scenario,
+        Err(why) => bail!("{name}: {why}"),
+    };
+    scenario.requests = told.requests.unwrap_or(scenario.requests).max(1);
+    scenario.seed = told.seed.unwrap_or(scenario.seed);
+    let policy = match &told.policy {
+        None => settings.policy.parse()?,
+        Some(name) => named(name)?.parse()?,
+    };
+    let facts: Vec<_> = scenario.backend.iter().map(simulate::Fleet::facts).collect();
+    let known: Vec<&str> = facts.iter().map(|one| one.name.as_str()).collect();
+    for complaint in policy.check_backends(&known) {
+        eprintln!("{name}: {complaint}");
+    }
+    let report = simulate::run(&scenario, &policy);
+    if json {
+        println!("{}", serde_json::to_string_pretty(&report).context("a report is JSON")?);
+    } else {
+        print!("{}", table(&report, policy.origin()));
+    }
+    Ok(())
+}
+
+fn table(report: &Report, policy: &str) -> String {
+    let mut out = String::new();
+    let _ = writeln!(
+        out,
+        "{} requests in {:.1} simulated s under {policy}; {} unanswered\n",
+        report.requests, report.seconds, report.unanswered
+    );
+    let _ = writeln!(
+        out,
+        "{:16} {:15} {:>10} {:>9} {:>27} {:>27}  rule",
+        "kind", "family", "answered", "fallback", "first content p50/95/99 ms", "total p50/95/99 ms"
+    );
+    for row in report.kinds.iter().chain([&report.all]) {
+        let _ = writeln!(
+            out,
+            "{:16} {:15} {:>10} {:>9} {:>27} {:>27}  {}",
+            row.name,
+            row.family,
+            row.answered,
+            row.fallbacks,
+            shown(row.ttft_ms),
+            shown(row.total_ms),
+            row.rule
+        );
+    }
+    let _ = writeln!(
+        out,
+        "\n{:16} {:>8} {:>10} {:>8} {:>8} {:>8} {:>6} {:>27} {:>12}",
+        "backend", "replicas", "answered", "failed", "budget", "shed", "used", "waited p50/95/99 ms", "predicted ±"
+    );
+    for row in &report.backends {
+        let error = row.prediction_error.map_or_else(|| "-".to_owned(), |(_, total)| format!("{:.0} %", total * 100.0));
+        let _ = writeln!(
+            out,
+            "{:16} {:>8} {:>10} {:>8} {:>8} {:>8} {:>5.0}% {:>27} {:>12}",
+            row.name,
+            row.replicas,
+            row.answered,
+            row.failed,
+            row.over_budget,
+            row.shed,
+            row.utilisation * 100.0,
+            shown(row.waited_ms),
+            error
+        );
+    }
+    if report.cost > 0.0 {
+        let _ = writeln!(out, "\ncost of all servers over that time: {:.2}", report.cost);
+    }
+    out
+}
+
+fn shown(times: Option<Percentiles>) -> String {
+    times.map_or_else(|| "-".to_owned(), |times| format!("{:.1}/{:.1}/{:.1}", times.p50, times.p95, times.p99))
+}
