@@ -252,7 +252,7 @@ impl Router {
         let flight = Flight::start(record, &plan.report.route, charge);
         let (settings, dice) = (Arc::clone(&self.settings), Arc::clone(&self.dice));
         let (sticky, foresight) = (Arc::clone(&self.sticky), Arc::clone(&self.foresight));
-        let shadowed = plan.shadow.take().and_then(|shadow| self.shadowed(&plan, shadow));
+        let shadowed = plan.shadow.take().and_then(|shadow| self.shadowed(&request, &plan, shadow));
         let watch = self.policies.watch(&request, plan.arm, shadowed, &self.metrics);
         Ok(Planned {
             request,
@@ -280,14 +280,22 @@ impl Router {
     }
 
     /// Counts what the shadow decided; `Some`: what it would have asked, where that is another backend.
-    fn shadowed(&self, live: &plan::Plan, shadow: plan::ShadowDecision) -> Option<policies::Shadowed> {
+    fn shadowed(
+        &self,
+        request: &Arc<ChatRequest>,
+        live: &plan::Plan,
+        shadow: plan::ShadowDecision,
+    ) -> Option<policies::Shadowed> {
         let difference = policies::difference(&live.decision, &shadow.plan);
         self.metrics.shadow_decided(&live.decision.route, &shadow.plan.route, difference);
-        let first = shadow.plan.attempts.first().filter(|_| difference == "backend")?;
+        let is_sent = difference == "backend" && self.policies.samples(self.dice.fraction());
+        let first = shadow.plan.attempts.first().filter(|_| is_sent)?;
         let service = self.backends.by_name(&first.backend)?.service.clone();
-        let condensed = shadow.condensed.filter(|_| first.condensed);
-        let request = condensed.map(|condensed| Arc::new(condensed.request));
-        Some(policies::Shadowed { service, request, draw: self.dice.fraction() })
+        let condensed = shadow.condensed.filter(|_| first.condensed).map(|condensed| Arc::new(condensed.request));
+        let mut request = open::with_decoding(condensed.as_ref().unwrap_or(request), &first.decoding);
+        // Nobody waits for it: real requests go first.
+        Arc::make_mut(&mut request).background = true;
+        Some(policies::Shadowed { service, request })
     }
 }
 

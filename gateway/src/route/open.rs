@@ -149,7 +149,7 @@ pub(super) fn cut() -> EngineError {
 }
 
 /// The plan's word on decoding, where the caller said nothing about it at all: half a preset is not a preset.
-fn with_decoding(request: &Arc<ChatRequest>, decoding: &DiffusionOptions) -> Arc<ChatRequest> {
+pub(super) fn with_decoding(request: &Arc<ChatRequest>, decoding: &DiffusionOptions) -> Arc<ChatRequest> {
     if *decoding == DiffusionOptions::default() || !request.diffusion.is_silent() {
         return Arc::clone(request);
     }

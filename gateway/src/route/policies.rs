@@ -90,6 +90,11 @@ impl Policies {
         self.shadow.as_ref().map(|shadow| &shadow.policy)
     }
 
+    /// Whether a request decided otherwise is really sent, at this draw from [0, 1).
+    pub(super) fn samples(&self, draw: f64) -> bool {
+        self.shadow.as_ref().is_some_and(|shadow| draw < shadow.sample)
+    }
+
     /// Why the canary was given up, if it was.
     pub(super) fn rolled_back(&self) -> Option<RolledBack> {
         lock(&self.canary.as_ref()?.state).rolled_back().cloned()
@@ -112,7 +117,7 @@ impl Policies {
         metrics: &Arc<Metrics>,
     ) -> Option<Watch> {
         let canary = self.canary.as_ref().map(|canary| Arc::clone(&canary.state));
-        let sent = shadowed.and_then(|shadowed| self.send_later(request, shadowed, metrics));
+        let sent = shadowed.and_then(|shadowed| self.send_later(shadowed, metrics));
         if canary.is_none() && sent.is_none() {
             return None;
         }
@@ -140,25 +145,20 @@ impl Policies {
     }
 
     /// Sends the request to the shadow's choice once the live answer is over, for a sample.
-    fn send_later(
-        &self,
-        request: &Arc<ChatRequest>,
-        shadowed: Shadowed,
-        metrics: &Arc<Metrics>,
-    ) -> Option<oneshot::Sender<Seen>> {
-        let shadow = self.shadow.as_ref().filter(|shadow| shadowed.draw < shadow.sample)?;
+    fn send_later(&self, shadowed: Shadowed, metrics: &Arc<Metrics>) -> Option<oneshot::Sender<Seen>> {
+        let shadow = self.shadow.as_ref()?;
         let place = Arc::clone(&shadow.room).try_acquire_owned();
         let Ok(place) = place else {
             metrics.shadow_sent("no_room");
             return None;
         };
         let (sender, live) = oneshot::channel();
-        let (request, metrics) = (shadowed.request.unwrap_or_else(|| Arc::clone(request)), Arc::clone(metrics));
+        let metrics = Arc::clone(metrics);
         tokio::spawn(async move {
             let _place = place;
             // The comparison needs a whole answer on the live side.
             let Some(live) = live.await.ok().filter(|live: &Seen| live.end == End::Finished) else { return };
-            let other = ask(shadowed.service, request).await;
+            let other = ask(shadowed.service, shadowed.request).await;
             metrics.shadow_sent(match (other.end, other.broke_form) {
                 (End::Finished, Some(true)) => "broke_form",
                 (End::Finished, _) => "valid",
@@ -181,10 +181,8 @@ impl Policies {
 pub(super) struct Shadowed {
     /// Its first backend.
     pub(super) service: BackendService,
-    /// The condensed request, where it would have sent that.
-    pub(super) request: Option<Arc<ChatRequest>>,
-    /// Uniform in [0, 1).
-    pub(super) draw: f64,
+    /// What it would have sent.
+    pub(super) request: Arc<ChatRequest>,
 }
 
 /// Both decisions beside each other: `same`, another `backend`, or only another `rule`.

@@ -8,6 +8,7 @@ mod attempts;
 mod bad_input;
 mod connections;
 mod continued;
+mod conversations;
 mod dialects;
 mod explain;
 mod fault_table;
