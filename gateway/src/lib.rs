@@ -14,6 +14,7 @@
 //! - `hub`: fetches models for `weir model pull`; never part of a request.
 //! - [`embedded`]: what is compiled in: default config, default policy, nano models.
 //! - [`record`]: what is kept of each request, and the request log.
+//! - [`traces`]: a caller's trace, handed on, and spans of our own.
 //! - [`metrics`]: what is counted, through guards.
 //! - [`cli`]: the commands of the `weir` binary.
 
@@ -33,3 +34,4 @@ pub mod record;
 pub mod route;
 pub mod stack;
 pub mod tenants;
+pub mod traces;

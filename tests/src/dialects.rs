@@ -29,6 +29,8 @@ pub enum End {
     Whole,
     /// The model wants tools run.
     Calls,
+    /// The token limit was reached.
+    Limit,
     /// An error, and nothing after it.
     Broken,
     /// Anything else: no client could tell.
@@ -121,6 +123,7 @@ fn chat_whole(body: &Value) -> Heard {
     let end = match choice["finish_reason"].as_str() {
         Some("stop") => End::Whole,
         Some("tool_calls") => End::Calls,
+        Some("length") => End::Limit,
         _ if body["error"].is_object() => End::Broken,
         _ => End::Untold,
     };
@@ -136,6 +139,7 @@ fn chat_streamed(frames: &Frames) -> Heard {
     let end = match frames.finish_reasons().as_slice() {
         ["stop"] if frames.is_complete() => End::Whole,
         ["tool_calls"] if frames.is_complete() => End::Calls,
+        ["length"] if frames.is_complete() => End::Limit,
         _ if frames.is_broken_off() => End::Broken,
         _ => End::Untold,
     };
@@ -155,6 +159,7 @@ fn response(body: &Value) -> Heard {
     let end = match body["status"].as_str() {
         Some("completed") if calls.is_empty() => End::Whole,
         Some("completed") => End::Calls,
+        Some("incomplete") => End::Limit,
         Some("failed") => End::Broken,
         _ if body["error"].is_object() => End::Broken,
         _ => End::Untold,
@@ -201,6 +206,7 @@ fn message(body: &Value) -> Heard {
     let end = match body["stop_reason"].as_str() {
         Some("end_turn") => End::Whole,
         Some("tool_use") => End::Calls,
+        Some("max_tokens") => End::Limit,
         _ if body["type"] == "error" => End::Broken,
         _ => End::Untold,
     };
@@ -251,6 +257,7 @@ fn messages_streamed(frames: &NamedFrames) -> Heard {
     heard.end = match (frames.last().0, reason.as_deref()) {
         ("message_stop", Some("end_turn")) if sound && open.is_none() => End::Whole,
         ("message_stop", Some("tool_use")) if sound && open.is_none() => End::Calls,
+        ("message_stop", Some("max_tokens")) if sound && open.is_none() => End::Limit,
         ("error", None) if sound => End::Broken,
         _ => End::Untold,
     };

@@ -9,6 +9,7 @@
 //! - [`frames`], [`named_frames`]: server-sent events as a strict client reads them; [`dialects`]: answers in each dialect.
 //! - [`certificate`]: a certificate for loopback.
 //! - [`metrics_page`]: reads `/metrics`; [`request_log`]: reads the request log.
+//! - [`trace_collector`]: takes spans.
 //! - [`openclaw_request`]: requests of OpenClaw's shape and size.
 //! - [`schemas`], [`random_weights`]: demands on an answer's form, and a model that knows nothing.
 //! - [`wait`]: until something is true, or too long.
@@ -27,4 +28,5 @@ pub mod random_weights;
 pub mod redis_server;
 pub mod request_log;
 pub mod schemas;
+pub mod trace_collector;
 pub mod wait;

@@ -3,7 +3,7 @@
 use anyhow::{Context, Result};
 
 use crate::stage::{self, Stages};
-use crate::{bench, cuda, metadata, openclaw, test};
+use crate::{bench, cuda, metadata, openclaw, soak, test};
 
 /// Runs everything; with `full` also what takes long.
 pub(crate) fn run(full: bool) -> Result<()> {
@@ -26,6 +26,7 @@ fn all(stages: &mut Stages, full: bool) -> Result<crate::counts::Counts> {
     let mut counts = cuda::when_changed(&root, stages)?;
     counts += test::run(stages)?;
     bench::smoke(&root, stages)?;
+    soak::smoke(stages)?;
     if full {
         counts += stages.run("the real OpenClaw", openclaw::end_to_end)?;
     }

@@ -11,6 +11,7 @@ mod metadata;
 mod node;
 mod openclaw;
 mod router;
+mod soak;
 mod stage;
 mod test;
 mod tidy;
@@ -35,6 +36,8 @@ enum Command {
     Test,
     /// Prints figures; JSON goes to target/bench/.
     Bench(bench::Args),
+    /// The gateway under mixed load with faults, leavers, reloads and a Redis restart; judges what is left over.
+    Soak(soak::Args),
     /// Fuzzes one reader (nightly compiler); keeps its corpus in fuzz/corpus/.
     Fuzz(fuzz::Args),
     /// Makes PTX of the GPU kernels and checks the code behind the feature `cuda`; needs no GPU.
@@ -45,7 +48,7 @@ enum Command {
     RouterTrain(router::TrainArgs),
     /// Measures the shipped classifier and compares it with its card.
     RouterCard(router::CardArgs),
-    /// Everything CI runs: fmt, clippy, deny, cuda where kernels/ changed, test, bench --smoke.
+    /// Everything CI runs: fmt, clippy, deny, cuda where kernels/ changed, test, bench --smoke, soak --smoke.
     Ci {
         /// And what takes long: the real OpenClaw.
         #[arg(long)]
@@ -58,6 +61,7 @@ fn main() -> ExitCode {
         Command::Tidy => tidy::run(),
         Command::Test => test::command(),
         Command::Bench(args) => bench::command(&args),
+        Command::Soak(args) => soak::command(&args),
         Command::Fuzz(args) => fuzz::command(&args),
         Command::Cuda => cuda::command(),
         Command::E2eOpenclaw => openclaw::command(),

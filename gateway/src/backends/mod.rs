@@ -22,6 +22,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use futures::Stream;
+use http::{HeaderName, HeaderValue};
 use weir_protocol::{ChatRequest, EngineError, Event};
 
 use crate::config::BackendSettings;
@@ -38,6 +39,8 @@ pub struct Attempt {
     pub request: Arc<ChatRequest>,
     /// The model to ask the backend for; `None`: the backend's own default.
     pub model: Option<String>,
+    /// Headers that tell an upstream to which trace it belongs.
+    pub trace: Vec<(HeaderName, HeaderValue)>,
 }
 
 /// How `route` calls a backend.

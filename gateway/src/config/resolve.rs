@@ -43,7 +43,7 @@ pub(super) fn resolve(
     let tenants = checks.tenants(written);
     let policy = checks.policy(&written.policy);
     let latency = checks.latency(&written.latency);
-    let request_log = checks.request_log(&written.request_log);
+    let telemetry = checks.telemetry(&written.request_log, &written.tracing);
     let trials = checks.trials(&written.policy);
     if engines.is_empty() && backends.is_empty() && checks.found.is_empty() {
         checks.say(
@@ -63,7 +63,7 @@ pub(super) fn resolve(
             tenants,
             attempts,
             latency,
-            request_log,
+            telemetry,
             origins,
         }),
         _ => Err(checks.found),

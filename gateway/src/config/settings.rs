@@ -13,7 +13,7 @@ use super::device::DeviceSettings;
 use super::latency::ForesightSettings;
 use super::policy::PolicySource;
 use super::server::{AdminSettings, ServerSettings};
-use super::telemetry::RequestLogSettings;
+use super::telemetry::TelemetrySettings;
 use super::tenants::TenantsSettings;
 use super::trials::TrialSettings;
 use super::wire::WireSettings;
@@ -39,8 +39,8 @@ pub struct Settings {
     pub attempts: AttemptSettings,
     /// How backends' times are learnt and kept.
     pub latency: ForesightSettings,
-    /// Where finished requests are written, if anywhere.
-    pub request_log: Option<RequestLogSettings>,
+    /// What is recorded of requests.
+    pub telemetry: TelemetrySettings,
     /// Where values came from, in layer order, for people: `embedded default`, `weir.toml`, …
     pub origins: Vec<String>,
 }

@@ -62,7 +62,7 @@ fn unknown_keys_name_the_nearest() {
     );
     check_error(
         "[zzz]",
-        "FILE: `zzz`: unknown key\n  help: known here: server, admin, engine, backend, policy, tenants, tenant, attempts, exhausted, latency, request_log",
+        "FILE: `zzz`: unknown key\n  help: known here: server, admin, engine, backend, policy, tenants, tenant, attempts, exhausted, latency, request_log, tracing",
     );
 }
 

@@ -13,7 +13,7 @@ use super::or_auto::OrAuto;
 use super::policy::PolicyWritten;
 use super::server::{AdminWritten, ServerWritten};
 use super::settings::{EngineRole, KvType, SharePrefixes};
-use super::telemetry::RequestLogWritten;
+use super::telemetry::{RequestLogWritten, TracingWritten};
 use super::tenants::{PriceWritten, TenantWritten, TenantsWritten};
 use super::wire::{BackendKind, DllmWritten, LimitField, PrefillForm};
 
@@ -43,6 +43,8 @@ pub struct Written {
     pub latency: LatencyWritten,
     /// A line for each finished request.
     pub request_log: RequestLogWritten,
+    /// Distributed traces.
+    pub tracing: TracingWritten,
 }
 
 /// `[engine]`

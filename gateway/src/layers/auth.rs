@@ -53,12 +53,19 @@ pub async fn layer(State(auth): State<Auth>, mut request: Request, next: Next) -
     response
 }
 
-/// In the words of OpenAI's clients, which others have taken over.
+/// In the words of OpenAI's clients, which others have taken over. A tenant that has limits sees its own and not what is
+/// left of the operator's account with an upstream.
 fn show(headers: &mut HeaderMap, left: &RatesLeft) {
     let rates = [
         ("requests", left.limits.requests_per_minute, left.requests),
         ("tokens", left.limits.tokens_per_minute, left.tokens),
     ];
+    if rates.iter().any(|(_, limit, _)| *limit > 0) {
+        let upstreams = headers.keys().filter(|name| name.as_str().contains("ratelimit-")).cloned();
+        for name in upstreams.collect::<Vec<_>>() {
+            headers.remove(name);
+        }
+    }
     for (what, limit, (remaining, back_us)) in rates {
         if limit == 0 {
             continue;

@@ -24,7 +24,7 @@ pub async fn layer(State(recorder): State<Arc<Recorder>>, mut request: Request, 
         return next.run(request).await;
     };
     let id = request.extensions().get::<RequestId>().map_or("", RequestId::as_str);
-    let record = Record::open(&recorder, id, dialect);
+    let record = Record::open(&recorder, id, dialect, recorder.trace(request.headers()));
     request.extensions_mut().insert(record.clone());
     let response = next.run(request).await;
     record.responded(response.status(), response.extensions().get::<Outcome>().copied());

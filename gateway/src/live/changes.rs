@@ -29,7 +29,7 @@ pub(super) fn between(old: &Settings, new: &Settings) -> Changes {
         tenants,
         attempts,
         latency,
-        request_log,
+        telemetry,
         origins: _,
     } = new;
     found.server(&old.server, server);
@@ -61,7 +61,8 @@ pub(super) fn between(old: &Settings, new: &Settings) -> Changes {
     found.tenants(&old.tenants, tenants);
     found.take("attempts", old.attempts != *attempts);
     found.take("latency", old.latency != *latency);
-    found.take("request_log", old.request_log != *request_log);
+    found.take("request_log", old.telemetry.request_log != telemetry.request_log);
+    found.take("tracing", old.telemetry.otlp != telemetry.otlp);
     found
 }
 

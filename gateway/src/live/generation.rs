@@ -45,12 +45,12 @@ impl Generation {
         let tenants =
             Tenants::new(&settings.tenants, before.map(|before| before.gateway.tenants.as_ref()), Arc::clone(&metrics))
                 .context("the tenants' store")?;
-        let kept = before.filter(|before| before.settings.request_log == settings.request_log);
+        let kept = before.filter(|before| before.settings.telemetry == settings.telemetry);
         let recorder = match kept {
             Some(before) => Arc::clone(&before.gateway.recorder),
             None => {
-                let started = Recorder::start(settings.request_log.as_ref(), Arc::clone(&metrics));
-                Arc::new(started.context("request log")?)
+                let started = Recorder::start(&settings.telemetry, Arc::clone(&metrics));
+                Arc::new(started.context("records of requests")?)
             }
         };
         let tls = settings.server.tls.as_ref().map(tls::server_config).transpose().context("server.tls")?;
@@ -86,6 +86,7 @@ impl Generation {
         let backends = self.gateway.router.backends();
         let old = old.map(|old| old.gateway.router.backends());
         backends.take_over(old);
+        self.gateway.recorder.introduce(&self.settings.backends);
         for gone in old.into_iter().flat_map(|old| old.iter()) {
             if backends.by_name(&gone.name).is_none() {
                 self.gateway.metrics.gone(&gone.name);

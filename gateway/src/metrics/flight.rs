@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use http::{HeaderName, HeaderValue};
 use prometheus::IntGauge;
 use tokio::time::Instant;
 use weir_protocol::{EngineError, Event};
@@ -12,6 +13,7 @@ use crate::record::attempts::{AttemptNote, Purpose, Skipped};
 use crate::record::closed::FINISHED;
 use crate::record::{AnswerSaid, Landing, Record, Waiting};
 use crate::tenants::Charge;
+use crate::traces::TraceContext;
 
 /// One request, from its plan to its end.
 pub struct Flight {
@@ -49,9 +51,12 @@ impl Flight {
         self.landing.backend = Some(backend.to_owned());
         let gauge = self.metrics.in_flight.with_label_values(&[backend]);
         gauge.inc();
-        let note = Arc::new(AttemptNote::new(backend, purpose));
+        let trace = self.record.trace();
+        let span_id = trace.and_then(TraceContext::attempt_span);
+        let trace = trace.map(|trace| trace.headers(span_id)).unwrap_or_default();
+        let note = Arc::new(AttemptNote::new(backend, purpose, span_id));
         self.landing.attempts.push(Arc::clone(&note));
-        AttemptGuard { gauge, note, waiting: Some(self.record.waiting()) }
+        AttemptGuard { gauge, note, trace, waiting: Some(self.record.waiting()) }
     }
 
     /// A pause before an attempt, until the guard is dropped.
@@ -194,6 +199,8 @@ fn status(error: &EngineError) -> Option<u16> {
 pub struct AttemptGuard {
     gauge: IntGauge,
     note: Arc<AttemptNote>,
+    /// What tells the backend to which trace it belongs.
+    pub(crate) trace: Vec<(HeaderName, HeaderValue)>,
     /// While it is waited for: until its first content, or all of an answer that is given whole.
     waiting: Option<Waiting>,
 }

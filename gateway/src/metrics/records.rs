@@ -20,6 +20,8 @@ pub(super) struct RecordMetrics {
     usage: HistogramVec,
     lines: IntCounter,
     dropped: IntCounterVec,
+    spans: IntCounter,
+    spans_dropped: IntCounterVec,
 }
 
 impl RecordMetrics {
@@ -54,6 +56,11 @@ impl RecordMetrics {
                 &["backend", "gen_ai_token_type"],
             )?,
             lines: add(registry, IntCounter::new("weir_request_log_lines_total", "Lines of the request log.")?)?,
+            spans: add(registry, IntCounter::new("weir_spans_total", "Spans the trace collector has taken.")?)?,
+            spans_dropped: add(
+                registry,
+                counter("weir_spans_dropped_total", "Spans that were lost: no room, or not taken.", &["cause"])?,
+            )?,
             dropped: add(
                 registry,
                 counter(
@@ -89,6 +96,16 @@ impl Metrics {
     /// Lines of the request log were written.
     pub(crate) fn lines_written(&self, lines: usize) {
         self.records.lines.inc_by(lines as u64);
+    }
+
+    /// The collector took spans.
+    pub(crate) fn spans_sent(&self, spans: usize) {
+        self.records.spans.inc_by(spans as u64);
+    }
+
+    /// Spans are lost.
+    pub(crate) fn spans_dropped(&self, cause: &'static str, spans: usize) {
+        self.records.spans_dropped.with_label_values(&[cause]).inc_by(spans as u64);
     }
 
     /// A line of the request log is lost.

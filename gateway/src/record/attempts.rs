@@ -55,13 +55,22 @@ pub(crate) struct AttemptNote {
     pub(crate) started: Instant,
     /// When its first content came.
     pub(crate) first_content: OnceLock<Instant>,
+    /// Its span, where the request is recorded.
+    pub(crate) span_id: Option<u64>,
     end: OnceLock<AttemptEnd>,
 }
 
 impl AttemptNote {
-    pub(crate) fn new(backend: &str, purpose: Purpose) -> Self {
+    pub(crate) fn new(backend: &str, purpose: Purpose, span_id: Option<u64>) -> Self {
         let backend = backend.to_owned();
-        AttemptNote { backend, purpose, started: Instant::now(), first_content: OnceLock::new(), end: OnceLock::new() }
+        AttemptNote {
+            backend,
+            purpose,
+            started: Instant::now(),
+            first_content: OnceLock::new(),
+            span_id,
+            end: OnceLock::new(),
+        }
     }
 
     /// The first word on its end holds.

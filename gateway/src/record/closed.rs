@@ -11,6 +11,7 @@ use weir_router_policies::RoutePlan;
 use super::attempts::{AttemptNote, Skipped};
 use super::content::AnswerSaid;
 use crate::caller::ClientKind;
+use crate::traces::TraceContext;
 
 /// The outcome of a request, and of an attempt, that brought a whole answer.
 pub(crate) const FINISHED: &str = "finished";
@@ -39,6 +40,8 @@ pub(crate) struct Closed {
     pub(crate) body_read: Option<Instant>,
     /// Its id.
     pub(crate) id: String,
+    /// The trace it belongs to.
+    pub(crate) trace: Option<TraceContext>,
     /// The dialect of its path.
     pub(crate) dialect: Dialect,
     /// Whose it was, where there are tenants.
@@ -83,5 +86,10 @@ impl Closed {
     pub(crate) fn answered_at(&self) -> Option<Instant> {
         let ends = self.attempts.iter().map(|note| note.ended());
         ends.rev().find(|end| end.outcome == FINISHED).map(|end| end.at)
+    }
+
+    /// A moment by the wall clock.
+    pub(crate) fn wall(&self, at: Instant) -> SystemTime {
+        self.time + at.saturating_duration_since(self.started)
     }
 }

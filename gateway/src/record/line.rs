@@ -105,7 +105,7 @@ pub(super) fn of(closed: &Closed, redactor: Option<&Redactor>) -> Vec<u8> {
         v: VERSION,
         time: rfc3339(closed.time),
         id: &closed.id,
-        trace_id: None,
+        trace_id: closed.trace.as_ref().map(|trace| format!("{:032x}", trace.trace_id)),
         tenant: closed.tenant.as_deref(),
         client: asked.map(|asked| client(asked.client)),
         dialect: closed.dialect.as_str(),

@@ -23,34 +23,65 @@ mod tests;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::HeaderMap;
+
 use closed::Closed;
 pub(crate) use content::AnswerSaid;
 pub(crate) use open::{Landing, Waiting};
 pub use open::{Outcome, Record};
 use writer::RequestLog;
 
-use crate::config::telemetry::RequestLogSettings;
+use crate::config::BackendSettings;
+use crate::config::telemetry::TelemetrySettings;
 use crate::metrics::Metrics;
+use crate::traces::{ExportError, Exporter, TraceContext};
 
 /// Where the records of a process end up.
 pub struct Recorder {
     metrics: Arc<Metrics>,
     log: Option<RequestLog>,
+    exporter: Option<Exporter>,
+}
+
+/// Why nothing can be recorded.
+#[derive(Debug, thiserror::Error)]
+pub enum RecorderError {
+    /// The request log.
+    #[error("the request log cannot be written")]
+    Log(#[from] std::io::Error),
+    /// Spans.
+    #[error(transparent)]
+    Traces(#[from] ExportError),
 }
 
 impl Recorder {
-    /// Counts, and writes what the operator wants written.
+    /// Counts, writes what the operator wants written, sends what it wants sent.
     ///
     /// # Errors
-    /// The log's file cannot be opened.
-    pub fn start(settings: Option<&RequestLogSettings>, metrics: Arc<Metrics>) -> std::io::Result<Self> {
-        let log = settings.map(|settings| RequestLog::start(settings, Arc::clone(&metrics))).transpose()?;
-        Ok(Recorder { metrics, log })
+    /// The log's file cannot be opened, or the way to the collector cannot be set up.
+    pub fn start(settings: &TelemetrySettings, metrics: Arc<Metrics>) -> Result<Self, RecorderError> {
+        let log = settings.request_log.as_ref();
+        let log = log.map(|settings| RequestLog::start(settings, Arc::clone(&metrics))).transpose()?;
+        let exporter = settings.otlp.as_ref();
+        let exporter = exporter.map(|settings| Exporter::start(settings, Arc::clone(&metrics))).transpose()?;
+        Ok(Recorder { metrics, log, exporter })
     }
 
     /// Only counts.
     pub fn counting(metrics: Arc<Metrics>) -> Self {
-        Recorder { metrics, log: None }
+        Recorder { metrics, log: None, exporter: None }
+    }
+
+    /// Which upstreams there are now: their spans say where they are.
+    pub fn introduce(&self, backends: &[BackendSettings]) {
+        if let Some(exporter) = &self.exporter {
+            exporter.introduce(backends);
+        }
+    }
+
+    /// The trace a request with these headers belongs to, if to any.
+    pub(crate) fn trace(&self, headers: &HeaderMap) -> Option<TraceContext> {
+        TraceContext::begin(headers, self.exporter.as_ref().map(Exporter::sample))
     }
 
     /// What is counted.
@@ -68,11 +99,18 @@ impl Recorder {
         if let Some(log) = &self.log {
             log.stop(most);
         }
+        if let Some(exporter) = &self.exporter {
+            exporter.stop(most);
+        }
     }
 
     /// The end of a request.
     fn closed(&self, closed: Closed) {
         self.metrics.closed(&closed);
+        let closed = Arc::new(closed);
+        if let Some(exporter) = &self.exporter {
+            exporter.take(&closed);
+        }
         if let Some(log) = &self.log {
             log.take(closed);
         }

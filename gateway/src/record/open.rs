@@ -19,6 +19,7 @@ use super::attempts::{AttemptNote, Skipped};
 use super::closed::{AskedFor, Closed, FINISHED};
 use super::content::AnswerSaid;
 use crate::caller::ClientKind;
+use crate::traces::TraceContext;
 
 /// How a request ended that never came to an answer: the kind of its error, left among a response's extensions by whoever
 /// renders the error.
@@ -35,6 +36,7 @@ struct Open {
     started: Instant,
     id: String,
     dialect: Dialect,
+    trace: Option<TraceContext>,
     draft: Mutex<Draft>,
 }
 
@@ -85,24 +87,30 @@ impl Waits {
 
 impl Record {
     /// A request begins.
-    pub fn open(recorder: &Arc<Recorder>, id: &str, dialect: Dialect) -> Self {
+    pub(crate) fn open(recorder: &Arc<Recorder>, id: &str, dialect: Dialect, trace: Option<TraceContext>) -> Self {
         Record(Arc::new(Open {
             recorder: Arc::clone(recorder),
             time: SystemTime::now(),
             started: Instant::now(),
             id: id.to_owned(),
             dialect,
+            trace,
             draft: Mutex::default(),
         }))
     }
 
     /// One that no layer opened: it is counted, and nothing else.
     pub(crate) fn counted_only(metrics: &Arc<crate::metrics::Metrics>) -> Self {
-        Record::open(&Arc::new(Recorder::counting(Arc::clone(metrics))), "", Dialect::default())
+        Record::open(&Arc::new(Recorder::counting(Arc::clone(metrics))), "", Dialect::default(), None)
     }
 
     pub(crate) fn recorder(&self) -> &Arc<Recorder> {
         &self.0.recorder
+    }
+
+    /// The trace it belongs to.
+    pub(crate) fn trace(&self) -> Option<&TraceContext> {
+        self.0.trace.as_ref()
     }
 
     fn draft(&self) -> MutexGuard<'_, Draft> {
@@ -215,6 +223,7 @@ impl Drop for Open {
             ended: Instant::now(),
             body_read: draft.body_read,
             id: std::mem::take(&mut self.id),
+            trace: self.trace.take(),
             dialect: self.dialect,
             tenant: draft.tenant,
             asked: draft.asked,

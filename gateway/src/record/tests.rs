@@ -10,7 +10,7 @@ use weir_protocol::Dialect;
 
 use super::redact::Redactor;
 use super::{Landing, Outcome, Record, Recorder};
-use crate::config::telemetry::{LogTarget, RequestLogSettings};
+use crate::config::telemetry::{LogTarget, RequestLogSettings, TelemetrySettings};
 use crate::metrics::Metrics;
 
 fn counting() -> (Arc<Metrics>, Arc<Recorder>) {
@@ -22,12 +22,13 @@ fn logging(file: &Path) -> (Arc<Metrics>, Arc<Recorder>) {
     let metrics = Arc::new(Metrics::new().unwrap());
     let settings =
         RequestLogSettings { target: LogTarget::File(file.to_owned()), content: Some(Redactor::new(&[]).unwrap()) };
-    let recorder = Recorder::start(Some(&settings), Arc::clone(&metrics)).unwrap();
+    let settings = TelemetrySettings { request_log: Some(settings), otlp: None };
+    let recorder = Recorder::start(&settings, Arc::clone(&metrics)).unwrap();
     (metrics, Arc::new(recorder))
 }
 
 fn open(recorder: &Arc<Recorder>) -> Record {
-    Record::open(recorder, "req-1", Dialect::OpenAiChat)
+    Record::open(recorder, "req-1", Dialect::OpenAiChat, None)
 }
 
 /// The samples of requests, without those of other families.

@@ -29,7 +29,7 @@ const COMPLAIN_EVERY: Duration = Duration::from_secs(10);
 /// The request log.
 pub(super) struct RequestLog {
     /// `None` only wakes the writer.
-    queue: SyncSender<Option<Closed>>,
+    queue: SyncSender<Option<Arc<Closed>>>,
     shared: Arc<Shared>,
     keeps_content: bool,
     thread: Mutex<Option<JoinHandle<()>>>,
@@ -63,7 +63,7 @@ impl RequestLog {
     }
 
     /// Takes a line to be written, if there is room for it.
-    pub(super) fn take(&self, closed: Closed) {
+    pub(super) fn take(&self, closed: Arc<Closed>) {
         let weight = line::weight(&closed);
         let held = self.shared.bytes.fetch_add(weight, Ordering::Relaxed);
         let refused = match held.saturating_add(weight) > QUEUE_BYTES_MAX && held > 0 {
@@ -107,7 +107,7 @@ struct Writer {
 }
 
 impl Writer {
-    fn run(mut self, waiting: &Receiver<Option<Closed>>) {
+    fn run(mut self, waiting: &Receiver<Option<Arc<Closed>>>) {
         loop {
             match waiting.recv_timeout(if self.stopping() { Duration::ZERO } else { PAUSE }) {
                 Ok(Some(closed)) => self.batch(closed, waiting),
@@ -124,7 +124,7 @@ impl Writer {
     }
 
     /// Writes this one, and what else waits, together.
-    fn batch(&mut self, first: Closed, waiting: &Receiver<Option<Closed>>) {
+    fn batch(&mut self, first: Arc<Closed>, waiting: &Receiver<Option<Arc<Closed>>>) {
         let (mut bytes, mut lines) = (Vec::new(), 0);
         let mut next = Some(first);
         while let Some(closed) = next {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
+use http::{HeaderName, HeaderValue};
 use tokio::time::Instant;
 use tower::ServiceExt;
 use weir_protocol::{ChatRequest, DiffusionOptions, EngineError, Event, TimeoutPhase};
@@ -11,6 +12,9 @@ use weir_protocol::{ChatRequest, DiffusionOptions, EngineError, Event, TimeoutPh
 use super::standing::{Standing, Ticket};
 use crate::backends::{Attempt, BackendService, EventStream};
 use crate::metrics::AttemptGuard;
+
+/// Names and values.
+type Headers = [(HeaderName, HeaderValue)];
 
 /// One backend of a plan.
 pub(super) struct Step {
@@ -79,7 +83,7 @@ impl Opened {
 
 /// Opens the attempt, and lets the backend's standing know.
 pub(super) async fn race(mut racer: Racer, request: Arc<ChatRequest>) -> (Racer, Result<Opened, EngineError>) {
-    let result = within_budget(&racer.step, &request).await;
+    let result = within_budget(&racer.step, &request, &racer.counted.trace).await;
     let now = Instant::now();
     let result = match result {
         Ok(result) => {
@@ -100,9 +104,13 @@ pub(super) async fn race(mut racer: Racer, request: Arc<ChatRequest>) -> (Racer,
 /// The plan's time for the first content ran out.
 struct OverBudget(EngineError);
 
-async fn within_budget(step: &Step, request: &Arc<ChatRequest>) -> Result<Result<Opened, EngineError>, OverBudget> {
-    let Some(limit) = step.first_content else { return Ok(open(step, request).await) };
-    match tokio::time::timeout(limit, open(step, request)).await {
+async fn within_budget(
+    step: &Step,
+    request: &Arc<ChatRequest>,
+    trace: &Headers,
+) -> Result<Result<Opened, EngineError>, OverBudget> {
+    let Some(limit) = step.first_content else { return Ok(open(step, request, trace).await) };
+    match tokio::time::timeout(limit, open(step, request, trace)).await {
         Ok(opened) => Ok(opened),
         Err(_) => {
             let waited_ms = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
@@ -113,8 +121,9 @@ async fn within_budget(step: &Step, request: &Arc<ChatRequest>) -> Result<Result
 
 /// A draft the caller asked for ends the waiting, too: after it, another backend's answer would contradict what is on
 /// the screen.
-async fn open(step: &Step, request: &Arc<ChatRequest>) -> Result<Opened, EngineError> {
-    let attempt = Attempt { request: with_decoding(request, &step.decoding), model: step.model.clone() };
+async fn open(step: &Step, request: &Arc<ChatRequest>, trace: &Headers) -> Result<Opened, EngineError> {
+    let (asked, model) = (with_decoding(request, &step.decoding), step.model.clone());
+    let attempt = Attempt { request: asked, model, trace: trace.to_vec() };
     let mut rest = step.service.clone().oneshot(attempt).await?;
     let (mut head, mut limits) = (Vec::new(), Vec::new());
     loop {

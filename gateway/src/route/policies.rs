@@ -200,7 +200,7 @@ async fn ask(service: BackendService, request: Arc<ChatRequest>) -> Seen {
     let told = Arc::clone(&out);
     let watch = Watch::new(&request, Box::new(move |seen| *lock(&told) = seen));
     let answered = tokio::time::timeout(SHADOW_LIMIT, async move {
-        match service.oneshot(Attempt { request, model: None }).await {
+        match service.oneshot(Attempt { request, model: None, trace: Vec::new() }).await {
             Ok(events) => {
                 let mut events = watch.over(events);
                 while events.next().await.is_some_and(|event: Result<_, EngineError>| event.is_ok()) {}

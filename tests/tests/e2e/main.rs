@@ -30,6 +30,7 @@ mod structured;
 mod tenants;
 mod tls;
 mod tool_calls;
+mod traces;
 mod trials;
 
 use anyhow::Result;

@@ -191,7 +191,9 @@ impl Upstream {
         let decoder = self.wire.decoder(model);
         let clock = Clock::start(&self.settings);
         let url = format!("{}{}", self.settings.base_url, self.wire.path(&attempt.request));
-        let request = self.client.post(url).headers(self.headers.clone()).body(body);
+        let mut headers = self.headers.clone();
+        headers.extend(attempt.trace);
+        let request = self.client.post(url).headers(headers).body(body);
         let response = clock.bound(Wait::Headers, request.send()).await?.map_err(|e| self.unsent(&e))?;
         if !response.status().is_success() {
             return Err(refusal::read(response, &clock, self.settings.context_tokens).await);

@@ -131,7 +131,7 @@ async fn open(settings: &BackendSettings, model: Option<&str>) -> Result<EventSt
     let body = r#"{"model":"auto","messages":[{"role":"user","content":"my secret"}],"x_field":7}"#;
     let request = Arc::new(decode(body.as_bytes()).unwrap());
     let service = service(settings.clone()).unwrap();
-    service.oneshot(Attempt { request, model: model.map(Into::into) }).await
+    service.oneshot(Attempt { request, model: model.map(Into::into), trace: Vec::new() }).await
 }
 
 /// Everything the backend says: events, then the error if there is one.

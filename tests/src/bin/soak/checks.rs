@@ -1,0 +1,117 @@
+//! The audit: three books (the callers', the metrics', the request log's) that must agree to the last request, and whatever
+//! must be gone when nobody asks any more.
+
+use std::collections::HashSet;
+
+use anyhow::{Context, Result};
+use weir_tests::asking::{metrics, metrics_until};
+use weir_tests::request_log::{lines, lines_until};
+use weir_tests::wait::until;
+
+use super::house::House;
+use super::ledger::{Books, Ledger};
+use super::memory::Memory;
+
+/// Most that resident memory may grow after the warming up.
+const GROWTH_MAX: f64 = 0.05;
+/// Gauges that count what is under way.
+const MUST_BE_ZERO: [&str; 2] = ["weir_in_flight", "weir_queue_depth"];
+
+/// Prints what came out; whether all of it is as it must be.
+pub(crate) async fn judge(house: House, ledger: &Ledger, memory: &Memory, smoke: bool) -> Result<bool> {
+    let books = ledger.books();
+    let asked = books.ids.len();
+    let mut table = Table::default();
+    println!("answers as callers saw them:");
+    for (how, count) in &books.endings {
+        println!("  {count:>8}  {how}");
+    }
+    // A moment may pass between a caller's end and the gateway's: a body is dropped after its last byte was read.
+    let settled = metrics_until(&house.weir, "all are counted", |page| {
+        page.sum("weir_requests_total", &[]) >= asked as f64 && page.sum("weir_in_flight", &[]) == 0.0
+    });
+    if let Err(error) = settled.await {
+        println!("not settled: {error:#}");
+    }
+    let written = lines_until(&house.log_file(), asked).await;
+    let page = metrics(&house.weir).await.context("the metrics at the end")?;
+    let lines = lines(&house.log_file())?;
+    let _ = written;
+    table.row("requests sent", asked, "", true);
+    let counted = page.sum("weir_requests_total", &[]);
+    table.row("outcomes counted", counted, "= sent", counted == asked as f64);
+    table.row("lines of the request log", lines.len(), "= sent", lines.len() == asked);
+    table.row("ids that differ", differing(&books, &lines), "0", differing(&books, &lines) == 0);
+    // A sum of no samples is minus zero.
+    let lost = page.sum("weir_request_log_dropped_total", &[]) + 0.0;
+    table.row("lines lost", lost, "0", lost == 0.0);
+    let untold = books.endings.get("UNTOLD").copied().unwrap_or_default();
+    table.row("answers without an end", untold, "0", untold == 0);
+    for name in MUST_BE_ZERO {
+        let left = page.sum(name, &[]);
+        table.row(name, left, "0", left == 0.0);
+    }
+    let closed = until("the upstream's requests have ended", || async { (house.open_upstream() == 0).then_some(()) });
+    let open = if closed.await.is_ok() { 0 } else { house.open_upstream() };
+    table.row("upstream requests still open", open, "0", open == 0);
+    let asks = house.upstream.seen().len();
+    table.row("upstream requests", asks, "", true);
+    table.row(
+        "reloads",
+        house.reloaded,
+        if house.reloads() { "> 0" } else { "" },
+        !house.reloads() || house.reloaded > 0,
+    );
+    table.row("redis restarted", house.redis_restarted, "", true);
+    let lost_store = page.sum("weir_limit_store_lost_total", &[]) + 0.0;
+    table.row("decisions without redis", lost_store, "", true);
+    let overhead = page.sum("weir_overhead_seconds_sum", &[]) / page.sum("weir_overhead_seconds_count", &[]).max(1.0);
+    table.row("mean overhead ms", format!("{:.3}", overhead * 1e3), "", true);
+    if let Some((early, late)) = memory.early_and_late() {
+        let growth = late / early.max(1.0) - 1.0;
+        let wanted = if smoke { "not judged" } else { "≤ 5 %" };
+        let shown = format!("{early:.1} → {late:.1} MiB ({:+.1} %), peak {:.1}", growth * 100.0, memory.peak());
+        table.row("resident memory", shown, wanted, smoke || growth <= GROWTH_MAX);
+    }
+    let stopped = tokio::task::spawn_blocking(move || house.weir.terminate()).await.context("stopping")??;
+    table.row("exit code after SIGTERM", format!("{stopped:?}"), "Some(0)", stopped == Some(0));
+    for what in &books.untold {
+        println!("no end: {what}");
+    }
+    Ok(table.verdict())
+}
+
+/// Ids in one book and not in the other, or twice in the log.
+fn differing(books: &Books, lines: &[serde_json::Value]) -> usize {
+    let logged: Vec<&str> = lines.iter().filter_map(|line| line["id"].as_str()).collect();
+    let once: HashSet<&str> = logged.iter().copied().collect();
+    let strange = once.iter().filter(|id| !books.ids.contains(**id)).count();
+    let missing = books.ids.iter().filter(|id| !once.contains(id.as_str())).count();
+    strange + missing + (logged.len() - once.len())
+}
+
+/// What is printed, line by line, and whether any line was bad.
+#[derive(Default)]
+struct Table {
+    bad: usize,
+    begun: bool,
+}
+
+impl Table {
+    fn row(&mut self, what: &str, found: impl std::fmt::Display, wanted: &str, fits: bool) {
+        if !std::mem::replace(&mut self.begun, true) {
+            println!("{:<32} {:>44}  {:<10}", "what", "found", "wanted");
+        }
+        self.bad += usize::from(!fits);
+        let found = found.to_string();
+        println!("{what:<32} {found:>44}  {wanted:<10} {}", if fits { "ok" } else { "WRONG" });
+    }
+
+    fn verdict(&self) -> bool {
+        match self.bad {
+            0 => println!("soak: all is where it belongs"),
+            bad => println!("soak: {bad} figures are WRONG"),
+        }
+        self.bad == 0
+    }
+}
