@@ -77,8 +77,8 @@ fn fresh_span() -> u64 {
 
 /// By the trace's own id, so that gateways beside each other agree.
 fn is_drawn(trace_id: u128, share: f64) -> bool {
-    // The upper 53 bits of the lower half, as a fraction below 1; the cast keeps what is meant.
-    let fraction = ((trace_id as u64) >> 11) as f64 / (1_u64 << 53) as f64;
+    // 53 of the last 56 bits as a fraction below 1: those before them are partly fixed in our ids. The cast keeps them.
+    let fraction = ((trace_id as u64 & 0x00ff_ffff_ffff_ffff) >> 3) as f64 / (1_u64 << 53) as f64;
     fraction < share
 }
 
