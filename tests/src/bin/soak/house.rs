@@ -67,7 +67,6 @@ pub(crate) struct House {
     pub(crate) upstream: FaultUpstream,
     redis: Option<RedisServer>,
     port: Option<u16>,
-    reloads: bool,
     /// Reloads asked for.
     pub(crate) reloaded: u32,
     /// Whether Redis went and came back.
@@ -81,9 +80,8 @@ impl House {
         let config = config(&upstream, redis.as_ref());
         // What is said in passing would fill our own memory.
         let weir = Weir::start_with(&config, &[("RUST_LOG", "error")])?;
-        let reloads = metrics(&weir).await?.has(RELOADS);
         let port = redis.as_ref().map(RedisServer::port);
-        Ok(House { weir, upstream, redis, port, reloads, reloaded: 0, redis_restarted: false })
+        Ok(House { weir, upstream, redis, port, reloaded: 0, redis_restarted: false })
     }
 
     pub(crate) fn target(&self) -> Target {
@@ -102,15 +100,8 @@ impl House {
         self.port.is_some()
     }
 
-    pub(crate) fn reloads(&self) -> bool {
-        self.reloads
-    }
-
-    /// Has the gateway read its config again, changed a little. A gateway that knows no reload would die of the signal.
+    /// Has the gateway read its config again, changed a little, and waits until the change holds.
     pub(crate) async fn reload(&mut self) -> Result<()> {
-        if !self.reloads {
-            return Ok(());
-        }
         let file = self.weir.folder().join("weir.toml");
         let text = std::fs::read_to_string(&file).context("the config")?;
         let (from, to) = match self.reloaded % 2 {
@@ -118,11 +109,11 @@ impl House {
             _ => ("keep_alive_ms = 6000", "keep_alive_ms = 5000"),
         };
         ensure!(text.contains(from), "the config is another");
-        let before = metrics(&self.weir).await?.sum(RELOADS, &[]);
+        let before = metrics(&self.weir).await?.sum(RELOADS, &APPLIED);
         std::fs::write(&file, text.replace(from, to)).context("writing the config")?;
         let sent = Command::new("kill").args(["-HUP", &self.weir.id().to_string()]).status().context("kill")?;
         ensure!(sent.success(), "kill: {sent}");
-        metrics_until(&self.weir, "the config is read again", |page| page.sum(RELOADS, &[]) > before).await?;
+        metrics_until(&self.weir, "the config is read again", |page| page.sum(RELOADS, &APPLIED) > before).await?;
         self.reloaded += 1;
         Ok(())
     }
@@ -146,8 +137,9 @@ impl House {
     }
 }
 
-/// Counts what was read of the config, whatever came of it.
+/// Counts what was read of the config, by what came of it.
 const RELOADS: &str = "weir_config_reloads_total";
+const APPLIED: [(&str, &str); 1] = [("outcome", "applied")];
 
 fn config(upstream: &FaultUpstream, redis: Option<&RedisServer>) -> String {
     let mut text = "[server]\nkeep_alive_ms = 5000\nhold_headers_ms = 200\nmax_in_flight = 64\n\n\

@@ -69,12 +69,11 @@ async fn soak(arguments: &Arguments) -> Result<bool> {
     };
     let mut house = House::build().await?;
     println!(
-        "soak: {:.1} min, {} callers, seed {}, redis {}, reloads {}",
+        "soak: {:.1} min, {} callers, seed {}, redis {}",
         lasts.as_secs_f64() / 60.0,
         arguments.callers,
         arguments.seed,
         if house.has_redis() { "yes" } else { "no: not installed" },
-        if house.reloads() { "yes" } else { "no: this gateway knows none" },
     );
     let ledger = Arc::new(Ledger::default());
     let stop = Arc::new(AtomicBool::new(false));
