@@ -41,6 +41,12 @@ test("promtool: rules and alerts", { skip }, () => {
   assert.equal(alerts.match(/- alert:/gu).length, alerts.match(/runbook:/gu).length, "each says what to do");
 });
 
+test("the reference of metrics is what the binary says", () => {
+  const said = execFileSync(WEIR, ["metrics-doc"], { encoding: "utf8" });
+  const written = readFileSync(path.join(here, "../../docs/metrics.md"), "utf8");
+  assert.equal(written, said, "run `weir metrics-doc --out docs/metrics.md`");
+});
+
 async function freePort() {
   const server = createServer();
   await new Promise((resolve) => server.listen(0, "127.0.0.1", resolve));

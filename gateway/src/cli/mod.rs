@@ -5,6 +5,7 @@ mod demo;
 mod doctor;
 mod generate;
 mod key;
+mod metrics_doc;
 mod model;
 mod policy;
 mod route;
@@ -52,6 +53,12 @@ enum Command {
     },
     /// Answer at the terminal with a built-in engine, without the server: one prompt, or a conversation.
     Generate(generate::Args),
+    /// Write the reference of all metrics, in Markdown.
+    MetricsDoc {
+        /// Where to; without it, to stdout.
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
+    },
     /// Make keys for tenants.
     #[command(subcommand)]
     Key(key::KeyCommand),
@@ -111,6 +118,7 @@ pub fn main() -> ExitCode {
         Command::Doctor { config, json } => doctor::command(config.load(), json),
         Command::Demo { serve } => demo::command(serve),
         Command::Generate(args) => generate::command(&args),
+        Command::MetricsDoc { out } => metrics_doc::command(out.as_deref()),
         Command::Key(command) => key::command(&command),
         Command::Model(command) => model::command(command),
         Command::Policy(command) => policy::command(command),

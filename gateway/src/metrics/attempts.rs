@@ -1,8 +1,9 @@
 //! What is counted about the attempts of plans, and how the backends stand. Labels are backends' names and words of
 //! our own.
 
-use prometheus::{Gauge, GaugeVec, IntCounterVec, IntGaugeVec, Opts, Registry};
+use prometheus::{Gauge, GaugeVec, IntCounterVec, IntGaugeVec, Opts};
 
+use super::families::Registry;
 use super::totals::Totals;
 use super::{add, counter, gauge};
 use crate::route::StandingView;

@@ -1,7 +1,8 @@
 //! What is counted about connections. Labels are the two listeners' names and words of our own.
 
-use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry};
+use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
 
+use super::families::Registry;
 use super::{add, counter, gauge};
 
 pub(super) struct ConnectionFamilies {

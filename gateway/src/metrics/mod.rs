@@ -3,6 +3,7 @@
 
 mod attempts;
 mod connections;
+mod families;
 mod flight;
 mod policies;
 mod records;
@@ -11,18 +12,18 @@ mod tenants;
 mod totals;
 
 pub use connections::{ConnectionGuard, ConnectionMetrics};
+pub use families::{Family, reference};
 pub use flight::{AttemptGuard, Flight};
 
 use self::attempts::AttemptMetrics;
 use self::connections::ConnectionFamilies;
+use self::families::Registry;
 use self::policies::PolicyMetrics;
 use self::records::RecordMetrics;
 use self::reloads::ReloadMetrics;
 use self::tenants::TenantMetrics;
 use self::totals::Totals;
-use prometheus::{
-    HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, Registry, TextEncoder, core::Collector,
-};
+use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, TextEncoder, core::Collector};
 
 use weir_diffusion_engine::EngineLoad;
 
@@ -65,7 +66,7 @@ pub struct Metrics {
 impl Metrics {
     /// All families, registered.
     pub fn new() -> Result<Self, prometheus::Error> {
-        let registry = Registry::new();
+        let registry = Registry::default();
         let backend = &["backend"];
         Ok(Metrics {
             first_token: add(
@@ -114,6 +115,11 @@ impl Metrics {
             evicted_totals: Totals::default(),
             registry,
         })
+    }
+
+    /// Everything that is exported, by name.
+    pub fn families(&self) -> Vec<Family> {
+        self.registry.all()
     }
 
     /// A tenant's request was not let in, by what. `none` where no tenant was known.
@@ -175,8 +181,7 @@ impl Metrics {
 }
 
 fn add<C: Collector + Clone + 'static>(registry: &Registry, family: C) -> Result<C, prometheus::Error> {
-    registry.register(Box::new(family.clone()))?;
-    Ok(family)
+    registry.add(family)
 }
 
 fn counter(name: &str, help: &str, labels: &[&str]) -> Result<IntCounterVec, prometheus::Error> {

@@ -1,7 +1,8 @@
 //! What is counted of policies beside the live one. Labels are words of ours and names from the policies.
 
-use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Registry};
+use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec};
 
+use super::families::Registry;
 use super::{Metrics, add, counter, gauge};
 
 /// Ratios of the shadow's figure to the live one's.

@@ -1,7 +1,8 @@
 //! What is counted about finished requests and about what is written of them.
 
-use prometheus::{Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, Registry};
+use prometheus::{Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec};
 
+use super::families::Registry;
 use super::{Metrics, NONE, add, counter};
 use crate::record::closed::Closed;
 

@@ -2,8 +2,9 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use prometheus::{Gauge, IntCounterVec, IntGauge, Registry};
+use prometheus::{Gauge, IntCounterVec, IntGauge};
 
+use super::families::Registry;
 use super::{add, counter};
 
 pub(super) struct ReloadMetrics {

@@ -1,7 +1,8 @@
 //! What is counted about tenants. Labels are tenants' names from the config and words of our own.
 
-use prometheus::{IntCounterVec, Registry};
+use prometheus::IntCounterVec;
 
+use super::families::Registry;
 use super::{add, counter};
 
 pub(super) struct TenantMetrics {
