@@ -6,30 +6,12 @@ use std::borrow::Cow;
 use serde::{Deserialize, Serialize};
 use weir_protocol::ChatRequest;
 
+use crate::classify::Judged;
 use crate::facts::{BackendFacts, BackendRole};
 use crate::features::Features;
 
 /// The days, Monday first.
 pub const WEEKDAYS: [&str; 7] = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"];
-
-/// The words `family` can be.
-pub const FAMILIES: &[&str] = &[
-    "code_generation",
-    "code_edit",
-    "infill",
-    "function_call",
-    "extraction",
-    "sql",
-    "planning",
-    "logic",
-    "maths",
-    "summarise",
-    "rewrite",
-    "question",
-    "prose",
-    "chat",
-    "unsure",
-];
 
 /// What a request asks of a policy.
 #[derive(Debug, Clone)]
@@ -67,6 +49,12 @@ pub struct JudgedFamily {
     pub name: Cow<'static, str>,
     /// Calibrated, 0 to 1.
     pub probability: f64,
+}
+
+impl From<Judged> for JudgedFamily {
+    fn from(judged: Judged) -> Self {
+        JudgedFamily { name: judged.family.as_str().into(), probability: judged.probability.into() }
+    }
 }
 
 /// What a condensed request comes down to.

@@ -52,7 +52,7 @@ impl<'a> Asking<'a> {
         let judged = Classifier::embedded().classify(&asked, &features);
         let ask = ask(&judged, &features);
         Asking {
-            family: Some(JudgedFamily { name: judged.family.as_str().into(), probability: judged.probability.into() }),
+            family: Some(judged.into()),
             predicted: (beside.predicts)(&ask),
             ask,
             condensed: None,

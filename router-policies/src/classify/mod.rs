@@ -40,6 +40,13 @@ static EMBEDDED: LazyLock<Classifier> = LazyLock::new(|| {
     Classifier::read(file).unwrap_or_else(|_| Classifier { weights: Weights::ignorant() })
 });
 
+impl Judged {
+    /// A family that somebody named: nothing about it was guessed.
+    pub fn named(family: Family) -> Judged {
+        Judged { family, probability: 1.0 }
+    }
+}
+
 impl Classifier {
     /// The one that is part of the program.
     pub fn embedded() -> &'static Classifier {
@@ -67,7 +74,7 @@ impl Classifier {
     /// Judges what was asked. The same text and features give the same answer, bit for bit.
     pub fn classify(&self, asked: &Asked<'_>, features: &Features) -> Judged {
         match rules::certain(features) {
-            Some(family) => Judged { family, probability: 1.0 },
+            Some(family) => Judged::named(family),
             None => self.judge(&Grams::of(&asked.text, features)),
         }
     }

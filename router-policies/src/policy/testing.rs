@@ -9,11 +9,13 @@ use weir_protocol::{ChatRequest, Message, Role};
 use super::Policy;
 use super::diagnostic::nearest_help;
 use super::written::{WrittenExpect, WrittenTest};
+use crate::classify::{Classifier, Family, Judged};
 use crate::condense::{CondenseSettings, condense};
 use crate::facts::{BackendFacts, BackendRole};
 use crate::features::{FEATURES, Features};
 use crate::plan::RoutePlan;
-use crate::question::{CondensedSize, FAMILIES, Interval, JudgedFamily, Moment, Predicted, Question, WEEKDAYS};
+use crate::question::{CondensedSize, Interval, JudgedFamily, Moment, Predicted, Question, WEEKDAYS};
+use crate::unwrap;
 
 /// Whatever a test may give besides features.
 const BESIDE: [&str; 8] = ["family", "family_probability", "tenant", "hour", "weekday", "model", "lot", "predicted"];
@@ -124,13 +126,12 @@ impl PolicyTest {
         })
     }
 
-    /// Runs it. `read` makes a request of a body or a file; `judge` names the family where the test does not.
+    /// Runs it. `read` makes a request of a body or a file.
     fn run(
         &self,
         policy: &Policy,
         backends: &[BackendFacts],
         read: &dyn Fn(&TestRequest) -> Result<ChatRequest, String>,
-        judge: &dyn Fn(&ChatRequest, &Features) -> Option<JudgedFamily>,
     ) -> Vec<String> {
         let request = match &self.request {
             None => None,
@@ -144,17 +145,23 @@ impl PolicyTest {
                 Err(why) => return vec![format!("the request cannot be read: {why}")],
             },
         };
-        let features = request.as_ref().map_or_else(Features::default, Features::of);
-        let judged = request.as_ref().and_then(|request| judge(request, &features));
+        let asked = request.as_ref().map(unwrap::asked);
+        let features = match (&request, &asked) {
+            (Some(request), Some(asked)) => Features::of_asked(request, asked),
+            _ => Features::default(),
+        };
         let Some(features) = overridden(&features, &self.given) else {
             return vec!["the features given are not of their types".to_owned()];
         };
+        // As the gateway judges. Features alone are not judged: without a text there is nothing to judge by.
+        let judged = || Some(Classifier::embedded().classify(asked.as_ref()?, &features).into());
+        let family = self.beside.family.clone().or_else(judged);
         let predicted: Vec<Predicted> = backends.iter().filter_map(|facts| self.beside.of_backend(facts)).collect();
         let condensed = policy.condenses().and_then(|settings| size(settings, request.as_ref(), &features));
         let model = self.beside.model.as_deref().or(request.as_ref().map(|request| request.model.as_str()));
         let question = Question {
             model: model.unwrap_or("auto"),
-            family: self.beside.family.clone().or(judged),
+            family,
             predicted: &predicted,
             tenant: &self.beside.tenant,
             now: self.beside.now,
@@ -208,12 +215,11 @@ impl Beside {
             let number = || value.as_integer().and_then(|value| u64::try_from(value).ok());
             match name.as_str() {
                 "family" => {
-                    let family = text("family")?;
-                    if !FAMILIES.contains(&family.as_str()) {
-                        let help = nearest_help(&family, FAMILIES.iter().copied());
-                        return Err((format!("unknown family `{family}`"), help));
-                    }
-                    out.family = Some(JudgedFamily { name: family.into(), probability: 1.0 });
+                    let word = text("family")?;
+                    let Some(family) = Family::named(&word) else {
+                        return Err((format!("unknown family `{word}`"), nearest_help(&word, Family::WORDS)));
+                    };
+                    out.family = Some(Judged::named(family).into());
                 }
                 "family_probability" => probability = Some(value.as_float().ok_or_else(|| wrong("probability"))?),
                 "tenant" => out.tenant = text("tenant")?,
@@ -236,7 +242,10 @@ impl Beside {
                 }
             }
         }
-        if let (Some(family), Some(probability)) = (&mut out.family, probability) {
+        if let Some(probability) = probability {
+            let Some(family) = &mut out.family else {
+                return Err(("`family_probability` is given without `family`".into(), "give a `family`, too".into()));
+            };
             family.probability = probability;
         }
         Ok(out)
@@ -299,18 +308,17 @@ fn json(value: &toml::Value) -> Result<Json, Fault> {
 }
 
 impl Policy {
-    /// Runs every test inside the file. `read` makes a request of a body or a file; `judge` is the classifier.
+    /// Runs every test inside the file. `read` makes a request of a body or a file.
     pub fn run_tests(
         &self,
         backends: &[BackendFacts],
         read: &dyn Fn(&TestRequest) -> Result<ChatRequest, String>,
-        judge: &dyn Fn(&ChatRequest, &Features) -> Option<JudgedFamily>,
     ) -> Vec<TestOutcome> {
         let run = |test: &PolicyTest| TestOutcome {
             name: test.name.clone(),
             origin: test.origin.clone(),
             position: test.position,
-            problems: test.run(self, backends, read, judge),
+            problems: test.run(self, backends, read),
         };
         self.tests.iter().map(run).collect()
     }

@@ -38,7 +38,7 @@ pub const VARIABLES: [VariableInfo; 5] = [
     VariableInfo {
         name: "family",
         kind: Kind::Text,
-        words: crate::question::FAMILIES,
+        words: &crate::classify::Family::WORDS,
         meaning: "task family of the asked text; `unsure` below the classifier's confidence",
     },
     variable("family_probability", Kind::Double, "calibrated probability of the family, 0 to 1"),

@@ -13,7 +13,7 @@ impl World<'_> {
             .iter()
             .map(|known| Row {
                 name: known.says.name.clone(),
-                family: known.family.as_str().to_owned(),
+                family: known.judged.family.as_str().to_owned(),
                 rule: known.rule.clone(),
                 answered: known.answered,
                 unanswered: known.unanswered,

@@ -11,12 +11,12 @@ use super::events::{Moments, Order, What};
 use super::fleet::{Place, Service, Work};
 use super::report::{Report, Times};
 use super::scenario::{Kind, Scenario};
-use crate::classify::{Classifier, Family};
+use crate::classify::{Classifier, Family, Judged};
 use crate::facts::BackendFacts;
 use crate::features::Features;
 use crate::latency::{Ask, LatencyModel, LatencySettings, Priors, Seen};
 use crate::policy::Policy;
-use crate::question::{JudgedFamily, Moment, Question};
+use crate::question::{Moment, Question};
 use crate::unwrap;
 use weir_protocol::{ChatRequest, Message, Role};
 
@@ -43,8 +43,7 @@ struct Under {
 pub(super) struct Known<'a> {
     pub(super) says: &'a Kind,
     pub(super) features: Features,
-    pub(super) family: Family,
-    pub(super) probability: f32,
+    pub(super) judged: Judged,
     pub(super) plan: Rc<[Step]>,
     pub(super) planned_at: f64,
     pub(super) rule: String,
@@ -88,8 +87,7 @@ impl<'a> World<'a> {
             Known {
                 says,
                 features,
-                family: said.unwrap_or(judged.family),
-                probability: if said.is_some() { 1.0 } else { judged.probability },
+                judged: said.map_or(judged, Judged::named),
                 plan: Rc::new([]),
                 planned_at: f64::NEG_INFINITY,
                 rule: String::new(),
@@ -149,7 +147,7 @@ impl<'a> World<'a> {
         let says = self.kinds[kind].says;
         let prompt_tokens = self.draw.around(says.prompt_tokens.median, says.prompt_tokens.spread).max(1.0);
         let output_tokens = self.draw.around(says.output_tokens.median, says.output_tokens.spread).max(1.0);
-        let family = self.kinds[kind].family;
+        let family = self.kinds[kind].judged.family;
         let work = Work { family, prompt_tokens, cached: says.cached, output_tokens };
         let plan = self.plan(kind);
         let under = Under {
@@ -207,10 +205,10 @@ impl<'a> World<'a> {
             self.places.iter().map(|place| (place.says.name.as_str(), self.load_of(place))).collect();
         let load = |name: &str| in_flight.iter().find(|(known, _)| *known == name).map_or(0, |(_, load)| *load);
         let predicted = self.latency.predictions(&self.facts, &ask, load, self.now);
-        let family = JudgedFamily { name: known.family.as_str().into(), probability: known.probability.into() };
         let conversation = self.draw.next();
+        let known = &self.kinds[kind];
         let plan = self.policy.decide(&Question {
-            family: Some(family),
+            family: Some(known.judged.into()),
             predicted: &predicted,
             now: Moment::of_unix(self.now as u64),
             conversation,
@@ -236,7 +234,7 @@ impl<'a> World<'a> {
     fn ask(&self, kind: usize, prompt_tokens: f64, in_flight: u32) -> Ask {
         let known = &self.kinds[kind];
         Ask {
-            family: known.family,
+            family: known.judged.family,
             prompt_tokens: prompt_tokens as u64,
             output_tokens: known.says.output_tokens.median as u64,
             max_tokens: 0,

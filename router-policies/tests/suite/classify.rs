@@ -55,11 +55,6 @@ const VECTORS: [([usize; 3], u64); 5] = [
 ];
 
 #[test]
-fn policies_know_the_same_families() {
-    assert_eq!(Family::ALL.map(Family::as_str), weir_router_policies::question::FAMILIES);
-}
-
-#[test]
 fn what_is_looked_at_has_an_end() {
     let long = "schedule three meetings before noon ".repeat(3000);
     let grams = Grams::of(&long, &Features::of(&openclaw::plain(&long)));

@@ -71,6 +71,16 @@ name = "not sure enough"
 given = { family = "sql", family_probability = 0.5, predicted = { diffusion = { total_ms = 100 }, ar = { total_ms = 200 } } }
 expect = { rule = "rest" }
 [[test]]
+name = "sql by its text"
+given = { predicted = { diffusion = { total_ms = 100 }, ar = { total_ms = 200 } } }
+request = "Write an SQL query that counts the orders of each customer."
+expect = { rule = "quick" }
+[[test]]
+name = "what is given goes before what the text looks like"
+given = { family = "chat", predicted = { diffusion = { total_ms = 100 }, ar = { total_ms = 200 } } }
+request = "Write an SQL query that counts the orders of each customer."
+expect = { rule = "rest" }
+[[test]]
 name = "a night"
 given = { tenant = "kitchen", hour = 23, weekday = "sun" }
 expect = { rule = "night", condensed = true }
@@ -89,7 +99,7 @@ fn both() -> Policy {
 }
 
 fn run(policy: &Policy) -> Vec<TestOutcome> {
-    policy.run_tests(&policy.test_backends(), &|_| Err("no files here".to_owned()), &|_, _| None)
+    policy.run_tests(&policy.test_backends(), &|_| Err("no files here".to_owned()))
 }
 
 #[test]
@@ -99,7 +109,7 @@ fn includes_defaults_and_tests() {
     assert_eq!(policy.files(), ["a/lib/common.toml", "a/own.toml"]);
     let outcomes = run(&policy);
     let failed: Vec<&TestOutcome> = outcomes.iter().filter(|outcome| !outcome.problems.is_empty()).collect();
-    assert_eq!(outcomes.len(), 6);
+    assert_eq!(outcomes.len(), 8);
     assert_eq!(failed.len(), 1, "{failed:#?}");
     assert_eq!(failed[0].problems, ["the request cannot be read: no files here"]);
 

@@ -15,7 +15,7 @@ use crate::config::policy::PolicySource;
 pub(super) fn run(source: &PolicySource, backends: Option<&[BackendFacts]>) -> Result<Vec<TestOutcome>> {
     let policy = source.parse()?;
     let plain = policy.test_backends();
-    Ok(policy.run_tests(backends.unwrap_or(&plain), &read, &|_, _| None))
+    Ok(policy.run_tests(backends.unwrap_or(&plain), &read))
 }
 
 fn read(request: &TestRequest) -> Result<ChatRequest, String> {
