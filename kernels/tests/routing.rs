@@ -58,7 +58,7 @@ fn weighed(experts: Vec<usize>, logits: &[f32], routing: Routing) -> Vec<Choice>
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(300))]
+    #![proptest_config(ProptestConfig::with_cases(if cfg!(miri) { 5 } else { 300 }))]
     #[test]
     fn equals_the_plain_rule(
         (groups, size) in (1usize..6, 1usize..6),
@@ -84,7 +84,7 @@ proptest! {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(300))]
+    #![proptest_config(ProptestConfig::with_cases(if cfg!(miri) { 5 } else { 300 }))]
     #[test]
     fn block_routing_equals_the_plain_rule(
         experts in 1usize..24,

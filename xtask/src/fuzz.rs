@@ -10,7 +10,7 @@ use clap::ValueEnum;
 
 use crate::{metadata, stage};
 
-/// What cargo-fuzz would pass: edge counters for libFuzzer, no sanitizer (the fuzzed code has no unsafe but a map).
+/// What cargo-fuzz would pass: edge counters for libFuzzer; [`Target::flags`] says where a sanitizer is worth it.
 const FLAGS: &str = "--cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
      -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
      -Cllvm-args=-sanitizer-coverage-trace-compares -Clink-dead-code -Ccodegen-units=1";
@@ -40,6 +40,8 @@ enum Target {
     Template,
     /// Bodies of chat requests, `diffusion` object and forms included, to the end of their answers.
     Request,
+    /// Sizes, formats and visits of packed products, on every instruction set, under AddressSanitizer.
+    Shapes,
 }
 
 impl Target {
@@ -50,7 +52,13 @@ impl Target {
             Target::Tokenizer => "tokenizer",
             Target::Template => "template",
             Target::Request => "request",
+            Target::Shapes => "shapes",
         }
+    }
+
+    /// What the compiler is told besides: kernels are the only target with unsafe code of its own.
+    fn flags(self) -> String {
+        if self == Target::Shapes { format!("{FLAGS} -Zsanitizer=address") } else { FLAGS.to_owned() }
     }
 
     /// Files to begin with, and the byte to put before each.
@@ -61,7 +69,7 @@ impl Target {
             Target::Tokenizer => {
                 &[("config.json", Some(0)), ("tokenizer.json", Some(1)), ("tokenizer_config.json", Some(2))]
             }
-            Target::Template => &[],
+            Target::Template | Target::Shapes => &[],
             Target::Request => &[
                 ("requests/diffusion.json", Some(b' ')),
                 ("requests/grammar.json", Some(b' ')),
@@ -91,7 +99,7 @@ pub(crate) fn command(args: &Args) -> Result<()> {
     for (seed, first) in args.target.seeds() {
         plant(&root, &corpus, seed, *first)?;
     }
-    let mut fuzzer = fuzzer(&fuzz, name);
+    let mut fuzzer = fuzzer(&fuzz, args.target);
     fuzzer
         .arg(&corpus)
         .arg(format!("-artifact_prefix={}/", artifacts.display()))
@@ -99,16 +107,16 @@ pub(crate) fn command(args: &Args) -> Result<()> {
         .args(words(&fuzz, name))
         .args(["-max_len=70000", "-timeout=20", "-rss_limit_mb=4096", "-print_final_stats=1"]);
     stage::run(&mut fuzzer)?;
-    if args.keep { keep(&fuzz, name, &corpus, &kept) } else { Ok(()) }
+    if args.keep { keep(&fuzz, args.target, &corpus, &kept) } else { Ok(()) }
 }
 
 /// The target's program, built if need be.
-fn fuzzer(fuzz: &Path, name: &str) -> Command {
+fn fuzzer(fuzz: &Path, target: Target) -> Command {
     let host = "x86_64-unknown-linux-gnu";
     let mut command = Command::new("cargo");
     command
-        .args(["+nightly", "run", "--release", "--target", host, "--bin", name, "--"])
-        .env("RUSTFLAGS", FLAGS)
+        .args(["+nightly", "run", "--release", "--target", host, "--bin", target.name(), "--"])
+        .env("RUSTFLAGS", target.flags())
         .env("CARGO_TARGET_DIR", fuzz.join("target"))
         .env_remove("RUSTUP_TOOLCHAIN")
         .current_dir(fuzz);
@@ -116,7 +124,8 @@ fn fuzzer(fuzz: &Path, name: &str) -> Command {
 }
 
 /// Packs the smallest set of inputs that reaches all that the corpus reaches.
-fn keep(fuzz: &Path, name: &str, corpus: &Path, kept: &Path) -> Result<()> {
+fn keep(fuzz: &Path, target: Target, corpus: &Path, kept: &Path) -> Result<()> {
+    let name = target.name();
     let smallest = fuzz.join("corpus").join(format!("{name}.smallest"));
     if smallest.exists() {
         std::fs::remove_dir_all(&smallest).with_context(|| smallest.display().to_string())?;
@@ -124,7 +133,7 @@ fn keep(fuzz: &Path, name: &str, corpus: &Path, kept: &Path) -> Result<()> {
     for folder in [smallest.as_path(), kept.parent().unwrap_or(fuzz)] {
         std::fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
     }
-    stage::run(fuzzer(fuzz, name).arg("-merge=1").arg(&smallest).arg(corpus))?;
+    stage::run(fuzzer(fuzz, target).arg("-merge=1").arg(&smallest).arg(corpus))?;
     let mut pack = Command::new("tar");
     // The same inputs make the same archive, whoever packs them.
     pack.args(["--sort=name", "--mtime=@0", "--owner=0", "--group=0", "--numeric-owner", "-cJf"]);

@@ -11,6 +11,7 @@ mod metadata;
 mod node;
 mod openclaw;
 mod router;
+mod sanitize;
 mod soak;
 mod stage;
 mod test;
@@ -40,6 +41,8 @@ enum Command {
     Soak(soak::Args),
     /// Fuzzes one reader (nightly compiler); keeps its corpus in fuzz/corpus/.
     Fuzz(fuzz::Args),
+    /// The kernels' tests under a sanitizer or Miri (nightly compiler).
+    Sanitize(sanitize::Args),
     /// Makes PTX of the GPU kernels and checks the code behind the feature `cuda`; needs no GPU.
     Cuda,
     /// The real OpenClaw (fetched into the cache) against the real binary: minutes, needs the network once.
@@ -63,6 +66,7 @@ fn main() -> ExitCode {
         Command::Bench(args) => bench::command(&args),
         Command::Soak(args) => soak::command(&args),
         Command::Fuzz(args) => fuzz::command(&args),
+        Command::Sanitize(args) => sanitize::command(&args),
         Command::Cuda => cuda::command(),
         Command::E2eOpenclaw => openclaw::command(),
         Command::Ci { full } => ci::run(full),
