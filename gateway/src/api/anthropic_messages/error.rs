@@ -80,7 +80,7 @@ mod tests {
     fn each_kind_has_its_status_and_words() {
         check(
             EngineError::invalid("messages[2].role", "x"),
-            r#"400 {"type":"error","error":{"type":"invalid_request_error","message":"x","code":"invalid_value","param":"messages[2].role"}}"#,
+            r#"400 {"type":"error","error":{"type":"invalid_request_error","message":"messages[2].role: x","code":"invalid_value","param":"messages[2].role"}}"#,
         );
         check(
             EngineError::UnknownModel { model: "x".into(), hint: String::new() },
