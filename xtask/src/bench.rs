@@ -73,6 +73,8 @@ enum What {
     Structure,
     /// Until another backend's answer, when the first one fails.
     Fallback,
+    /// A simulated run of the nano set-up beside a real one; writes the scenario it measured.
+    Simulate,
 }
 
 /// The command.
@@ -105,6 +107,7 @@ fn one(root: &Path, stages: &mut Stages, what: What, smoke: bool, more: &[String
         What::Formats => "formats",
         What::Structure => "structure",
         What::Fallback => "fallback",
+        What::Simulate => "simulate",
     };
     let release = metadata::release_dir()?;
     let mut command = Command::new(release.join("weir-bench"));

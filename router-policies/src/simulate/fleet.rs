@@ -48,11 +48,17 @@ pub(super) struct Place<'a> {
     pub(super) shed: u64,
     pub(super) busy_s: f64,
     pub(super) waited: Times,
+    /// Other backends on the same machine, by their place in the scenario, and how much a request there slows this one.
+    pub(super) beside: Vec<(usize, f64)>,
     per_forward: Vec<f64>,
 }
 
 impl<'a> Place<'a> {
-    pub(super) fn new(says: &'a Fleet, priors: &Priors) -> Self {
+    pub(super) fn new(says: &'a Fleet, all: &[Fleet], priors: &Priors) -> Self {
+        let beside = says.slowed_by.iter().filter_map(|(name, share)| {
+            let at = all.iter().position(|other| other.name == *name)?;
+            Some((at, *share))
+        });
         let role = says.role();
         let of = |family: &Family| match (role, says.tokens_per_forward.get(family.as_str())) {
             (BackendRole::Ar, _) => 1.0,
@@ -69,6 +75,7 @@ impl<'a> Place<'a> {
             shed: 0,
             busy_s: 0.0,
             waited: Times::new(),
+            beside: beside.collect(),
             per_forward: Family::ALL.iter().map(of).collect(),
         }
     }
@@ -91,11 +98,18 @@ impl<'a> Place<'a> {
         self.servers.iter().map(|server| server.running + server.waiting.len() as u32).sum()
     }
 
-    /// How long `work` takes beside `others` on a server. Load is taken at the start and for the whole of it.
-    pub(super) fn service(&self, work: &Work, others: u32, draw: &mut Draw) -> Service {
+    /// Requests in work at a server, on average.
+    pub(super) fn running(&self) -> f64 {
+        let running: u32 = self.servers.iter().map(|server| server.running).sum();
+        f64::from(running) / self.servers.len().max(1) as f64
+    }
+
+    /// How long `work` takes on a server whose forwards take longer by the share `slowed`. Load is taken at the start
+    /// and for the whole of it.
+    pub(super) fn service(&self, work: &Work, slowed: f64, draw: &mut Draw) -> Service {
         let says = self.says;
         let cached = if says.caches_prefixes { work.cached } else { 0.0 };
-        let forward = says.forward_ms * (1.0 + says.slowdown * f64::from(others));
+        let forward = says.forward_ms * (1.0 + slowed);
         let per_forward = self.per_forward[work.family.index()];
         let steps = (work.output_tokens / per_forward).max(1.0);
         let first = match self.role {

@@ -112,6 +112,10 @@ pub struct Fleet {
     /// How much each other request in work slows a forward down, as a share of `forward_ms`.
     #[serde(default)]
     pub slowdown: f64,
+    /// How much each request in work at another backend slows a forward down, as a share of `forward_ms`, by that
+    /// backend's name: for backends on one machine.
+    #[serde(default)]
+    pub slowed_by: BTreeMap<String, f64>,
     /// Tokens a denoise step gives, by family, where they differ from the published ones.
     #[serde(default)]
     pub tokens_per_forward: BTreeMap<String, f64>,
@@ -241,6 +245,15 @@ impl Scenario {
                     return Err(of(&format!("tokens_per_forward: `{word}` is no family")));
                 }
                 positive(&of("tokens_per_forward"), *figure)?;
+            }
+        }
+        for fleet in &self.backend {
+            for (name, figure) in &fleet.slowed_by {
+                let of = format!("backend `{}`: slowed_by.{name}", fleet.name);
+                if !names.contains(&name.as_str()) || *name == fleet.name {
+                    return Err(format!("{of}: no other backend has this name"));
+                }
+                not_negative(&of, *figure)?;
             }
         }
         let servers: usize = self.backend.iter().map(|fleet| fleet.replicas.min(SERVERS_MAX + 1)).sum();

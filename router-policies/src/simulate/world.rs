@@ -100,7 +100,7 @@ impl<'a> World<'a> {
         });
         World {
             facts: scenario.backend.iter().map(super::Fleet::facts).collect(),
-            places: scenario.backend.iter().map(|fleet| Place::new(fleet, &priors)).collect(),
+            places: scenario.backend.iter().map(|fleet| Place::new(fleet, &scenario.backend, &priors)).collect(),
             kinds: kinds.collect(),
             latency: LatencyModel::new(priors, LatencySettings::default()),
             draw: Draw::new(scenario.seed),
@@ -291,14 +291,14 @@ impl<'a> World<'a> {
 
     fn start(&mut self, request: u32, place_at: usize, server_at: usize) {
         let Some(under) = self.under[request as usize].as_mut() else { return };
+        let elsewhere = |(at, share): &(usize, f64)| self.places[*at].running() * share;
+        let beside: f64 = self.places[place_at].beside.iter().map(elsewhere).sum();
         let place = &mut self.places[place_at];
         let server = &mut place.servers[server_at];
-        let service = {
-            let others = server.running;
-            server.running += 1;
-            place.waited.seen((self.now - under.began) * 1000.0);
-            place.service(&under.work, others, &mut self.draw)
-        };
+        let slowed = place.says.slowdown * f64::from(server.running) + beside;
+        server.running += 1;
+        place.waited.seen((self.now - under.began) * 1000.0);
+        let service = place.service(&under.work, slowed, &mut self.draw);
         under.started = Some((place_at, self.now, service));
         let ticket = under.ticket;
         let fails = place.says.failures > 0.0 && self.draw.share() < place.says.failures;

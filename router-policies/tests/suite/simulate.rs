@@ -96,6 +96,21 @@ fn nobody_left_is_unanswered_and_bursts_hurt() {
     assert!(of(&bursty) > 3.0 * of(&calm));
 }
 
+/// Two backends on one machine: what one does, the other feels.
+#[test]
+fn neighbours_slow_each_other() {
+    let both = |share: &str| backend("ar", share) + &backend("other", "");
+    let half = policy("{ backend = \"ar\", weight = 1 }, { backend = \"other\", weight = 1 }");
+    let mut alone = scenario(20_000, 80.0, &both(""));
+    alone.replan_s = 0.001;
+    let mut beside = scenario(20_000, 80.0, &both("slowed_by = { other = 1.0 }"));
+    beside.replan_s = 0.001;
+    let busy = |scenario: &Scenario, at: usize| run(scenario, &half).backends[at].utilisation;
+    let (other, slowed) = (busy(&beside, 1), busy(&beside, 0) / busy(&alone, 0));
+    assert!((0.3..0.5).contains(&other), "{other}");
+    assert!((slowed - (1.0 + other)).abs() < 0.1, "{slowed} times as busy, beside {other}");
+}
+
 #[test]
 fn many_backends_many_requests() {
     let fleet: String = (0..50).map(|at| backend(&format!("ar{at}"), "replicas = 8")).collect();
@@ -121,6 +136,8 @@ fn a_wrong_scenario_names_its_field() {
         ("forward_ms = 1", "forward_ms = nan", "forward_ms"),
         ("ask = \"hi\"", "ask = \"hi\"\nfamily = \"prosa\"", "prosa"),
         ("overhead_ms = 1", "overhead = 1", "overhead"),
+        ("overhead_ms = 1", "overhead_ms = 1\nslowed_by = { gpu = 1 }", "slowed_by.gpu"),
+        ("overhead_ms = 1", "overhead_ms = 1\nslowed_by = { ar = 1 }", "slowed_by.ar"),
     ] {
         let why = Scenario::parse(&good.replacen(from, to, 1)).unwrap_err();
         assert!(why.contains(named), "{why}");

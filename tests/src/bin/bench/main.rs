@@ -10,6 +10,7 @@ mod formats;
 mod gateway;
 mod repair;
 mod shape;
+mod simulate;
 mod structure;
 mod throughput;
 mod twins;
@@ -56,6 +57,8 @@ enum What {
     Structure,
     /// Until another backend's answer, when the first one fails.
     Fallback,
+    /// A simulated run of the nano set-up beside a real one.
+    Simulate,
 }
 
 fn main() -> Result<()> {
@@ -85,6 +88,7 @@ fn main() -> Result<()> {
         What::Accuracy => ("accuracy", accuracy::measure(&models, arguments.smoke)?),
         What::Structure => ("structure", structure::measure(&models, arguments.smoke)?),
         What::Fallback => ("fallback", fallback::measure(arguments.smoke)?),
+        What::Simulate => ("simulate", simulate::measure(&models, arguments.smoke, &place)?),
     };
     write(name, &figures)
 }
