@@ -133,6 +133,9 @@ pub enum EngineError {
         /// What was seen.
         message: String,
     },
+    /// The model ended its turn without a word. Not a fault of the backend: another model may have more to say.
+    #[error("the answer is empty")]
+    EmptyAnswer,
     /// The caller may not do this, or not now: its key, what the key allows, or its limits.
     #[error("{message}")]
     Denied {
@@ -192,6 +195,7 @@ impl EngineError {
             | EngineError::Timeout { .. }
             | EngineError::Upstream { .. }
             | EngineError::StreamCut { .. }
+            | EngineError::EmptyAnswer
             | EngineError::Internal { .. } => true,
         }
     }
@@ -211,6 +215,7 @@ impl EngineError {
             | EngineError::ContextTooLong { .. }
             | EngineError::RateLimited { .. }
             | EngineError::Overloaded { .. }
+            | EngineError::EmptyAnswer
             | EngineError::Denied { .. }
             | EngineError::Exhausted { .. }
             | EngineError::Cancelled => false,
@@ -243,6 +248,7 @@ impl EngineError {
             EngineError::Timeout { .. } => "timeout",
             EngineError::Upstream { .. } => "upstream",
             EngineError::StreamCut { .. } => "stream_cut",
+            EngineError::EmptyAnswer => "empty_answer",
             EngineError::Denied { denial, .. } => denial.as_str(),
             EngineError::Exhausted { .. } => "exhausted",
             EngineError::Cancelled => "cancelled",

@@ -31,6 +31,8 @@ pub struct AttemptsWritten {
     pub hedge_min_ms: u64,
     /// What becomes of a stream that is cut after it has said something. Default `error`.
     pub on_cut: OnCut,
+    /// What becomes of an answer that ends without a word while the plan has another backend. Default `next`.
+    pub on_empty: OnEmpty,
     /// Failures in a row after which a backend is left alone. Default 5.
     pub breaker_failures: u32,
     /// Share of failures in half a minute, of 20 answers or more, that does the same, above 0 to 1. Default 0.5.
@@ -53,6 +55,7 @@ impl Default for AttemptsWritten {
             hedge_after_ms: 0,
             hedge_min_ms: 50,
             on_cut: OnCut::Error,
+            on_empty: OnEmpty::Next,
             breaker_failures: 5,
             breaker_rate: 0.5,
             breaker_ms: 5_000,
@@ -70,6 +73,17 @@ pub enum OnCut {
     Error,
     /// The next backend of the plan goes on from the text so far; the end says so.
     Continue,
+}
+
+/// What becomes of an answer that ends without a word.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnEmpty {
+    /// The plan's next backend is asked; the caller gets the empty answer only if none has more to say.
+    #[default]
+    Next,
+    /// The caller gets it.
+    Keep,
 }
 
 /// `[exhausted]`
@@ -141,6 +155,8 @@ pub struct AttemptSettings {
     pub retry_max: Duration,
     /// What becomes of a cut stream.
     pub on_cut: OnCut,
+    /// What becomes of an empty answer.
+    pub on_empty: OnEmpty,
     /// When to start a second backend; `None`: never.
     pub hedge: Option<HedgeSettings>,
     /// What a backend's standing is judged by.
@@ -297,6 +313,7 @@ fn settings(typed: &AttemptsWritten, exhausted: &ExhaustedWritten) -> AttemptSet
         retry_base: ms(typed.retry_base_ms),
         retry_max: ms(typed.retry_max_ms),
         on_cut: typed.on_cut,
+        on_empty: typed.on_empty,
         hedge: typed.hedge.then(|| HedgeSettings { unknown, earliest: ms(typed.hedge_min_ms) }),
         standing: StandingSettings {
             extra_ratio: typed.extra_ratio,

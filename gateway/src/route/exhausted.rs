@@ -44,7 +44,7 @@ pub(super) fn most_useful(failures: Vec<EngineError>) -> EngineError {
         | EngineError::Upstream { .. }
         | EngineError::StreamCut { .. } => 2,
         EngineError::ContextTooLong { .. } | EngineError::Unsupported { .. } => 1,
-        EngineError::Unauthorized { .. } | EngineError::Internal { .. } => 0,
+        EngineError::Unauthorized { .. } | EngineError::EmptyAnswer | EngineError::Internal { .. } => 0,
     };
     // Of equals, `max_by_key` gives the last.
     failures.into_iter().max_by_key(worth).unwrap_or_else(|| EngineError::internal("the plan has no attempts"))

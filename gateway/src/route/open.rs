@@ -7,7 +7,7 @@ use futures::StreamExt;
 use http::{HeaderName, HeaderValue};
 use tokio::time::Instant;
 use tower::ServiceExt;
-use weir_protocol::{ChatRequest, DiffusionOptions, EngineError, Event, TimeoutPhase};
+use weir_protocol::{ChatRequest, DiffusionOptions, EngineError, Event, FinishReason, TimeoutPhase};
 
 use super::standing::{Standing, Ticket};
 use crate::backends::{Attempt, BackendService, EventStream};
@@ -63,6 +63,11 @@ impl Opened {
     fn at(head: Vec<Event>, limits: Vec<(String, String)>, rest: EventStream) -> Self {
         let first_content = head.last().is_some_and(Event::is_content).then(Instant::now);
         Opened { head, limits, first_content, rest }
+    }
+
+    /// Whether the model ended its turn without a word.
+    pub(super) fn is_empty(&self) -> bool {
+        matches!(self.head.last(), Some(Event::Finished { reason: FinishReason::Stop }))
     }
 
     /// Reads on to the end. For a caller who gets the answer as a whole nothing was sent before, so another backend may

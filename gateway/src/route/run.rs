@@ -20,7 +20,7 @@ use super::foresight::Lesson;
 use super::open::{Opened, Racer, Step, race};
 use super::standing::{Class, Purpose, Skip, Standing};
 use super::{Answer, Refusal, RouteReport};
-use crate::config::attempts::{AttemptSettings, OnCut};
+use crate::config::attempts::{AttemptSettings, OnCut, OnEmpty};
 use crate::metrics::Flight;
 use crate::record::attempts::Purpose as MadeFor;
 
@@ -58,6 +58,8 @@ pub(super) struct Search<'a> {
     /// The failure that the next attempt makes up for.
     replaced: Option<(String, EngineError)>,
     attempts: u32,
+    /// The first answer without a word, kept for the case that nobody has more to say.
+    empty: Option<(Racer, Opened)>,
 }
 
 impl<'a> Search<'a> {
@@ -77,6 +79,7 @@ impl<'a> Search<'a> {
             round: 0,
             replaced: None,
             attempts: 0,
+            empty: None,
         }
     }
 
@@ -109,6 +112,10 @@ impl<'a> Search<'a> {
                 Some((mut racer, result)) = racing.next() => {
                     racers.retain(|name| *name != racer.step.backend);
                     let error = match result {
+                        Ok(opened) if opened.is_empty() && self.others_may_say_more(&racer, &racers) => {
+                            self.said_nothing(racer, opened, racers.first().map(String::as_str));
+                            continue;
+                        }
                         Ok(opened) => {
                             if let Some(hedge) = racers.pop().filter(|_| !racer.is_hedge) {
                                 self.flight.hedged(&hedge, "lost");
@@ -138,9 +145,25 @@ impl<'a> Search<'a> {
             }
         }
         drop(racing);
+        if let Some((racer, opened)) = self.empty.take() {
+            return Ok(self.answer(racer, opened));
+        }
         let error = most_useful(self.failures);
         self.flight.failed(&error);
         Err(Refusal { report: Some(self.report), error })
+    }
+
+    /// Whether an empty answer is worth asking another backend for.
+    fn others_may_say_more(&self, racer: &Racer, beside: &[String]) -> bool {
+        let elsewhere = |next: &Next| next.step.backend != racer.step.backend;
+        self.given.settings.on_empty == OnEmpty::Next && (!beside.is_empty() || self.queue.iter().any(elsewhere))
+    }
+
+    /// The attempt counts as failed, but what it has is kept.
+    fn said_nothing(&mut self, mut racer: Racer, opened: Opened, beside: Option<&str>) {
+        racer.ticket.finished(Instant::now());
+        self.failed(&mut racer, EngineError::EmptyAnswer, beside);
+        self.empty.get_or_insert((racer, opened));
     }
 
     /// The answer as far as it must be known before the caller gets any of it.

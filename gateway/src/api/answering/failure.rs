@@ -142,6 +142,7 @@ impl From<&EngineError> for Failure {
             }
             EngineError::Upstream { .. } => failure(StatusCode::BAD_GATEWAY, Class::Upstream, "upstream_error"),
             EngineError::StreamCut { .. } => failure(StatusCode::BAD_GATEWAY, Class::Upstream, "stream_cut"),
+            EngineError::EmptyAnswer => failure(StatusCode::BAD_GATEWAY, Class::Upstream, "empty_answer"),
             EngineError::Denied { denial, retry_after, .. } => {
                 let (status, class) = match denial {
                     Denial::Key => (StatusCode::UNAUTHORIZED, Class::Key),

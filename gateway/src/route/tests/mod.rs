@@ -1,6 +1,7 @@
 //! Scripted backends under paused time: who answers, what the caller sees, and that each request counts once.
 
 mod continued;
+mod empty;
 mod ending;
 mod extra;
 mod groups;
