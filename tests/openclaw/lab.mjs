@@ -136,7 +136,9 @@ export class Lab {
     const before = json(await readFile(this.#openclawConfig(), "utf8").catch(() => "{}"));
     // What OpenClaw itself wrote about installed plugins stays.
     const plugins = { ...before.plugins, ...own.plugins };
-    const written = { ...own, ...shared, agents, ...(Object.keys(plugins).length > 0 ? { plugins } : {}) };
+    // OpenClaw takes a config without its own `meta` for a broken one and puts the last good one back.
+    const kept = { ...(before.meta ? { meta: before.meta } : {}), ...(Object.keys(plugins).length > 0 ? { plugins } : {}) };
+    const written = { ...own, ...shared, agents, ...kept };
     await writeFile(this.#openclawConfig(), JSON.stringify(written, null, 2));
   }
 

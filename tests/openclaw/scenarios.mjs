@@ -69,7 +69,8 @@ export const served = [
     async run({ lab, setup }) {
       const before = await lab.metric("weir_requests_total", { backend: "diffusion", outcome: "finished" });
       const from = lab.tapped.length;
-      await lab.chat("what did we do so far?", { user: "ann" });
+      // A session of its own: OpenClaw makes the first recap of each at once, the next not before 90 s.
+      await lab.chat("what did we do so far?", { user: "recap" });
       const call = await until("a recap", () => lab.calls(from).find(({ body }) => body.model === "diffusion"));
       if (withPlugin(setup)) assert.equal(hints(call)["x-weir-trigger"], "utility");
       await until("the engine answered", async () => (await lab.metric("weir_requests_total", { backend: "diffusion", outcome: "finished" })) > before);
