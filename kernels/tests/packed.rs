@@ -275,6 +275,24 @@ fn experts_equal_one_expert_at_a_time_whoever_visits_them() {
     }
 }
 
+/// Found by `cargo xtask fuzz shapes`.
+#[test]
+fn experts_without_inputs_or_width_add_nothing() {
+    for kernels in every() {
+        for (hidden, width) in [(0, 16), (32, 0), (0, 0)] {
+            let expert = Expert::new(&mut Numbers(SEED), Format::Q4, hidden, width);
+            let (team, mut visits, mut out) = (Team::new(1), Visits::default(), vec![CANARY; 2 * hidden]);
+            visits.add(0, [(0, 1.0), (1, 1.0)]);
+            let (inputs, mut scratch) = (inputs(kernels, &vec![1.0; 2 * hidden], 2, hidden), ExpertScratch::default());
+            let find = |_: usize| Some(expert.borrowed());
+            Products { kernels, team: &team }
+                .experts(registry::best(), &inputs, &find, &visits, &mut scratch, &mut out)
+                .expect("shape");
+            assert_eq!(out, vec![0.0; 2 * hidden], "{} {hidden} {width}", kernels.name());
+        }
+    }
+}
+
 #[test]
 fn the_confidence_head_equals_the_logits_top() {
     let mut numbers = Numbers(SEED);

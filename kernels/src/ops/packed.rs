@@ -111,7 +111,8 @@ unsafe fn tile<S: Strip, F: Block, const T: usize>(
     T
 }
 
-/// Asks for a line of memory that will be read soon. Any address is allowed: a wrong one does nothing.
+/// Asks for a line of memory that will be read soon. Any address is allowed: a wrong one does nothing. Into the second
+/// cache: asked for nearer or past the caches (T0, NTA) a layer of experts takes 11 ms instead of 8 on a Zen 4.
 #[inline(always)]
 fn fetch(at: *const u8) {
     #[cfg(target_arch = "x86_64")]

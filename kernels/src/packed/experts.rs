@@ -161,6 +161,9 @@ impl Products<'_> {
         if let Some(token) = visits.tokens.iter().find(|token| **token as usize >= x.rows()) {
             return Err(KernelError { what: "token", expected: x.rows(), got: *token as usize });
         }
+        if width == 0 || x.k() == 0 {
+            return Ok(());
+        }
         scratch.order.clear();
         scratch.order.extend(visits.groups().map(|(index, range)| (index, range.start, range.len())));
         let length = visits.tokens.len() * width;
