@@ -1,6 +1,8 @@
 //! Which language the asked text is in: by its script, and for Latin letters by its most frequent small words. Sure
 //! rather than complete: a short or mixed text is `unknown`. Must never look beyond the beginning of a text.
 
+use std::sync::LazyLock;
+
 use crate::words_of::words;
 
 words! {
@@ -85,6 +87,20 @@ const SMALL_WORDS: &[(Language, &str)] = &[
     (Language::Tr, "ve bir bu için ne nasıl değil mi ile neden yaz lütfen benim çok daha var olan"),
 ];
 
+/// Each small word once, in order, with a bit for every list it is in: a request's words are looked up, not searched.
+static KNOWN: LazyLock<Vec<(&str, u16)>> = LazyLock::new(|| {
+    let lists = SMALL_WORDS.iter().enumerate();
+    let mut all: Vec<(&str, u16)> =
+        lists.flat_map(|(at, (_, list))| list.split(' ').map(move |word| (word, 1 << at))).collect();
+    all.sort_unstable();
+    all.dedup_by(|later, first| {
+        let same = later.0 == first.0;
+        first.1 |= if same { later.1 } else { 0 };
+        same
+    });
+    all
+});
+
 /// See the module.
 pub(super) fn of(text: &str) -> Language {
     let text = head(text);
@@ -157,12 +173,12 @@ fn by_small_words(text: &str) -> Language {
     let mut counts = [0_u32; SMALL_WORDS.len()];
     let mut word = String::new();
     let mut count = |word: &mut String| {
-        if !word.is_empty() {
-            for (seen, (_, list)) in counts.iter_mut().zip(SMALL_WORDS) {
-                *seen += u32::from(list.split(' ').any(|known| known == word));
+        if let Ok(at) = KNOWN.binary_search_by(|(known, _)| known.cmp(&word.as_str())) {
+            for (bit, seen) in counts.iter_mut().enumerate() {
+                *seen += u32::from(KNOWN[at].1 >> bit & 1);
             }
-            word.clear();
         }
+        word.clear();
     };
     for c in text.chars() {
         if c.is_alphabetic() {

@@ -7,6 +7,7 @@ use serde_json::Value;
 use weir_protocol::{EngineError, Event, FinishReason, TokenChance, TokenLogprob, Usage};
 
 use super::calls::Calls;
+use super::text_piece::TextPiece;
 use crate::backends::upstream::answer::{Answer, cut};
 use crate::backends::upstream::{Decoder, Shows, refusal};
 
@@ -33,7 +34,7 @@ impl ChunkDecoder {
             events.extend(token_logprobs(&choice["logprobs"]["content"]));
             self.message(&choice[part], events);
             // Of completions, whose choices say it themselves.
-            self.answer.text(&text_of(&choice["text"]), events);
+            self.answer.text(text_of(&choice["text"]), events);
             self.finish_reason(&choice["finish_reason"])?;
         }
         Ok(())
@@ -59,8 +60,8 @@ impl ChunkDecoder {
         // The same thing under two names, depending on the server; never both.
         let reasoning = if message["reasoning_content"].is_null() { "reasoning" } else { "reasoning_content" };
         self.answer.reasoning(&text_of(&message[reasoning]), events);
-        self.answer.text(&text_of(&message["content"]), events);
-        self.answer.text(&text_of(&message["refusal"]), events);
+        self.answer.text(text_of(&message["content"]), events);
+        self.answer.text(text_of(&message["refusal"]), events);
         // Parts are not what clients of this dialect read.
         if message["content"].is_array() || message[reasoning].is_array() {
             self.shows = Shows::Mended;
@@ -116,6 +117,11 @@ impl Decoder for ChunkDecoder {
         if data.trim() == "[DONE]" {
             self.shows = if self.shows == Shows::Plain { Shows::Silent } else { self.shows };
             return self.end(events);
+        }
+        if let Some(TextPiece { model, text }) = TextPiece::read(data) {
+            self.answer.start(model, events);
+            self.answer.text(text, events);
+            return Ok(());
         }
         let chunk: Value = serde_json::from_str(data).map_err(|_| cut("a piece of the stream is not JSON"))?;
         self.read(&chunk, "delta", events)

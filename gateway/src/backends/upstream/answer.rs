@@ -47,10 +47,10 @@ impl Answer {
     }
 
     /// A piece of text; empty ones are nothing.
-    pub(in crate::backends) fn text(&mut self, text: &str, events: &mut Vec<Event>) {
-        if !text.is_empty() {
+    pub(in crate::backends) fn text(&mut self, text: impl AsRef<str> + Into<String>, events: &mut Vec<Event>) {
+        if !text.as_ref().is_empty() {
             self.start(None, events);
-            events.push(Event::TextDelta(text.to_owned()));
+            events.push(Event::TextDelta(text.into()));
         }
     }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use async_stream::stream;
 use bytes::Bytes;
-use futures::{Stream, StreamExt};
+use futures::{FutureExt, Stream, StreamExt};
 use reqwest::Response;
 use tokio::time::Instant;
 use weir_protocol::{EngineError, Event};
@@ -39,7 +39,11 @@ pub(super) fn events(
             let (events, fault) = reading.take(piece);
             let progress = events.iter().any(|event| !matches!(event, Event::Verbatim(_)));
             if reading.decoder.has_ended() {
-                tokio::spawn(tokio::time::timeout(DRAIN_TIME, drain(body)));
+                let mut rest = Box::pin(drain(body));
+                // Mostly it is here already.
+                if rest.as_mut().now_or_never().is_none() {
+                    tokio::spawn(tokio::time::timeout(DRAIN_TIME, rest));
+                }
                 for event in events {
                     yield Ok(event);
                 }

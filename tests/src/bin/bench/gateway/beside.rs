@@ -38,7 +38,9 @@ pub(super) async fn measure(smoke: bool) -> Result<Value> {
         Some(haproxy) => ways.push(haproxy),
         None => println!("\nhaproxy is not installed, so there is nothing to compare with"),
     }
-    ways.push(Way::weir(mock.address)?);
+    ways.push(Way::weir("weir", mock.address, "")?);
+    // Asks whole what its caller wants whole; streams are the same.
+    ways.push(Way::weir("whole", mock.address, "stream_whole = false\n")?);
     println!(
         "\n{:<9} {:>4} {:<8} {:>8} {:>8} {:>10} {:>10} {:>12} {:>11}",
         "answers", "at", "through", "p50 ms", "p99 ms", "added p50", "added p99", "CPU s/1000", "of haproxy"

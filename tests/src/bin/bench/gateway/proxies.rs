@@ -43,14 +43,14 @@ impl Way {
         Way { name: "direct", address: upstream, process: Process::None }
     }
 
-    /// Through Weir, without a model of its own.
-    pub(super) fn weir(upstream: SocketAddr) -> Result<Self> {
+    /// Through Weir, without a model of its own; `backend` is what its backend's table says besides.
+    pub(super) fn weir(name: &'static str, upstream: SocketAddr, backend: &str) -> Result<Self> {
         let weir = Weir::start(&format!(
             "[engine.diffusion]\nenabled = false\n[engine.ar]\nenabled = false\n\
-             [[backend]]\nname = \"up\"\nbase_url = \"http://{upstream}/v1\"\nmodel = \"mock-7b\"\n"
+             [[backend]]\nname = \"up\"\nbase_url = \"http://{upstream}/v1\"\nmodel = \"mock-7b\"\n{backend}"
         ))?;
         let address = weir.address().parse().context("its address")?;
-        Ok(Way { name: "weir", address, process: Process::Weir(Box::new(weir)) })
+        Ok(Way { name, address, process: Process::Weir(Box::new(weir)) })
     }
 
     /// Through haproxy; `None` where it is not installed.
