@@ -16,6 +16,7 @@
 //! - [`record`]: what is kept of each request, and the request log.
 //! - [`traces`]: a caller's trace, handed on, and spans of our own.
 //! - [`metrics`]: what is counted, through guards.
+//! - `fuzzing`: the doors of `fuzz/`; in no other build.
 //! - [`cli`]: the commands of the `weir` binary.
 
 pub mod admin;
@@ -25,6 +26,8 @@ pub mod caller;
 pub mod cli;
 pub mod config;
 pub mod embedded;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod hub;
 pub mod layers;
 pub mod listener;

@@ -42,6 +42,12 @@ enum Target {
     Request,
     /// Sizes, formats and visits of packed products, on every instruction set, under AddressSanitizer.
     Shapes,
+    /// Answers of every kind of upstream, whole and in pieces, to every dialect's frames.
+    Answers,
+    /// Bodies of every dialect, to what each kind of upstream gets.
+    Bodies,
+    /// Policies, lines of the request log, configs, `traceparent`, scenarios.
+    Texts,
 }
 
 impl Target {
@@ -53,6 +59,9 @@ impl Target {
             Target::Template => "template",
             Target::Request => "request",
             Target::Shapes => "shapes",
+            Target::Answers => "answers",
+            Target::Bodies => "bodies",
+            Target::Texts => "texts",
         }
     }
 
@@ -77,6 +86,29 @@ impl Target {
                 ("requests/sampling.json", Some(b' ')),
                 ("requests/schema.json", Some(b' ')),
                 ("requests/tools.json", Some(b' ')),
+            ],
+            Target::Answers => &[
+                ("answers/openai-chat.txt", Some(0)),
+                ("answers/openai-chat.json", Some(25)),
+                ("answers/openai-responses.txt", Some(1)),
+                ("answers/anthropic.txt", Some(2)),
+                ("answers/anthropic.json", Some(12)),
+                ("answers/ollama.txt", Some(3)),
+                ("answers/openai-chat.txt", Some(34)),
+            ],
+            Target::Bodies => &[
+                ("requests/tools.json", Some(0)),
+                ("requests/schema.json", Some(0)),
+                ("bodies/completions.json", Some(1)),
+                ("bodies/responses.json", Some(2)),
+                ("bodies/messages.json", Some(3)),
+            ],
+            Target::Texts => &[
+                ("../../config/policies/balanced.toml", Some(0)),
+                ("../../config/policies/diffusion-first.toml", Some(0)),
+                ("texts/line.json", Some(1)),
+                ("../../config/weir.toml", Some(2)),
+                ("texts/traceparent.txt", Some(3)),
             ],
         }
     }
@@ -152,5 +184,6 @@ fn plant(root: &Path, corpus: &Path, seed: &str, first: Option<u8>) -> Result<()
     let file = root.join(folder).join(seed);
     let mut bytes: Vec<u8> = first.into_iter().collect();
     bytes.extend(std::fs::read(&file).with_context(|| file.display().to_string())?);
-    std::fs::write(corpus.join(seed.replace('/', "-")), bytes).with_context(|| corpus.display().to_string())
+    let name = format!("{}-{}", first.unwrap_or_default(), seed.replace("../", "").replace('/', "-"));
+    std::fs::write(corpus.join(name), bytes).with_context(|| corpus.display().to_string())
 }

@@ -18,6 +18,9 @@ pub use anthropic::Counter;
 pub use registry::{Backend, Before, Registry, StartError};
 pub(crate) use upstream::http_client;
 
+#[cfg(any(test, fuzzing))]
+pub(crate) use upstream::fuzzing;
+
 use std::pin::Pin;
 use std::sync::Arc;
 

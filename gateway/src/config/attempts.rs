@@ -329,17 +329,7 @@ fn settings(typed: &AttemptsWritten, exhausted: &ExhaustedWritten) -> AttemptSet
 
 #[cfg(test)]
 mod tests {
-    use crate::config::{Inputs, load};
-
-    #[track_caller]
-    fn check(text: &str, expect: &str) {
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("weir.toml");
-        std::fs::write(&file, text).unwrap();
-        let name = file.display().to_string();
-        let error = load(&Inputs { file: Some(file), ..Inputs::default() }).unwrap_err().to_string();
-        assert_eq!(error.replace(&name, "FILE"), expect);
-    }
+    use crate::config::tests::check_error;
 
     fn backends(first: &str, second: &str) -> String {
         let one = |name: &str, rest: &str| {
@@ -350,7 +340,7 @@ mod tests {
 
     #[test]
     fn figures_that_would_feed_an_outage_are_refused() {
-        check(
+        check_error(
             "[attempts]\nretries = 6\nextra_ratio = 1.5\nbreaker_rate = 0.0\nretry_max_ms = 1\nbreaker_max_ms = 1",
             "FILE: `attempts.retries`: must lie between 0 and 5\n  help: more only feeds an outage\n\
              FILE: `attempts.extra_ratio`: must lie between 0 and 1\n\
@@ -362,11 +352,11 @@ mod tests {
 
     #[test]
     fn a_group_is_of_one_kind_and_has_a_name_of_its_own() {
-        check(
+        check_error(
             &backends("group = \"pool\"", "group = \"pool\"\nrole = \"diffusion\""),
             "FILE: `backend[1].group`: members of a group must have the same `role`\n  help: they stand in for each other",
         );
-        check(
+        check_error(
             &backends("group = \"b\"", ""),
             "FILE: `backend[0].group`: a backend, a model or Weir itself has this name\n  help: names must differ",
         );
@@ -374,7 +364,7 @@ mod tests {
 
     #[test]
     fn a_health_check_is_a_path() {
-        check(
+        check_error(
             &backends("health = { path = \"http://x/health\", interval_ms = 0 }", ""),
             "FILE: `backend[0].health.interval_ms`: must not be 0\n\
              FILE: `backend[0].health.path`: not a path\n  help: write it like `/health`",

@@ -174,26 +174,17 @@ impl Checks<'_> {
 
 #[cfg(test)]
 mod tests {
+    use crate::config::tests::check_error;
     use crate::config::{Inputs, load};
-
-    #[track_caller]
-    fn check(text: &str, expect: &str) {
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("weir.toml");
-        std::fs::write(&file, text).unwrap();
-        let name = file.display().to_string();
-        let error = load(&Inputs { file: Some(file), ..Inputs::default() }).unwrap_err().to_string();
-        assert_eq!(error.replace(&name, "FILE"), expect);
-    }
 
     #[test]
     fn patterns_are_read_when_the_config_is() {
-        check(
+        check_error(
             "[request_log]\nenabled = true\ncontent = true\nredact = [\"ok\", \"(\"]",
             "FILE: `request_log.redact[1]`: not a regular expression: unclosed group\n  \
              help: write it in the syntax of Rust's `regex`; a literal `(` is `\\\\(`",
         );
-        check(
+        check_error(
             "[request_log]\nredact = [\"x\"]",
             "FILE: `request_log.redact`: nothing to redact\n  help: without `content` no text is written at all",
         );
@@ -201,17 +192,17 @@ mod tests {
 
     #[test]
     fn a_collector_is_an_address_without_secrets() {
-        check(
+        check_error(
             "[tracing.otlp]\nendpoint = \"localhost:4318\"\nsample = 2.0",
             "FILE: `tracing.otlp.sample`: must lie between 0 and 1\n\
              FILE: `tracing.otlp.endpoint`: not an http or https address\n  help: write it like `http://127.0.0.1:4318`",
         );
-        check(
+        check_error(
             "[tracing.otlp]\nendpoint = \"http://a:b@127.0.0.1:4318\"",
             "FILE: `tracing.otlp.endpoint`: must not carry credentials or a query\n  \
              help: put them into a variable: `headers_env`",
         );
-        check(
+        check_error(
             "[tracing.otlp]\nendpoint = \"http://127.0.0.1:4318\"\nheaders_env = \"NO_SUCH_VARIABLE\"",
             "FILE: `tracing.otlp.headers_env`: no such environment variable\n  \
              help: this key names the variable, not its value",

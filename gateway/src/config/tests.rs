@@ -24,7 +24,7 @@ fn load_with(text: &str, env: &[(&str, &str)], listen: Option<&str>) -> Result<S
 }
 
 #[track_caller]
-fn check_error(text: &str, expect: &str) {
+pub(super) fn check_error(text: &str, expect: &str) {
     assert_eq!(load_text(text).unwrap_err(), expect);
 }
 

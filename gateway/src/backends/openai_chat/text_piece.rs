@@ -14,7 +14,7 @@ impl<'a> TextPiece<'a> {
     /// `None`: it is another kind of chunk, or none at all.
     pub(super) fn read(data: &'a str) -> Option<Self> {
         let Chunk { model, choices: [Choice { index, delta, .. }], .. } = serde_json::from_str(data).ok()?;
-        (index == 0).then(|| TextPiece { model, text: delta.content })
+        (index == 0).then_some(TextPiece { model, text: delta.content })
     }
 }
 

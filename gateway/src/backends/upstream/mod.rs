@@ -7,6 +7,8 @@ pub(super) mod body;
 mod clock;
 pub(super) mod demands;
 pub(super) mod frames;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod limits;
 pub(super) mod lines;
 pub(super) mod once;
@@ -200,7 +202,7 @@ impl Upstream {
         }
         let limits = limits::of(response.headers());
         let passes = self.wire.speaks(&attempt.request);
-        let reading = reading::Reading::new(&response, self.wire.framing(), decoder, passes);
+        let reading = reading::Reading::new(response.status().as_u16(), self.wire.framing(), decoder, passes);
         Ok(Box::pin(reading::events(response, reading, clock, limits)))
     }
 

@@ -74,13 +74,24 @@ pub(super) struct Reading {
 
 impl Reading {
     /// `passes`: whether the caller gets the upstream's own words.
-    pub(super) fn new(response: &Response, framing: Framing, decoder: Box<dyn Decoder>, passes: bool) -> Self {
-        let (status, reader) = (response.status().as_u16(), FrameReader::new(framing));
-        Reading { status, reader, decoder, words: Words::new(passes), wait: Wait::FirstContent }
+    pub(super) fn new(status: u16, framing: Framing, decoder: Box<dyn Decoder>, passes: bool) -> Self {
+        Reading {
+            status,
+            reader: FrameReader::new(framing),
+            decoder,
+            words: Words::new(passes),
+            wait: Wait::FirstContent,
+        }
+    }
+
+    /// Whether nothing after this is taken.
+    #[cfg(any(test, fuzzing))]
+    pub(super) fn has_ended(&self) -> bool {
+        self.decoder.has_ended()
     }
 
     /// What the next piece says, up to its first fault.
-    fn take(&mut self, piece: Piece) -> (Vec<Event>, Option<EngineError>) {
+    pub(super) fn take(&mut self, piece: Piece) -> (Vec<Event>, Option<EngineError>) {
         let mut events = Vec::new();
         let fault = self.read(piece, &mut events).err();
         if self.wait == Wait::FirstContent && events.iter().any(Event::is_content) {
