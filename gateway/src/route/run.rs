@@ -153,10 +153,12 @@ impl<'a> Search<'a> {
         Err(Refusal { report: Some(self.report), error })
     }
 
-    /// Whether an empty answer is worth asking another backend for.
+    /// Whether an empty answer is worth asking another backend for. Where the caller gave stop texts, one may have stood
+    /// at the very beginning.
     fn others_may_say_more(&self, racer: &Racer, beside: &[String]) -> bool {
         let elsewhere = |next: &Next| next.step.backend != racer.step.backend;
-        self.given.settings.on_empty == OnEmpty::Next && (!beside.is_empty() || self.queue.iter().any(elsewhere))
+        let sought = self.given.settings.on_empty == OnEmpty::Next && self.given.request.sampling.stop.is_empty();
+        sought && (!beside.is_empty() || self.queue.iter().any(elsewhere))
     }
 
     /// The attempt counts as failed, but what it has is kept.

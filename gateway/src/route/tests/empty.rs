@@ -46,3 +46,11 @@ async fn an_answer_that_had_no_room_is_no_empty_one() {
     let (_, said) = go(vec![step("a", full), step("b", silent())], request()).await.all().await;
     assert_eq!(said, "<a>[length]");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_text_may_stand_at_the_beginning() {
+    let sampling = weir_protocol::Sampling { stop: vec!["END".into()], ..Default::default() };
+    let request = Arc::new(ChatRequest { sampling, ..ChatRequest::default() });
+    let (_, said) = go(vec![step("a", silent()), step("b", backend(vec![text("hi"), END]))], request).await.all().await;
+    assert_eq!(said, "<a>[stop]");
+}
