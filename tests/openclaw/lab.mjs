@@ -1,6 +1,7 @@
 // Everything one set-up needs: upstreams, Weir, a tap between OpenClaw and Weir that keeps headers, OpenClaw with a home
 // of its own. Loopback only; whatever it starts ends with `close`.
 import { execFile, spawn } from "node:child_process";
+import { appendFileSync } from "node:fs";
 import { cp, mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import http from "node:http";
 import { createServer } from "node:net";
@@ -41,18 +42,30 @@ export async function until(what, look, ms = WAIT_MS) {
 }
 
 export class Lab {
-  static async open(programs) {
-    const lab = new Lab();
-    lab.programs = programs;
-    lab.folder = await mkdtemp(path.join(tmpdir(), "weir-openclaw-"));
-    lab.children = [];
+  /** What a Weir with limits adds to the config; written before it starts. */
+  static async open(programs, more = "") {
+    const lab = await Lab.#bare(programs);
     lab.scripted = await startScripted();
     await lab.#startFaults();
     lab.weirPort = await freePort();
     lab.weir = `http://127.0.0.1:${lab.weirPort}`;
-    lab.config = await lab.#writeConfig();
+    lab.config = await lab.#writeConfig(more);
     lab.tapped = [];
     await lab.#startTap();
+    return lab;
+  }
+
+  /** Another OpenClaw, with a state and a key of its own, on the Weir of this one. Closed before this one. */
+  async beside(key) {
+    const cell = await Lab.#bare(this.programs);
+    const { scripted, faults, weirPort, weir, config, tapped, tap } = this;
+    return Object.assign(cell, { scripted, faults, weirPort, weir, config, tapped, tap, key });
+  }
+
+  static async #bare(programs) {
+    const lab = new Lab();
+    Object.assign(lab, { programs, children: [], key: "lab" });
+    lab.folder = await mkdtemp(path.join(tmpdir(), "weir-openclaw-"));
     lab.port = await freePort();
     await mkdir(path.join(lab.folder, "home/workspace"), { recursive: true });
     return lab;
@@ -64,7 +77,7 @@ export class Lab {
   }
 
   /** The embedded diffusion model with a longer window, so that OpenClaw's errands and prompts fit into the real engine. */
-  async #writeConfig() {
+  async #writeConfig(more) {
     const model = path.join(this.folder, "wide-nano");
     await cp(path.join(root, "models/nano/diffusion"), model, { recursive: true });
     const about = JSON.parse(await readFile(path.join(model, "config.json"), "utf8"));
@@ -74,20 +87,41 @@ export class Lab {
       `[[backend]]\nname = "${name}"\nmodel = "${name}"\nbase_url = "${base}/v1"\ncontext_tokens = 65536\n` +
       "headers_timeout_ms = 500\nfirst_content_timeout_ms = 500\nconnect_timeout_ms = 500\n";
     const address = (name, fault) => (name === "refused" ? `http://127.0.0.1:${closed}` : `${this.faults}/${fault}`);
-    const rule = '[[rule]]\nname = "all"\nroute = "ar"\nreason = "the lab\'s only rule"\nattempts = [{ backend = "script" }]\n';
-    await writeFile(path.join(this.folder, "policy.toml"), `[pins]\nfallback = [{ backend = "script" }]\n\n${rule}`);
+    await this.writePolicy("the lab's rule");
     const config = path.join(this.folder, "weir.toml");
     await writeFile(
       config,
       [
         '[policy]\nfile = "policy.toml"\n',
+        '[request_log]\nenabled = true\nfile = "requests.jsonl"\n',
         `[engine.diffusion]\nmodel = ${JSON.stringify(model)}\nname = "wide-nano"\nkv_cache_mb = 512\n`,
         `[[backend]]\nname = "script"\nmodel = "scripted"\nbase_url = "${this.scripted.base}/v1"\ncontext_tokens = 65536\n`,
         backend("cutting", `${this.scripted.base}/cut-once`),
         ...Object.entries(FAILING).map(([name, fault]) => backend(name, address(name, fault))),
+        more,
       ].join("\n"),
     );
     return config;
+  }
+
+  /** Short transformations go to diffusion, condensed to what the embedded model can hold; all else to the script. */
+  async writePolicy(reason) {
+    const script = '{ backend = "script" }';
+    const text = [
+      `[pins]\nfallback = [${script}]\n`,
+      '[condense]\ninstructions = "You are an assistant. Answer the last message in plain words, briefly, and say nothing else at all."',
+      "turns = 1\nmax_bytes = 1200\nmax_tools = 0\n",
+      '[[rule]]\nname = "short"\nwhen = "transform_shape && !tail_is_tool_result"\nroute = "diffusion"\nreason = "short"',
+      `attempts = [{ backend = "diffusion", condense = true }, ${script}]\n`,
+      `[[rule]]\nname = "all"\nroute = "ar"\nreason = ${JSON.stringify(reason)}\nattempts = [${script}]\n`,
+    ];
+    await writeFile(path.join(this.folder, "policy.toml"), text.join("\n"));
+  }
+
+  /** The lines of Weir's request log so far. */
+  async requestLog() {
+    const text = await readFile(path.join(path.dirname(this.config), "requests.jsonl"), "utf8").catch(() => "");
+    return text.split("\n").filter(Boolean).map(json);
   }
 
   /** Passes everything on and keeps what passed. */
@@ -116,7 +150,10 @@ export class Lab {
   }
 
   async startWeir() {
-    this.#spawn(WEIR, ["serve", "--listen", `127.0.0.1:${this.weirPort}`, "--config", this.config], { stdio: "ignore" });
+    const args = ["serve", "--listen", `127.0.0.1:${this.weirPort}`, "--config", this.config];
+    this.weirProcess = this.#spawn(WEIR, args, { stdio: ["ignore", "ignore", "pipe"] });
+    this.weirLog = path.join(this.folder, "weir.log");
+    this.weirProcess.stderr.on("data", (piece) => appendFileSync(this.weirLog, piece));
     await until("Weir is ready", () => fetch(`${this.weir}/readyz`).then(({ ok }) => ok, () => false), 30_000);
   }
 
@@ -158,7 +195,7 @@ export class Lab {
       TMPDIR: this.folder,
       OPENCLAW_STATE_DIR: path.join(home, "state"),
       OPENCLAW_CONFIG_PATH: this.#openclawConfig(),
-      WEIR_API_KEY: "lab",
+      WEIR_API_KEY: this.key,
       CI: "1",
       NO_COLOR: "1",
     };
@@ -227,7 +264,8 @@ export class Lab {
 
   /** The sum of a metric's values whose labels are these. */
   async metric(name, labels = {}) {
-    const page = await (await fetch(`${this.weir}/metrics`)).text();
+    // A Weir that OpenClaw has not started yet has counted nothing.
+    const page = await fetch(`${this.weir}/metrics`).then((answer) => answer.text(), () => "");
     const wanted = Object.entries(labels).map(([key, value]) => `${key}="${value}"`);
     const lines = page.split("\n").filter((line) => line.startsWith(`${name}{`) && wanted.every((label) => line.includes(label)));
     return lines.reduce((sum, line) => sum + Number(line.split(" ").at(-1)), 0);
@@ -249,9 +287,11 @@ export class Lab {
     const ended = alive.map((child) => new Promise((resolve) => child.once("exit", resolve)));
     for (const child of alive) child.kill(child === this.openclaw ? "SIGTERM" : "SIGKILL");
     await Promise.all(ended);
-    this.tapServer.closeAllConnections();
-    this.tapServer.close();
-    this.scripted.stop();
+    if (this.tapServer) {
+      this.tapServer.closeAllConnections();
+      this.tapServer.close();
+      this.scripted.stop();
+    }
     await rm(this.folder, { recursive: true, force: true, maxRetries: 3 });
   }
 }

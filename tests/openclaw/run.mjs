@@ -1,5 +1,6 @@
 // `cargo xtask e2e-openclaw`: the real OpenClaw against the real Weir, with each set-up the documents describe. Prints a
-// table and, for the counting, node's own closing lines. WEIR_OPENCLAW_ONLY names set-ups or scenarios by a part of them.
+// table and, for the counting, node's own closing lines. WEIR_OPENCLAW_ONLY names set-ups, or SET-UP:SCENARIO,SCENARIO, by a part of their names.
+import { cells, shared } from "./cells.mjs";
 import { Lab } from "./lab.mjs";
 import { OPENCLAW, programs } from "./programs.mjs";
 import { alone, served } from "./scenarios.mjs";
@@ -18,12 +19,13 @@ async function tryOne(scenario, setup, lab) {
     failed += 1;
     rows.push([setup.name, scenario.name, "FAILED", `${((Date.now() - begun) / 1000).toFixed(1)} s`, error.message.split("\n")[0], ""]);
     console.log(`${error.stack}\n`);
-    for (const line of (lab.log ?? []).slice(-12)) console.log(`  openclaw: ${line.slice(0, 300)}`);
+    const logs = lab.cells ? Object.values(lab.cells).flatMap(({ log }) => log.slice(-6)) : (lab.log ?? []).slice(-12);
+    for (const line of logs) console.log(`  openclaw: ${line.slice(0, 300)}`);
   }
   console.log(rows.at(-1).join(" | "));
 }
 
-const wanted = (scenario) => !only?.includes(":") || scenario.name.includes(only.split(":")[1]);
+const wanted = (scenario) => !only?.includes(":") || only.split(":")[1].split(",").some((part) => scenario.name.includes(part));
 
 const found = programs();
 for (const setup of setups.filter(({ name }) => !only || name.includes(only.split(":")[0]))) {
@@ -39,6 +41,20 @@ for (const setup of setups.filter(({ name }) => !only || name.includes(only.spli
     console.log(error.stack);
   } finally {
     await lab.close();
+  }
+}
+
+if (!only || cells.name.includes(only.split(":")[0])) {
+  let host;
+  try {
+    host = await cells.open(found);
+    for (const scenario of shared.filter(wanted)) await tryOne(scenario, cells, host);
+  } catch (error) {
+    failed += 1;
+    rows.push([cells.name, "start", "FAILED", "", error.message.split("\n")[0], ""]);
+    console.log(error.stack);
+  } finally {
+    if (host) await cells.close(host);
   }
 }
 

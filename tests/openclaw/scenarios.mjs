@@ -141,16 +141,20 @@ export const served = [
       const turn = async (text) => {
         const before = await lab.metric("weir_cached_tokens_total", { backend: "diffusion" });
         const from = lab.tapped.length;
-        const { status } = await lab.chat(text, { user: "pat", model: "diffusion" });
-        assert.equal(status, 200);
-        const call = lab.calls(from).find(({ body, bytes }) => body.model === "diffusion" && bytes > 10_000);
-        return { by: call.answer["x-weir-backend"], cached: (await lab.metric("weir_cached_tokens_total", { backend: "diffusion" })) - before };
+        const { status, text: said } = await lab.chat(text, { user: "pat" });
+        assert.equal(status, 200, said);
+        const call = lab.calls(from).find(({ body, bytes }) => body.model === "auto" && bytes > 10_000);
+        const line = await until("its line", async () => (await lab.requestLog()).findLast(({ id }) => id === call.answer["x-request-id"]));
+        const why = JSON.stringify({ rule: line.plan.rule, attempts: line.attempts, features: line.plan.features });
+        assert.equal(line.backend, "diffusion", why);
+        const cached = (await lab.metric("weir_cached_tokens_total", { backend: "diffusion" })) - before;
+        return { by: call.answer["x-weir-backend"], bytes: call.bytes, cached, said };
       };
-      const first = await turn("Sort these words: lemon, apple");
-      const second = await turn("Sort these words: pear, fig");
+      const first = await turn("Sort these words: pear, fig, date");
+      const second = await turn("Sort these words: lemon, fig, apple");
       assert.deepEqual([first.by, second.by], ["diffusion", "diffusion"]);
-      assert.ok(second.cached > 5_000, `${second.cached} tokens were known`);
-      return { saw: "two answers", recorded: `diffusion twice; ${second.cached} prompt tokens from the cache` };
+      assert.ok(second.cached >= 32, `${second.cached} tokens were known`);
+      return { saw: second.said, recorded: `diffusion twice, ${second.bytes} bytes condensed; ${second.cached} tokens from the cache` };
     },
   },
   {
@@ -208,6 +212,25 @@ export const served = [
       const calls = lab.calls(from).filter(({ body }) => body.model === "cutting");
       assert.equal(calls.length, 2, "the cut showed as an error, so OpenClaw asked again");
       return { saw: text, ms, recorded: "1 cut, 1 whole" };
+    },
+  },
+  {
+    name: "Weir reloads in mid-conversation",
+    async run({ lab }) {
+      const first = await lab.chat("hi", { user: "reload" });
+      assert.equal(first.text, "This is answer 1.");
+      const good = () => lab.metric("weir_config_reloads_total", { outcome: "applied" });
+      const before = await good();
+      await lab.writePolicy("the rule after the reload");
+      const started = (lab.log ?? []).map((line) => /local service ready: pid=(\d+)/u.exec(line)?.[1]).findLast(Boolean);
+      process.kill(lab.weirProcess?.pid ?? Number(started), "SIGHUP");
+      await until("the reload", async () => (await good()) > before, 30_000);
+      const from = lab.tapped.length;
+      const second = await lab.chat("and now?", { user: "reload" });
+      assert.equal(second.text, "This is answer 2.");
+      const reason = lab.calls(from).find(({ body }) => body.model === "auto").answer["x-weir-reason"];
+      assert.equal(reason, "the rule after the reload");
+      return { saw: second.text, recorded: "reloaded, turn two by the new rules" };
     },
   },
   {

@@ -27,6 +27,15 @@ const plain = {
   async restartWith() {},
 };
 
+/** Without a plugin, on a Weir that runs already. */
+export async function attach(lab) {
+  const config = shown("local-service.json");
+  const { weir } = config.models.providers;
+  delete weir.localService;
+  weir.baseUrl = `${lab.tap}/v1`;
+  await lab.configure(config);
+}
+
 /** With the plugin, from its tarball; Weir runs elsewhere. After the restart the plugin starts one itself. */
 const plugin = {
   name: "plugin",
