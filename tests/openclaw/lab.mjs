@@ -42,7 +42,7 @@ export async function until(what, look, ms = WAIT_MS) {
 }
 
 export class Lab {
-  /** What a Weir with limits adds to the config; written before it starts. */
+  /** With upstreams and a config to which `more` is added; Weir is not started. */
   static async open(programs, more = "") {
     const lab = await Lab.#bare(programs);
     lab.scripted = await startScripted();
