@@ -6,9 +6,11 @@ use std::path::{Path, PathBuf};
 use safetensors::tensor::{Dtype, TensorView};
 
 use crate::cache::KvCache;
+use crate::checkpoint::config::ModelConfig;
 use crate::checkpoint::open::Checkpoint;
 use crate::checkpoint::source::{self, WeightFiles};
 use crate::checkpoint::tensors::Weights;
+use crate::dense::weights::DenseModel;
 use crate::error::LoadError;
 use crate::model::forward::{Lane, Visibility};
 use crate::model::head::Wanted;
@@ -43,11 +45,25 @@ pub enum LogitsError {
 }
 
 /// A model that gives raw logits, without tokenizer and scheduler.
-pub struct LogitsModel(Model);
+pub struct LogitsModel(Kind);
+
+enum Kind {
+    Mixed(Box<Model>),
+    Dense(Box<DenseModel>),
+}
+
+impl Kind {
+    fn config(&self) -> &ModelConfig {
+        match self {
+            Kind::Mixed(model) => &model.config,
+            Kind::Dense(model) => &model.config,
+        }
+    }
+}
 
 impl std::fmt::Debug for LogitsModel {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_tuple("LogitsModel").field(&self.0.config).finish()
+        f.debug_tuple("LogitsModel").field(self.0.config()).finish()
     }
 }
 
@@ -58,12 +74,19 @@ impl LogitsModel {
     /// Names the file and the tensor or field that is wrong.
     pub fn open(path: &Path) -> Result<LogitsModel, LoadError> {
         let checkpoint = Checkpoint::open(ModelFiles::Dir(path.to_path_buf()))?;
-        Ok(LogitsModel(Model::load(checkpoint.config()?, checkpoint.weights()?)?))
+        let (config, weights) = (checkpoint.config()?, checkpoint.weights()?);
+        Ok(LogitsModel(match config.dense {
+            Some(_) => Kind::Dense(Box::new(DenseModel::load(config, weights)?)),
+            None => Kind::Mixed(Box::new(Model::load(config, weights)?)),
+        }))
     }
 
     /// The same model, a block visiting `pool` experts of a layer only, chosen as LLaDA2.2 does.
     pub fn with_pool(self, pool: Option<usize>) -> LogitsModel {
-        LogitsModel(self.0.with_pool(pool))
+        LogitsModel(match self.0 {
+            Kind::Mixed(model) => Kind::Mixed(Box::new(model.with_pool(pool))),
+            dense @ Kind::Dense(_) => dense,
+        })
     }
 
     /// The logits of `input_ids`, `[len, vocab]` f32, row i at position i (a diffusion model's row i is about token i
@@ -73,27 +96,35 @@ impl LogitsModel {
     /// # Errors
     /// When an id is outside the vocabulary, or there are more ids than positions.
     pub fn logits(&self, input_ids: &[u32], block_length: usize, use_cache: bool) -> Result<Vec<f32>, LogitsError> {
-        let model = &self.0;
+        let config = self.0.config();
         let wrong = |field, message| Err(LogitsError::Input { field, message });
         if block_length == 0 {
             return wrong("block_length", "must be at least 1".into());
         }
-        if input_ids.len() > model.config.context {
-            return wrong("input_ids", format!("{} ids, the model takes {}", input_ids.len(), model.config.context));
+        if input_ids.len() > config.context {
+            return wrong("input_ids", format!("{} ids, the model takes {}", input_ids.len(), config.context));
         }
-        if let Some(at) = input_ids.iter().position(|id| *id as usize >= model.config.vocab) {
-            return wrong("input_ids", format!("element {at} is outside the vocabulary of {}", model.config.vocab));
+        if let Some(at) = input_ids.iter().position(|id| *id as usize >= config.vocab) {
+            return wrong("input_ids", format!("element {at} is outside the vocabulary of {}", config.vocab));
         }
-        let visibility = match model.config.kind {
+        let visibility = match config.kind {
             EngineKind::Diffusion => Visibility::Blocks(block_length),
             EngineKind::Autoregressive => Visibility::Causal,
         };
         let step = if use_cache { block_length } else { input_ids.len().max(1) };
-        let mut cache = KvCache::alone(model.kv_shape(), input_ids.len());
+        let shape = match &self.0 {
+            Kind::Mixed(model) => model.kv_shape(),
+            Kind::Dense(model) => model.kv_shape(),
+        };
+        let mut cache = KvCache::alone(shape, input_ids.len());
         let mut logits = Vec::new();
         for tokens in input_ids.chunks(step) {
             let mut lane = [Lane { tokens, logits_from: 0, wanted: Wanted::All, cache: &mut cache, visibility }];
-            model.forward(&mut lane)?.into_iter().for_each(|own| logits.extend(own.logits()));
+            let predictions = match &self.0 {
+                Kind::Mixed(model) => model.forward(&mut lane)?,
+                Kind::Dense(model) => model.forward(&mut lane)?,
+            };
+            predictions.into_iter().for_each(|own| logits.extend(own.logits()));
             cache.commit(tokens);
         }
         Ok(logits)

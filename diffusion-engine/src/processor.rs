@@ -8,6 +8,7 @@ use weir_kernels::{Kernels, PANEL};
 use crate::cache::{KvShape, Pool, pages_for};
 use crate::checkpoint::config::ModelConfig;
 use crate::checkpoint::tensors::Weights;
+use crate::dense::weights::DenseModel;
 use crate::error::LoadError;
 use crate::model::forward::Lane;
 use crate::model::head::Predictions;
@@ -18,6 +19,8 @@ use crate::options::{ComputeDevice, EngineKind, EngineOptions};
 pub(crate) enum Processor {
     /// On the CPU.
     Cpu(Box<Model>),
+    /// A chat model of another family, on the CPU.
+    Dense(Box<DenseModel>),
     /// On a GPU.
     #[cfg(feature = "cuda")]
     Cuda(Box<crate::device::forward::DeviceForward<weir_kernels::cuda::driver::CudaDevice>>),
@@ -34,6 +37,16 @@ impl Processor {
             check_pool(pool, &config, options.device)?;
         }
         match options.device {
+            ComputeDevice::Cpu if config.dense.is_some() => {
+                let model = DenseModel::load(config, weights)?;
+                let pages = pages(model.kv_shape(), model.config.context, options)?;
+                let pool = Pool::new(model.kv_shape(), options.kv_type, pages);
+                Ok((Processor::Dense(Box::new(model)), pool))
+            }
+            ComputeDevice::Cuda { .. } if config.dense.is_some() => {
+                let message = format!("models of the architecture {} run on the CPU only", config.architecture);
+                Err(wrong("device", message))
+            }
             ComputeDevice::Cpu => {
                 let model = Model::load(config, weights)?.with_pool(options.expert_pool);
                 let pages = pages(model.kv_shape(), model.config.context, options)?;
@@ -67,6 +80,7 @@ impl Processor {
     pub(crate) fn config(&self) -> &ModelConfig {
         match self {
             Processor::Cpu(model) => &model.config,
+            Processor::Dense(model) => &model.config,
             #[cfg(feature = "cuda")]
             Processor::Cuda(forward) => &forward.model.config,
         }
@@ -76,6 +90,7 @@ impl Processor {
     pub(crate) fn kv_shape(&self) -> KvShape {
         match self {
             Processor::Cpu(model) => model.kv_shape(),
+            Processor::Dense(model) => model.kv_shape(),
             #[cfg(feature = "cuda")]
             Processor::Cuda(forward) => forward.model.kv_shape(),
         }
@@ -85,6 +100,7 @@ impl Processor {
     pub(crate) fn size(&self) -> (u64, u64) {
         match self {
             Processor::Cpu(model) => (model.parameters, model.stored_bytes),
+            Processor::Dense(model) => (model.parameters, model.stored_bytes),
             #[cfg(feature = "cuda")]
             Processor::Cuda(forward) => (forward.model.parameters, forward.model.stored_bytes),
         }
@@ -94,6 +110,7 @@ impl Processor {
     pub(crate) fn kernels(&self) -> &'static Kernels {
         match self {
             Processor::Cpu(model) => model.compute.kernels,
+            Processor::Dense(model) => model.compute.kernels,
             #[cfg(feature = "cuda")]
             Processor::Cuda(_) => weir_kernels::registry::best(),
         }
@@ -102,7 +119,7 @@ impl Processor {
     /// Name of the kernels that make the forwards.
     pub(crate) fn name(&self) -> &'static str {
         match self {
-            Processor::Cpu(_) => self.kernels().name(),
+            Processor::Cpu(_) | Processor::Dense(_) => self.kernels().name(),
             #[cfg(feature = "cuda")]
             Processor::Cuda(_) => "cuda",
         }
@@ -112,6 +129,7 @@ impl Processor {
     pub(crate) fn take_back(&self, logits: impl Iterator<Item = Vec<f32>>) {
         match self {
             Processor::Cpu(model) => model.take_back(logits),
+            Processor::Dense(_) => {}
             #[cfg(feature = "cuda")]
             Processor::Cuda(_) => {}
         }
@@ -121,6 +139,7 @@ impl Processor {
     pub(crate) fn forward(&self, lanes: &mut [Lane<'_>]) -> Result<Vec<Predictions>, String> {
         match self {
             Processor::Cpu(model) => model.forward(lanes).map_err(|error| error.to_string()),
+            Processor::Dense(model) => model.forward(lanes).map_err(|error| error.to_string()),
             #[cfg(feature = "cuda")]
             Processor::Cuda(forward) => forward.forward(lanes).map_err(|error| error.to_string()),
         }

@@ -10,6 +10,7 @@ use weir_kernels::route::Routing;
 use crate::error::LoadError;
 use crate::options::EngineKind;
 
+use super::gguf_dense::Dense;
 use super::source::Named;
 
 /// A model's shape (facts: LLaDA2.0 report §2; config keys as in the published checkpoints).
@@ -42,6 +43,8 @@ pub(crate) struct ModelConfig {
     /// What LLaDA2.2's decoder writes to delete a position, and to make room before one.
     pub(crate) delete_token: Option<u32>,
     pub(crate) split_token: Option<u32>,
+    /// Present for a chat model of another family, which `dense` runs.
+    pub(crate) dense: Option<Dense>,
 }
 
 /// The expert layers' shape.
@@ -100,6 +103,7 @@ impl ModelConfig {
             block_size: fields.optional("block_size", 1..=1 << 16)?,
             delete_token: fields.optional("delete_token_id", 0..=vocab - 1)?.map(|id| id as u32),
             split_token: fields.optional("split_token_id", 0..=vocab - 1)?.map(|id| id as u32),
+            dense: None,
             architecture,
         })
     }

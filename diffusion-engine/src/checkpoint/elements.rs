@@ -19,6 +19,10 @@ pub(crate) enum Element {
     Q4_0,
     Q4K,
     Q6K,
+    Q4_1,
+    Q5_0,
+    Q5_1,
+    Q5K,
     /// A matrix in one of the kernels' own layouts.
     Packed(Format),
 }
@@ -37,6 +41,10 @@ impl Element {
             Element::Q4_0 => "Q4_0",
             Element::Q4K => "Q4_K",
             Element::Q6K => "Q6_K",
+            Element::Q4_1 => "Q4_1",
+            Element::Q5_0 => "Q5_0",
+            Element::Q5_1 => "Q5_1",
+            Element::Q5K => "Q5_K",
             Element::Packed(Format::Q4) => "WEIR_Q4",
             Element::Packed(Format::Q4m) => "WEIR_Q4M",
             Element::Packed(Format::Q8) => "WEIR_Q8",
@@ -59,6 +67,10 @@ impl Element {
             Element::Q4_0 => (32, 18),
             Element::Q4K => (256, 144),
             Element::Q6K => (256, 210),
+            Element::Q4_1 => (32, 20),
+            Element::Q5_0 => (32, 22),
+            Element::Q5_1 => (32, 24),
+            Element::Q5K => (256, 176),
             // A matrix is one piece.
             Element::Packed(_) => (1, 1),
         }
@@ -96,6 +108,10 @@ impl Element {
             Element::Q4_0 => gguf_blocks::q4_0(bytes),
             Element::Q4K => gguf_blocks::q4_k(bytes),
             Element::Q6K => gguf_blocks::q6_k(bytes),
+            Element::Q4_1 => gguf_blocks::q4_1(bytes),
+            Element::Q5_0 => gguf_blocks::q5_0(bytes),
+            Element::Q5_1 => gguf_blocks::q5_1(bytes),
+            Element::Q5K => gguf_blocks::q5_k(bytes),
         }
     }
 }

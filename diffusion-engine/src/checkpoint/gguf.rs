@@ -120,6 +120,17 @@ impl Gguf {
         (0..list.count).map(element).collect()
     }
 
+    /// The numbers at `key`, or what is wrong.
+    pub(crate) fn numbers(&self, key: &str) -> Result<Vec<f64>, String> {
+        let list = self.list(key)?;
+        let mut cursor = Cursor::new(self.file.bytes.get(list.bytes.clone()).unwrap_or_default());
+        let element = |index| match scalar(&mut cursor, list.kind) {
+            Ok(Value::Number(number)) if number.is_finite() => Ok(number),
+            _ => Err(format!("element {index}: expected a finite number")),
+        };
+        (0..list.count).map(element).collect()
+    }
+
     fn list(&self, key: &str) -> Result<&List, String> {
         match self.values.get(key) {
             Some(Value::List(list)) => Ok(list),
@@ -249,8 +260,11 @@ impl Entry {
         }
         shape.reverse(); // GGUF writes the row's length first.
         let kind = cursor.u32()?;
-        let element = element(kind)
-            .ok_or_else(|| Wrong(format!("element type {kind} is not F32, F16, BF16, Q8_0, Q4_0, Q4_K or Q6_K")))?;
+        let element = element(kind).ok_or_else(|| {
+            Wrong(format!(
+                "element type {kind} is not F32, F16, BF16, Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, Q4_K, Q5_K or Q6_K"
+            ))
+        })?;
         let size = element.bytes(&shape).ok_or_else(|| {
             let block = element.block().0;
             Wrong(format!("shape {shape:?} is not rows of {} blocks of {block}, or overflows", element.name()))
@@ -265,8 +279,12 @@ fn element(kind: u32) -> Option<Element> {
         0 => Element::F32,
         1 => Element::F16,
         2 => Element::Q4_0,
+        3 => Element::Q4_1,
+        6 => Element::Q5_0,
+        7 => Element::Q5_1,
         8 => Element::Q8_0,
         12 => Element::Q4K,
+        13 => Element::Q5K,
         14 => Element::Q6K,
         30 => Element::Bf16,
         _ => return None,

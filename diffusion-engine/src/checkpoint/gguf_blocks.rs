@@ -22,6 +22,63 @@ pub(super) fn q4_0(bytes: &[u8]) -> Vec<f32> {
         .collect()
 }
 
+/// As [`q4_0`], with a minimum f16 after the scale. `y = d q + m`.
+pub(super) fn q4_1(bytes: &[u8]) -> Vec<f32> {
+    let mut numbers = Vec::with_capacity(bytes.len() / 20 * 32);
+    for block in bytes.as_chunks::<20>().0 {
+        let (d, m) = (half(block, 0), half(block, 2));
+        numbers.extend(nibbles(&block[4..]).map(|q| d * f32::from(q) + m));
+    }
+    numbers
+}
+
+/// As [`q4_0`], with the fifth bit of number i in bit i of a u32 after the scale. `y = d (q - 16)`.
+pub(super) fn q5_0(bytes: &[u8]) -> Vec<f32> {
+    let mut numbers = Vec::with_capacity(bytes.len() / 22 * 32);
+    for block in bytes.as_chunks::<22>().0 {
+        let d = half(block, 0);
+        numbers.extend(fifths(&block[2..6], &block[6..]).map(|q| d * (f32::from(q) - 16.0)));
+    }
+    numbers
+}
+
+/// As [`q5_0`], with a minimum f16 after the scale. `y = d q + m`.
+pub(super) fn q5_1(bytes: &[u8]) -> Vec<f32> {
+    let mut numbers = Vec::with_capacity(bytes.len() / 24 * 32);
+    for block in bytes.as_chunks::<24>().0 {
+        let (d, m) = (half(block, 0), half(block, 2));
+        numbers.extend(fifths(&block[4..8], &block[8..]).map(|q| d * f32::from(q) + m));
+    }
+    numbers
+}
+
+/// Low nibbles, then high ones.
+fn nibbles(quants: &[u8]) -> impl Iterator<Item = u8> {
+    quants.iter().map(|q| q & 15).chain(quants.iter().map(|q| q >> 4))
+}
+
+/// [`nibbles`] with a bit above each, the first number's lowest.
+fn fifths(bits: &[u8], quants: &[u8]) -> impl Iterator<Item = u8> {
+    nibbles(quants).enumerate().map(move |(i, q)| q | (bits[i / 8] >> (i % 8) & 1) << 4)
+}
+
+/// As [`q4_k`], with 32 bytes between scales and nibbles: the fifth bit of number l of run r is bit r of byte l.
+pub(super) fn q5_k(bytes: &[u8]) -> Vec<f32> {
+    let mut numbers = Vec::with_capacity(bytes.len() / 176 * 256);
+    for block in bytes.as_chunks::<176>().0 {
+        let (d, d_min) = (half(block, 0), half(block, 2));
+        let (scales, rest) = block[4..].split_at(12);
+        let (upper, quants) = rest.split_at(32);
+        for (run, quants) in (0..8).map(|run| (run, &quants[run / 2 * 32..][..32])) {
+            let (scale, minimum) = scale_and_minimum(scales, run);
+            let (scale, minimum) = (d * f32::from(scale), d_min * f32::from(minimum));
+            let whole = quants.iter().zip(upper).map(|(q, upper)| q >> (run % 2 * 4) & 15 | (upper >> run & 1) << 4);
+            numbers.extend(whole.map(|q| scale * f32::from(q) - minimum));
+        }
+    }
+    numbers
+}
+
 /// 256 numbers in 8 runs of 32: scale and scale of minima f16, 12 bytes with a 6-bit scale and minimum for each run,
 /// 128 bytes; of each 32 bytes the low nibbles are one run, the high nibbles the next. `y = d s q - dmin m`.
 pub(super) fn q4_k(bytes: &[u8]) -> Vec<f32> {

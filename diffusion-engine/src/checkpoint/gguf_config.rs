@@ -64,7 +64,11 @@ pub(crate) fn file(gguf: &Gguf) -> Result<Named, LoadError> {
     let model_type = match architecture {
         Some("llada2") => "llada2_moe",
         Some("bailingmoe2") => "bailing_moe_v2",
-        _ => return Err(wrong(gguf, "general.architecture", "expected llada2 or bailingmoe2")),
+        own => {
+            let known = super::gguf_dense::ARCHITECTURES.join(", ");
+            let message = format!("expected llada2, bailingmoe2, {known}; this is `{}`", own.unwrap_or_default());
+            return Err(wrong(gguf, "general.architecture", &message));
+        }
     };
     let architecture = architecture.unwrap_or_default();
     let key = |rest: &str| format!("{architecture}.{rest}");

@@ -33,7 +33,7 @@ const LAYER: [(&str, &str); 17] = [
 pub(super) const EXPERT_BIAS: &str = "exp_probs_b.bias";
 
 /// The published name of a GGUF tensor; an unknown one keeps its own, which no architecture asks for.
-pub(super) fn published(name: &str) -> String {
+pub(crate) fn published(name: &str) -> String {
     if let Some((_, published)) = WHOLE.iter().find(|(gguf, _)| *gguf == name) {
         return (*published).to_owned();
     }

@@ -1,6 +1,7 @@
 //! A GGUF file's `tokenizer.*` keys as the text of `tokenizer.json` and `tokenizer_config.json`, so that one set of
 //! rules checks both. A file that carries its `tokenizer.huggingface.json` is taken at its word; otherwise the
-//! byte-level BPE that llama.cpp calls `gpt2` is built from tokens and merges. Must never make plain text a control
+//! byte-level BPE that llama.cpp calls `gpt2` is built from tokens and merges, SentencePiece's (`llama`) from tokens and
+//! scores. Must never make plain text a control
 //! token: every token keeps its own id.
 
 use serde_json::{Map, Value as Json, json};
@@ -8,18 +9,18 @@ use serde_json::{Map, Value as Json, json};
 use crate::error::LoadError;
 
 use super::gguf::{Gguf, Value};
+use super::gguf_split;
 use super::source::{Bytes, Named};
 
 const MODEL: &str = "tokenizer.ggml.model";
 const PRE: &str = "tokenizer.ggml.pre";
 const TOKENS: &str = "tokenizer.ggml.tokens";
 const TYPES: &str = "tokenizer.ggml.token_type";
+const SCORES: &str = "tokenizer.ggml.scores";
+const PREFIX: &str = "tokenizer.ggml.add_space_prefix";
 const MERGES: &str = "tokenizer.ggml.merges";
 const WHOLE: &str = "tokenizer.huggingface.json";
 const TEMPLATE: &str = "tokenizer.chat_template";
-
-/// How the Ling and LLaDA2 tokenizers split a text before BPE; llama.cpp names it `bailingmoe2`.
-const BAILING: &str = "'(?i:[sdmt]|ll|ve|re)|[^\\r\\n\\p{L}\\p{N}]?+\\p{L}+|\\p{N}| ?[^\\s\\p{L}\\p{N}]++[\\r\\n]*|\\s*[\\r\\n]|\\s+(?!\\S)|\\s+";
 
 /// Types of tokens that act: written by id only, or matched in plain text before BPE.
 const CONTROL: i128 = 3;
@@ -65,18 +66,18 @@ pub(crate) fn tokenizer_config(gguf: &Gguf) -> Result<Named, LoadError> {
 }
 
 fn built(gguf: &Gguf) -> Result<Json, LoadError> {
-    if gguf.text(MODEL) != Some("gpt2") {
-        return Err(wrong(gguf, MODEL, "expected gpt2 (byte-level BPE)".into()));
-    }
-    let byte_level = |use_regex: bool| json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": use_regex});
-    let split = match gguf.text(PRE) {
-        Some("bailingmoe2" | "bailingmoe" | "llada-moe") => json!({"type": "Sequence", "pretokenizers": [
-            {"type": "Split", "pattern": {"Regex": BAILING}, "behavior": "Isolated", "invert": false},
-            byte_level(false),
-        ]}),
-        Some("gpt-2") => byte_level(true),
-        _ => {
-            let message = format!("expected bailingmoe2 or gpt-2, or a `{WHOLE}` that says how to split");
+    let is_byte_level = match gguf.text(MODEL) {
+        Some("gpt2") => true,
+        Some("llama") => false,
+        _ => return Err(wrong(gguf, MODEL, "expected gpt2 (byte-level BPE) or llama (SentencePiece BPE)".into())),
+    };
+    let known = gguf.text(PRE).and_then(gguf_split::byte_level);
+    let how = match known {
+        _ if !is_byte_level => gguf_split::pieces(!matches!(gguf.get(PREFIX), Some(Value::Flag(false)))),
+        Some(how) => how,
+        None => {
+            let known = gguf_split::KNOWN.join(", ");
+            let message = format!("expected one of {known}, or a `{WHOLE}` that says how to split");
             return Err(wrong(gguf, PRE, message));
         }
     };
@@ -91,7 +92,8 @@ fn built(gguf: &Gguf) -> Result<Json, LoadError> {
     let mut vocab = Map::new();
     let mut added = Vec::new();
     for (id, (token, kind)) in tokens.iter().zip(types).enumerate() {
-        if kind == UNUSED {
+        // SentencePiece fills its vocabulary up with such that are tokens all the same.
+        if kind == UNUSED && is_byte_level {
             continue;
         }
         if vocab.insert((*token).to_owned(), id.into()).is_some() {
@@ -104,6 +106,10 @@ fn built(gguf: &Gguf) -> Result<Json, LoadError> {
             }));
         }
     }
+    if !is_byte_level {
+        let unknown = tokens.iter().position(|token| *token == "<unk>").map(|_| "<unk>");
+        return Ok(gguf_split::file(how, added, &vocab, pieces_merges(gguf, &tokens)?, unknown));
+    }
     let merges = gguf.texts(MERGES).map_err(|message| wrong(gguf, MERGES, message))?;
     let mut pairs = Vec::new();
     for (index, merge) in merges.iter().enumerate() {
@@ -112,15 +118,16 @@ fn built(gguf: &Gguf) -> Result<Json, LoadError> {
             .ok_or_else(|| wrong(gguf, MERGES, format!("element {index} is not two tokens with a space between")))?;
         pairs.push(json!([left, right]));
     }
-    Ok(json!({
-        "version": "1.0", "truncation": null, "padding": null, "added_tokens": added, "normalizer": null,
-        "pre_tokenizer": split, "post_processor": null, "decoder": byte_level(true),
-        "model": {
-            "type": "BPE", "dropout": null, "unk_token": null, "continuing_subword_prefix": null,
-            "end_of_word_suffix": null, "fuse_unk": false, "byte_fallback": false, "ignore_merges": false,
-            "vocab": vocab, "merges": pairs
-        }
-    }))
+    Ok(gguf_split::file(how, added, &vocab, pairs, None))
+}
+
+/// SentencePiece's merges: any two tokens that make a third, best score of the third first.
+fn pieces_merges(gguf: &Gguf, tokens: &[&str]) -> Result<Vec<Json>, LoadError> {
+    let scores = gguf.numbers(SCORES).map_err(|message| wrong(gguf, SCORES, message))?;
+    if scores.len() != tokens.len() {
+        return Err(wrong(gguf, SCORES, format!("{} scores for {} tokens", scores.len(), tokens.len())));
+    }
+    Ok(gguf_split::merges(tokens, &scores))
 }
 
 fn named(gguf: &Gguf, key: &str, text: String) -> Named {

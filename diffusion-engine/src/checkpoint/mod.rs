@@ -2,7 +2,7 @@
 //! the tensor or field. Must never know how a model computes.
 //!
 //! Reading order: [`open`] → [`source`] → [`config`] → [`tensors`] with [`elements`] and [`safetensors`] → [`gguf`] (with
-//! its cursor) and what it is turned into: [`gguf_names`], [`gguf_config`], [`gguf_tokenizer`], [`gguf_blocks`] →
+//! its cursor) and what it is turned into: [`gguf_names`], [`gguf_config`] and [`gguf_dense`], [`gguf_tokenizer`] with [`gguf_split`], [`gguf_blocks`] →
 //! [`tokenizer`] → [`text_stream`] → [`template`] with its helpers [`messages`], [`escape`] and [`json`].
 
 pub(crate) mod config;
@@ -12,7 +12,9 @@ mod gguf;
 mod gguf_blocks;
 mod gguf_config;
 mod gguf_cursor;
-mod gguf_names;
+pub(crate) mod gguf_dense;
+pub(crate) mod gguf_names;
+mod gguf_split;
 mod gguf_tokenizer;
 mod json;
 mod messages;

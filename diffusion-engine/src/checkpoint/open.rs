@@ -12,7 +12,7 @@ use super::source::{self, Named};
 use super::template::ChatTemplate;
 use super::tensors::Weights;
 use super::tokenizer::TextTokenizer;
-use super::{gguf_config, gguf_tokenizer};
+use super::{gguf_config, gguf_dense, gguf_tokenizer};
 
 /// An opened checkpoint; parts are read when they are asked for.
 pub(crate) enum Checkpoint {
@@ -35,6 +35,7 @@ impl Checkpoint {
     pub(crate) fn config(&self) -> Result<ModelConfig, LoadError> {
         match self {
             Checkpoint::Files(files) => ModelConfig::parse(&source::config(files)?),
+            Checkpoint::Gguf(gguf) if gguf_dense::is_dense(gguf) => gguf_dense::config(gguf),
             Checkpoint::Gguf(gguf) => gguf_config::config(gguf),
         }
     }

@@ -66,7 +66,7 @@ impl ChatTemplate {
     pub(crate) fn tokens(&self, request: &ChatRequest, tokenizer: &TextTokenizer) -> Result<Vec<u32>, EngineError> {
         if request.bare_prompt {
             let texts: Vec<String> = request.messages.iter().map(Message::joined_text).collect();
-            return tokenizer.encode_plain(&texts.concat());
+            return tokenizer.encode_plain(&texts.concat()).map(|ids| tokenizer.begun(ids));
         }
         // The turn is not closed: its words come after the generation prompt, as if the model had written them.
         let begun = request.messages.last().filter(|_| request.prefill).map(Message::joined_text);
@@ -87,7 +87,7 @@ impl ChatTemplate {
         if let Some(begun) = begun {
             ids.extend(tokenizer.encode_plain(&begun)?);
         }
-        Ok(ids)
+        Ok(tokenizer.begun(ids))
     }
 
     fn render(&self, messages: &Value, tools: &Value) -> Result<String, Error> {

@@ -35,6 +35,8 @@ pub(crate) struct TextTokenizer {
     pub(crate) mask: Option<u32>,
     /// The answer ends at the first of these.
     pub(crate) ends: Vec<u32>,
+    /// What a prompt begins with, whether its template says so or not.
+    begin: Option<u32>,
 }
 
 impl TextTokenizer {
@@ -75,14 +77,26 @@ impl TextTokenizer {
         if diffusion && mask.is_none() {
             return Err(wrong("added_tokens", format!("`{MASK}` is missing")));
         }
-        let mut ends: Vec<u32> = ENDS.into_iter().filter_map(by_text).collect();
+        let mut ends: Vec<u32> = match &config.dense {
+            Some(dense) => dense.ends.clone(),
+            None => ENDS.into_iter().filter_map(by_text).collect(),
+        };
+        let begin = config.dense.as_ref().and_then(|dense| dense.begin);
         if ends.is_empty() && published {
             ends.extend(if diffusion { PUBLISHED_ENDS } else { PUBLISHED_AR_ENDS });
         }
         if ends.is_empty() {
             return Err(wrong("added_tokens", format!("none of {ENDS:?} is present")));
         }
-        Ok(TextTokenizer { inner, specials, special_ids, added, mask, ends })
+        Ok(TextTokenizer { inner, specials, special_ids, added, mask, ends, begin })
+    }
+
+    /// A prompt with the token that it must begin with.
+    pub(crate) fn begun(&self, mut ids: Vec<u32>) -> Vec<u32> {
+        if let Some(begin) = self.begin.filter(|begin| ids.first() != Some(begin)) {
+            ids.insert(0, begin);
+        }
+        ids
     }
 
     /// Control tokens' texts, longest first.

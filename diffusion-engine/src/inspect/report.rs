@@ -84,7 +84,9 @@ pub fn inspect(path: &Path) -> Result<ModelReport, LoadError> {
     let weights = checkpoint.weights()?;
     let types = types(&weights);
     let parameters = types.iter().map(|share| share.elements).sum();
-    oddities.extend(odd_weights(&config, &weights, &types));
+    if config.dense.is_none() {
+        oddities.extend(odd_weights(&config, &weights, &types));
+    }
     Ok(ModelReport {
         kind: config.kind,
         architecture: config.architecture.clone(),

@@ -127,7 +127,7 @@ pub(crate) fn golden() -> File {
     file
 }
 
-fn tokenizer(file: &mut File) {
+pub(crate) fn tokenizer(file: &mut File) {
     let json = support::tokenizer_json();
     let mut tokens: BTreeMap<u64, (&str, u32)> = BTreeMap::new();
     for (token, id) in json["model"]["vocab"].as_object().expect("vocabulary") {

@@ -1,6 +1,7 @@
 //! The engine through its public face, on real files.
 
 mod answers;
+mod dense;
 mod gguf;
 mod gguf_file;
 mod golden;
