@@ -73,6 +73,23 @@ pub struct Hints {
     pub first_content_ms: Option<u64>,
     /// Milliseconds within which the whole answer is wanted.
     pub total_ms: Option<u64>,
+    /// Which try of the same request it is, from 1.
+    pub attempt: Option<u32>,
+    /// What a log may say of where it comes from.
+    pub origin: Origin,
+}
+
+/// Where a request comes from, in its client's own ids. For logs only: nothing is decided by it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Origin {
+    /// The scheduled job.
+    pub job: Option<String>,
+    /// The agent's run.
+    pub run: Option<String>,
+    /// The turn within it.
+    pub turn: Option<String>,
+    /// A name for whose it is. Never who pays: that says the key alone.
+    pub tenant_tag: Option<String>,
 }
 
 impl ChatRequest {

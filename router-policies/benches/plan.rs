@@ -10,9 +10,10 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use weir_protocol::ChatRequest;
-use weir_router_policies::classify::Classifier;
+use weir_router_policies::classify::{Classifier, Family};
 use weir_router_policies::condense::condense;
-use weir_router_policies::{Features, Policy, Question, RoutePlan, Turn, unwrap};
+use weir_router_policies::latency::{Ask, LatencyModel, LatencySettings, Priors, Seen};
+use weir_router_policies::{BackendFacts, Features, Policy, Question, RoutePlan, Turn, unwrap};
 
 const RUNS: usize = 5000;
 
@@ -37,22 +38,47 @@ fn main() {
             let backends = policy.test_backends();
             let question = Question::about(features.clone(), &backends);
             measure(&format!("{name}, {profile}: rules"), || policy.decide(&question));
-            measure(&format!("{name}, {profile}: all"), || decision(&policy, request));
+            let latency = measured(&backends);
+            measure(&format!("{name}, {profile}: all"), || decision(&policy, &backends, &latency, request));
         }
     }
 }
 
-/// What the gateway does for each request.
-fn decision(policy: &Policy, request: &ChatRequest) -> RoutePlan {
-    let backends = policy.test_backends();
+/// A latency model that has seen each backend.
+fn measured(backends: &[BackendFacts]) -> LatencyModel {
+    let mut latency = LatencyModel::new(Priors::embedded(), LatencySettings::default());
+    for (facts, number) in backends.iter().flat_map(|facts| (0..40).map(move |number| (facts, number))) {
+        let family = Family::ALL[number % Family::ALL.len()];
+        let ask = Ask { family, prompt_tokens: 500, output_tokens: 50, max_tokens: 0, continues: false, in_flight: 0 };
+        let (ttft_s, total_s, prompt_tokens, completion_tokens) = (0.1, 0.5, 500, 50);
+        let seen = Seen { ask, ttft_s, total_s, prompt_tokens, cached_tokens: 0, completion_tokens, steps: Some(10) };
+        latency.seen(&facts.name, facts.role, &seen, number as f64);
+    }
+    latency
+}
+
+/// What the gateway does for each request, as `gateway/src/route/asking.rs` does it.
+fn decision(policy: &Policy, backends: &[BackendFacts], latency: &LatencyModel, request: &ChatRequest) -> RoutePlan {
     let asked = unwrap::asked(request);
     let features = Features::of_asked(request, &asked);
     let turn = Turn::of(request, &asked, &features);
+    let judged = Classifier::embedded().classify(&asked, &features);
+    let ask = Ask {
+        family: judged.family,
+        prompt_tokens: features.prompt_tokens_estimate,
+        output_tokens: features.expected_output_tokens,
+        max_tokens: features.max_tokens,
+        continues: features.user_turns > 1 || features.tool_rounds > 0,
+        in_flight: 0,
+    };
+    let predicted = latency.predictions(backends, &ask, |_| 1, 40.0);
     let condensed = policy.condenses().and_then(|settings| condense(request, &features, settings));
     policy.decide(&Question {
         conversation: turn.conversation,
+        family: Some(judged.into()),
+        predicted: &predicted,
         condensed: condensed.map(|condensed| condensed.size),
-        ..Question::about(features, &backends)
+        ..Question::about(features, backends)
     })
 }
 

@@ -81,7 +81,7 @@ pub fn unwrapping() -> String {
     page.push_str(
         "\nWho asked (`trigger`) is taken from the first that knows: the header `x-weir-trigger` or the body's \
          `x_route_hint.trigger`; the wrapping; the session's name; the request's shape (one question, no tools, at most \
-         256 tokens: an errand of the application, `utility`); else `retry` for a request that is made again, and `user`.\n\
+         256 tokens: an errand of the application, `utility`); else `retry` for a request that is made again (its text says so, or `x-weir-attempt` is above 1), and `user`.\n\
          The agent and the session come from `x-weir-agent`, `x-weir-session` (or OpenClaw's `x-openclaw-agent-id`, \
          `x-openclaw-session-key`, `x-session-affinity`), from `x_route_hint`, from `prompt_cache_key`, else from the \
          runtime line. Hints advise routing; whose request it is says its key alone.\n",

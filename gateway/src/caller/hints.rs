@@ -1,7 +1,7 @@
 //! What a client says about its request in headers. Advice for routing only; must never name who pays.
 
 use http::HeaderMap;
-use weir_protocol::Hints;
+use weir_protocol::{Hints, Origin};
 
 /// Longest value taken: hints go into tables and comparisons.
 const VALUE_MAX: usize = 256;
@@ -12,6 +12,10 @@ const AGENT: &[&str] = &["x-weir-agent", "x-openclaw-agent-id"];
 const SESSION: &[&str] = &["x-weir-session", "x-openclaw-session-key", "x-session-affinity", "session_id"];
 const FIRST_CONTENT: &[&str] = &["x-weir-first-content-ms"];
 const TOTAL: &[&str] = &["x-weir-total-ms"];
+const ATTEMPT: &[&str] = &["x-weir-attempt"];
+
+/// Longest id that is logged.
+const ID_MAX: usize = 128;
 
 /// The hints of these headers; what cannot be understood is as if it were not there.
 pub(super) fn of(headers: &HeaderMap) -> Hints {
@@ -21,7 +25,20 @@ pub(super) fn of(headers: &HeaderMap) -> Hints {
         session: text(headers, SESSION),
         first_content_ms: text(headers, FIRST_CONTENT).and_then(|value| value.parse().ok()),
         total_ms: text(headers, TOTAL).and_then(|value| value.parse().ok()),
+        attempt: text(headers, ATTEMPT).and_then(|value| value.parse().ok()),
+        origin: Origin {
+            job: id(headers, "x-weir-job"),
+            run: id(headers, "x-weir-run"),
+            turn: id(headers, "x-weir-turn"),
+            tenant_tag: id(headers, "x-weir-tenant-tag"),
+        },
     }
+}
+
+/// An id as ids are: what has other characters, or is longer, is left out of logs whole.
+fn id(headers: &HeaderMap, name: &str) -> Option<String> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_.:/@".contains(c);
+    text(headers, &[name]).filter(|value| value.len() <= ID_MAX && value.chars().all(plain))
 }
 
 fn text(headers: &HeaderMap, names: &[&str]) -> Option<String> {
@@ -49,6 +66,17 @@ mod tests {
         let hints = of(&headers);
         assert_eq!((hints.agent.as_deref(), hints.session.as_deref()), (Some("main"), Some("s2")));
         assert_eq!((hints.trigger.as_deref(), hints.first_content_ms, hints.total_ms), (Some("cron"), Some(800), None));
+        for (name, value) in [
+            ("x-weir-attempt", "2"),
+            ("x-weir-run", "r:model:1"),
+            ("x-weir-job", "a b"),
+            ("x-weir-turn", &"t".repeat(129)),
+        ] {
+            headers.insert(name, value.parse().expect("a header"));
+        }
+        let hints = of(&headers);
+        let origin = Origin { run: Some("r:model:1".into()), ..Origin::default() };
+        assert_eq!((hints.attempt, hints.origin), (Some(2), origin));
         headers.insert("x-weir-session", "s".repeat(300).parse().expect("a header"));
         assert_eq!(of(&headers).session, None);
     }

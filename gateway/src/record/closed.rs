@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
-use weir_protocol::{ChatRequest, Dialect, FinishReason, Usage};
+use weir_protocol::{ChatRequest, Dialect, FinishReason, Origin, Usage};
 use weir_router_policies::RoutePlan;
 
 use super::attempts::{AttemptNote, Skipped};
@@ -25,6 +25,10 @@ pub(crate) struct AskedFor {
     pub(crate) stream: bool,
     /// What kind of client asked.
     pub(crate) client: ClientKind,
+    /// Which try of the same it said it is.
+    pub(crate) attempt: Option<u32>,
+    /// Where it said it comes from.
+    pub(crate) origin: Origin,
 }
 
 /// A finished request.

@@ -5,10 +5,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
 use tokio::time::Instant;
-use weir_protocol::Usage;
+use weir_protocol::{Origin, Usage};
 use weir_router_policies::RoutePlan;
 
-use super::closed::Closed;
+use super::closed::{AskedFor, Closed};
 use super::content::{self, Content};
 use super::redact::Redactor;
 use crate::caller::ClientKind;
@@ -26,6 +26,8 @@ struct Line<'a> {
     trace_id: Option<String>,
     tenant: Option<&'a str>,
     client: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    origin: Option<Source<'a>>,
     dialect: &'static str,
     stream: Option<bool>,
     model: Option<String>,
@@ -45,6 +47,20 @@ struct Line<'a> {
     plan: Option<&'a RoutePlan>,
     #[serde(skip_serializing_if = "Option::is_none")]
     content: Option<Content>,
+}
+
+#[derive(Serialize)]
+struct Source<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    job: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    run: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    turn: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    attempt: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tenant_tag: Option<&'a str>,
 }
 
 #[derive(Serialize)]
@@ -108,6 +124,7 @@ pub(super) fn of(closed: &Closed, redactor: Option<&Redactor>) -> Vec<u8> {
         trace_id: closed.trace.as_ref().map(|trace| format!("{:032x}", trace.trace_id)),
         tenant: closed.tenant.as_deref(),
         client: asked.map(|asked| client(asked.client)),
+        origin: asked.and_then(from),
         dialect: closed.dialect.as_str(),
         stream: asked.map(|asked| asked.stream),
         // A model that is planned for is one of ours; any other text may be anything, a key included.
@@ -147,6 +164,19 @@ pub(super) fn weight(closed: &Closed) -> usize {
         prompt.saturating_add(said.bytes())
     });
     content.saturating_add(2048)
+}
+
+/// Nothing where the client said nothing.
+fn from(asked: &AskedFor) -> Option<Source<'_>> {
+    let Origin { job, run, turn, tenant_tag } = &asked.origin;
+    let said = asked.attempt.is_some() || [job, run, turn, tenant_tag].iter().any(|id| id.is_some());
+    said.then_some(Source {
+        job: job.as_deref(),
+        run: run.as_deref(),
+        turn: turn.as_deref(),
+        attempt: asked.attempt,
+        tenant_tag: tenant_tag.as_deref(),
+    })
 }
 
 fn used(usage: &Usage) -> Used<'_> {

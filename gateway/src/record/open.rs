@@ -131,7 +131,13 @@ impl Record {
     pub(crate) fn asked(&self, request: &Arc<ChatRequest>, client: ClientKind) {
         let keeps_content = self.0.recorder.keeps_content();
         let mut draft = self.draft();
-        draft.asked = Some(AskedFor { model: request.model.clone(), stream: request.stream, client });
+        draft.asked = Some(AskedFor {
+            model: request.model.clone(),
+            stream: request.stream,
+            client,
+            attempt: request.hints.attempt,
+            origin: request.hints.origin.clone(),
+        });
         draft.content = keeps_content.then(|| Arc::clone(request));
     }
 

@@ -14,6 +14,7 @@ use weir_router_policies::question::CondensedSize;
 use weir_router_policies::{BackendFacts, Features, JudgedFamily, Moment, Policy, Predicted, Turn};
 
 use super::asking::{Asking, Beside};
+use super::foresight::Foresight;
 
 /// See the module.
 #[derive(Debug, Clone, Serialize)]
@@ -30,8 +31,11 @@ pub struct Explained {
     pub features: Features,
     /// The task family with its probability.
     pub family: Option<JudgedFamily>,
-    /// What is expected of backends.
+    /// What is expected of backends, as measured; the rules see this.
     pub predicted: Vec<Predicted>,
+    /// Outside of a gateway: what the published figures say of backends without measurements. No rule sees it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub guessed: Vec<Predicted>,
     /// Every rule, in order.
     pub rules: Vec<RuleOutcome>,
     /// What would be done.
@@ -100,20 +104,20 @@ pub struct CondensedShown {
 }
 
 impl Explained {
-    /// For a request that nobody makes, outside of a gateway.
+    /// For a request that nobody makes, outside of a gateway: nothing is under way. `foresight`: what a gateway has kept.
     pub fn of(
         request: &ChatRequest,
         policy: &Policy,
-        facts: &[BackendFacts],
+        (facts, foresight): (&[BackendFacts], &Foresight),
         owner: Option<&str>,
         (tenant, now): (&str, Moment),
     ) -> Self {
         let nobody = |_: Turn| -> Option<Arc<str>> { None };
-        // Nothing was measured here.
-        let nothing = |_: &Ask| Vec::new();
-        let mut asking = Asking::of(request, owner, Beside { tenant, now, stays_with: &nobody, predicts: &nothing });
+        let predicts = |ask: &Ask| foresight.predicted(facts, ask, |_| 0);
+        let mut asking = Asking::of(request, owner, Beside { tenant, now, stays_with: &nobody, predicts: &predicts });
         asking.condense_for(request, policy);
-        Explained::told(request, policy, facts, asking)
+        let guessed = foresight.guessed(facts, &asking.ask);
+        Explained { guessed, ..Explained::told(request, policy, facts, asking) }
     }
 
     pub(super) fn told(request: &ChatRequest, policy: &Policy, facts: &[BackendFacts], asking: Asking<'_>) -> Self {
@@ -126,6 +130,7 @@ impl Explained {
             features: plan.features,
             family: plan.family,
             predicted,
+            guessed: Vec::new(),
             rules,
             plan: Planned {
                 route: plan.route,

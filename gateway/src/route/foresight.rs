@@ -59,6 +59,11 @@ impl Foresight {
         self.model().predictions(facts, ask, in_flight, unix())
     }
 
+    /// What the published figures say of those that were not measured; for people only.
+    pub(super) fn guessed(&self, facts: &[BackendFacts], ask: &Ask) -> Vec<Predicted> {
+        self.model().guesses(facts, ask, unix())
+    }
+
     /// Which of a plan's backends should be asked first for once, to see how it does.
     pub(super) fn probe(&self, backends: &[&str]) -> Option<usize> {
         if self.settings.model.probe_every == 0 {

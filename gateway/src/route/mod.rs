@@ -11,6 +11,7 @@ mod ending;
 mod exhausted;
 mod explained;
 mod foresight;
+mod form;
 mod open;
 mod plan;
 mod policies;

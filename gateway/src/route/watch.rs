@@ -2,17 +2,16 @@
 //! form. Must never change an event, and keeps no text beyond the answer's end.
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use futures::Stream;
 use tokio::time::Instant;
-use weir_protocol::{ChatRequest, EngineError, Event, ResponseFormat};
+use weir_protocol::{ChatRequest, EngineError, Event};
 use weir_router_policies::canary::Outcome;
 
+use super::form::Form;
 use crate::backends::EventStream;
-
-/// Most text kept to check a demanded form; a longer answer is not checked.
-const FORM_BYTES_MAX: usize = 256 * 1024;
 
 /// What was seen of one request.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -21,7 +20,7 @@ pub(super) struct Seen {
     pub(super) total_ms: f64,
     /// Bytes of text and of tool calls' arguments.
     pub(super) bytes: u64,
-    /// `None` where no form was demanded.
+    /// `None` where no form was demanded, or none could be checked.
     pub(super) broke_form: Option<bool>,
     pub(super) end: End,
 }
@@ -57,16 +56,14 @@ type OnEnd = Box<dyn FnOnce(Seen) + Send>;
 pub(super) struct Watch {
     started: Instant,
     seen: Seen,
-    /// The text so far, where a form is demanded.
-    text: Option<String>,
+    /// What was said so far, where a form is demanded.
+    form: Option<Form>,
     on_end: Option<OnEnd>,
 }
 
 impl Watch {
-    pub(super) fn new(request: &ChatRequest, on_end: OnEnd) -> Self {
-        let demanded = matches!(request.response_format, ResponseFormat::JsonObject | ResponseFormat::JsonSchema(_));
-        let text = demanded.then(String::new);
-        Watch { started: Instant::now(), seen: Seen::default(), text, on_end: Some(on_end) }
+    pub(super) fn new(request: &Arc<ChatRequest>, on_end: OnEnd) -> Self {
+        Watch { started: Instant::now(), seen: Seen::default(), form: Form::of(request), on_end: Some(on_end) }
     }
 
     /// No answer came.
@@ -88,23 +85,13 @@ impl Watch {
         if event.is_content() && self.seen.ttft_ms.is_none() {
             self.seen.ttft_ms = Some(self.started.elapsed().as_secs_f64() * 1000.0);
         }
+        if let Some(form) = &mut self.form {
+            form.saw(event);
+        }
         match event {
-            Event::TextDelta(text) => {
-                self.seen.bytes += text.len() as u64;
-                if let Some(kept) = &mut self.text {
-                    kept.push_str(text);
-                }
-                self.text.take_if(|kept| kept.len() > FORM_BYTES_MAX);
-            }
+            Event::TextDelta(text) => self.seen.bytes += text.len() as u64,
             Event::ToolCallDelta { arguments, .. } => self.seen.bytes += arguments.len() as u64,
-            Event::Finished { .. } => {
-                self.seen.end = End::Finished;
-                let is_object =
-                    |text: &String| serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(text).is_ok();
-                // A tool call in the place of the text keeps its own form.
-                let text = self.text.as_ref().filter(|text| !text.is_empty());
-                self.seen.broke_form = text.map(|text| !is_object(text));
-            }
+            Event::Finished { .. } => self.seen.end = End::Finished,
             _ => {}
         }
     }
@@ -113,6 +100,10 @@ impl Watch {
 impl Drop for Watch {
     fn drop(&mut self) {
         self.seen.total_ms = self.started.elapsed().as_secs_f64() * 1000.0;
+        // Here and not at the last event: nobody waits for it.
+        if self.seen.end == End::Finished {
+            self.seen.broke_form = self.form.as_ref().and_then(Form::is_broken);
+        }
         if let Some(on_end) = self.on_end.take() {
             on_end(self.seen);
         }
@@ -141,17 +132,17 @@ impl Stream for Watched {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::{Arc, Mutex};
+    use std::sync::Mutex;
 
     use super::*;
     use futures::{StreamExt, stream};
-    use weir_protocol::FinishReason;
+    use weir_protocol::{FinishReason, ResponseFormat};
 
     async fn seen(format: ResponseFormat, events: Vec<Result<Event, EngineError>>, read: usize) -> Seen {
         let out = Arc::new(Mutex::new(None));
         let told = Arc::clone(&out);
         let request = ChatRequest { response_format: format, ..ChatRequest::default() };
-        let watch = Watch::new(&request, Box::new(move |seen| *told.lock().unwrap() = Some(seen)));
+        let watch = Watch::new(&Arc::new(request), Box::new(move |seen| *told.lock().unwrap() = Some(seen)));
         let watched: Vec<_> = watch.over(Box::pin(stream::iter(events))).take(read).collect().await;
         drop(watched);
         out.lock().unwrap().expect("told at the end")

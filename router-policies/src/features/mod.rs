@@ -6,6 +6,7 @@
 mod code;
 mod content;
 mod conversation;
+mod known_tools;
 mod language;
 mod lexicon;
 mod shapes;

@@ -9,10 +9,10 @@
 //!
 //! It is meant to be sure rather than complete: a request it misses goes to a backend that can do everything.
 
-use serde_json::Value as Json;
 use weir_protocol::Tool;
 
-use super::words::{Concepts, Word, concepts, is_act, is_lookup, leading_words, stem, stems};
+use super::known_tools::{EMPTY_WORDS, KnownTool, Stem, known};
+use super::words::{Concepts, Word, concepts, is_act, is_lookup, leading_words, stem};
 
 const ENOUGH: u32 = 4;
 
@@ -20,12 +20,6 @@ const ENOUGH: u32 = 4;
 const SHORT_WORDS: usize = 12;
 
 const ARTICLES: &[&str] = &["the", "a", "an", "my", "some"];
-
-/// Description read per tool, in bytes: the first sentence says what it does, the rest is instructions to the model.
-const DESCRIPTION_BYTES: usize = 160;
-
-/// The same where all tools are only ranked.
-const RANKED_BYTES: usize = 80;
 
 /// Said before the request itself.
 const POLITE: &[&str] = &[
@@ -39,13 +33,6 @@ const TO_THE_ASSISTANT: &[&str] = &["tell", "show", "give", "let", "write", "mak
 /// Words that make a wish of what follows.
 const WISHES: &[&str] = &["please", "want", "need", "would", "could", "can"];
 
-/// Said so often that they say nothing about a tool.
-const EMPTY_WORDS: &[&str] = &[
-    "the", "and", "for", "with", "that", "this", "from", "are", "was", "use", "used", "using", "one", "all", "any",
-    "not", "its", "out", "into", "when", "what", "how", "tool", "call", "calls", "return", "returns", "given", "user",
-    "name", "value", "string", "number", "new", "about", "your", "his", "her",
-];
-
 const QUESTION_WORDS: &[&str] = &[
     "what", "why", "how", "who", "whose", "where", "which", "when", "is", "are", "was", "were", "do", "does", "did",
     "will", "has", "have",
@@ -54,20 +41,19 @@ const QUESTION_WORDS: &[&str] = &[
 /// Whether one of `tools` does what `words` ask for.
 pub(super) fn is_needed(words: &[Word], tools: &[Tool]) -> bool {
     let said = Said::of(words);
-    !said.words.is_empty() && tools.iter().any(|tool| points(&said, tool) >= ENOUGH)
+    !said.words.is_empty() && known(tools).iter().any(|tool| points(&said, tool) >= ENOUGH)
 }
 
 /// The tools that may matter for a text, as indices into `tools`, the likeliest first, `most` of them at most. Generous:
 /// one word in common is enough.
 pub(crate) fn rank(text: &str, tools: &[Tool], most: usize) -> Vec<usize> {
     let said = Said::of(&leading_words(text));
-    let loose = |tool: &Tool| {
-        let named = stems(&tool.name).filter(|stem| stem.len() > 2 && said.names(stem)).count() as u32;
-        points(&said, tool) * 4
-            + named * 2
-            + described(tool, RANKED_BYTES).filter(|stem| said.names(stem)).count() as u32
+    let loose = |tool: &KnownTool| {
+        let named = tool.name.iter().filter(|stem| stem.text.len() > 2 && said.names(stem)).count() as u32;
+        points(&said, tool) * 4 + named * 2 + tool.ranked.iter().filter(|stem| said.names(stem)).count() as u32
     };
-    let mut ranked: Vec<(u32, usize)> = tools.iter().map(loose).zip(0..).filter(|(points, _)| *points > 0).collect();
+    let known = known(tools);
+    let mut ranked: Vec<(u32, usize)> = known.iter().map(loose).zip(0..).filter(|(points, _)| *points > 0).collect();
     ranked.sort_by_key(|(points, at)| (std::cmp::Reverse(*points), *at));
     ranked.into_iter().take(most).map(|(_, at)| at).collect()
 }
@@ -137,49 +123,36 @@ impl Said {
         }
     }
 
-    fn names(&self, stem: &str) -> bool {
-        // Looked up once, not once for each word.
-        let known = concepts(stem);
-        self.words.iter().any(|word| word.0 == stem || word.1 & known != 0)
+    fn names(&self, stem: &Stem) -> bool {
+        self.words.iter().any(|word| same(word, stem))
     }
 
-    fn leads_with(&self, stem: &str) -> bool {
+    fn leads_with(&self, stem: &Stem) -> bool {
         self.lead.as_ref().is_some_and(|lead| same(lead, stem))
     }
 }
 
-fn points(said: &Said, tool: &Tool) -> u32 {
-    let name: Vec<String> = stems(&tool.name).collect();
-    // `set_light` or `web_search`: the verb stands first, else last.
-    let is_verb = |stem: &String| is_act(stem) || is_lookup(stem);
-    let verb_at = if name.first().is_some_and(is_verb) {
-        Some(0)
-    } else {
-        name.len().checked_sub(1).filter(|last| is_verb(&name[*last]))
-    };
-    let verb = verb_at.map(|at| name[at].as_str());
-    let looks_up = verb.is_some_and(is_lookup);
+fn points(said: &Said, tool: &KnownTool) -> u32 {
+    let (verb, looks_up) = (tool.verb(), tool.looks_up);
     if said.tells || (said.question && !looks_up) {
         return 0;
     }
-    let objects =
-        || name.iter().enumerate().filter(|(at, stem)| Some(*at) != verb_at && stem.len() > 2).map(|(_, stem)| stem);
     let lead_stem = said.lead.as_ref().map(|(stem, _)| stem.as_str());
     let lead_is_act = !said.after_article && lead_stem.is_some_and(is_act);
     let lead_is_lookup = !said.after_article && lead_stem.is_some_and(is_lookup);
     let short = said.count <= SHORT_WORDS;
     // "weather in oslo" and "what is the weather" say `get` without saying it.
     let verb_said = verb.is_some_and(|verb| said.names(verb)) || (looks_up && !lead_is_act);
-    let object_said = objects().any(|stem| said.names(stem));
+    let object_said = tool.objects().any(|stem| said.names(stem));
     // Looking up needs a word of the tool's own: its object, or its own verb said outright.
     if !object_said && !verb.is_some_and(|verb| said.names(verb)) {
         return 0;
     }
-    let leads_to_object = |stem: &String| {
+    let leads_to_object = |stem: &Stem| {
         // A leading verb names no object by its letters ("list the planets", `add_to_list`), only by what it means.
-        said.leads_with(stem) && (lead_stem != Some(stem) || !(lead_is_act || lead_is_lookup))
+        said.leads_with(stem) && (lead_stem != Some(stem.text.as_str()) || !(lead_is_act || lead_is_lookup))
     };
-    let lead = if objects().any(leads_to_object) {
+    let lead = if tool.objects().any(leads_to_object) {
         2
     } else {
         let leads = !said.after_article && verb.is_some_and(|verb| said.leads_with(verb));
@@ -191,48 +164,18 @@ fn points(said: &Said, tool: &Tool) -> u32 {
         return 0;
     }
     let wish = u32::from(said.wish && object_said);
-    let number = u32::from(said.number && takes_number(&tool.parameters));
-    let parameters =
-        parameter_names(&tool.parameters).filter(|name| stems(name).any(|stem| said.names(&stem))).count() as u32;
-    let described =
-        described(tool, DESCRIPTION_BYTES).filter(|stem| !name.contains(stem) && said.names(stem)).count() as u32;
+    let number = u32::from(said.number && tool.takes_number);
+    let parameters = tool.parameters.iter().filter(|name| name.iter().any(|stem| said.names(stem))).count() as u32;
+    let described = tool.described.iter().filter(|stem| said.names(stem)).count() as u32;
     2 * u32::from(object_said) + u32::from(verb_said) + lead + wish + number + parameters + described.min(2)
 }
 
-fn same(word: &(String, Concepts), stem: &str) -> bool {
-    word.0 == stem || word.1 & concepts(stem) != 0
-}
-
-fn parameter_names(schema: &Json) -> impl Iterator<Item = &str> {
-    schema.get("properties").and_then(Json::as_object).into_iter().flatten().map(|(name, _)| name.as_str())
-}
-
-fn takes_number(schema: &Json) -> bool {
-    let types = schema
-        .get("properties")
-        .and_then(Json::as_object)
-        .into_iter()
-        .flatten()
-        .filter_map(|(_, field)| field.get("type"));
-    types.filter_map(Json::as_str).any(|kind| kind == "integer" || kind == "number")
+fn same(word: &(String, Concepts), stem: &Stem) -> bool {
+    word.1 & stem.concepts != 0 || word.0 == stem.text
 }
 
 fn is_number(word: &Word) -> bool {
     word.plain.bytes().all(|byte| byte.is_ascii_digit())
-}
-
-/// Distinct stems of the description's beginning.
-fn described(tool: &Tool, bytes: usize) -> impl Iterator<Item = String> {
-    let text = tool.description.as_deref().unwrap_or_default();
-    let mut end = text.len().min(bytes);
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    let mut distinct: Vec<String> =
-        stems(&text[..end]).filter(|stem| stem.len() > 2 && !EMPTY_WORDS.contains(&stem.as_str())).collect();
-    distinct.sort_unstable();
-    distinct.dedup();
-    distinct.into_iter()
 }
 
 /// `notes.md`: letters after a dot.

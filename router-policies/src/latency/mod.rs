@@ -158,6 +158,13 @@ impl LatencyModel {
         facts.iter().filter(|facts| self.weight(&facts.name, now) >= MEASURED).map(one).collect()
     }
 
+    /// What the published figures, and the little that was seen, say of those of `facts` that [`Self::predictions`] leaves
+    /// out: for people to look at, never for a decision.
+    pub fn guesses(&self, facts: &[BackendFacts], ask: &Ask, now: f64) -> Vec<Predicted> {
+        let unknown = facts.iter().filter(|facts| self.weight(&facts.name, now) < MEASURED);
+        unknown.map(|facts| self.predict(&facts.name, facts.role, &ask.at(facts, 0), now)).collect()
+    }
+
     /// A decision is made among `candidates`. Every so many, the one of them that was not seen for the longest time is
     /// named, if that is long enough: it should be asked first, so that its figures stay true.
     pub fn probe(&mut self, candidates: &[&str], now: f64) -> Option<usize> {

@@ -66,6 +66,7 @@ pub fn asked(request: &ChatRequest) -> Asked<'_> {
         asked.text = strip::within(&whole, stripped.text);
         break;
     }
+    asked.repeated |= request.hints.attempt.is_some_and(|attempt| attempt > 1);
     let (agent, session) = identity(request);
     let hint = body_hint(request, "trigger");
     let hinted = request.hints.trigger.as_deref().or(hint).and_then(Trigger::hinted);

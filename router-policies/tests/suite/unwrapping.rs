@@ -136,6 +136,10 @@ fn who_asks_is_named_by_hints_then_by_the_runtime_line() {
     assert_eq!(asked.trigger, Trigger::Subagent);
     request.hints.trigger = Some("inter-session".into());
     assert_eq!(unwrap::asked(&request).trigger, Trigger::InterSession);
+    request.hints.attempt = Some(2);
+    assert!(unwrap::asked(&request).repeated && unwrap::asked(&request).trigger == Trigger::InterSession);
+    request.hints.attempt = Some(1);
+    assert!(!unwrap::asked(&request).repeated);
     request.hints.trigger = Some("nobody-knows".into());
     assert_eq!(unwrap::asked(&request).trigger, Trigger::Subagent);
 

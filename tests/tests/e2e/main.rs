@@ -13,6 +13,7 @@ mod dialects;
 mod explain;
 mod fault_table;
 mod faults;
+mod foresight;
 mod generate;
 mod hostile_models;
 mod leaving;

@@ -44,7 +44,9 @@ async fn each_request_has_one_line_however_it_ends() -> Result<()> {
         with(question(model, "Tell me a story."), json!({"stream": stream, "max_tokens": 16}))
     };
     named(&weir, "streamed", &story("fine", true)).await?;
-    named(&weir, "whole", &story("fine", false)).await?;
+    let hinted = client()?.post(weir.url("/v1/chat/completions")).header("x-request-id", "whole");
+    let hinted = hinted.header("x-weir-run", "run-7").header("x-weir-attempt", "2").header("x-weir-job", "two words");
+    hinted.json(&story("fine", false)).send().await?.bytes().await?;
     named(&weir, "denoised", &story("diffusion", true)).await?;
     named(&weir, "fell-back", &story("500", true)).await?;
     named(&weir, "cut", &story("cut-late", true)).await?;
@@ -75,6 +77,10 @@ async fn each_request_has_one_line_however_it_ends() -> Result<()> {
         assert!(line[time].as_f64().is_some_and(|ms| ms > 0.0), "{time}: {line}");
     }
     assert!(line["usage"]["completion_tokens"].as_u64().is_some_and(|tokens| tokens > 0), "{line}");
+    assert!(line.get("origin").is_none(), "{line}");
+    let whole = of(&found, "whole")?;
+    assert_eq!(whole["origin"], json!({"run": "run-7", "attempt": 2}), "{whole}");
+    assert_eq!(whole["plan"]["features"]["repeated"], true);
     let line = of(&found, "denoised")?;
     assert!(line["usage"]["diffusion"]["steps"].as_u64().is_some_and(|steps| steps > 0), "{line}");
     let line = of(&found, "fell-back")?;

@@ -8,8 +8,9 @@ use weir_protocol::Dialect;
 use weir_router_policies::{BackendFacts, BackendRole, Moment, Policy};
 
 use crate::api::any_dialect;
+use crate::config::latency::ForesightSettings;
 use crate::config::policy::PolicySource;
-use crate::route::Explained;
+use crate::route::{Explained, Foresight};
 
 const TEXTS: [(&str, &str); 6] = [
     ("talk", "hi, how was your day?"),
@@ -112,7 +113,9 @@ fn explained(policy: &Policy, body: &Value, dialect: Dialect) -> Explained {
         let told = any_dialect::decode(&bytes, None).unwrap_or_else(|error| panic!("{error}"));
         assert_eq!(told.dialect, dialect, "told from its shape: {body}");
     }
-    let explained = Explained::of(&decoded.request, policy, &facts(), None, ("", Moment::default()));
+    // Nothing was measured, and guesses are nothing that a rule sees.
+    let foresight = Foresight::new(ForesightSettings::default(), Vec::new());
+    let explained = Explained::of(&decoded.request, policy, (&facts(), &foresight), None, ("", Moment::default()));
     let shown = serde_json::to_string(&explained).unwrap();
     assert!(!shown.contains("flights") && !shown.contains("pear"), "an explanation shows no prompt: {shown}");
     explained

@@ -10,7 +10,7 @@ use crate::api::any_dialect;
 use crate::backends::expected;
 use crate::cli::policy::named;
 use crate::config::{Settings, nearest};
-use crate::route::{Explained, moment};
+use crate::route::{Explained, Foresight, moment};
 
 /// Largest body read.
 const BODY_MAX: u64 = 64 << 20;
@@ -27,7 +27,7 @@ pub(super) fn command(told: &Told, settings: &Settings, json: bool) -> Result<()
     let explained = explained(told, settings)?;
     match json {
         true => println!("{}", serde_json::to_string_pretty(&explained).context("an explanation is JSON")?),
-        false => print!("{}", render::text(&explained)),
+        false => print!("{}", render::text(&explained, settings.latency.file.as_deref())),
     }
     Ok(())
 }
@@ -64,7 +64,8 @@ fn explained(told: &Told, settings: &Settings) -> Result<Explained> {
     if !known && facts.iter().all(|one| !one.answers_to(&model)) {
         bail!("unknown model `{model}`");
     }
-    Ok(Explained::of(&request, &policy, &facts, owner, (tenant, moment())))
+    let foresight = Foresight::new(settings.latency.clone(), facts.clone());
+    Ok(Explained::of(&request, &policy, (&facts, &foresight), owner, (tenant, moment())))
 }
 
 /// The backend, or its group, that alone has this model.

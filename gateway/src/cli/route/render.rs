@@ -1,13 +1,14 @@
 //! An explanation for people: what was understood, the rules with a mark each, the plan.
 
 use std::fmt::Write;
+use std::path::Path;
 
 use serde_json::Value as Json;
 
 use crate::route::Explained;
 
-/// Features that say nothing are left out: false, 0, empty.
-pub(super) fn text(explained: &Explained) -> String {
+/// Features that say nothing are left out: false, 0, empty. `kept`: the file with what a gateway has measured.
+pub(super) fn text(explained: &Explained, kept: Option<&Path>) -> String {
     let mut out = String::new();
     // Writing to a String cannot fail.
     let _ = writeln!(out, "policy    {}", explained.policy);
@@ -23,11 +24,15 @@ pub(super) fn text(explained: &Explained) -> String {
     if let Some(family) = &explained.family {
         let _ = writeln!(out, "family    {} ({:.0} %)", family.name, family.probability * 100.0);
     }
-    for one in &explained.predicted {
+    let kept = kept.map_or_else(|| "[latency] file".into(), |file| file.display().to_string());
+    let measured = explained.predicted.iter().map(|one| ("predicted", one, format!("measured, from {kept}")));
+    let why = "published figures, nothing measured; no rule sees it";
+    let guessed = explained.guessed.iter().map(|one| ("guessed", one, why.to_owned()));
+    for (word, one, from) in measured.chain(guessed) {
         let (ttft, total) = (one.ttft, one.total);
         let _ = writeln!(
             out,
-            "predicted {}: first content {:.0} ms, end {:.0} ms ({:.0} to {:.0})",
+            "{word:<9} {}: first content {:.0} ms, end {:.0} ms ({:.0} to {:.0}); {from}",
             one.backend, ttft.expected_ms, total.expected_ms, total.low_ms, total.high_ms
         );
     }
