@@ -120,7 +120,7 @@ fn symmetric(numbers: &[f32], blocks: &mut Vec<Block>, lowest: f32, highest: f32
             let inverse = 1.0 / d;
             let (mut wq, mut qq) = (0.0f32, 0.0f32);
             for w in w {
-                let q = (w * inverse).round_ties_even().clamp(lowest, highest);
+                let q = nearest(w * inverse, lowest, highest);
                 wq += w * q;
                 qq += q * q;
             }
@@ -140,8 +140,16 @@ fn symmetric(numbers: &[f32], blocks: &mut Vec<Block>, lowest: f32, highest: f32
     true
 }
 
+/// Rounded, ties to even, between two small whole numbers. `round_ties_even` is a call of the C library on a CPU that may
+/// lack SSE 4.1; this is two additions, and vectorised.
+fn nearest(x: f32, lowest: f32, highest: f32) -> f32 {
+    /// 1.5 · 2^23: beside it f32 has no fractions.
+    const WHOLE: f32 = 12_582_912.0;
+    (x.clamp(lowest, highest) + WHOLE) - WHOLE
+}
+
 fn quant(w: f32, d: f32, lowest: f32, highest: f32) -> f32 {
-    if d == 0.0 { 0.0 } else { (w / d).round_ties_even().clamp(lowest, highest) }
+    if d == 0.0 { 0.0 } else { nearest(w / d, lowest, highest) }
 }
 
 fn squared_error(w: &[f32; BLOCK], d: f32, lowest: f32, highest: f32) -> f32 {
@@ -149,7 +157,7 @@ fn squared_error(w: &[f32; BLOCK], d: f32, lowest: f32, highest: f32) -> f32 {
         return f32::INFINITY;
     }
     let inverse = 1.0 / d;
-    w.iter().map(|w| (w - d * (w * inverse).round_ties_even().clamp(lowest, highest)).powi(2)).sum()
+    w.iter().map(|w| (w - d * nearest(w * inverse, lowest, highest)).powi(2)).sum()
 }
 
 /// `w = D s q - M m`; gives the row's `D` and `M`.
@@ -186,7 +194,7 @@ fn with_minimum(numbers: &[f32], blocks: &mut Vec<Block>) -> [f32; 2] {
 }
 
 fn steps(w: f32, scale: f32, minimum: f32) -> f32 {
-    if scale > 0.0 { ((w + minimum) / scale).round_ties_even().clamp(0.0, 15.0) } else { 0.0 }
+    if scale > 0.0 { nearest((w + minimum) / scale, 0.0, 15.0) } else { 0.0 }
 }
 
 /// The number that `w` becomes.
