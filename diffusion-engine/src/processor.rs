@@ -129,7 +129,7 @@ impl Processor {
     pub(crate) fn take_back(&self, logits: impl Iterator<Item = Vec<f32>>) {
         match self {
             Processor::Cpu(model) => model.take_back(logits),
-            Processor::Dense(_) => {}
+            Processor::Dense(model) => model.take_back(logits),
             #[cfg(feature = "cuda")]
             Processor::Cuda(_) => {}
         }

@@ -24,7 +24,7 @@ const GEMMA3_27B_LAYERS: usize = 62;
 /// What dense models differ in.
 #[derive(Debug, Clone)]
 pub(crate) struct Dense {
-    /// Pairs of a head's elements that turn together: neighbours, or those half the rotary part apart.
+    /// Elements of a head that turn together in the file: neighbours, or those half the rotary part apart.
     pub(crate) turns_neighbours: bool,
     pub(crate) has_qkv_bias: bool,
     pub(crate) has_qk_norm: bool,

@@ -1,205 +1,237 @@
 //! One forward of several requests' tokens: products see all tokens as one batch, attention runs per request. Shapes
 //! beside each step. Must never write to committed positions of a cache.
 
-use weir_kernels::packed::Inputs;
-use weir_kernels::{KernelError, KvPanel, Strided};
+use std::sync::{MutexGuard, PoisonError};
 
-use crate::model::forward::Lane;
-use crate::model::head::{Predictions, Wanted, likeliest};
-use crate::model::matrix::Matrix;
+use weir_kernels::kernels::rope;
+use weir_kernels::{AttentionShape, KernelError, KvPanel, Strided};
 
-use super::rotation::Rotation;
+use crate::model::batch::Batch;
+use crate::model::forward::{Lane, part};
+use crate::model::head::{Head, Predictions};
+use crate::model::matrix::room;
+use crate::model::scratch::Scratch;
+
 use super::weights::{DenseModel, Layer, Projection};
 use super::window;
+
+/// Multiplications that an element of a gate is worth: its activation is an exponential.
+const ACTIVATION: usize = 32;
 
 impl DenseModel {
     /// Runs all lanes and returns what each one wanted. Afterwards each cache holds the K/V of its lane's tokens behind
     /// the committed positions; the caller commits those that are final.
     pub(crate) fn forward(&self, lanes: &mut [Lane<'_>]) -> Result<Vec<Predictions>, KernelError> {
-        let mut positions = Vec::new();
-        let mut x = Vec::new(); // [m, hidden]
+        let mut scratch = self.memory();
+        let scratch = &mut *scratch;
+        self.layers(lanes, scratch)?;
+        let Self { compute, norm, head, .. } = self;
+        Head { compute, norm, eps: self.config.norm_eps, matrix: head }.predict(lanes, scratch)
+    }
+
+    /// Takes logits back that were read, for the next forward.
+    pub(crate) fn take_back(&self, logits: impl Iterator<Item = Vec<f32>>) {
+        self.memory().take_back(logits);
+    }
+
+    fn memory(&self) -> MutexGuard<'_, Scratch> {
+        // A forward that panicked leaves memory that the next one fills anew.
+        self.scratch.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Everything before the final norm: the result is `scratch.x`, `[wanted rows, hidden]`.
+    fn layers(&self, lanes: &mut [Lane<'_>], scratch: &mut Scratch) -> Result<(), KernelError> {
+        let (hidden, shape) = (self.config.hidden, self.kv_shape().attention);
         for lane in &mut *lanes {
-            let start = lane.cache.committed();
-            lane.cache.reserve(start + lane.tokens.len())?;
-            positions.extend(start..start + lane.tokens.len());
-            for token in lane.tokens {
-                let mut row = vec![0.0; self.config.hidden];
-                self.embeddings.row(*token as usize, &mut row)?;
-                x.extend(row.into_iter().map(|value| value * self.dense.embedding_scale));
-            }
+            let end = lane.cache.committed() + lane.tokens.len();
+            lane.cache.reserve(end)?;
         }
-        if positions.is_empty() {
-            return Ok(lanes.iter().map(|_| Predictions::Logits(Vec::new())).collect());
+        scratch.batch.begin(lanes, &self.ropes)?;
+        let mut rows = room(&mut scratch.x, scratch.batch.rows() * hidden).chunks_exact_mut(hidden);
+        for (token, row) in lanes.iter().flat_map(|lane| lane.tokens).zip(&mut rows) {
+            self.embeddings.row(*token as usize, row)?;
+            row.iter_mut().for_each(|value| *value *= self.dense.embedding_scale);
         }
-        let inputs = &mut Inputs::default();
         for (index, layer) in self.layers.iter().enumerate() {
-            let normed = self.norm(&x, &layer.attention_norm)?;
-            let mixed = self.attention(index, layer, &normed, &positions, lanes, inputs)?;
-            self.add(&mut x, self.product(&layer.output, &mixed, inputs)?, layer.post_attention_norm.as_deref())?;
-            let normed = self.norm(&x, &layer.feed_forward_norm)?;
-            let mut gate = self.product(&layer.gate, &normed, inputs)?; // [m, intermediate]
-            let up = self.product(&layer.up, &normed, inputs)?;
-            self.activate(&mut gate, &up)?;
-            self.add(&mut x, self.product(&layer.down, &gate, inputs)?, layer.post_feed_forward_norm.as_deref())?;
-        }
-        self.predictions(lanes, &x, inputs)
-    }
-
-    /// `x[m, k]` → `[m, n]`.
-    fn product(&self, matrix: &Matrix, x: &[f32], inputs: &mut Inputs) -> Result<Vec<f32>, KernelError> {
-        let m = x.len() / matrix.k().max(1);
-        let mut y = vec![0.0; m * matrix.n()];
-        self.compute.linear(x, m, matrix, inputs, &mut y).map(|()| y)
-    }
-
-    fn norm(&self, x: &[f32], weight: &[f32]) -> Result<Vec<f32>, KernelError> {
-        let mut normed = vec![0.0; x.len()];
-        let done = self.compute.kernels.rms_norm(x, weight, self.config.norm_eps, &mut normed);
-        done.map(|()| normed)
-    }
-
-    /// `x += out`, which is normed before where the family does so.
-    fn add(&self, x: &mut [f32], mut out: Vec<f32>, norm: Option<&[f32]>) -> Result<(), KernelError> {
-        let done = match norm {
-            Some(norm) => self.compute.kernels.rms_norm_in_place(&mut out, norm, self.config.norm_eps),
-            None => Ok(()),
-        };
-        done.and_then(|()| self.compute.kernels.add_scaled(x, &out, 1.0))
-    }
-
-    /// `gate = activation(gate) * up`.
-    fn activate(&self, gate: &mut [f32], up: &[f32]) -> Result<(), KernelError> {
-        if !self.dense.is_gelu {
-            return self.compute.kernels.silu_mul(gate, up);
-        }
-        for (gate, up) in gate.iter_mut().zip(up) {
-            let x = *gate;
-            let inner = std::f32::consts::FRAC_2_PI.sqrt() * (x + 0.044_715 * x * x * x);
-            *gate = 0.5 * x * (1.0 + inner.tanh()) * up;
+            self.projections(index, layer, scratch)?;
+            keep(shape, index, lanes, scratch);
+            if index + 1 == self.layers.len() {
+                // Only K/V is needed of the others from here on.
+                scratch.narrow(hidden, shape.heads * shape.head_dim);
+            }
+            if scratch.batch.rows() == 0 {
+                break;
+            }
+            self.attention(index, layer, lanes, scratch)?;
+            self.feed_forward(layer, scratch)?;
         }
         Ok(())
     }
 
-    /// `x[m, hidden]` → `[m, heads * head_dim]`; keys and values go into the caches.
+    /// Which of [`DenseModel::ropes`] turns a layer's heads.
+    fn rope(&self, layer: usize) -> usize {
+        usize::from(self.dense.window.and_then(|window| window.of_layer(layer)).is_some())
+    }
+
+    /// `scratch.x[m, hidden]` → queries in `scratch.qkv[m, heads * d]`, keys in `scratch.gate` and values in `scratch.up`,
+    /// `[m, kv_heads * d]` each: with their biases, normed and turned.
+    fn projections(&self, index: usize, layer: &Layer, scratch: &mut Scratch) -> Result<(), KernelError> {
+        self.norm_rows(&layer.attention_norm, scratch)?;
+        let Scratch { normed, qkv, gate, up, inputs, batch, .. } = scratch;
+        let m = batch.rows();
+        let [query, key, value] = [&layer.query, &layer.key, &layer.value];
+        let [width, kv_width] = [query.matrix.n(), key.matrix.n()];
+        let normed = room(normed, m * self.config.hidden);
+        let (q, k, v) = (room(qkv, m * width), room(gate, m * kv_width), room(up, m * kv_width));
+        let outputs = [(&query.matrix, &mut *q), (&key.matrix, &mut *k), (&value.matrix, &mut *v)];
+        self.compute.linears(normed, m, inputs, outputs)?;
+        let outputs = [(q, width), (k, kv_width), (v, kv_width)];
+        self.compute.products.rows(m, 4 * (width + kv_width), outputs, |rows, [q, k, v], _| {
+            for (at, row) in rows.enumerate() {
+                let own = |elements: &mut [f32], width: usize, projection: &Projection, turns: bool| {
+                    let heads = elements.get_mut(at * width..(at + 1) * width).unwrap_or_default();
+                    self.finish(projection, heads, turns.then_some((self.rope(index), row)), batch)
+                };
+                own(q, width, query, true)?;
+                own(k, kv_width, key, true)?;
+                own(v, kv_width, value, false)?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Bias and norm of one row's heads, and their turning by rope and row where they are given.
+    fn finish(
+        &self,
+        own: &Projection,
+        heads: &mut [f32],
+        turn: Option<(usize, usize)>,
+        batch: &Batch,
+    ) -> Result<(), KernelError> {
+        if let Some(bias) = &own.bias {
+            self.compute.kernels.add_scaled(heads, bias, 1.0)?;
+        }
+        if let Some(norm) = &own.norm {
+            self.compute.kernels.rms_norm_in_place(heads, norm, self.config.norm_eps)?;
+        }
+        let Some((own, row)) = turn else { return Ok(()) };
+        let (cos, sin) = batch.angles(own, row);
+        rope(heads, self.config.head_dim, cos, sin)
+    }
+
+    /// `scratch.x[m, hidden] += attention`, `scratch.qkv` being the queries.
     fn attention(
         &self,
         index: usize,
         layer: &Layer,
-        x: &[f32],
-        positions: &[usize],
-        lanes: &mut [Lane<'_>],
-        inputs: &mut Inputs,
-    ) -> Result<Vec<f32>, KernelError> {
+        lanes: &[Lane<'_>],
+        scratch: &mut Scratch,
+    ) -> Result<(), KernelError> {
         let shape = self.kv_shape().attention;
+        let products = self.compute.products;
+        let width = shape.heads * shape.head_dim;
         let window = self.dense.window.and_then(|window| window.of_layer(index));
-        let rotation = match (&self.window_rotation, window) {
-            (Some(own), Some(_)) => own,
-            _ => &self.rotation,
-        };
-        let q = self.project(&layer.query, x, positions, Some(rotation), inputs)?; // [m, heads * head_dim]
-        let k = self.project(&layer.key, x, positions, Some(rotation), inputs)?; // [m, kv_heads * head_dim]
-        let v = self.project(&layer.value, x, positions, None, inputs)?;
-        let (width, kv_width) = (layer.query.matrix.n(), layer.key.matrix.n());
-        let mut out = vec![0.0; q.len()];
-        let (mut q, mut rest) = (q.as_slice(), out.as_mut_slice());
-        let mut kv = k.chunks_exact(kv_width).zip(v.chunks_exact(kv_width));
-        let mut unpacked = Vec::new();
-        for lane in lanes {
-            let (start, count) = (lane.cache.committed(), lane.tokens.len());
-            for (position, (keys, values)) in (start..start + count).zip(&mut kv) {
-                lane.cache.write(index, position, keys, values);
-            }
-            if count == 0 {
-                continue;
-            }
-            let (own_q, others) = q.split_at(count * width);
-            let (own, behind) = std::mem::take(&mut rest).split_at_mut(count * width);
-            (q, rest) = (others, behind);
-            let panels: Vec<KvPanel<'_>> = lane.cache.panels(index, start + count, &mut unpacked);
-            let visible: Vec<usize> = (start + 1..=start + count).collect();
-            match window.filter(|window| start + count > window.positions) {
+        let Scratch { qkv, mixed, out, inputs, unpacked, batch, .. } = &mut *scratch;
+        let m = batch.rows();
+        let (q, mixed) = (&*room(qkv, m * width), room(mixed, m * width));
+        if unpacked.len() < lanes.len() {
+            unpacked.resize_with(lanes.len(), Vec::new);
+        }
+        for ((lane, own), memory) in lanes.iter().zip(batch.lanes()).zip(unpacked) {
+            let end = lane.cache.committed() + lane.tokens.len();
+            let panels: Vec<KvPanel<'_>> = lane.cache.panels(index, end, memory);
+            let visible = batch.visible().get(own.clone()).unwrap_or_default();
+            let mixed = mixed.get_mut(own.start * width..own.end * width).unwrap_or_default();
+            let q = part(q, own, width);
+            match window.filter(|window| end > window.positions) {
                 None => {
-                    let strided = Strided { elements: own_q, stride: width };
-                    let done =
-                        self.compute.products.attention(self.compute.kernels, shape, strided, &panels, &visible, own);
-                    done?;
+                    let strided = Strided { elements: q, stride: width };
+                    products.attention(self.compute.kernels, shape, strided, &panels, visible, mixed)?;
                 }
                 Some(window) => {
-                    let rows = own_q.chunks_exact(width).zip(own.chunks_exact_mut(width));
-                    for (end, (q, out)) in visible.into_iter().zip(rows) {
-                        let seen = end.saturating_sub(window.positions)..end;
-                        window::attention(shape, q, &panels, seen, out);
-                    }
+                    let cost = 2 * width * window.positions;
+                    products.rows(visible.len(), cost, [(mixed, width)], |rows, [mixed], memory| {
+                        let weights = memory.floats(window.positions);
+                        for ((end, q), out) in visible
+                            .iter()
+                            .zip(q.chunks_exact(width))
+                            .skip(rows.start)
+                            .zip(mixed.chunks_exact_mut(width))
+                        {
+                            let seen = end.saturating_sub(window.positions)..*end;
+                            window::attention(shape, q, &panels, seen, weights, out);
+                        }
+                        Ok(())
+                    })?;
                 }
             }
         }
-        Ok(out)
+        self.compute.linear(mixed, m, &layer.output, inputs, room(out, m * self.config.hidden))?;
+        self.add(layer.post_attention_norm.as_deref(), scratch)
     }
 
-    /// Product, bias, norm of each head, and turning where `rotation` is given.
-    fn project(
-        &self,
-        own: &Projection,
-        x: &[f32],
-        positions: &[usize],
-        rotation: Option<&Rotation>,
-        inputs: &mut Inputs,
-    ) -> Result<Vec<f32>, KernelError> {
-        let head_dim = self.config.head_dim;
-        let mut out = self.product(&own.matrix, x, inputs)?;
-        if let Some(bias) = &own.bias {
-            for row in out.chunks_exact_mut(own.matrix.n()) {
-                row.iter_mut().zip(bias).for_each(|(value, bias)| *value += bias);
+    /// `scratch.x[m, hidden] += feed_forward(norm(scratch.x))`.
+    fn feed_forward(&self, layer: &Layer, scratch: &mut Scratch) -> Result<(), KernelError> {
+        self.norm_rows(&layer.feed_forward_norm, scratch)?;
+        let Scratch { normed, gate, up, out, inputs, batch, .. } = &mut *scratch;
+        let (m, hidden, width) = (batch.rows(), self.config.hidden, layer.gate.n());
+        let (gate, up) = (room(gate, m * width), room(up, m * width));
+        let outputs = [(&layer.gate, &mut *gate), (&layer.up, &mut *up)];
+        self.compute.linears(room(normed, m * hidden), m, inputs, outputs)?;
+        let up = &*up;
+        self.compute.products.rows(m, ACTIVATION * width, [(&mut *gate, width)], |rows, [gate], _| {
+            let up = part(up, rows, width);
+            match self.dense.is_gelu {
+                true => gate.iter_mut().zip(up).for_each(|(gate, up)| *gate = gelu(*gate) * up),
+                false => self.compute.kernels.silu_mul(gate, up)?,
             }
-        }
-        if let Some(norm) = &own.norm {
-            let done = self.compute.kernels.rms_norm_in_place(&mut out, norm, self.config.norm_eps);
-            done?;
-        }
-        if let Some(rotation) = rotation {
-            for (row, position) in out.chunks_exact_mut(own.matrix.n()).zip(positions) {
-                rotation.turn(row, head_dim, *position);
-            }
-        }
-        Ok(out)
+            Ok(())
+        })?;
+        self.compute.linear(gate, m, &layer.down, inputs, room(out, m * hidden))?;
+        self.add(layer.post_feed_forward_norm.as_deref(), scratch)
     }
 
-    /// Final norm and head of the wanted rows of `x[m, hidden]`.
-    fn predictions(&self, lanes: &[Lane<'_>], x: &[f32], inputs: &mut Inputs) -> Result<Vec<Predictions>, KernelError> {
-        let (hidden, vocab) = (self.config.hidden, self.config.vocab);
-        let mut wanted = Vec::new();
-        let mut first = 0;
-        for lane in lanes {
-            for index in lane.rows() {
-                let row = x.get((first + index) * hidden..(first + index + 1) * hidden);
-                let row = row.filter(|_| index < lane.tokens.len());
-                wanted.extend_from_slice(row.ok_or(KernelError {
-                    what: "wanted row",
-                    expected: lane.tokens.len(),
-                    got: index,
-                })?);
-            }
-            first += lane.tokens.len();
-        }
-        let logits = if wanted.is_empty() {
-            wanted
-        } else {
-            self.product(&self.head, &self.norm(&wanted, &self.norm)?, inputs)?
-        };
-        let mut rest = logits.as_slice();
-        let mut all = Vec::with_capacity(lanes.len());
-        for lane in lanes {
-            let (own, others) = rest.split_at(lane.rows().count() * vocab);
-            rest = others;
-            all.push(match lane.wanted {
-                Wanted::All | Wanted::Logits(_) => Predictions::Logits(own.to_vec()),
-                Wanted::Likeliest { never, .. } => {
-                    let mut own = own.to_vec();
-                    let rows = own.chunks_exact_mut(vocab);
-                    Predictions::Likeliest(rows.map(|row| likeliest(self.compute.kernels, row, never)).collect())
-                }
-            });
-        }
-        Ok(all)
+    /// `scratch.normed = norm(scratch.x)`, row by row.
+    fn norm_rows(&self, weight: &[f32], scratch: &mut Scratch) -> Result<(), KernelError> {
+        let Scratch { x, normed, batch, .. } = scratch;
+        let (m, hidden) = (batch.rows(), self.config.hidden);
+        let x = &*room(x, m * hidden);
+        self.compute.products.rows(m, 4 * hidden, [(room(normed, m * hidden), hidden)], |rows, [normed], _| {
+            self.compute.kernels.rms_norm(part(x, rows, hidden), weight, self.config.norm_eps, normed)
+        })
     }
+
+    /// `scratch.x += scratch.out`, which is normed before where the family does so.
+    fn add(&self, norm: Option<&[f32]>, scratch: &mut Scratch) -> Result<(), KernelError> {
+        let Scratch { x, out, batch, .. } = scratch;
+        let (kernels, m, hidden) = (self.compute.kernels, batch.rows(), self.config.hidden);
+        let outputs = [(room(x, m * hidden), hidden), (room(out, m * hidden), hidden)];
+        self.compute.products.rows(m, 4 * hidden, outputs, |_, [x, out], _| {
+            if let Some(norm) = norm {
+                kernels.rms_norm_in_place(out, norm, self.config.norm_eps)?;
+            }
+            kernels.add_scaled(x, out, 1.0)
+        })
+    }
+}
+
+/// Writes a layer's keys and values into the caches.
+fn keep(shape: AttentionShape, layer: usize, lanes: &mut [Lane<'_>], scratch: &mut Scratch) {
+    let width = shape.kv_heads * shape.head_dim;
+    let Scratch { gate, up, batch, .. } = scratch;
+    let m = batch.rows();
+    let (keys, values) = (room(gate, m * width).chunks_exact(width), room(up, m * width).chunks_exact(width));
+    let mut rows = keys.zip(values);
+    for lane in lanes {
+        let start = lane.cache.committed();
+        for (position, (keys, values)) in (start..start + lane.tokens.len()).zip(&mut rows) {
+            lane.cache.write(layer, position, keys, values);
+        }
+    }
+}
+
+/// GELU in its tanh form.
+fn gelu(x: f32) -> f32 {
+    let inner = std::f32::consts::FRAC_2_PI.sqrt() * (x + 0.044_715 * x * x * x);
+    0.5 * x * (1.0 + inner.tanh())
 }

@@ -1,6 +1,8 @@
 //! A dense model's weights, each checked against the shape the config demands. Must never keep a tensor that the forward
 //! does not use: one that nobody asked for means another architecture.
 
+use std::sync::Mutex;
+
 use weir_kernels::packed::{self, Format, PackedWeights, Products, Team};
 use weir_kernels::{AttentionShape, PackedMatrix};
 
@@ -12,8 +14,8 @@ use crate::checkpoint::gguf_names::published;
 use crate::checkpoint::tensors::{Weights, tensor_error};
 use crate::error::LoadError;
 use crate::model::matrix::{Compute, Matrix, Table};
-
-use super::rotation::Rotation;
+use crate::model::rope::Rope;
+use crate::model::scratch::Scratch;
 
 /// A loaded model.
 pub(crate) struct DenseModel {
@@ -23,12 +25,13 @@ pub(crate) struct DenseModel {
     pub(super) layers: Vec<Layer>,
     pub(super) norm: Vec<f32>,
     pub(super) head: Matrix,
-    /// Of layers that see everything, and of those with a window.
-    pub(super) rotation: Rotation,
-    pub(super) window_rotation: Option<Rotation>,
+    /// Of layers that see everything; after it, where there are such, of those with a window.
+    pub(super) ropes: Vec<Rope>,
     pub(crate) compute: Compute,
     pub(crate) parameters: u64,
     pub(crate) stored_bytes: u64,
+    /// One forward runs at a time.
+    pub(super) scratch: Mutex<Scratch>,
 }
 
 pub(super) struct Layer {
@@ -79,10 +82,8 @@ impl DenseModel {
             (0..layers).map(|layer| reader.layer(layer, &config, &dense)).collect::<Result<Vec<_>, LoadError>>()?;
         let (parameters, stored_bytes) = reader.weights.finish()?;
         let products = Products { kernels: packed::best(), team: Team::shared() };
-        let turns =
-            |theta, divisor, factors| Rotation::new(theta, rotary_dim, divisor, factors, dense.turns_neighbours);
-        let rotation = turns(rope_theta, dense.rope_divisor, factors.as_deref());
-        let window_rotation = dense.window.map(|window| turns(window.theta, 1.0, None));
+        let all = Rope::new(rope_theta, rotary_dim).slowed(dense.rope_divisor, factors.as_deref());
+        let windowed = dense.window.map(|window| Rope::new(window.theta, rotary_dim));
         debug_assert!(head_dim >= rotary_dim);
         Ok(DenseModel {
             config,
@@ -91,11 +92,11 @@ impl DenseModel {
             layers,
             norm,
             head,
-            rotation,
-            window_rotation,
+            ropes: std::iter::once(all).chain(windowed).collect(),
             compute: Compute { kernels: weir_kernels::registry::best(), products },
             parameters,
             stored_bytes,
+            scratch: Mutex::default(),
         })
     }
 
@@ -140,8 +141,9 @@ impl Reader {
     ) -> Result<Projection, LoadError> {
         let n = heads * config.head_dim;
         let is_normed = dense.has_qk_norm && name != "attn_v";
+        let turns_neighbours = dense.turns_neighbours && name != "attn_v";
         Ok(Projection {
-            matrix: self.matrix(&format!("blk.{layer}.{name}.weight"), n, config.hidden)?,
+            matrix: self.turned(&format!("blk.{layer}.{name}.weight"), n, config, turns_neighbours)?,
             bias: self.optional(dense.has_qkv_bias, &format!("blk.{layer}.{name}.bias"), n)?,
             norm: self.optional(is_normed, &format!("blk.{layer}.{name}_norm.weight"), config.head_dim)?,
         })
@@ -153,6 +155,20 @@ impl Reader {
 
     fn vector(&mut self, name: &str, n: usize) -> Result<Vec<f32>, LoadError> {
         self.weights.take(&published(name), &[n], None)
+    }
+
+    /// A matrix of heads. Where neighbours turn together, a head's rows are put so that those half the turning part
+    /// apart do: a query's product with a key is the same.
+    fn turned(&mut self, name: &str, n: usize, config: &ModelConfig, is_due: bool) -> Result<Matrix, LoadError> {
+        let (element, values) = self.values(name, n, config.hidden)?;
+        let values = match is_due {
+            true => (0..n)
+                .flat_map(|row| values.chunks_exact(config.hidden).nth(neighbour(row, config)).unwrap_or_default())
+                .copied()
+                .collect(),
+            false => values,
+        };
+        matrix(element, &values, n, config.hidden).map_err(|message| tensor_error("weights", name, &message))
     }
 
     fn matrix(&mut self, name: &str, n: usize, k: usize) -> Result<Matrix, LoadError> {
@@ -176,6 +192,17 @@ impl Reader {
         let element = self.weights.listed(&published(name)).map_or(Element::F32, |listed| listed.element);
         Ok((element, self.weights.take(&published(name), &[n, k], None)?))
     }
+}
+
+/// The row that comes to `row` when pairs of neighbours become pairs half the turning part of a head apart.
+fn neighbour(row: usize, config: &ModelConfig) -> usize {
+    let (at, half) = (row % config.head_dim, config.rotary_dim / 2);
+    row - at
+        + match at {
+            _ if at < half => 2 * at,
+            _ if at < 2 * half => 2 * (at - half) + 1,
+            _ => at,
+        }
 }
 
 fn matrix(element: Element, values: &[f32], n: usize, k: usize) -> Result<Matrix, String> {

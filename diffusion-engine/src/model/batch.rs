@@ -10,7 +10,7 @@ use super::rope::{Angles, Rope};
 
 /// Rows of all lanes, one after the other. Its memory is kept from forward to forward.
 #[derive(Default)]
-pub(super) struct Batch {
+pub(crate) struct Batch {
     /// Of each row.
     positions: Vec<usize>,
     /// Of each row, how many positions it sees.
@@ -21,13 +21,13 @@ pub(super) struct Batch {
     wanted: Vec<usize>,
     wanted_lanes: Vec<Range<usize>>,
     is_narrow: bool,
-    /// Of each position seen so far.
-    angles: Vec<Angles>,
+    /// For each way of turning that the model has, those of each position seen so far.
+    angles: Vec<Vec<Angles>>,
 }
 
 impl Batch {
-    /// Takes in the lanes' tokens.
-    pub(super) fn begin(&mut self, lanes: &[Lane<'_>], rope: &Rope) -> Result<(), KernelError> {
+    /// Takes in the lanes' tokens, for a model that turns heads by `ropes`.
+    pub(crate) fn begin(&mut self, lanes: &[Lane<'_>], ropes: &[Rope]) -> Result<(), KernelError> {
         let Batch { positions, visible, lanes: ranges, wanted, wanted_lanes, is_narrow, angles } = self;
         *is_narrow = false;
         positions.clear();
@@ -35,6 +35,7 @@ impl Batch {
         ranges.clear();
         wanted.clear();
         wanted_lanes.clear();
+        angles.resize_with(ropes.len(), Vec::new);
         for lane in lanes {
             let (first, first_wanted) = (positions.len(), wanted.len());
             let start = lane.cache.committed();
@@ -50,29 +51,31 @@ impl Batch {
             {
                 return Err(KernelError { what: "wanted row", expected: lane.tokens.len(), got: row - first });
             }
-            angles.extend((angles.len()..end).map(|position| rope.angles(position)));
+            for (angles, rope) in angles.iter_mut().zip(ropes) {
+                angles.extend((angles.len()..end).map(|position| rope.angles(position)));
+            }
         }
         Ok(())
     }
 
     /// Rows that are computed.
-    pub(super) fn rows(&self) -> usize {
+    pub(crate) fn rows(&self) -> usize {
         self.visible.len()
     }
 
     /// How many positions each row sees.
-    pub(super) fn visible(&self) -> &[usize] {
+    pub(crate) fn visible(&self) -> &[usize] {
         &self.visible
     }
 
     /// The rows of each lane.
-    pub(super) fn lanes(&self) -> impl Iterator<Item = Range<usize>> {
+    pub(crate) fn lanes(&self) -> impl Iterator<Item = Range<usize>> {
         self.lanes.iter().cloned()
     }
 
-    /// Cosines and sines of a row's position, before anything was narrowed.
-    pub(super) fn angles(&self, row: usize) -> (&[f32], &[f32]) {
-        let angles = self.positions.get(row).and_then(|position| self.angles.get(*position));
+    /// Cosines and sines of a row's position by rope number `rope`, before anything was narrowed.
+    pub(crate) fn angles(&self, rope: usize, row: usize) -> (&[f32], &[f32]) {
+        let angles = self.positions.get(row).and_then(|position| self.angles.get(rope)?.get(*position));
         angles.map_or((&[], &[]), |angles| (&angles.cos, &angles.sin))
     }
 

@@ -13,7 +13,7 @@ use crate::cache::KvCache;
 
 use super::batch::Batch;
 use super::clock::Work;
-use super::head::{Predictions, Wanted};
+use super::head::{Head, Predictions, Wanted};
 use super::matrix::{Matrix, room};
 use super::scratch::Scratch;
 use super::weights::{FeedForward, Layer, Mlp, Model};
@@ -72,9 +72,15 @@ impl Model {
         let scratch = &mut *scratch;
         scratch.clock.begin();
         self.layers(lanes, scratch)?;
-        let predictions = self.head(lanes, scratch);
+        let head = Head { compute: &self.compute, norm: &self.norm, eps: self.config.norm_eps, matrix: &self.head };
+        let predictions = head.predict(lanes, scratch);
         scratch.clock.did(Work::Head);
         predictions
+    }
+
+    /// Takes logits back that were read, for the next forward.
+    pub(crate) fn take_back(&self, logits: impl Iterator<Item = Vec<f32>>) {
+        self.scratch.lock().unwrap_or_else(PoisonError::into_inner).take_back(logits);
     }
 
     /// Everything before the final norm: the result is `scratch.x`, `[wanted rows, hidden]`.
@@ -84,7 +90,7 @@ impl Model {
             let end = lane.cache.committed() + lane.tokens.len();
             lane.cache.reserve(end)?;
         }
-        scratch.batch.begin(lanes, &self.rope)?;
+        scratch.batch.begin(lanes, std::slice::from_ref(&self.rope))?;
         let mut rows = room(&mut scratch.x, scratch.batch.rows() * hidden).chunks_exact_mut(hidden);
         for (token, row) in lanes.iter().flat_map(|lane| lane.tokens).zip(&mut rows) {
             self.embeddings.row(*token as usize, row)?;
@@ -150,7 +156,7 @@ impl Model {
         for (row, qkv) in rows.zip(qkv.chunks_exact_mut(layer.qkv.n())) {
             let (queries, rest) = qkv.split_at_mut(shape.heads * d);
             let keys = rest.get_mut(..shape.kv_heads * d).unwrap_or_default();
-            let (cos, sin) = batch.angles(row);
+            let (cos, sin) = batch.angles(0, row);
             kernels.rms_norm_in_place(queries, &layer.query_norm, eps)?;
             kernels.rms_norm_in_place(keys, &layer.key_norm, eps)?;
             rope(queries, d, cos, sin)?;
@@ -258,8 +264,7 @@ impl Model {
                 kernels.add_scaled(x, out, 1.0)
             })?;
         } else {
-            self.compute.linear(normed, m, &mlp.gate, inputs, gate)?;
-            self.compute.linear(normed, m, &mlp.up, inputs, up)?;
+            self.compute.linears(normed, m, inputs, [(&mlp.gate, &mut *gate), (&mlp.up, &mut *up)])?;
             kernels.silu_mul(gate, up)?;
             self.compute.linear(gate, m, &mlp.down, inputs, out)?;
             kernels.add_scaled(x, out, 1.0)?;
@@ -288,7 +293,7 @@ impl Model {
 }
 
 /// These rows of `elements`.
-pub(super) fn part(elements: &[f32], rows: Range<usize>, width: usize) -> &[f32] {
+pub(crate) fn part(elements: &[f32], rows: Range<usize>, width: usize) -> &[f32] {
     elements.get(rows.start * width..rows.end * width).unwrap_or_default()
 }
 

@@ -2,15 +2,13 @@
 //! likeliest token counts, logits are not kept. Must never know what a token is chosen for.
 
 use std::ops::Range;
-use std::sync::PoisonError;
 
 use weir_kernels::{KernelError, Top1};
 
 use super::clock::Work;
 use super::forward::{Lane, part};
-use super::matrix::{Matrix, room};
+use super::matrix::{Compute, Matrix, room};
 use super::scratch::Scratch;
-use super::weights::Model;
 
 /// What a lane wants to know about its tokens from `logits_from` on. Rows count from there, ascending.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,9 +20,6 @@ pub(crate) enum Wanted<'a> {
     /// The likeliest token of these, but for those in `never` (ascending).
     Likeliest { rows: &'a [usize], never: &'a [u32] },
 }
-
-/// Requests whose logits are kept for the next forward.
-const SPARE: usize = 8;
 
 impl Wanted<'_> {
     /// Whether one product serves both.
@@ -68,19 +63,28 @@ impl Lane<'_> {
     }
 }
 
-impl Model {
+/// A model's final norm and vocabulary.
+pub(crate) struct Head<'a> {
+    pub(crate) compute: &'a Compute,
+    pub(crate) norm: &'a [f32],
+    pub(crate) eps: f32,
+    /// `[vocab, hidden]`.
+    pub(crate) matrix: &'a Matrix,
+}
+
+impl Head<'_> {
     /// Final norm and head for the wanted rows, `scratch.x[rows, hidden]`. Requests side by side that want the same share
     /// one product.
-    pub(super) fn head(&self, lanes: &[Lane<'_>], scratch: &mut Scratch) -> Result<Vec<Predictions>, KernelError> {
-        let (hidden, products) = (self.config.hidden, self.compute.products);
+    pub(crate) fn predict(&self, lanes: &[Lane<'_>], scratch: &mut Scratch) -> Result<Vec<Predictions>, KernelError> {
+        let (hidden, products) = (self.norm.len(), self.compute.products);
         let Scratch { x, normed, batch, clock, .. } = &mut *scratch;
         let count = batch.rows();
         let (x, normed) = (&*room(x, count * hidden), room(normed, count * hidden));
         products.rows(count, 4 * hidden, [(normed, hidden)], |rows, [normed], _| {
-            self.compute.kernels.rms_norm(part(x, rows, hidden), &self.norm, self.config.norm_eps, normed)
+            self.compute.kernels.rms_norm(part(x, rows, hidden), self.norm, self.eps, normed)
         })?;
         if count > 0 {
-            clock.count(Work::Head, &self.head, count);
+            clock.count(Work::Head, self.matrix, count);
         }
         let mut all = Vec::with_capacity(lanes.len());
         let mut first = 0;
@@ -108,7 +112,7 @@ impl Model {
         scratch: &mut Scratch,
         all: &mut Vec<Predictions>,
     ) -> Result<(), KernelError> {
-        let (hidden, vocab, products) = (self.config.hidden, self.config.vocab, self.compute.products);
+        let (hidden, vocab, products) = (self.norm.len(), self.matrix.n(), self.compute.products);
         let Scratch { normed, inputs, spare, .. } = scratch;
         let normed = part(normed, rows.clone(), hidden);
         let mut logits: Vec<Vec<f32>> = counts
@@ -118,7 +122,7 @@ impl Model {
                 logits
             })
             .collect();
-        match &self.head {
+        match self.matrix {
             Matrix::Exact(head) => {
                 let mut first = 0;
                 for logits in &mut logits {
@@ -148,10 +152,10 @@ impl Model {
         never: &[u32],
         scratch: &mut Scratch,
     ) -> Result<Vec<Option<Top1>>, KernelError> {
-        let (hidden, vocab, products) = (self.config.hidden, self.config.vocab, self.compute.products);
+        let (hidden, vocab, products) = (self.norm.len(), self.matrix.n(), self.compute.products);
         let Scratch { normed, inputs, logits, best, seen, .. } = scratch;
         let (normed, count) = (part(normed, rows.clone(), hidden), rows.len());
-        match &self.head {
+        match self.matrix {
             Matrix::Packed(head) => {
                 products.fill_for(inputs, normed, count, head)?;
                 let mut best = vec![None; count];
@@ -177,13 +181,6 @@ impl Model {
                 Ok(best.map(|best| Some(top(best)).filter(|top| !top.probability.is_nan())).collect())
             }
         }
-    }
-
-    /// Takes logits back that were read, for the next forward.
-    pub(crate) fn take_back(&self, logits: impl Iterator<Item = Vec<f32>>) {
-        let mut scratch = self.scratch.lock().unwrap_or_else(PoisonError::into_inner);
-        let room = SPARE.saturating_sub(scratch.spare.len());
-        scratch.spare.extend(logits.filter(|logits| !logits.is_empty()).take(room));
     }
 }
 

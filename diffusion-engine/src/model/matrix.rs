@@ -1,6 +1,6 @@
 //! Weights behind one face, f32 or packed, and the products with them. Must never know which layer they belong to.
 
-use weir_kernels::packed::{Inputs, PackedWeights, Products};
+use weir_kernels::packed::{Format, Inputs, PackedWeights, Products};
 use weir_kernels::{KernelError, Kernels, PackedMatrix};
 
 /// A weight matrix `[n, k]`.
@@ -91,13 +91,29 @@ impl Compute {
         inputs: &mut Inputs,
         y: &mut [f32],
     ) -> Result<(), KernelError> {
-        match w {
-            Matrix::Exact(weights) => self.products.exact(self.kernels, x, m, weights, y),
-            Matrix::Packed(weights) => {
-                self.products.fill_for(inputs, x, m, weights)?;
-                self.products.linear(inputs, weights, y)
+        self.linears(x, m, inputs, [(w, y)])
+    }
+
+    /// [`Compute::linear`] with several matrices, for which the rows are taken in once.
+    pub(crate) fn linears<const N: usize>(
+        &self,
+        x: &[f32],
+        m: usize,
+        inputs: &mut Inputs,
+        outputs: [(&Matrix, &mut [f32]); N],
+    ) -> Result<(), KernelError> {
+        let formats = || outputs.iter().filter_map(|(w, _)| w.packed()).map(PackedWeights::format);
+        let needs = (formats().any(|format| format != Format::Bf16), formats().any(|format| format == Format::Bf16));
+        if let (Some((w, _)), true) = (outputs.first(), needs.0 || needs.1) {
+            self.products.fill(inputs, x, m, w.k(), needs)?;
+        }
+        for (w, y) in outputs {
+            match w {
+                Matrix::Exact(weights) => self.products.exact(self.kernels, x, m, weights, y)?,
+                Matrix::Packed(weights) => self.products.linear(inputs, weights, y)?,
             }
         }
+        Ok(())
     }
 }
 

