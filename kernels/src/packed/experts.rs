@@ -13,6 +13,12 @@ use super::matrix::PackedWeights;
 use super::product::{Products, check};
 use super::shared::Shared;
 
+/// Strips of the down product that are added to a token together.
+const TOGETHER: usize = 4;
+
+/// How many strips of the down product, which are short, memory is asked for ahead.
+const AHEAD: usize = 2;
+
 /// One expert, `down(silu(gate x) * up x)`: `[width, hidden]`, `[width, hidden]`, `[hidden, width]`.
 #[derive(Debug, Clone, Copy)]
 pub struct PackedExpert<'a> {
@@ -206,18 +212,15 @@ impl Products<'_> {
             let end = strips * (piece + 1) / pieces;
             for strip in strips * piece / pieces..end {
                 let next = |own: &PackedWeights, after: Option<&PackedWeights>| match after {
-                    Some(after) if strip + 1 == end => {
-                        let strip = strips * after_piece / pieces;
-                        after.bytes().as_ptr().wrapping_add(strip * after.strip_bytes())
-                    }
-                    _ => own.bytes().as_ptr().wrapping_add((strip + 1) * own.strip_bytes()),
+                    Some(after) if strip + 1 == end => after.strip(strips * after_piece / pieces),
+                    _ => own.strip(strip + 1),
                 };
                 let (next_gate, next_up) =
                     (next(gate, after.map(|after| after.gate)), next(up, after.map(|after| after.up)));
                 // SAFETY: checked by `experts`; the buffers take rows * 16 floats.
                 unsafe {
-                    self.kernels.strip_of(gate, strip, &view, next_gate, gates);
-                    self.kernels.strip_of(up, strip, &view, next_up, ups);
+                    self.kernels.strip_of(gate, strip, &view, next_gate, (gates.as_mut_ptr(), STRIP));
+                    self.kernels.strip_of(up, strip, &view, next_up, (ups.as_mut_ptr(), STRIP));
                 }
                 // Equal lengths by construction.
                 let _ = kernels.silu_mul(gates, ups);
@@ -280,21 +283,24 @@ impl Products<'_> {
                 let Some(PackedExpert { down, .. }) = expert(which) else { return };
                 let after = order.get(index + 1).and_then(|(which, ..)| expert(*which));
                 let view = inputs.part(first, rows);
-                let sums = own.floats(rows * STRIP);
-                for strip in begin..end {
-                    let next = match after {
-                        Some(after) if strip + 1 == end => {
-                            after.down.bytes().as_ptr().wrapping_add(begin * after.down.strip_bytes())
-                        }
-                        _ => down.bytes().as_ptr().wrapping_add((strip + 1) * down.strip_bytes()),
-                    };
-                    // SAFETY: checked by `experts`; the buffer takes rows * 16 floats.
-                    unsafe { self.kernels.strip_of(down, strip, &view, next, sums) };
-                    let columns = STRIP.min(hidden - strip * STRIP);
+                let sums = own.floats(rows * STRIP * TOGETHER);
+                for first_strip in (begin..end).step_by(TOGETHER) {
+                    let together = first_strip..end.min(first_strip + TOGETHER);
+                    for strip in together.clone() {
+                        let out = sums.as_mut_ptr().wrapping_add((strip - first_strip) * STRIP);
+                        let next = match after {
+                            Some(after) if strip + AHEAD >= end => after.down.strip(begin + strip + AHEAD - end),
+                            _ => down.strip(strip + AHEAD),
+                        };
+                        // SAFETY: checked by `experts`; a row of the buffer takes four strips.
+                        unsafe { self.kernels.strip_of(down, strip, &view, next, (out, STRIP * TOGETHER)) };
+                    }
+                    let column = first_strip * STRIP;
+                    let columns = (together.len() * STRIP).min(hidden - column);
                     let own = visits.tokens.iter().zip(&visits.weights).skip(first);
-                    for (sums, (token, weight)) in sums.chunks_exact(STRIP).zip(own) {
+                    for (sums, (token, weight)) in sums.chunks_exact(STRIP * TOGETHER).zip(own) {
                         // SAFETY: these columns of every token are written by this part only.
-                        let place = unsafe { out.part(*token as usize * hidden + strip * STRIP, columns) };
+                        let place = unsafe { out.part(*token as usize * hidden + column, columns) };
                         // Equal lengths by construction.
                         let _ = kernels.add_scaled(place, sums.get(..columns).unwrap_or_default(), *weight);
                     }

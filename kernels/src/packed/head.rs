@@ -70,19 +70,17 @@ impl Products<'_> {
             // SAFETY: each part writes its own rows.
             let seen = unsafe { seen.part(part * rows, rows) };
             let (begin, end) = (strips * part / parts, strips * (part + 1) / parts);
-            let (sums, logits, _) = own.all(rows * STRIP * TOGETHER);
+            let logits = own.floats(rows * STRIP * TOGETHER);
             for first in (begin..end).step_by(TOGETHER) {
                 let count = TOGETHER.min(end - first);
                 let width = (count * STRIP).min(n - first * STRIP);
                 for at in 0..count {
                     let strip = first + at;
-                    let next = w.bytes().as_ptr().wrapping_add((strip + 1) * w.strip_bytes());
-                    // SAFETY: the inputs are checked above; the buffer takes rows * 16 floats.
-                    unsafe { self.kernels.strip_of(w, strip, &view, next, sums) };
-                    for (row, sums) in sums.chunks_exact(STRIP).take(rows).enumerate() {
-                        if let Some(place) = logits.get_mut(row * STRIP * TOGETHER + at * STRIP..) {
-                            place.iter_mut().zip(sums).for_each(|(place, sum)| *place = *sum);
-                        }
+                    let out = logits.as_mut_ptr().wrapping_add(at * STRIP);
+                    // SAFETY: the inputs are checked above; a row takes 16 strips.
+                    unsafe {
+                        let next = w.strip(strip + 1);
+                        self.kernels.strip_of(w, strip, &view, next, (out, STRIP * TOGETHER));
                     }
                 }
                 let base = first * STRIP;

@@ -1,23 +1,35 @@
-//! Activations as the packed products read them: block by block, all rows of a block side by side, so that a tile of
-//! rows needs one pointer. Quantised to 8 bits per block of 32, or kept as f32, by what the weights need.
+//! Activations as the packed products read them: tile after tile of rows, in each block by block, the tile's rows of a
+//! block side by side. So a walk over the weights reads one piece of memory from end to end, however many rows there
+//! are. Quantised to 8 bits per block of 32, or kept as f32, by what the weights need. Must never lay out weights.
 
 use super::format::{BLOCK, GROUP};
 use super::product::PackedKernels;
+
+/// Rows of a tile; a whole number of every loop's tiles. Of all rows side by side 128 would lie 4 KB apart from block to
+/// block, in the same few sets of the first cache.
+const TILE: usize = 8;
+
+/// Where block `block` of row `row` lies, in cells: of the tile's rows side by side, of its blocks, of all tiles.
+#[inline(always)]
+fn cell(rows: usize, blocks: usize, row: usize, block: usize) -> usize {
+    let first = row - row % TILE;
+    first * blocks + block * TILE.min(rows - first) + (row - first)
+}
 
 /// Rows of activations, prepared once and used by every matrix that reads them. Its memory is kept from use to use.
 #[derive(Debug, Default)]
 pub struct Inputs {
     rows: usize,
     k: usize,
-    /// `[blocks, rows, 32]`.
+    /// `[tiles, blocks, rows of the tile, 32]`.
     pub(super) quants: Vec<i8>,
-    /// `[blocks, rows]`: what a quant is worth.
+    /// `[tiles, blocks, rows of the tile]`: what a quant is worth.
     pub(super) scales: Vec<f32>,
-    /// `[blocks, rows]`: -8 Σ quants, where the product of nibbles begins.
+    /// `[tiles, blocks, rows of the tile]`: -8 Σ quants, where the product of nibbles begins.
     pub(super) offsets: Vec<i32>,
-    /// `[blocks, rows]`: scale · Σ quants, what a weight's minimum is multiplied with.
+    /// `[tiles, blocks, rows of the tile]`: scale · Σ quants, what a weight's minimum is multiplied with.
     pub(super) sums: Vec<f32>,
-    /// `[blocks, rows, 32]`, for bf16 weights.
+    /// `[tiles, blocks, rows of the tile, 32]`, for bf16 weights.
     pub(super) exact: Vec<f32>,
     has: Has,
 }
@@ -28,7 +40,7 @@ struct Has {
     exact: bool,
 }
 
-/// Raw parts for the loops. Blocks of all rows lie `stride` rows apart.
+/// Raw parts for the loops.
 #[derive(Clone, Copy)]
 pub(crate) struct View {
     pub(crate) quants: *const i8,
@@ -36,10 +48,19 @@ pub(crate) struct View {
     pub(crate) offsets: *const i32,
     pub(crate) sums: *const f32,
     pub(crate) exact: *const f32,
-    /// Rows between two blocks.
-    pub(crate) stride: usize,
-    /// Rows to compute.
+    /// Blocks of a row.
+    pub(crate) blocks: usize,
+    /// Rows.
     pub(crate) rows: usize,
+}
+
+impl View {
+    /// Where row `row` begins, in cells, and how many cells its next block is away.
+    #[inline(always)]
+    pub(crate) fn walk(&self, row: usize) -> (usize, usize) {
+        let first = row - row % TILE;
+        (cell(self.rows, self.blocks, row, 0), TILE.min(self.rows - first))
+    }
 }
 
 // SAFETY: read-only pointers into an `Inputs` that outlives the parallel section.
@@ -83,7 +104,7 @@ impl Inputs {
     pub fn quantised(&self, row: usize) -> Option<Vec<f32>> {
         (self.has.quants && row < self.rows).then_some(())?;
         let numbers = (0..self.k).map(|i| {
-            let cell = i / BLOCK * self.rows + row;
+            let cell = cell(self.rows, self.blocks(), row, i / BLOCK);
             f32::from(self.quants[cell * BLOCK + i % BLOCK]) * self.scales[cell]
         });
         Some(numbers.collect())
@@ -102,7 +123,7 @@ impl Inputs {
             offsets: self.offsets.as_ptr(),
             sums: self.sums.as_ptr(),
             exact: self.exact.as_ptr(),
-            stride: self.rows,
+            blocks: self.blocks(),
             rows: self.rows,
         }
     }
@@ -117,7 +138,7 @@ impl Inputs {
             offsets: whole.offsets.wrapping_add(cells),
             sums: whole.sums.wrapping_add(cells),
             exact: whole.exact.wrapping_add(cells * BLOCK),
-            stride: rows,
+            blocks: whole.blocks,
             rows,
         }
     }
@@ -130,7 +151,7 @@ impl Inputs {
             offsets: self.offsets.as_mut_ptr(),
             sums: self.sums.as_mut_ptr(),
             exact: self.exact.as_mut_ptr(),
-            stride: self.rows,
+            rows: self.rows,
             blocks: self.blocks(),
             has: self.has,
         }
@@ -139,10 +160,11 @@ impl Inputs {
     /// Copies `rows` (by index) of `from` here, whose shape becomes theirs.
     pub(super) fn gather(&mut self, from: &Inputs, rows: &[u32]) {
         self.shape(rows.len(), from.k, from.has.quants, from.has.exact);
-        let (count, stride) = (rows.len(), from.rows);
-        for block in 0..self.blocks() {
+        let blocks = self.blocks();
+        for block in 0..blocks {
             for (to, row) in rows.iter().enumerate() {
-                let (to, at) = (block * count + to, block * stride + *row as usize);
+                let to = cell(rows.len(), blocks, to, block);
+                let at = cell(from.rows, blocks, *row as usize, block);
                 if self.has.quants {
                     self.quants[to * BLOCK..(to + 1) * BLOCK]
                         .copy_from_slice(&from.quants[at * BLOCK..(at + 1) * BLOCK]);
@@ -165,7 +187,7 @@ pub(super) struct Writer {
     offsets: *mut i32,
     sums: *mut f32,
     exact: *mut f32,
-    stride: usize,
+    rows: usize,
     blocks: usize,
     has: Has,
 }
@@ -175,7 +197,7 @@ pub(super) struct Writer {
 unsafe impl Sync for Writer {}
 
 impl Writer {
-    /// `rows` rows from `first` on as a matrix of their own, so that their blocks lie close together.
+    /// `rows` rows from `first` on as a matrix of their own.
     pub(super) fn part(&self, first: usize, rows: usize) -> Writer {
         let cells = first * self.blocks;
         Writer {
@@ -184,7 +206,7 @@ impl Writer {
             offsets: self.offsets.wrapping_add(cells),
             sums: self.sums.wrapping_add(cells),
             exact: self.exact.wrapping_add(cells * BLOCK),
-            stride: rows,
+            rows,
             ..*self
         }
     }
@@ -209,7 +231,7 @@ impl Writer {
                 }
                 None => &padded,
             };
-            let cell = block * self.stride + row;
+            let cell = cell(self.rows, self.blocks, row, block);
             // SAFETY: the cell is inside by the caller's promise; `numbers` has 32 elements; the registry saw the CPU.
             unsafe {
                 if self.has.quants {

@@ -94,6 +94,11 @@ impl PackedWeights {
         self.format.strip_bytes(self.k).unwrap_or_default()
     }
 
+    /// Where strip `strip` begins; past the end for one that is not there.
+    pub(super) fn strip(&self, strip: usize) -> *const u8 {
+        self.bytes().as_ptr().wrapping_add(strip.wrapping_mul(self.strip_bytes()))
+    }
+
     /// Row `row` as f32.
     ///
     /// # Errors

@@ -18,8 +18,8 @@ pub struct PackedKernels {
     pub(super) peak: unsafe fn(usize) -> f32,
 }
 
-/// Format, strip, groups, activations, memory to fetch meanwhile, output `[rows, 16]`.
-type StripLoop = unsafe fn(Format, *const u8, usize, &View, *const u8, *mut f32);
+/// Format, strip, groups, activations, memory to fetch meanwhile, output of 16 a row, from one row to the next.
+type StripLoop = unsafe fn(Format, *const u8, usize, &View, *const u8, *mut f32, usize);
 
 impl std::fmt::Debug for PackedKernels {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -33,23 +33,23 @@ impl PackedKernels {
         self.name
     }
 
-    /// One strip of `weights` times the rows of `x`, into `out[rows, 16]`; `next` is the strip that follows.
+    /// One strip of `weights` times the rows of `x`, 16 outputs a row, into rows that lie `stride` elements apart at `out`;
+    /// `next` is the strip that follows.
     ///
     /// # Safety
-    /// `x` was filled for the weights' format and `k`; `strip < weights.strips()`; `out` has `x.rows * 16` elements.
+    /// `x` was filled for the weights' format and `k`; `strip < weights.strips()`; nobody else uses those outputs.
     pub(super) unsafe fn strip_of(
         &self,
         weights: &PackedWeights,
         strip: usize,
         x: &View,
         next: *const u8,
-        out: &mut [f32],
+        (out, stride): (*mut f32, usize),
     ) {
-        let at = weights.bytes().as_ptr().wrapping_add(strip * weights.strip_bytes());
-        debug_assert!(out.len() >= x.rows * STRIP);
+        let at = weights.strip(strip);
         // SAFETY: the registry saw the instruction set; strips lie inside the bytes, whose length `PackedWeights` checked.
         unsafe {
-            (self.strip)(weights.format(), at, weights.k().div_ceil(GROUP), x, next, out.as_mut_ptr());
+            (self.strip)(weights.format(), at, weights.k().div_ceil(GROUP), x, next, out, stride);
         }
     }
 }
@@ -133,7 +133,7 @@ impl Products<'_> {
         let n = w.n();
         expect("y", x.rows().checked_mul(n), y.len())?;
         let out = Shared::new(y);
-        self.strips(x, w, |row, columns, sums| {
+        self.strips(x, w, Some((&out, n)), |row, columns, sums| {
             // SAFETY: each strip's columns are written by one part only.
             unsafe { out.part(row * n + columns, sums.len()) }.copy_from_slice(sums);
         });
@@ -151,7 +151,7 @@ impl Products<'_> {
             expect("a row", Some(w.n()), row.len())?;
         }
         let rows: Vec<Shared<'_, f32>> = rows.iter_mut().map(|row| Shared::new(row)).collect();
-        self.strips(x, w, |row, columns, sums| {
+        self.strips(x, w, None, |row, columns, sums| {
             if let Some(row) = rows.get(row) {
                 // SAFETY: each strip's columns are written by one part only.
                 unsafe { row.part(columns, sums.len()) }.copy_from_slice(sums);
@@ -160,8 +160,15 @@ impl Products<'_> {
         Ok(())
     }
 
-    /// All products of `x`, which was filled for `w`: `put(row, first column, sums)`.
-    fn strips(&self, x: &Inputs, w: &PackedWeights, put: impl Fn(usize, usize, &[f32]) + Sync) {
+    /// All products of `x`, which was filled for `w`: `put(row, first column, sums)`. Where the rows lie at one place,
+    /// `stride` elements apart, whole strips are written there and not put.
+    fn strips(
+        &self,
+        x: &Inputs,
+        w: &PackedWeights,
+        whole: Option<(&Shared<'_, f32>, usize)>,
+        put: impl Fn(usize, usize, &[f32]) + Sync,
+    ) {
         let (rows, n, strips) = (x.rows(), w.n(), w.strips());
         if rows == 0 || n == 0 {
             return;
@@ -171,10 +178,15 @@ impl Products<'_> {
         self.team.run(parts, |part, own| {
             let own = own.floats(rows * STRIP);
             for strip in strips * part / parts..strips * (part + 1) / parts {
-                let next = w.bytes().as_ptr().wrapping_add((strip + 1) * w.strip_bytes());
-                // SAFETY: shapes are checked by the callers.
-                unsafe { self.kernels.strip_of(w, strip, &view, next, own) };
+                let next = w.strip(strip + 1);
                 let width = STRIP.min(n - strip * STRIP);
+                if let Some((out, stride)) = whole.filter(|_| width == STRIP) {
+                    // SAFETY: shapes are checked by the callers; each strip's columns are written by one part only.
+                    unsafe { self.kernels.strip_of(w, strip, &view, next, (out.at(strip * STRIP), stride)) };
+                    continue;
+                }
+                // SAFETY: shapes are checked by the callers; `own` takes rows * 16 floats.
+                unsafe { self.kernels.strip_of(w, strip, &view, next, (own.as_mut_ptr(), STRIP)) };
                 for (row, sums) in own.chunks_exact(STRIP).enumerate() {
                     put(row, strip * STRIP, sums.get(..width).unwrap_or_default());
                 }

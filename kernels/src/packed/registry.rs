@@ -13,9 +13,17 @@ macro_rules! instance {
             /// # Safety
             /// The CPU has the features; otherwise as for the loop.
             $(#[target_feature(enable = $feature)])?
-            unsafe fn strip(format: Format, strip: *const u8, groups: usize, x: &View, ahead: *const u8, out: *mut f32) {
+            unsafe fn strip(
+                format: Format,
+                strip: *const u8,
+                groups: usize,
+                x: &View,
+                ahead: *const u8,
+                out: *mut f32,
+                stride: usize,
+            ) {
                 // SAFETY: passed on to the caller.
-                unsafe { ops::packed::strip::<$strip, $tile>(format, strip, groups, x, ahead, out) }
+                unsafe { ops::packed::strip::<$strip, $tile>(format, strip, groups, x, ahead, out, stride) }
             }
             /// # Safety
             /// The CPU has the features; otherwise as for the loop.

@@ -17,6 +17,12 @@ impl<'a, T> Shared<'a, T> {
         Shared { at: slice.as_mut_ptr(), length: slice.len(), lives: PhantomData }
     }
 
+    /// Where element `index` lies, for loops that write with a stride; whoever uses it promises what [`Shared::part`] asks.
+    pub(super) fn at(&self, index: usize) -> *mut T {
+        debug_assert!(index < self.length, "element {index} of {}", self.length);
+        self.at.wrapping_add(index)
+    }
+
     /// `length` elements from `from` on; empty where they would not lie inside.
     ///
     /// # Safety
