@@ -3,11 +3,16 @@
 
 #![no_main]
 
+#[path = "../../kernels/tests/support/numbers.rs"]
+mod numbers;
+
 use libfuzzer_sys::{arbitrary, fuzz_target};
 use weir_kernels::packed::experts::{ExpertScratch, PackedExpert, Visits};
 use weir_kernels::packed::head::HeadScratch;
 use weir_kernels::packed::{Format, Inputs, PackedKernels, PackedWeights, Products, Team, all};
 use weir_kernels::registry;
+
+use numbers::Numbers;
 
 #[derive(Debug, arbitrary::Arbitrary)]
 struct Case {
@@ -25,19 +30,6 @@ struct Case {
 }
 
 const EXPERTS: usize = 5;
-
-struct Numbers(u64);
-
-impl Numbers {
-    fn take(&mut self, count: usize) -> Vec<f32> {
-        let next = |state: &mut u64| {
-            *state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            (*state >> 40) as f32 / (1u64 << 23) as f32 - 1.0
-        };
-        // As long as said and no longer: the sanitizer watches the end.
-        (0..count).map(|_| next(&mut self.0)).collect::<Vec<_>>().into_boxed_slice().into_vec()
-    }
-}
 
 fuzz_target!(|case: Case| {
     let (rows, n, k) = (usize::from(case.rows % 40), usize::from(case.n % 90), usize::from(case.k % 200));

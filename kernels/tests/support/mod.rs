@@ -1,4 +1,8 @@
-//! The one comparer of the numeric tests, a reproducible source of numbers, and tests of the comparer itself.
+//! The one comparer of the numeric tests, and tests of the comparer itself.
+
+mod numbers;
+
+pub(crate) use numbers::Numbers;
 
 /// An element's reference value in f64 and the sum of magnitudes its rounding error scales with.
 #[derive(Clone, Copy)]
@@ -28,27 +32,6 @@ pub(crate) fn compare(what: &str, got: &[f32], expected: &[Expected], steps: f64
             "{what}: element {index} is {} where {} is due, {ratio:.2} times the bound",
             got[index], expected[index].value
         )),
-    }
-}
-
-/// Numbers in [-1, 1) from a seed (SplitMix64).
-pub(crate) struct Numbers(pub(crate) u64);
-
-impl Numbers {
-    pub(crate) fn next_u64(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    pub(crate) fn next(&mut self) -> f32 {
-        (self.next_u64() >> 40) as f32 / (1u64 << 23) as f32 - 1.0
-    }
-
-    pub(crate) fn take(&mut self, count: usize) -> Vec<f32> {
-        (0..count).map(|_| self.next()).collect()
     }
 }
 
