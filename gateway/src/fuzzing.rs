@@ -1,13 +1,14 @@
 //! The doors of `fuzz/`: any bytes go in, and what must hold of every answer, request and file is asserted. The tests go through
 //! them with what the fuzzers begin with, changed a little. Must never be part of another build.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::LazyLock;
 
 use futures::FutureExt;
 use http::{HeaderMap, HeaderValue};
 use weir_protocol::{ChatRequest, EngineError, Event};
-use weir_router_policies::simulate::Scenario;
+use weir_router_policies::simulate::{ComesAs, Recorded, Replaying, Scenario, Servers};
 use weir_router_policies::{Features, Policy, policy, replay::Logged};
 
 use crate::api::answering::Speaks;
@@ -134,7 +135,7 @@ pub fn text(place: &Path, data: &[u8]) {
                 assert!(Policy::parse(&again, "fuzz").is_ok(), "a layout breaks a policy");
             }
         }
-        1 => drop(Logged::read(&text).map(|logged| logged.moment())),
+        1 => recorded(bytes),
         2 => {
             let file = place.join("weir.toml");
             std::fs::write(&file, bytes).expect("writable");
@@ -151,6 +152,25 @@ pub fn text(place: &Path, data: &[u8]) {
             }
         }
         _ => drop(Scenario::parse(&text)),
+    }
+}
+
+/// Where everything goes to a role.
+const ALL_TO_AR: &str =
+    "[[rule]]\nname = \"all\"\nroute = \"ar\"\nreason = \"all of it\"\nattempts = [{ backend = \"role:ar\" }]\n";
+
+/// A request log, many times over, so that there is enough of it.
+fn recorded(bytes: &[u8]) {
+    let lines: Vec<Logged> = bytes.split(|byte| *byte == b'\n').filter_map(|line| Logged::read(line).ok()).collect();
+    assert!(lines.iter().all(|line| line.moment().hour < 24));
+    let lines: Vec<Logged> = lines.iter().cycle().take(if lines.is_empty() { 0 } else { 64 }).cloned().collect();
+    if let Ok(recorded) = Recorded::of(&lines, BTreeMap::new(), &[]) {
+        let text = recorded.servers.written().expect("what was measured can be written");
+        let mut servers = Servers::parse(&text).expect("and read");
+        servers.replaced_by(recorded.servers.clone()).expect("and simulated");
+        let policy = Policy::parse(ALL_TO_AR, "fuzz").expect("a policy");
+        let how = Replaying { load: 2.0, comes_as: ComesAs::Recorded, requests: Some(100), seed: 1 };
+        assert_eq!(recorded.run(&servers, &policy, &how).requests, 100);
     }
 }
 

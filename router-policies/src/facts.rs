@@ -91,6 +91,21 @@ pub enum Obstacle {
 const ANSWER_ROOM_TOKENS: u64 = 32;
 
 impl BackendFacts {
+    /// A backend that only a request log knows: taken for an AR backend that takes everything.
+    pub(crate) fn of_log(name: &str) -> Self {
+        BackendFacts {
+            name: name.to_owned(),
+            group: None,
+            role: BackendRole::Ar,
+            context_tokens: u64::MAX,
+            takes_images: true,
+            takes_tools: true,
+            honours_unsupported: true,
+            local: false,
+            bytes_per_token: 4.0,
+        }
+    }
+
     /// Whether `name` means it: its own, or its group's.
     pub fn answers_to(&self, name: &str) -> bool {
         self.name == name || self.group.as_deref() == Some(name)

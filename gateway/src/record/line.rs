@@ -208,7 +208,7 @@ fn ms(time: Duration) -> f64 {
     (time.as_secs_f64() * 1e6).round() / 1e3
 }
 
-/// `2026-11-29T01:25:00.123Z`. The date after Hinnant, "chrono-Compatible Low-Level Date Algorithms", `civil_from_days`.
+/// `2026-11-29T01:25:00.123456Z`: who sums up what was under way at once needs the microseconds. The date after Hinnant, "chrono-Compatible Low-Level Date Algorithms", `civil_from_days`.
 fn rfc3339(time: SystemTime) -> String {
     let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
     let (days, seconds) = (since.as_secs() / 86_400, since.as_secs() % 86_400);
@@ -221,7 +221,7 @@ fn rfc3339(time: SystemTime) -> String {
     let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
     let year = year_of_era + era * 400 + u64::from(month <= 2);
     let (hour, minute, second) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{:03}Z", since.subsec_millis())
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{:06}Z", since.subsec_micros())
 }
 
 #[cfg(test)]
@@ -231,8 +231,8 @@ mod tests {
     #[test]
     fn a_time_is_written_as_everybody_writes_it() {
         let shown = |ms| rfc3339(UNIX_EPOCH + Duration::from_millis(ms));
-        assert_eq!(shown(0), "1970-01-01T00:00:00.000Z");
-        assert_eq!(shown(951_827_696_789), "2000-02-29T12:34:56.789Z");
-        assert_eq!(shown(1_767_225_599_999), "2025-12-31T23:59:59.999Z");
+        assert_eq!(shown(0), "1970-01-01T00:00:00.000000Z");
+        assert_eq!(shown(951_827_696_789), "2000-02-29T12:34:56.789000Z");
+        assert_eq!(shown(1_767_225_599_999), "2025-12-31T23:59:59.999000Z");
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use weir_protocol::ChatRequest;
-use weir_router_policies::classify::{Classifier, Judged};
+use weir_router_policies::classify::Classifier;
 use weir_router_policies::condense::{Condensed, condense};
 use weir_router_policies::latency::Ask;
 use weir_router_policies::unwrap::{self, Asked};
@@ -50,7 +50,7 @@ impl<'a> Asking<'a> {
         let features = Features::of_asked(request, &asked);
         let turn = Turn::of(request, &asked, &features);
         let judged = Classifier::embedded().classify(&asked, &features);
-        let ask = ask(&judged, &features);
+        let ask = Ask::of(judged.family, &features);
         Asking {
             family: Some(judged.into()),
             predicted: (beside.predicts)(&ask),
@@ -88,16 +88,5 @@ impl<'a> Asking<'a> {
             condensed: self.condensed.as_ref().map(|condensed| condensed.size),
             stay: self.stay.as_deref(),
         }
-    }
-}
-
-fn ask(judged: &Judged, features: &Features) -> Ask {
-    Ask {
-        family: judged.family,
-        prompt_tokens: features.prompt_tokens_estimate,
-        output_tokens: features.expected_output_tokens,
-        max_tokens: features.max_tokens,
-        continues: features.user_turns > 1 || features.tool_rounds > 0,
-        in_flight: 0,
     }
 }

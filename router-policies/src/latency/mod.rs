@@ -22,6 +22,7 @@ use self::backend::Learnt;
 use self::probing::Probing;
 use crate::classify::Family;
 use crate::facts::{BackendFacts, BackendRole};
+use crate::features::Features;
 use crate::question::Predicted;
 
 /// A request, as far as its time depends on it.
@@ -42,6 +43,18 @@ pub struct Ask {
 }
 
 impl Ask {
+    /// What is known of a request of this family before anybody was chosen.
+    pub fn of(family: Family, features: &Features) -> Ask {
+        Ask {
+            family,
+            prompt_tokens: features.prompt_tokens_estimate,
+            output_tokens: features.expected_output_tokens,
+            max_tokens: features.max_tokens,
+            continues: features.user_turns > 1 || features.tool_rounds > 0,
+            in_flight: 0,
+        }
+    }
+
     /// As it meets a backend: its own tokens (the estimate is made with four bytes a token), and what is under way there.
     pub fn at(&self, facts: &BackendFacts, in_flight: u32) -> Ask {
         let bytes = f64::from(facts.bytes_per_token);

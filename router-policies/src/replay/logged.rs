@@ -28,6 +28,9 @@ pub struct Logged {
     /// `finished`, `cancelled`, or the kind of error.
     #[serde(default)]
     pub outcome: String,
+    /// Milliseconds from the request's head to its last byte.
+    #[serde(default)]
+    pub body_ms: Option<f64>,
     /// Milliseconds until the first content.
     #[serde(default)]
     pub ttft_ms: Option<f64>,
@@ -37,6 +40,9 @@ pub struct Logged {
     /// Tokens in and out.
     #[serde(default)]
     pub usage: Option<LoggedUsage>,
+    /// What was tried, in order of start.
+    #[serde(default)]
+    pub attempts: Vec<LoggedTry>,
     /// The decision.
     #[serde(default)]
     pub plan: Option<LoggedPlan>,
@@ -51,6 +57,39 @@ pub struct LoggedUsage {
     /// Of the answer.
     #[serde(default)]
     pub completion_tokens: u64,
+    /// Of the prompt, those from a cache.
+    #[serde(default)]
+    pub cached_tokens: u64,
+    /// Where a diffusion engine answered.
+    #[serde(default)]
+    pub diffusion: Option<LoggedSteps>,
+}
+
+/// How a recorded answer was denoised.
+#[derive(Debug, Clone, Copy, Deserialize)]
+pub struct LoggedSteps {
+    /// Denoise steps.
+    #[serde(default)]
+    pub steps: u64,
+}
+
+/// A recorded attempt.
+#[derive(Debug, Clone, Deserialize)]
+pub struct LoggedTry {
+    /// Who was asked.
+    pub backend: String,
+    /// Milliseconds from the request's last byte to its start.
+    #[serde(default)]
+    pub start_ms: f64,
+    /// Milliseconds it took.
+    #[serde(default)]
+    pub ms: f64,
+    /// Milliseconds from its start to its first content.
+    #[serde(default)]
+    pub first_content_ms: Option<f64>,
+    /// `finished`, `lost`, `cancelled`, or the kind of error.
+    #[serde(default)]
+    pub outcome: String,
 }
 
 /// A recorded decision.
@@ -85,13 +124,21 @@ pub struct LoggedAttempt {
     pub backend: String,
 }
 
-/// Why a line is not replayed.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// Why a line is not read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Unread {
-    /// It is no JSON, or has not the shape of a line.
-    Malformed,
+    /// A line that was cut, for instance.
+    #[error("no JSON")]
+    NoJson,
+    /// Something else than a request's line.
+    #[error("no version `v`: not a line of a request log")]
+    NoVersion,
     /// Of a version that is not known.
+    #[error("version {0}, where {VERSION} is understood")]
     Version(u64),
+    /// It has not the shape of a line: the field and what is wrong with it.
+    #[error("not a line's shape: {0}")]
+    Shape(String),
 }
 
 impl Logged {
@@ -99,16 +146,24 @@ impl Logged {
     ///
     /// # Errors
     /// It is none, or of another version.
-    pub fn read(line: &str) -> Result<Logged, Unread> {
-        let value: Json = serde_json::from_str(line).map_err(|_| Unread::Malformed)?;
+    pub fn read(line: &[u8]) -> Result<Logged, Unread> {
+        let value: Json = serde_json::from_slice(line).map_err(|_| Unread::NoJson)?;
         match value.get("v").and_then(Json::as_u64) {
             Some(VERSION) => {}
             Some(other) => return Err(Unread::Version(other)),
-            None => return Err(Unread::Malformed),
+            None => return Err(Unread::NoVersion),
         }
-        let logged: Logged = serde_json::from_value(value).map_err(|_| Unread::Malformed)?;
+        let logged: Logged = serde_json::from_value(value).map_err(|error| Unread::Shape(error.to_string()))?;
         debug_assert_eq!(logged.v, VERSION);
         Ok(logged)
+    }
+
+    /// Seconds since 1970 when its head came; `None` where the line does not say.
+    pub fn unix_s(&self) -> Option<f64> {
+        // Of the second: `.123Z`, however many digits.
+        let part = self.time.get(19..).and_then(|rest| rest.trim_end_matches('Z').parse::<f64>().ok());
+        let part = part.filter(|part| (0.0..1.0).contains(part));
+        unix(&self.time).map(|seconds| seconds as f64 + part.unwrap_or(0.0))
     }
 
     /// When it came, as policies see it.
@@ -137,13 +192,20 @@ mod tests {
     #[test]
     fn lines_are_read_leniently_but_not_of_other_versions() {
         let line = r#"{"v":1,"time":"2026-11-23T08:33:00.123Z","new_field":1,"outcome":"finished","plan":{"rule":"r","features":{"trigger":"cron"}}}"#;
-        let logged = Logged::read(line).unwrap();
+        let logged = Logged::read(line.as_bytes()).unwrap();
         assert_eq!((logged.moment().hour, logged.moment().weekday()), (8, "mon"));
-        let plan = logged.plan.unwrap();
+        let plan = logged.plan.as_ref().unwrap();
         assert_eq!((plan.features.trigger.as_str(), plan.features.max_tokens), ("cron", 0));
-        assert_eq!(Logged::read(r#"{"v":2}"#).unwrap_err(), Unread::Version(2));
-        for wrong in ["", "{}", "[1]", r#"{"v":1,"plan":3}"#] {
-            assert_eq!(Logged::read(wrong).unwrap_err(), Unread::Malformed, "{wrong}");
+        assert!((logged.unix_s().unwrap() - 1_795_422_780.123).abs() < 1e-3);
+        let why = |line: &[u8]| Logged::read(line).unwrap_err();
+        assert_eq!(why(br#"{"v":2}"#), Unread::Version(2));
+        for wrong in [&b""[..], br#"{"v":1"#, b"\xff\xfe"] {
+            assert_eq!(why(wrong), Unread::NoJson);
         }
+        for wrong in [&b"{}"[..], b"[1]"] {
+            assert_eq!(why(wrong), Unread::NoVersion);
+        }
+        let shape = why(br#"{"v":1,"plan":{"rule":"r"}}"#).to_string();
+        assert!(shape.contains("features"), "{shape}");
     }
 }

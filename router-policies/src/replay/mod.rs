@@ -8,12 +8,13 @@ mod logged;
 pub use estimate::Change;
 use estimate::Estimates;
 pub use logged::{Logged, LoggedUsage, Unread};
+pub(crate) use logged::{LoggedPlan, LoggedTry};
 
 use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::facts::{BackendFacts, BackendRole};
+use crate::facts::BackendFacts;
 use crate::policy::{PIN, Policy};
 use crate::question::Question;
 
@@ -167,17 +168,7 @@ fn with_recorded(backends: &[BackendFacts], lines: &[Logged]) -> Vec<BackendFact
     let planned = lines.iter().filter_map(|line| line.plan.as_ref()).flat_map(|plan| &plan.attempts);
     for attempt in planned {
         if facts.iter().all(|known| known.name != attempt.backend) {
-            facts.push(BackendFacts {
-                name: attempt.backend.clone(),
-                group: None,
-                role: BackendRole::Ar,
-                context_tokens: u64::MAX,
-                takes_images: true,
-                takes_tools: true,
-                honours_unsupported: true,
-                local: false,
-                bytes_per_token: 4.0,
-            });
+            facts.push(BackendFacts::of_log(&attempt.backend));
         }
     }
     facts
@@ -208,14 +199,14 @@ mod tests {
             "plan":{{"rule":"{rule}","attempts":[{{"backend":"{backend}"}}],"features":{{"tool_needed":{tool}}}}}}}"#,
             ttft * 4.0
         );
-        Logged::read(&text).unwrap()
+        Logged::read(text.as_bytes()).unwrap()
     }
 
     #[test]
     fn what_moves_is_told_with_its_expected_change() {
         let mut lines: Vec<Logged> = (0..50).map(|at| line("ar", "all", at % 5 == 0, 400.0 + f64::from(at))).collect();
         lines.extend((0..20).map(|at| line("diffusion", "pin", false, 100.0 + f64::from(at))));
-        lines.push(Logged::read(r#"{"v":1,"outcome":"invalid_request"}"#).unwrap());
+        lines.push(Logged::read(br#"{"v":1,"outcome":"invalid_request"}"#).unwrap());
         let policy = Policy::parse(POLICY, "new").unwrap();
         let prices = Prices::from([("ar".into(), (1.0, 2.0))]);
         let replayed = replay(&lines, 3, &policy, &policy.test_backends(), &prices);

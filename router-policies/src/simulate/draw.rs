@@ -37,6 +37,16 @@ impl Draw {
         median * (spread * normal).exp()
     }
 
+    /// Of `sorted`, equally likely values with all between them.
+    pub(super) fn among(&mut self, sorted: &[f64]) -> f64 {
+        let place = self.share() * sorted.len().saturating_sub(1) as f64;
+        let below = place as usize;
+        match (sorted.get(below), sorted.get(below + 1)) {
+            (Some(low), Some(high)) => low + (high - low) * place.fract(),
+            (low, _) => low.copied().unwrap_or(1.0),
+        }
+    }
+
     /// Below `count`.
     pub(super) fn below(&mut self, count: usize) -> usize {
         (self.next() % count.max(1) as u64) as usize

@@ -8,12 +8,12 @@ use std::collections::BinaryHeap;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum What {
     Arrives,
-    /// Of a request's attempt with that ticket; one that was given up has another by then.
-    Ends {
-        request: u32,
-        ticket: u64,
-        well: bool,
+    /// Something on a machine comes so far, unless its pace changed since.
+    Reaches {
+        machine: usize,
+        generation: u64,
     },
+    /// For a request's attempt with that ticket; one that was given up has another by then.
     TimeIsOver {
         request: u32,
         ticket: u64,

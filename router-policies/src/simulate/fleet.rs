@@ -1,16 +1,17 @@
-//! The servers of one backend: places, a queue each, and how long a request takes there. Knows nothing of plans.
+//! The servers of one backend: places, a queue each, and how much work a request is there. Knows nothing of plans.
 
 use std::collections::VecDeque;
 
 use super::draw::Draw;
+use super::machine::{Machine, Seat};
 use super::report::Times;
-use super::scenario::Fleet;
+use super::servers::{ANY, Fleet, Processor};
 use crate::classify::Family;
 use crate::facts::BackendRole;
 use crate::latency::Priors;
 
 /// Tokens of a block, which a diffusion engine finishes before it shows anything.
-const BLOCK: f64 = 32.0;
+pub(super) const BLOCK: f64 = 32.0;
 
 /// A request as a server sees it.
 #[derive(Debug, Clone, Copy)]
@@ -22,7 +23,7 @@ pub(super) struct Work {
     pub(super) output_tokens: f64,
 }
 
-/// How long it takes, from its start on.
+/// How long it would take, from its start on, if nothing else were there.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Service {
     pub(super) ttft_s: f64,
@@ -35,6 +36,7 @@ pub(super) struct Service {
 pub(super) struct Server {
     pub(super) running: u32,
     pub(super) waiting: VecDeque<(u32, u64)>,
+    pub(super) seat: Seat,
 }
 
 /// A backend.
@@ -47,42 +49,73 @@ pub(super) struct Place<'a> {
     pub(super) over_budget: u64,
     pub(super) shed: u64,
     pub(super) busy_s: f64,
+    pub(super) most_at_once: u32,
     pub(super) waited: Times,
-    /// Other backends on the same machine, by their place in the scenario, and how much a request there slows this one.
-    pub(super) beside: Vec<(usize, f64)>,
+    /// By family.
     per_forward: Vec<f64>,
+    failures: Vec<f64>,
+    factors: Vec<&'a [f64]>,
 }
 
 impl<'a> Place<'a> {
-    pub(super) fn new(says: &'a Fleet, all: &[Fleet], priors: &Priors) -> Self {
-        let beside = says.slowed_by.iter().filter_map(|(name, share)| {
-            let at = all.iter().position(|other| other.name == *name)?;
-            Some((at, *share))
-        });
+    /// Its servers are seated on the machines of their processor, which begin at `processors`' number, or on machines of
+    /// their own.
+    pub(super) fn new(
+        says: &'a Fleet,
+        processors: &[(&Processor, usize)],
+        machines: &mut Vec<Machine>,
+        priors: &Priors,
+    ) -> Self {
+        let processor = processors.iter().find(|(one, _)| says.processor.as_deref() == Some(&one.name));
+        let seat = |at: usize| {
+            let machine = match processor {
+                Some((one, first)) => first + at % one.machines,
+                None => {
+                    machines.push(Machine::new(f64::INFINITY));
+                    machines.len() - 1
+                }
+            };
+            machines[machine].seat(machine, says.slowdown, says.demand)
+        };
+        let seats = (0..says.replicas).map(seat).map(|seat| Server { seat, ..Server::default() });
+        let servers = seats.collect();
         let role = says.role();
         let of = |family: &Family| match (role, says.tokens_per_forward.get(family.as_str())) {
             (BackendRole::Ar, _) => 1.0,
             (BackendRole::Diffusion, Some(said)) => *said,
             (BackendRole::Diffusion, None) => priors.tokens_per_forward(role, *family),
         };
+        let failures = |family: &Family| *says.failures_by.get(family.as_str()).unwrap_or(&says.failures);
+        let factors = |family: &Family| {
+            let own = says.factors.get(family.as_str()).or_else(|| says.factors.get(ANY));
+            own.map_or(&[] as &[f64], Vec::as_slice)
+        };
         Place {
             says,
             role,
-            servers: (0..says.replicas).map(|_| Server::default()).collect(),
+            servers,
             answered: 0,
             failed: 0,
             over_budget: 0,
             shed: 0,
             busy_s: 0.0,
+            most_at_once: 0,
             waited: Times::new(),
-            beside: beside.collect(),
             per_forward: Family::ALL.iter().map(of).collect(),
+            failures: Family::ALL.iter().map(failures).collect(),
+            factors: Family::ALL.iter().map(factors).collect(),
         }
     }
 
     /// Whether every attempt fails at this time.
     pub(super) fn is_out(&self, now: f64) -> bool {
         self.says.outage.iter().any(|outage| (outage.from_s..outage.until_s).contains(&now))
+    }
+
+    /// Whether an attempt that starts now fails.
+    pub(super) fn fails(&self, family: Family, draw: &mut Draw) -> bool {
+        let share = self.failures[family.index()];
+        share > 0.0 && draw.share() < share
     }
 
     /// The better placed of two servers drawn at random, as a balancer with little knowledge would choose.
@@ -98,28 +131,28 @@ impl<'a> Place<'a> {
         self.servers.iter().map(|server| server.running + server.waiting.len() as u32).sum()
     }
 
-    /// Requests in work at a server, on average.
-    pub(super) fn running(&self) -> f64 {
-        let running: u32 = self.servers.iter().map(|server| server.running).sum();
-        f64::from(running) / self.servers.len().max(1) as f64
-    }
-
-    /// How long `work` takes on a server whose forwards take longer by the share `slowed`. Load is taken at the start
-    /// and for the whole of it.
-    pub(super) fn service(&self, work: &Work, slowed: f64, draw: &mut Draw) -> Service {
+    /// How long `work` takes undisturbed.
+    pub(super) fn service(&self, work: &Work, draw: &mut Draw) -> Service {
         let says = self.says;
         let cached = if says.caches_prefixes { work.cached } else { 0.0 };
-        let forward = says.forward_ms * (1.0 + slowed);
         let per_forward = self.per_forward[work.family.index()];
         let steps = (work.output_tokens / per_forward).max(1.0);
-        let first = match self.role {
-            BackendRole::Ar => 1.0,
-            BackendRole::Diffusion => (BLOCK.min(work.output_tokens) / per_forward).max(1.0),
-        };
+        let first = first_steps(self.role, work.output_tokens, steps);
         let read = work.prompt_tokens * (1.0 - cached) / 1000.0;
         let begin = says.overhead_ms + says.prefill_ms_per_1k * read;
-        let luck = draw.around(1.0, says.spread);
-        let ttft_s = (begin + forward * first) * luck / 1000.0;
-        Service { ttft_s, total_s: ttft_s + forward * (steps - first).max(0.0) * luck / 1000.0, steps }
+        let luck = match self.factors[work.family.index()] {
+            [] => draw.around(1.0, says.spread),
+            factors => draw.among(factors),
+        };
+        let ttft_s = (begin + says.forward_ms * first) * luck / 1000.0;
+        Service { ttft_s, total_s: ttft_s + says.forward_ms * (steps - first).max(0.0) * luck / 1000.0, steps }
+    }
+}
+
+/// Of the `steps` of an answer, those before its first content.
+pub(super) fn first_steps(role: BackendRole, output_tokens: f64, steps: f64) -> f64 {
+    match role {
+        BackendRole::Ar => 1.0,
+        BackendRole::Diffusion => (steps * BLOCK.min(output_tokens) / output_tokens.max(1.0)).max(1.0),
     }
 }

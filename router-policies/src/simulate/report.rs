@@ -74,6 +74,8 @@ pub struct Report {
     pub kinds: Vec<Row>,
     /// By backend.
     pub backends: Vec<BackendRow>,
+    /// By processor.
+    pub processors: Vec<ProcessorRow>,
     /// Money for all servers over that time.
     pub cost: f64,
 }
@@ -116,8 +118,23 @@ pub struct BackendRow {
     pub shed: u64,
     /// Mean share of its places that were in use.
     pub utilisation: f64,
+    /// Requests in work on all its servers, on average.
+    pub in_work: f64,
+    /// Most requests that were at one server at once, in work or waiting.
+    pub most_at_once: u32,
     /// Milliseconds waited for a place.
     pub waited_ms: Option<Percentiles>,
     /// How far off the latency model's predictions were, as a typical relative error: first content, end.
     pub prediction_error: Option<(f64, f64)>,
+}
+
+/// One processor.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ProcessorRow {
+    /// Its name.
+    pub name: String,
+    /// How many there are.
+    pub machines: usize,
+    /// Mean share of their capacity that was in use.
+    pub utilisation: f64,
 }

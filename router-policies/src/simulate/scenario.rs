@@ -1,17 +1,13 @@
 //! What is simulated, as its file says it. All mistakes are found when it is read, so a [`Scenario`] that exists can be
 //! run. Must never need more than the file: no engine, no network.
 
-use std::collections::BTreeMap;
-
 use serde::Deserialize;
 
+use super::servers::{self, Fleet, Processor, not_negative, positive, share};
 use crate::classify::Family;
-use crate::facts::{BackendFacts, BackendRole};
 
 /// Requests at most: what a counter of 32 bits holds.
 const REQUESTS_MAX: u64 = 1 << 31;
-/// Servers at most, all backends together.
-const SERVERS_MAX: usize = 100_000;
 
 /// See the module.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -30,6 +26,9 @@ pub struct Scenario {
     pub arrivals: Arrivals,
     /// What is asked for.
     pub mix: Vec<Kind>,
+    /// What backends share.
+    #[serde(default)]
+    pub processor: Vec<Processor>,
     /// What answers.
     pub backend: Vec<Fleet>,
 }
@@ -84,73 +83,7 @@ pub struct Spread {
     pub spread: f64,
 }
 
-/// Equal servers behind one name.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Fleet {
-    /// As policies name it.
-    pub name: String,
-    /// `ar` or `diffusion`.
-    pub role: String,
-    /// Servers.
-    #[serde(default = "one_server")]
-    pub replicas: usize,
-    /// Requests a server works on at once.
-    pub concurrency: u32,
-    /// Requests that may wait at a server; beyond it the plan goes on.
-    #[serde(default)]
-    pub queue: u32,
-    /// Window, for the policy.
-    #[serde(default = "window")]
-    pub context_tokens: u64,
-    /// Until the first content, beside prompt and decoding.
-    pub overhead_ms: f64,
-    /// To read a thousand prompt tokens.
-    pub prefill_ms_per_1k: f64,
-    /// One token of an AR backend, one denoise step of a diffusion backend, alone on its server.
-    pub forward_ms: f64,
-    /// How much each other request in work slows a forward down, as a share of `forward_ms`.
-    #[serde(default)]
-    pub slowdown: f64,
-    /// How much each request in work at another backend slows a forward down, as a share of `forward_ms`, by that
-    /// backend's name: for backends on one machine.
-    #[serde(default)]
-    pub slowed_by: BTreeMap<String, f64>,
-    /// Tokens a denoise step gives, by family, where they differ from the published ones.
-    #[serde(default)]
-    pub tokens_per_forward: BTreeMap<String, f64>,
-    /// Standard deviation of the logarithm of what a request takes.
-    #[serde(default = "tenth")]
-    pub spread: f64,
-    /// Share of attempts that fail before their first content.
-    #[serde(default)]
-    pub failures: f64,
-    /// Times in which every attempt fails at once.
-    #[serde(default)]
-    pub outage: Vec<Outage>,
-    /// Whether it keeps the beginnings of conversations.
-    #[serde(default)]
-    pub caches_prefixes: bool,
-    /// Money for an hour of one server, to size by.
-    #[serde(default)]
-    pub price_per_hour: f64,
-}
-
-/// From when until when, in simulated seconds.
-#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Outage {
-    /// Begin.
-    pub from_s: f64,
-    /// End.
-    pub until_s: f64,
-}
-
 fn one() -> u64 {
-    1
-}
-
-fn one_server() -> usize {
     1
 }
 
@@ -160,14 +93,6 @@ fn unit() -> f64 {
 
 fn second() -> f64 {
     1.0
-}
-
-fn window() -> u64 {
-    32_768
-}
-
-fn tenth() -> f64 {
-    0.1
 }
 
 impl Scenario {
@@ -182,15 +107,6 @@ impl Scenario {
     }
 
     fn check(&self) -> Result<(), String> {
-        let positive = |name: &str, value: f64| {
-            if value.is_finite() && value > 0.0 { Ok(()) } else { Err(format!("{name} must be a number above 0")) }
-        };
-        let share = |name: &str, value: f64| {
-            if (0.0..=1.0).contains(&value) { Ok(()) } else { Err(format!("{name} must be between 0 and 1")) }
-        };
-        let not_negative = |name: &str, value: f64| {
-            if value.is_finite() && value >= 0.0 { Ok(()) } else { Err(format!("{name} must not be below 0")) }
-        };
         if self.requests == 0 || self.requests > REQUESTS_MAX {
             return Err(format!("requests must be between 1 and {REQUESTS_MAX}"));
         }
@@ -218,71 +134,6 @@ impl Scenario {
                 return Err(of(&format!("`{word}` is no family")));
             }
         }
-        let mut names: Vec<&str> = Vec::new();
-        for fleet in &self.backend {
-            let of = |field: &str| format!("backend `{}`: {field}", fleet.name);
-            if names.contains(&fleet.name.as_str()) {
-                return Err(of("is there twice"));
-            }
-            names.push(&fleet.name);
-            if !BackendRole::ALL.iter().any(|role| role.as_str() == fleet.role) {
-                return Err(of("role must be `ar` or `diffusion`"));
-            }
-            if fleet.replicas == 0 || fleet.concurrency == 0 {
-                return Err(of("replicas and concurrency must be at least 1"));
-            }
-            not_negative(&of("overhead_ms"), fleet.overhead_ms)?;
-            not_negative(&of("prefill_ms_per_1k"), fleet.prefill_ms_per_1k)?;
-            positive(&of("forward_ms"), fleet.forward_ms)?;
-            not_negative(&of("slowdown"), fleet.slowdown)?;
-            not_negative(&of("price_per_hour"), fleet.price_per_hour)?;
-            share(&of("failures"), fleet.failures)?;
-            if !(0.0..=3.0).contains(&fleet.spread) {
-                return Err(of("spread must be between 0 and 3"));
-            }
-            for (word, figure) in &fleet.tokens_per_forward {
-                if Family::named(word).is_none() {
-                    return Err(of(&format!("tokens_per_forward: `{word}` is no family")));
-                }
-                positive(&of("tokens_per_forward"), *figure)?;
-            }
-        }
-        for fleet in &self.backend {
-            for (name, figure) in &fleet.slowed_by {
-                let of = format!("backend `{}`: slowed_by.{name}", fleet.name);
-                if !names.contains(&name.as_str()) || *name == fleet.name {
-                    return Err(format!("{of}: no other backend has this name"));
-                }
-                not_negative(&of, *figure)?;
-            }
-        }
-        let servers: usize = self.backend.iter().map(|fleet| fleet.replicas.min(SERVERS_MAX + 1)).sum();
-        if servers > SERVERS_MAX {
-            return Err(format!("{servers} servers, at most {SERVERS_MAX}"));
-        }
-        Ok(())
-    }
-}
-
-impl Fleet {
-    /// How it answers.
-    pub(super) fn role(&self) -> BackendRole {
-        // Checked when the file was read: what is not diffusion is AR.
-        if self.role == BackendRole::Diffusion.as_str() { BackendRole::Diffusion } else { BackendRole::Ar }
-    }
-
-    /// As a policy sees it.
-    pub fn facts(&self) -> BackendFacts {
-        BackendFacts {
-            name: self.name.clone(),
-            group: None,
-            role: self.role(),
-            context_tokens: self.context_tokens,
-            takes_images: false,
-            takes_tools: true,
-            honours_unsupported: self.role() == BackendRole::Ar,
-            local: true,
-            bytes_per_token: 4.0,
-        }
+        servers::check(&self.processor, &self.backend)
     }
 }

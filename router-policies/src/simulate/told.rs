@@ -1,7 +1,7 @@
 //! The report of a world that came to its end.
 
 use super::fleet::Place;
-use super::report::{BackendRow, Report, Row};
+use super::report::{BackendRow, ProcessorRow, Report, Row};
 use super::world::World;
 
 impl World<'_> {
@@ -12,8 +12,8 @@ impl World<'_> {
             .kinds
             .iter()
             .map(|known| Row {
-                name: known.says.name.clone(),
-                family: known.judged.family.as_str().to_owned(),
+                name: known.name.clone(),
+                family: known.family.as_str().to_owned(),
                 rule: known.rule.clone(),
                 answered: known.answered,
                 unanswered: known.unanswered,
@@ -33,10 +33,21 @@ impl World<'_> {
                 over_budget: place.over_budget,
                 shed: place.shed,
                 utilisation: place.busy_s / (places * seconds),
+                in_work: place.busy_s / seconds,
+                most_at_once: place.most_at_once,
                 waited_ms: place.waited.told(),
                 prediction_error: error.map(|error| (error.ttft, error.total)),
             }
         });
+        let mut first = 0;
+        let processors = self.given.processors.iter().map(|processor| {
+            let own = &self.machines[first..first + processor.machines];
+            first += processor.machines;
+            let used: f64 = own.iter().map(|machine| machine.used).sum();
+            let has = processor.capacity * processor.machines as f64 * seconds;
+            ProcessorRow { name: processor.name.clone(), machines: processor.machines, utilisation: used / has }
+        });
+        let processors = processors.collect();
         let price = |place: &Place<'_>| place.says.price_per_hour * place.servers.len() as f64 * seconds / 3600.0;
         let sum = |of: fn(&Row) -> u64| kinds.iter().map(of).sum();
         Report {
@@ -54,6 +65,7 @@ impl World<'_> {
                 total_ms: self.total.told(),
             },
             backends: backends.collect(),
+            processors,
             cost: self.places.iter().map(price).sum(),
             kinds,
         }

@@ -10,6 +10,7 @@ mod openclaw;
 mod policy_errors;
 mod policy_files;
 mod properties;
+mod recorded;
 mod routing;
 mod simulate;
 mod staying;

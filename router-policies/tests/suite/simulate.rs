@@ -96,19 +96,37 @@ fn nobody_left_is_unanswered_and_bursts_hurt() {
     assert!(of(&bursty) > 3.0 * of(&calm));
 }
 
-/// Two backends on one machine: what one does, the other feels.
+/// Two backends on one processor, in an M/G/1 queue with shared service: the mean time is S / (1 − ρ), whoever asks for it.
 #[test]
-fn neighbours_slow_each_other() {
-    let both = |share: &str| backend("ar", share) + &backend("other", "");
+fn who_shares_a_processor_slows_the_others() {
+    let all = |name: &str| backend(name, "processor = \"box\"").replace("concurrency = 1", "concurrency = 10000");
     let half = policy("{ backend = \"ar\", weight = 1 }, { backend = \"other\", weight = 1 }");
-    let mut alone = scenario(20_000, 80.0, &both(""));
-    alone.replan_s = 0.001;
-    let mut beside = scenario(20_000, 80.0, &both("slowed_by = { other = 1.0 }"));
-    beside.replan_s = 0.001;
-    let busy = |scenario: &Scenario, at: usize| run(scenario, &half).backends[at].utilisation;
-    let (other, slowed) = (busy(&beside, 1), busy(&beside, 0) / busy(&alone, 0));
-    assert!((0.3..0.5).contains(&other), "{other}");
-    assert!((slowed - (1.0 + other)).abs() < 0.1, "{slowed} times as busy, beside {other}");
+    let box_of = |capacity: f64| format!("[[processor]]\nname = \"box\"\ncapacity = {capacity}\n");
+    for load in [0.3, 0.7] {
+        let mut both = scenario(30_000, load * 100.0, &(box_of(1.0) + &all("ar") + &all("other")));
+        both.replan_s = 0.02;
+        let report = run(&both, &half);
+        lost_nothing(&report);
+        let mean = report.all.total_ms.unwrap().mean;
+        let theory = 10.0 / (1.0 - load);
+        assert!((mean / theory - 1.0).abs() < 0.08, "load {load}: {mean} ms, {theory} by theory");
+        assert!((report.processors[0].utilisation / load - 1.0).abs() < 0.03, "{:?}", report.processors);
+        assert!(report.backends.iter().all(|row| row.answered > 12_000), "{:?}", report.backends);
+    }
+    // Twice the capacity, or two machines of the same, have room for both.
+    let two = all("ar") + &all("other");
+    let wide = run(&scenario(20_000, 80.0, &(box_of(2.0) + &two)), &half).all.total_ms.unwrap().mean;
+    assert!((10.0..14.0).contains(&wide), "{wide}");
+}
+
+/// A slowdown holds while others are there, and not longer.
+#[test]
+fn a_server_is_slower_while_it_has_more_to_do() {
+    let crowded = backend("ar", "slowdown = 1.0").replace("concurrency = 1", "concurrency = 10000");
+    let report = run(&scenario(40_000, 60.0, &crowded), &policy("{ backend = \"ar\" }"));
+    let mean = report.all.total_ms.unwrap().mean;
+    // Each other request doubles the time: the same as sharing one processor.
+    assert!((mean / 25.0 - 1.0).abs() < 0.08, "{mean}");
 }
 
 #[test]
@@ -136,8 +154,11 @@ fn a_wrong_scenario_names_its_field() {
         ("forward_ms = 1", "forward_ms = nan", "forward_ms"),
         ("ask = \"hi\"", "ask = \"hi\"\nfamily = \"prosa\"", "prosa"),
         ("overhead_ms = 1", "overhead = 1", "overhead"),
-        ("overhead_ms = 1", "overhead_ms = 1\nslowed_by = { gpu = 1 }", "slowed_by.gpu"),
-        ("overhead_ms = 1", "overhead_ms = 1\nslowed_by = { ar = 1 }", "slowed_by.ar"),
+        ("overhead_ms = 1", "overhead_ms = 1\nprocessor = \"gpu\"", "gpu"),
+        ("overhead_ms = 1", "overhead_ms = 1\ndemand = 0", "demand"),
+        ("overhead_ms = 1", "overhead_ms = 1\nfactors = { chat = [2.0, 1.0] }", "factors.chat"),
+        ("overhead_ms = 1", "overhead_ms = 1\nfailures_by = { chat = 2.0 }", "failures_by.chat"),
+        ("[[backend]]", "[[processor]]\nname = \"gpu\"\ncapacity = 0\n[[backend]]", "capacity"),
     ] {
         let why = Scenario::parse(&good.replacen(from, to, 1)).unwrap_err();
         assert!(why.contains(named), "{why}");

@@ -1,6 +1,8 @@
 //! `weir route`: what routing would do, and what it would have done. Asks no backend.
 
 mod explain;
+mod log;
+mod recorded;
 mod render;
 mod replay;
 mod report;
@@ -35,14 +37,27 @@ pub(super) enum RouteCommand {
         #[command(flatten)]
         config: ConfigArgs,
     },
-    /// Simulate a fleet under a policy: arrivals, mix, servers, queues and failures of a scenario file.
+    /// Simulate a fleet under a policy: arrivals, mix, servers, queues and failures of a scenario file, or of a log.
     Simulate {
-        /// The scenario (docs/simulate.md).
-        scenario: PathBuf,
+        /// The scenario (docs/simulate.md); with `--log` servers in place of those measured.
+        #[arg(required_unless_present = "log")]
+        scenario: Option<PathBuf>,
+        /// A file that `[request_log]` wrote: its requests come again, to servers as it saw them work.
+        #[arg(long)]
+        log: Option<PathBuf>,
+        /// How many times more of the log's requests come in a second.
+        #[arg(long, requires = "log", default_value_t = 1.0)]
+        load: f64,
+        /// How the log's requests come.
+        #[arg(long, requires = "log", value_enum, default_value_t)]
+        arrivals: recorded::Arrivals,
+        /// Write the servers measured from the log, to be edited and given again.
+        #[arg(long, requires = "log", value_name = "FILE")]
+        save: Option<PathBuf>,
         /// A policy file or profile instead of the config's.
         #[arg(long, value_name = "FILE_OR_PROFILE")]
         policy: Option<String>,
-        /// Requests instead of the scenario's.
+        /// Requests instead of the scenario's or the log's.
         #[arg(long)]
         requests: Option<u64>,
         /// Seed instead of the scenario's.
@@ -78,9 +93,17 @@ pub(super) fn command(command: RouteCommand) -> Result<()> {
             let told = explain::Told { file, policy, dialect, tenant };
             explain::command(&told, &config.load()?, json)
         }
-        RouteCommand::Simulate { scenario, policy, requests, seed, json, config } => {
-            let told = simulate::Told { scenario, policy, requests, seed };
-            simulate::command(&told, &config.load()?, json)
+        RouteCommand::Simulate { scenario, log, load, arrivals, save, policy, requests, seed, json, config } => {
+            let told = simulate::Told { policy, requests, seed, json };
+            let settings = config.load()?;
+            match (log, scenario) {
+                (Some(log), servers) => {
+                    let from = recorded::From { log, load, arrivals, save, servers };
+                    recorded::command(&from, &told, &settings)
+                }
+                (None, Some(scenario)) => simulate::command(&scenario, &told, &settings),
+                (None, None) => anyhow::bail!("a scenario or --log must be given"),
+            }
         }
         RouteCommand::Replay { log, policy, html, json, config } => {
             replay::command(&replay::Told { log, policy, html, json }, &config.load()?)

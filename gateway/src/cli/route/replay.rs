@@ -1,18 +1,15 @@
 //! `weir route replay`: the decisions of a request log made again under another policy. Reads features, never prompts.
 
-use std::io::{BufRead, BufReader};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use anyhow::{Context, Result, bail};
-use weir_router_policies::replay::{Change, Logged, Prices, Replayed, replay};
+use anyhow::{Context, Result};
+use weir_router_policies::replay::{Change, Prices, Replayed, replay};
 
+use super::log::{self, Read};
 use super::report;
 use crate::backends::expected;
 use crate::cli::policy::named;
 use crate::config::Settings;
-
-/// Most lines kept; a longer log is replayed in pieces.
-const LINES_MAX: usize = 2_000_000;
 
 /// What the operator said.
 pub(super) struct Told {
@@ -27,10 +24,11 @@ pub(super) fn command(told: &Told, settings: &Settings) -> Result<()> {
         None => settings.policy.parse()?,
         Some(name) => named(name)?.parse()?,
     };
-    let (lines, unread) = read(&told.log)?;
-    if lines.is_empty() {
-        bail!("{}: no line of it is a request's", told.log.display());
+    let Read { lines, unread } = log::read(&told.log)?;
+    for (why, count) in &unread {
+        eprintln!("{}: {count} lines are not read: {why}", told.log.display());
     }
+    let unread = unread.values().sum();
     let prices: Prices =
         settings.tenants.prices.iter().map(|(name, price)| (name.clone(), (price.input, price.output))).collect();
     let replayed = replay(&lines, unread, &policy, &expected::facts(settings), &prices);
@@ -44,26 +42,6 @@ pub(super) fn command(told: &Told, settings: &Settings) -> Result<()> {
         eprintln!("the report is in {}", file.display());
     }
     Ok(())
-}
-
-fn read(log: &Path) -> Result<(Vec<Logged>, u64)> {
-    let place = || log.display().to_string();
-    let file = std::fs::File::open(log).with_context(place)?;
-    let (mut lines, mut unread) = (Vec::new(), 0);
-    for line in BufReader::new(file).lines() {
-        let line = line.with_context(place)?;
-        if line.trim().is_empty() {
-            continue;
-        }
-        match Logged::read(&line) {
-            Ok(logged) => lines.push(logged),
-            Err(_) => unread += 1,
-        }
-        if lines.len() > LINES_MAX {
-            bail!("{}: more than {LINES_MAX} lines; replay it in pieces", log.display());
-        }
-    }
-    Ok((lines, unread))
 }
 
 fn text(replayed: &Replayed) -> String {

@@ -1,42 +1,50 @@
 //! `weir route simulate`: a scenario file under a policy, as tables or JSON. Asks no backend and opens no socket.
 
 use std::fmt::Write;
-use std::path::PathBuf;
+use std::path::Path;
 
 use anyhow::{Context, Result, bail};
-use weir_router_policies::simulate::{self, Percentiles, Report, Scenario};
+use weir_router_policies::Policy;
+use weir_router_policies::simulate::{self, Fleet, Percentiles, Report, Scenario};
 
 use crate::cli::policy::named;
 use crate::config::Settings;
 
-/// What the operator said.
+/// What the operator said, whatever is simulated.
 pub(super) struct Told {
-    pub(super) scenario: PathBuf,
     pub(super) policy: Option<String>,
     pub(super) requests: Option<u64>,
     pub(super) seed: Option<u64>,
+    pub(super) json: bool,
 }
 
-pub(super) fn command(told: &Told, settings: &Settings, json: bool) -> Result<()> {
-    let name = told.scenario.display().to_string();
-    let text = std::fs::read_to_string(&told.scenario).with_context(|| name.clone())?;
+impl Told {
+    /// The policy; complaints about backends of its rules that are not simulated are printed.
+    pub(super) fn policy(&self, settings: &Settings, backends: &[Fleet], place: &str) -> Result<Policy> {
+        let policy = match &self.policy {
+            None => settings.policy.parse()?,
+            Some(name) => named(name)?.parse()?,
+        };
+        let known: Vec<&str> = backends.iter().map(|one| one.name.as_str()).collect();
+        for complaint in policy.check_backends(&known) {
+            eprintln!("{place}: {complaint}");
+        }
+        Ok(policy)
+    }
+}
+
+pub(super) fn command(scenario: &Path, told: &Told, settings: &Settings) -> Result<()> {
+    let name = scenario.display().to_string();
+    let text = std::fs::read_to_string(scenario).with_context(|| name.clone())?;
     let mut scenario = match Scenario::parse(&text) {
         Ok(scenario) => scenario,
         Err(why) => bail!("{name}: {why}"),
     };
     scenario.requests = told.requests.unwrap_or(scenario.requests).max(1);
     scenario.seed = told.seed.unwrap_or(scenario.seed);
-    let policy = match &told.policy {
-        None => settings.policy.parse()?,
-        Some(name) => named(name)?.parse()?,
-    };
-    let facts: Vec<_> = scenario.backend.iter().map(simulate::Fleet::facts).collect();
-    let known: Vec<&str> = facts.iter().map(|one| one.name.as_str()).collect();
-    for complaint in policy.check_backends(&known) {
-        eprintln!("{name}: {complaint}");
-    }
+    let policy = told.policy(settings, &scenario.backend, &name)?;
     let report = simulate::run(&scenario, &policy);
-    if json {
+    if told.json {
         println!("{}", serde_json::to_string_pretty(&report).context("a report is JSON")?);
     } else {
         print!("{}", table(&report, policy.origin()));
@@ -44,7 +52,7 @@ pub(super) fn command(told: &Told, settings: &Settings, json: bool) -> Result<()
     Ok(())
 }
 
-fn table(report: &Report, policy: &str) -> String {
+pub(super) fn table(report: &Report, policy: &str) -> String {
     let mut out = String::new();
     let _ = writeln!(
         out,
@@ -71,24 +79,37 @@ fn table(report: &Report, policy: &str) -> String {
     }
     let _ = writeln!(
         out,
-        "\n{:16} {:>8} {:>10} {:>8} {:>8} {:>8} {:>6} {:>27} {:>12}",
-        "backend", "replicas", "answered", "failed", "budget", "shed", "used", "waited p50/95/99 ms", "predicted ±"
+        "\n{:16} {:>8} {:>10} {:>8} {:>8} {:>8} {:>8} {:>5} {:>27} {:>12}",
+        "backend",
+        "replicas",
+        "answered",
+        "failed",
+        "budget",
+        "shed",
+        "in work",
+        "most",
+        "waited p50/95/99 ms",
+        "predicted ±"
     );
     for row in &report.backends {
         let error = row.prediction_error.map_or_else(|| "-".to_owned(), |(_, total)| format!("{:.0} %", total * 100.0));
         let _ = writeln!(
             out,
-            "{:16} {:>8} {:>10} {:>8} {:>8} {:>8} {:>5.0}% {:>27} {:>12}",
+            "{:16} {:>8} {:>10} {:>8} {:>8} {:>8} {:>8.2} {:>5} {:>27} {:>12}",
             row.name,
             row.replicas,
             row.answered,
             row.failed,
             row.over_budget,
             row.shed,
-            row.utilisation * 100.0,
+            row.in_work,
+            row.most_at_once,
             shown(row.waited_ms),
             error
         );
+    }
+    for row in &report.processors {
+        let _ = writeln!(out, "processor {} ({}): {:.0} % used", row.name, row.machines, row.utilisation * 100.0);
     }
     if report.cost > 0.0 {
         let _ = writeln!(out, "\ncost of all servers over that time: {:.2}", report.cost);
@@ -96,6 +117,6 @@ fn table(report: &Report, policy: &str) -> String {
     out
 }
 
-fn shown(times: Option<Percentiles>) -> String {
+pub(super) fn shown(times: Option<Percentiles>) -> String {
     times.map_or_else(|| "-".to_owned(), |times| format!("{:.1}/{:.1}/{:.1}", times.p50, times.p95, times.p99))
 }

@@ -19,35 +19,20 @@ use weir_tests::schemas::Dice;
 use super::super::figures::ms;
 use super::PATIENCE;
 
-/// Seconds before a request that nothing else is beside, on average.
-const PAUSE_S: f64 = 0.006;
-
 /// One kind of request: prompts that the policy sends to the same backend.
 pub(super) struct Kind {
-    pub(super) name: &'static str,
     /// The held-out task it is made from.
     task: &'static str,
-    /// As the simulation calls it.
-    pub(super) family: &'static str,
-    pub(super) share: f64,
-    /// Who is expected to answer.
-    pub(super) backend: &'static str,
-    /// An example.
-    pub(super) ask: String,
+    share: f64,
     bodies: Vec<Arc<str>>,
 }
 
 /// One answer.
 #[derive(Debug, Clone)]
 pub(super) struct Answered {
-    pub(super) kind: usize,
     pub(super) backend: String,
     pub(super) ttft_ms: f64,
     pub(super) total_ms: f64,
-    pub(super) prompt_tokens: f64,
-    pub(super) output_tokens: f64,
-    /// Denoise steps, or tokens of an AR answer.
-    pub(super) forwards: f64,
 }
 
 /// From 0 to below 1.
@@ -55,30 +40,26 @@ fn share(dice: &mut Dice) -> f64 {
     (dice.bits() >> 11) as f64 / (1_u64 << 53) as f64
 }
 
-/// What is asked: three held-out tasks. With `long` each has a long system text before it, which tells what reading costs.
-pub(super) fn kinds(models: &Path, long: bool) -> Result<Vec<Kind>> {
+/// What is asked: three held-out tasks, one of them for the AR engine. Every fourth request has a long system text before
+/// it, which tells what reading costs.
+pub(super) fn kinds(models: &Path) -> Result<Vec<Kind>> {
     let file = models.join("heldout.jsonl");
     let text = std::fs::read_to_string(&file).with_context(|| file.display().to_string())?;
     let rows = text.lines().map(serde_json::from_str::<Value>).collect::<Result<Vec<_>, _>>()?;
-    let kind = |name, task, family, share, backend| {
-        let own: Vec<&Value> = rows.iter().filter(|row| row["task"] == task).collect();
-        let ask = own.first().and_then(|row| row["messages"][0]["content"].as_str()).unwrap_or_default().to_owned();
-        let body = |row: &&Value| {
+    let kind = |task, share| {
+        let own = rows.iter().filter(|row| row["task"] == task);
+        let body = |(number, row): (usize, &Value)| {
             let mut body = json!({"model": "auto", "messages": row["messages"], "max_tokens": 64, "stream": true,
                 "temperature": 0, "stream_options": {"include_usage": true}});
-            if long {
+            if number.is_multiple_of(4) {
                 let house = "You keep a house: lights, blinds, heating, doors and the garden. ".repeat(6);
                 body["messages"] = json!([{"role": "system", "content": house}, row["messages"][0]]);
             }
             Arc::from(body.to_string())
         };
-        Kind { name, task, family, share, backend, ask, bodies: own.iter().map(body).collect() }
+        Kind { task, share, bodies: own.enumerate().map(body).collect() }
     };
-    let kinds = vec![
-        kind("transform", "transforms", "rewrite", 0.4, "diffusion"),
-        kind("path", "paths", "planning", 0.2, "diffusion"),
-        kind("chat", "chat", "chat", 0.4, "ar"),
-    ];
+    let kinds = vec![kind("transforms", 0.4), kind("paths", 0.2), kind("chat", 0.4)];
     for kind in &kinds {
         ensure!(!kind.bodies.is_empty(), "{} has no prompt of the task {}", file.display(), kind.task);
     }
@@ -95,18 +76,6 @@ pub(super) struct Asker {
 impl Asker {
     pub(super) fn new(weir: &Weir, kinds: Vec<Kind>) -> Result<Self> {
         Ok(Asker { kinds, client: client()?, url: weir.url("/v1/chat/completions") })
-    }
-
-    /// One answer after the other, `count` of them, with a wait before each: as a request meets a gateway that is not busy,
-    /// whose caches hold other programs' data by then.
-    pub(super) async fn alone(&self, kinds: &[usize], count: usize) -> Result<Vec<Answered>> {
-        let mut dice = Dice::new(0);
-        let mut answers = Vec::new();
-        for number in 0..count.max(kinds.len()) {
-            tokio::time::sleep(Duration::from_secs_f64(-(1.0 - share(&mut dice)).ln() * PAUSE_S)).await;
-            answers.push(self.ask(kinds[number % kinds.len()], number).await?);
-        }
-        Ok(answers)
     }
 
     /// A caller for each list of kinds, each asking its kinds in turns, the next when the last is answered; `count`
@@ -127,8 +96,8 @@ impl Asker {
         Ok(try_join_all(each).await?.concat())
     }
 
-    /// `count` requests at `per_s` a second, whatever becomes of the others; answers, and seconds to the last one's end.
-    pub(super) async fn poisson(&self, per_s: f64, count: usize, seed: u64) -> Result<(Vec<Answered>, f64)> {
+    /// `count` requests at `per_s` a second, whatever becomes of the others.
+    pub(super) async fn poisson(&self, per_s: f64, count: usize, seed: u64) -> Result<Vec<Answered>> {
         let mut dice = Dice::new(seed);
         let mut due = 0.0;
         let plan: Vec<(f64, usize)> = (0..count)
@@ -147,17 +116,16 @@ impl Asker {
             tokio::time::sleep_until(begun + Duration::from_secs_f64(due)).await;
             self.ask(kind, number).await
         });
-        let answers = try_join_all(asks).await?;
-        Ok((answers, begun.elapsed().as_secs_f64()))
+        try_join_all(asks).await
     }
 
     async fn ask(&self, kind: usize, number: usize) -> Result<Answered> {
         let bodies = &self.kinds[kind].bodies;
         let body = bodies[number % bodies.len()].to_string();
-        timeout(PATIENCE, self.answer(kind, body)).await.context("an answer takes too long")?
+        timeout(PATIENCE, self.answer(body)).await.context("an answer takes too long")?
     }
 
-    async fn answer(&self, kind: usize, body: String) -> Result<Answered> {
+    async fn answer(&self, body: String) -> Result<Answered> {
         let begun = Instant::now();
         let request = self.client.post(&self.url).header("content-type", "application/json").body(body);
         let response = request.send().await?;
@@ -178,17 +146,7 @@ impl Asker {
         let frames = Frames::read(&text);
         let usage = frames.usages().last().copied().cloned().unwrap_or_default();
         ensure!(frames.done_last && usage["completion_tokens"].is_u64(), "an answer without an end: {text}");
-        let number = |value: &Value| value.as_f64().unwrap_or_default();
-        let output_tokens = number(&usage["completion_tokens"]).max(1.0);
-        Ok(Answered {
-            kind,
-            backend,
-            ttft_ms: first.unwrap_or(total_ms),
-            total_ms,
-            prompt_tokens: number(&usage["prompt_tokens"]),
-            output_tokens,
-            forwards: usage["diffusion"]["steps"].as_f64().unwrap_or(output_tokens).max(1.0),
-        })
+        Ok(Answered { backend, ttft_ms: first.unwrap_or(total_ms), total_ms })
     }
 }
 
