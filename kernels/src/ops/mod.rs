@@ -9,6 +9,8 @@ pub(crate) mod elementwise;
 pub(crate) mod linear;
 pub(crate) mod norm;
 pub(crate) mod packed;
+pub(crate) mod peak;
+pub(crate) mod quantize;
 pub(crate) mod top1;
 
 use crate::panel::PANEL;

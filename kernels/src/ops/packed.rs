@@ -1,9 +1,8 @@
-//! One strip of packed weights times all rows of activations, and the quantisation of 32 activations. Written once over
-//! [`Strip`] and instantiated per instruction set by `packed::registry`. An output is one chain over ascending blocks,
+//! One strip of packed weights times all rows of activations. Written once over [`Strip`] and instantiated per
+//! instruction set by `packed::registry`. An output is one chain over ascending blocks,
 //! whatever the tile: its own row decides its value.
 
 use crate::packed::{BLOCK, Format, GROUP, STRIP, View};
-use crate::simd::Vector;
 use crate::simd::strip::Strip;
 
 /// 16 products of each row of `x` with the strip, the rows' `stride` elements apart at `out`; `T` rows share what was
@@ -184,6 +183,26 @@ unsafe fn nibbles<S: Strip, const T: usize>(
     }
 }
 
+/// Adds a block's integer products to the sums: each times the weights' and the activations' scale.
+///
+/// # Safety
+/// As for [`tile`]; `T` scales at `x`.
+#[inline(always)]
+unsafe fn scaled<S: Strip, const T: usize>(
+    sums: &mut [S::Floats; T],
+    dots: [S::Ints; T],
+    scales: S::Floats,
+    x: *const f32,
+) {
+    for (t, (sum, dot)) in sums.iter_mut().zip(dots).enumerate() {
+        // SAFETY: passed on to the caller.
+        unsafe {
+            let scale = S::mul(scales, S::splat(*x.add(t)));
+            *sum = S::mul_add(S::floats(dot), scale, *sum);
+        }
+    }
+}
+
 struct Q4;
 
 impl Block for Q4 {
@@ -209,10 +228,7 @@ impl Block for Q4 {
                 *dot = S::ints(*x.offsets.add(cell + t));
             }
             nibbles::<S, T>(&mut dots, group, block, part, x.quants.add(cell * BLOCK));
-            for (t, (sum, dot)) in sums.iter_mut().zip(dots).enumerate() {
-                let scale = S::mul(scales, S::splat(*x.scales.add(cell + t)));
-                *sum = S::mul_add(S::floats(dot), scale, *sum);
-            }
+            scaled::<S, T>(sums, dots, scales, x.scales.add(cell));
         }
     }
 }
@@ -241,9 +257,8 @@ impl Block for Q4m {
             let minima = S::mul(S::bytes(small.add(STRIP)), S::load(row_scales.add(STRIP)));
             let mut dots = [S::ints(0); T];
             nibbles::<S, T>(&mut dots, group, block, part, x.quants.add(cell * BLOCK));
-            for (t, (sum, dot)) in sums.iter_mut().zip(dots).enumerate() {
-                let scale = S::mul(scales, S::splat(*x.scales.add(cell + t)));
-                *sum = S::mul_add(S::floats(dot), scale, *sum);
+            scaled::<S, T>(sums, dots, scales, x.scales.add(cell));
+            for (t, sum) in sums.iter_mut().enumerate() {
                 *sum = S::mul_add(minima, S::splat(-*x.sums.add(cell + t)), *sum);
             }
         }
@@ -281,10 +296,7 @@ impl Block for Q8 {
                     *dot = S::dot_wide(*dot, weights, quants.add(t * BLOCK + j * 4));
                 }
             }
-            for (t, (sum, dot)) in sums.iter_mut().zip(dots).enumerate() {
-                let scale = S::mul(scales, S::splat(*x.scales.add(cell + t)));
-                *sum = S::mul_add(S::floats(dot), scale, *sum);
-            }
+            scaled::<S, T>(sums, dots, scales, x.scales.add(cell));
         }
     }
 }
@@ -320,83 +332,5 @@ impl Block for Bf16 {
                 numbers = numbers.add(2);
             }
         }
-    }
-}
-
-/// Quantises 32 numbers to -127..=127; gives what a quant is worth and the sum of the quants. Numbers below 1e-35 are
-/// taken for zero; where one is not finite, the scale is NaN, and so is every product with it.
-///
-/// # Safety
-/// The CPU as for `V`; 32 numbers at `x`, room for 32 at `to`.
-#[inline(always)]
-pub(crate) unsafe fn quantize<V: Vector>(x: *const f32, to: *mut i8) -> (f32, i32) {
-    // SAFETY: whole vectors make the 32.
-    unsafe {
-        let mut largest = V::splat(0.0);
-        // NaN may be lost in a maximum, not in this sum, which is finite or -- where 32 numbers overflow it -- infinite.
-        let mut all = V::splat(0.0);
-        let mut i = 0;
-        while i < BLOCK {
-            let value = V::load(x.add(i));
-            largest = largest.max(value).max(V::splat(0.0).sub(value));
-            all = all.add(value.mul(V::splat(0.0)));
-            i += V::LEN;
-        }
-        let (largest, clean) = (largest.reduce_max(), all.reduce_add());
-        if clean.is_nan() || largest < 1e-35 {
-            to.write_bytes(0, BLOCK);
-            return (if clean.is_nan() { f32::NAN } else { 0.0 }, 0);
-        }
-        let scale = largest / 127.0;
-        let inverse = V::splat(127.0 / largest);
-        let mut rounded = [0.0f32; BLOCK];
-        let mut i = 0;
-        while i < BLOCK {
-            V::load(x.add(i)).mul(inverse).round().store(rounded.as_mut_ptr().add(i));
-            i += V::LEN;
-        }
-        // In -127..=127: the largest times 127 / largest is less than half a step above. Without checks and in two loops,
-        // so that they become vectors.
-        let mut quants = [0; BLOCK];
-        for (quant, number) in quants.iter_mut().zip(rounded) {
-            *quant = number.to_int_unchecked::<i32>();
-        }
-        for (i, quant) in quants.iter().enumerate() {
-            to.add(i).write(*quant as i8);
-        }
-        let sum = quants.iter().fold(0i32, |sum, quant| sum.wrapping_add(*quant));
-        (scale, sum)
-    }
-}
-
-/// Independent chains of [`peak`].
-const CHAINS: usize = 12;
-
-/// Operations of one round of [`peak`]: a product and an addition for four bytes of each of 16 rows and each chain.
-pub(crate) const PEAK_OPERATIONS: usize = 2 * 4 * STRIP * CHAINS;
-
-/// Dot products of bytes as fast as they go, on numbers that stay in registers and the first cache.
-///
-/// # Safety
-/// The CPU as for `S`.
-#[inline(always)]
-pub(crate) unsafe fn peak<S: Strip>(loops: usize) -> f32 {
-    let (weights, x) = ([1u8; 64], [1i8; CHAINS * 4]);
-    // SAFETY: 64 bytes of weights, four bytes of x for each chain.
-    unsafe {
-        let weights = S::quants(weights.as_ptr());
-        let x = std::hint::black_box(&x).as_ptr();
-        let mut sums = [S::ints(0); CHAINS];
-        for _ in 0..loops * (STRIP / S::LEN) {
-            for (chain, sum) in sums.iter_mut().enumerate() {
-                *sum = S::dot(*sum, weights, x.add(chain * 4));
-            }
-        }
-        let mut out = [0.0f32; STRIP];
-        for sum in sums {
-            let total = S::mul_add(S::floats(sum), S::splat(1.0), S::load(out.as_ptr()));
-            S::store(total, out.as_mut_ptr());
-        }
-        out[0]
     }
 }

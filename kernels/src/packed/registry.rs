@@ -30,7 +30,7 @@ macro_rules! instance {
             $(#[target_feature(enable = $feature)])?
             unsafe fn quantize(x: *const f32, to: *mut i8) -> (f32, i32) {
                 // SAFETY: passed on to the caller.
-                unsafe { ops::packed::quantize::<$vector>(x, to) }
+                unsafe { ops::quantize::quantize::<$vector>(x, to) }
             }
 
             /// # Safety
@@ -38,7 +38,7 @@ macro_rules! instance {
             $(#[target_feature(enable = $feature)])?
             unsafe fn peak(loops: usize) -> f32 {
                 // SAFETY: passed on to the caller.
-                unsafe { ops::packed::peak::<$strip>(loops) }
+                unsafe { ops::peak::peak::<$strip>(loops) }
             }
 
             pub(super) static KERNELS: PackedKernels = PackedKernels { name: $name, strip, quantize, peak };

@@ -42,7 +42,7 @@ impl Products<'_> {
                 // SAFETY: the registry saw the instruction set.
                 std::hint::black_box(unsafe { (self.kernels.peak)(LOOPS) });
             });
-            let done = parts as f64 * LOOPS as f64 * crate::ops::packed::PEAK_OPERATIONS as f64;
+            let done = parts as f64 * LOOPS as f64 * crate::ops::peak::PEAK_OPERATIONS as f64;
             best.operations = best.operations.max(done / began.elapsed().as_secs_f64());
         }
         best
