@@ -11,7 +11,7 @@ use weir_protocol::{ChatRequest, EngineError};
 
 use crate::cache::{Pool, Sharing};
 use crate::checkpoint::open::Checkpoint;
-use crate::checkpoint::template::ChatTemplate;
+use crate::checkpoint::template::{ChatTemplate, refused};
 use crate::checkpoint::tokenizer::TextTokenizer;
 use crate::constrain::constraint::Constraint;
 use crate::constrain::grammar;
@@ -168,7 +168,7 @@ impl Engine {
         let settings = self.decoding_of(request)?;
         let prompt = self.inner.template.tokens(request, &self.inner.tokenizer)?;
         if prompt.is_empty() {
-            return Err(EngineError::invalid("messages", "the model's chat template makes an empty prompt of them"));
+            return Err(refused("the model's chat template makes an empty prompt of them".into()));
         }
         let limit = self.answer_limit(prompt.len(), request.max_tokens)?;
         let tokenizer = &self.inner.tokenizer;

@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
@@ -10,6 +11,7 @@ use anyhow::{Context, Result, ensure};
 pub struct RedisServer {
     child: Child,
     port: u16,
+    scheme: &'static str,
 }
 
 impl RedisServer {
@@ -18,10 +20,7 @@ impl RedisServer {
     /// # Errors
     /// It ended before it was ready.
     pub fn start() -> Result<Option<Self>> {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).context("a loopback port")?;
-        let port = listener.local_addr().context("its address")?.port();
-        drop(listener);
-        Self::start_at(port)
+        Self::start_at(free_port()?)
     }
 
     /// On this port.
@@ -29,19 +28,31 @@ impl RedisServer {
     /// # Errors
     /// It ended before it was ready.
     pub fn start_at(port: u16) -> Result<Option<Self>> {
-        let child = Command::new("redis-server")
-            .args(["--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--port"])
-            .arg(port.to_string())
-            .stdout(Stdio::piped())
-            .spawn();
-        let Ok(mut child) = child else {
+        Self::spawn(Command::new("redis-server").arg("--port").arg(port.to_string()), port, "redis")
+    }
+
+    /// Over TLS only, with the `cert.pem` and `key.pem` of this folder.
+    ///
+    /// # Errors
+    /// It ended before it was ready.
+    pub fn start_tls(folder: &Path) -> Result<Option<Self>> {
+        let (port, cert) = (free_port()?, folder.join("cert.pem"));
+        let mut command = Command::new("redis-server");
+        command.args(["--port", "0", "--tls-port"]).arg(port.to_string()).args(["--tls-auth-clients", "no"]);
+        command.arg("--tls-cert-file").arg(&cert).arg("--tls-ca-cert-file").arg(&cert);
+        Self::spawn(command.arg("--tls-key-file").arg(folder.join("key.pem")), port, "rediss")
+    }
+
+    fn spawn(command: &mut Command, port: u16, scheme: &'static str) -> Result<Option<Self>> {
+        command.args(["--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]);
+        let Ok(mut child) = command.stdout(Stdio::piped()).spawn() else {
             eprintln!("SKIPPED: no `redis-server` here (Debian: apt install redis-server)");
             return Ok(None);
         };
         let lines = BufReader::new(child.stdout.take().context("it is piped")?).lines();
         let ready = lines.map_while(Result::ok).any(|line| line.contains("eady to accept connections"));
         ensure!(ready, "redis-server ended before it was ready");
-        Ok(Some(RedisServer { child, port }))
+        Ok(Some(RedisServer { child, port, scheme }))
     }
 
     /// Where it listens.
@@ -49,9 +60,9 @@ impl RedisServer {
         self.port
     }
 
-    /// `redis://127.0.0.1:PORT/0`.
+    /// `redis://127.0.0.1:PORT/0`, or `rediss://…`.
     pub fn url(&self) -> String {
-        format!("redis://127.0.0.1:{}/0", self.port)
+        format!("{}://127.0.0.1:{}/0", self.scheme, self.port)
     }
 }
 
@@ -61,4 +72,9 @@ impl Drop for RedisServer {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+fn free_port() -> Result<u16> {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).context("a loopback port")?;
+    Ok(listener.local_addr().context("its address")?.port())
 }

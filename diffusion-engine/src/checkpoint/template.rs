@@ -73,10 +73,10 @@ impl ChatTemplate {
         let answered = request.messages.len() - usize::from(begun.is_some());
         let messages = messages::messages(&request.messages[..answered], &self.escaper)?;
         let tools = messages::tools(request, &self.escaper);
-        // The cause may quote the conversation, so only its kind is told.
-        let rendered = self.render(&messages, &tools).map_err(|error| {
-            EngineError::invalid("messages", format!("the model's chat template refuses them: {:?}", error.kind()))
-        })?;
+        // Another model's template may take them. The cause may quote the conversation, so only its kind is told.
+        let rendered = self
+            .render(&messages, &tools)
+            .map_err(|error| refused(format!("the model's chat template refuses them: {:?}", error.kind())))?;
         let mut ids = Vec::new();
         for piece in self.escaper.split(&rendered) {
             match piece {
@@ -100,6 +100,11 @@ impl ChatTemplate {
             .render_captured_to(context! { ..own, ..minijinja::Value::from_serialize(&self.tokens) }, &mut output)?;
         String::from_utf8(output.bytes).map_err(|_| Error::new(ErrorKind::WriteFailure, "not UTF-8"))
     }
+}
+
+/// Messages that this model's template cannot say.
+pub(crate) fn refused(message: String) -> EngineError {
+    EngineError::Unsupported { field: "messages".into(), message }
 }
 
 /// `chat_template` as text, or the one named `default` of a list.
@@ -235,6 +240,18 @@ mod tests {
             detailed thinking offHUMANhéASSISTANThé<tool_call>\n{\"name\": \"hé\", \"arguments\": {\"hé\": [\"hé\"]}}\n\
             </tool_call>OBSERVATION\n<tool_response>\nhé\n</tool_response>ASSISTANT";
         assert_eq!(tokenizer.decode(&ids), expected);
+    }
+
+    #[test]
+    fn what_this_template_refuses_another_model_may_take() {
+        let (_, tokenizer) = parts();
+        let strict = "{% for message in messages %}{% if message.role == 'system' %}\
+            {{ raise_exception('no system text: secret') }}{% endif %}{{ message.content }}{% endfor %}";
+        let template =
+            ChatTemplate::parse(&named("x", &json!({"chat_template": strict})), &tokenizer).expect("template");
+        let error = template.tokens(&everywhere("secret"), &tokenizer).expect_err("refused");
+        assert!(matches!(&error, EngineError::Unsupported { field, .. } if field == "messages"), "{error:?}");
+        assert!(error.may_try_another() && !error.to_string().contains("secret"), "{error}");
     }
 
     #[test]

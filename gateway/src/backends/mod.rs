@@ -15,6 +15,7 @@ pub mod tool_text;
 mod upstream;
 
 pub use anthropic::Counter;
+pub(crate) use openai_chat::Alike;
 pub use registry::{Backend, Before, Registry, StartError};
 pub(crate) use upstream::http_client;
 

@@ -18,7 +18,8 @@ use crate::tenants::{Price, Tenant};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TenantsWritten {
-    /// Where accounts are kept: `memory`, or `redis://…` to hold limits across gateways. Default `memory`.
+    /// Where accounts are kept: `memory`, or `redis://…` (`rediss://…` over TLS) to hold limits across
+    /// gateways. Default `memory`.
     pub store: String,
     /// Environment variable that holds the address instead, for one with a password. Default empty.
     pub store_env: String,
@@ -274,11 +275,11 @@ impl Checks<'_> {
             return StoreSettings::Memory;
         }
         let parsed = reqwest::Url::parse(&url).ok().filter(|url| url.host_str().is_some());
-        let Some(parsed) = parsed.filter(|url| url.scheme() == "redis") else {
+        let Some(parsed) = parsed.filter(|url| matches!(url.scheme(), "redis" | "rediss")) else {
             self.say(
                 &["tenants", key],
                 "not a store",
-                "`memory`, or like `redis://127.0.0.1:6379/0` (TLS is not built in)",
+                "`memory`, or like `redis://127.0.0.1:6379/0`, or `rediss://` for TLS",
             );
             return StoreSettings::Memory;
         };

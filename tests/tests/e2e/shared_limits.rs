@@ -4,6 +4,7 @@ use anyhow::{Context, Result};
 use serde_json::json;
 use weir_tests::asking::{Reply, client, metrics, question, read, with};
 use weir_tests::binary::Weir;
+use weir_tests::certificate::Certificate;
 use weir_tests::fault_upstream::FaultUpstream;
 use weir_tests::redis_server::RedisServer;
 use weir_tests::wait::until;
@@ -15,12 +16,17 @@ const KEY: &str = "weir_plugh-0123456789-0123456789";
 const HASH: &str = "sha256:947d84cc1fbcd87110576ad9d43096a2c1a99157669894f9d84fc82c59225b49";
 
 fn gateway(upstream: &FaultUpstream, redis: &RedisServer, on_loss: &str) -> Result<Weir> {
+    gateway_with(upstream, redis, on_loss, &[])
+}
+
+fn gateway_with(upstream: &FaultUpstream, redis: &RedisServer, on_loss: &str, env: &[(&str, &str)]) -> Result<Weir> {
     // Patient, for a busy machine.
     let store = "store_env = \"TEST_REDIS\"\nstore_timeout_ms = 5000";
     let tenants = format!("[tenants]\n{store}\non_store_loss = \"{on_loss}\"\n\n");
     let tenant = format!("[[tenant]]\nname = \"a\"\nkeys = [{{ hash = \"{HASH}\" }}]\nrequests_per_minute = 3\n");
     let config = tenants + &backend("up", &upstream.base_url("fine")) + &tenant;
-    Weir::start_with(&config, &[("TEST_REDIS", &redis.url())])
+    let url = redis.url();
+    Weir::start_with(&config, &[&[("TEST_REDIS", url.as_str())], env].concat())
 }
 
 async fn ask(weir: &Weir) -> Result<Reply> {
@@ -53,5 +59,27 @@ async fn limits_hold_across_gateways_while_redis_is_there() -> Result<()> {
     let Some(_redis) = RedisServer::start_at(port)? else { return Ok(()) };
     let back = || async { ask(&closed).await.ok().filter(|reply| reply.status == 200) };
     until("it is found again", back).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn limits_hold_over_tls_with_a_redis_whose_certificate_is_trusted() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let (own, other) = (Certificate::new()?, Certificate::new()?);
+    for (name, text) in [("cert.pem", &own.cert), ("key.pem", &own.key), ("other.pem", &other.cert)] {
+        std::fs::write(folder.path().join(name), text)?;
+    }
+    let Some(redis) = RedisServer::start_tls(folder.path())? else { return Ok(()) };
+    let upstream = FaultUpstream::start().await?;
+    let trusting = |name: &str| {
+        let roots = folder.path().join(name).display().to_string();
+        gateway_with(&upstream, &redis, "fail_closed", &[("SSL_CERT_FILE", &roots)])
+    };
+    let (first, second, stranger) = (trusting("cert.pem")?, trusting("cert.pem")?, trusting("other.pem")?);
+    for (weir, left) in [(&first, "2"), (&second, "1")] {
+        let reply = ask(weir).await?;
+        assert_eq!((reply.status, reply.header("x-ratelimit-remaining-requests")), (200, left), "{}", reply.text);
+    }
+    assert_eq!(ask(&stranger).await?.status, 503, "not this Redis");
     Ok(())
 }

@@ -4,6 +4,7 @@
 use serde_json::{Map, Value, json};
 
 use crate::api::reading;
+use crate::backends::Alike;
 
 /// Texts that say the same in every piece; all others grow.
 const SAME: [&str; 8] = ["role", "id", "type", "name", "object", "format", "model", "finish_reason"];
@@ -38,9 +39,10 @@ pub(super) fn joined(pieces: &[String]) -> Option<Value> {
 /// What all pieces say together: the answer without its choices, and its first choice.
 pub(crate) fn grown(pieces: &[String]) -> Option<(Map<String, Value>, Map<String, Value>)> {
     let (mut whole, mut first) = (Map::new(), Map::new());
-    let mut steady: Option<Steady<'_>> = None;
+    let mut alike: Option<Alike> = None;
     for piece in pieces {
-        if let Some(more) = steady.as_ref().and_then(|steady| steady.text(piece))
+        // Nearly all are: nothing else of them needs to be read.
+        if let Some(more) = alike.as_ref().and_then(|alike| alike.text(piece))
             && let Some(Value::String(text)) = first.get_mut("delta").and_then(|delta| delta.get_mut("content"))
         {
             text.push_str(&more);
@@ -48,6 +50,7 @@ pub(crate) fn grown(pieces: &[String]) -> Option<(Map<String, Value>, Map<String
         }
         let written = piece.as_str();
         let mut piece = reading::parse(piece.as_bytes()).ok()?;
+        alike = Alike::of(written, &piece);
         let choices = piece.remove("choices");
         for (key, value) in piece {
             // The last word holds.
@@ -56,7 +59,6 @@ pub(crate) fn grown(pieces: &[String]) -> Option<(Map<String, Value>, Map<String
             }
         }
         let Some(Value::Array(choices)) = choices else { continue };
-        steady = Steady::of(written, &choices);
         for choice in choices {
             if let Value::Object(choice) = choice
                 && choice.get("index").and_then(Value::as_u64).unwrap_or(0) == 0
@@ -66,46 +68,6 @@ pub(crate) fn grown(pieces: &[String]) -> Option<(Map<String, Value>, Map<String
         }
     }
     first.get("finish_reason").is_some_and(Value::is_string).then_some((whole, first))
-}
-
-/// What stands around the text of a piece that adds nothing but text. Nearly all pieces of an answer are alike but for
-/// it, and then nothing else of them needs to be read.
-struct Steady<'a> {
-    /// To the quote that opens the text.
-    head: &'a str,
-    /// From the quote that closes it.
-    tail: &'a str,
-}
-
-impl<'a> Steady<'a> {
-    /// Of a piece with these choices; `None`: it says more, or says it in an unusual order.
-    fn of(piece: &'a str, choices: &[Value]) -> Option<Self> {
-        let [Value::Object(choice)] = choices else { return None };
-        let is_first = choice.get("index").and_then(Value::as_u64) == Some(0);
-        // What repeats itself would grow.
-        let grows = |(key, value): (&String, &Value)| key != "delta" && !(value.is_null() || value.is_u64());
-        if !is_first || choice.iter().any(grows) {
-            return None;
-        }
-        const OPENS: &str = r#""delta":{"content":""#;
-        let opened = piece.find(OPENS)? + OPENS.len();
-        let mut escaped = false;
-        let closes = |byte: u8| {
-            let closes = byte == b'"' && !escaped;
-            escaped = byte == b'\\' && !escaped;
-            closes
-        };
-        let closed = opened + piece.get(opened..)?.bytes().position(closes)?;
-        let (head, tail) = (piece.get(..opened)?, piece.get(closed..)?);
-        tail.starts_with("\"}").then_some(Steady { head, tail })
-    }
-
-    /// The text of another piece, if it is alike.
-    fn text(&self, piece: &str) -> Option<String> {
-        let is_alike = piece.starts_with(self.head) && piece.ends_with(self.tail);
-        let quoted = piece.get(self.head.len() - 1..(piece.len() + 1).checked_sub(self.tail.len())?)?;
-        if is_alike { serde_json::from_str(quoted).ok() } else { None }
-    }
 }
 
 fn grow(into: &mut Map<String, Value>, more: Map<String, Value>) {

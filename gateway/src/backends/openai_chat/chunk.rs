@@ -7,7 +7,7 @@ use serde_json::Value;
 use weir_protocol::{EngineError, Event, FinishReason, TokenChance, TokenLogprob, Usage};
 
 use super::calls::Calls;
-use super::text_piece::TextPiece;
+use super::text_piece::Alike;
 use crate::backends::upstream::answer::{Answer, cut};
 use crate::backends::upstream::{Decoder, Shows, refusal};
 
@@ -18,11 +18,14 @@ pub(in crate::backends) struct ChunkDecoder {
     calls: Calls,
     answer: Answer,
     shows: Shows,
+    /// Of the chunks that carry text and nothing else.
+    alike: Option<Alike>,
 }
 
 impl ChunkDecoder {
     pub(in crate::backends) fn new(asked: &str, window: u64) -> Self {
-        ChunkDecoder { window, calls: Calls::default(), answer: Answer::new(asked), shows: Shows::Plain }
+        let (calls, answer) = (Calls::default(), Answer::new(asked));
+        ChunkDecoder { window, calls, answer, shows: Shows::Plain, alike: None }
     }
 
     /// A chunk, or a whole answer: `part` is where its choices keep what is said.
@@ -118,13 +121,14 @@ impl Decoder for ChunkDecoder {
             self.shows = if self.shows == Shows::Plain { Shows::Silent } else { self.shows };
             return self.end(events);
         }
-        if let Some(TextPiece { model, text }) = TextPiece::read(data) {
-            self.answer.start(model, events);
+        if let Some(text) = self.alike.as_ref().and_then(|alike| alike.text(data)) {
             self.answer.text(text, events);
             return Ok(());
         }
         let chunk: Value = serde_json::from_str(data).map_err(|_| cut("a piece of the stream is not JSON"))?;
-        self.read(&chunk, "delta", events)
+        self.read(&chunk, "delta", events)?;
+        self.alike = chunk.as_object().and_then(|chunk| Alike::of(data, chunk));
+        Ok(())
     }
 
     fn whole(&mut self, document: &[u8], events: &mut Vec<Event>) -> Result<(), EngineError> {

@@ -11,6 +11,7 @@ use super::upstream::{Decoder, Wire};
 use crate::config::BackendSettings;
 use crate::config::wire::WireSettings;
 use chunk::ChunkDecoder;
+pub(crate) use text_piece::Alike;
 
 /// How to talk to one such upstream.
 pub(super) struct OpenAiChat {

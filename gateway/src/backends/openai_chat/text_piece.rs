@@ -1,79 +1,100 @@
-//! A chunk that carries text and nothing else, as nearly all of a stream are: read without building a tree of it. Must never
-//! take a chunk that says anything more, whatever it is: such a one is read in full.
+//! Chunks that carry text and nothing else, as nearly all of a stream are: alike but for that text. One of them is read in
+//! full, those after it only where they differ. Must never take a chunk that says anything more, whatever it is.
 
-use serde::de::{Deserialize, Deserializer, Error};
+use serde_json::value::RawValue;
+use serde_json::{Map, Value};
 
-/// What it says.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct TextPiece<'a> {
-    pub(super) model: Option<&'a str>,
-    pub(super) text: String,
+/// What stands around the text of such chunks.
+#[derive(Debug)]
+pub(crate) struct Alike {
+    /// To the quote that opens the text.
+    head: String,
+    /// From the quote that closes it.
+    tail: String,
 }
 
-impl<'a> TextPiece<'a> {
-    /// `None`: it is another kind of chunk, or none at all.
-    pub(super) fn read(data: &'a str) -> Option<Self> {
-        let Chunk { model, choices: [Choice { index, delta, .. }], .. } = serde_json::from_str(data).ok()?;
-        (index == 0).then_some(TextPiece { model, text: delta.content })
+impl Alike {
+    /// Of a chunk that was read as `chunk`; `None`: it says more than text, or none.
+    pub(crate) fn of(written: &str, chunk: &Map<String, Value>) -> Option<Self> {
+        let says_nothing = |field: &str| chunk.get(field).is_none_or(Value::is_null);
+        let [Value::Object(choice)] = chunk.get("choices")?.as_array()?.as_slice() else { return None };
+        let is_first = choice.get("index").is_none_or(|index| index.as_u64() == Some(0));
+        // What is said again and again would grow: only nothing and numbers do not.
+        let is_still = |(key, value): (&String, &Value)| key == "delta" || value.is_null() || value.is_u64();
+        let is_text = |(key, value): (&String, &Value)| match key.as_str() {
+            "content" => value.is_string(),
+            "role" => true,
+            _ => value.is_null(),
+        };
+        let delta = choice.get("delta")?.as_object()?;
+        let fits = says_nothing("error") && says_nothing("usage") && is_first;
+        if !fits || !choice.iter().all(is_still) || !delta.iter().all(is_text) {
+            return None;
+        }
+        let Chunk { choices: [Choice { delta: Delta { content } }] } = serde_json::from_str(written).ok()?;
+        let quoted = content.get();
+        let at = (quoted.as_ptr() as usize).checked_sub(written.as_ptr() as usize)?;
+        let (head, tail) = (written.get(..=at)?, written.get((at + quoted.len()).checked_sub(1)?..)?);
+        Some(Alike { head: head.to_owned(), tail: tail.to_owned() })
+    }
+
+    /// The text of another chunk; `None`: it differs in more than that.
+    pub(crate) fn text(&self, written: &str) -> Option<String> {
+        let is_alike = written.starts_with(&self.head) && written.ends_with(&self.tail);
+        let quoted = written.get(self.head.len() - 1..(written.len() + 1).checked_sub(self.tail.len())?)?;
+        if is_alike { serde_json::from_str(quoted).ok() } else { None }
     }
 }
 
 #[derive(serde::Deserialize)]
 struct Chunk<'a> {
-    model: Option<&'a str>,
-    choices: [Choice; 1],
-    #[serde(rename = "error")]
-    _error: Option<Nothing>,
-    #[serde(rename = "usage")]
-    _usage: Option<Nothing>,
+    #[serde(borrow)]
+    choices: [Choice<'a>; 1],
 }
 
 #[derive(serde::Deserialize)]
-struct Choice {
-    #[serde(default)]
-    index: u64,
-    delta: Delta,
-    #[serde(rename = "text")]
-    _text: Option<Nothing>,
-    #[serde(rename = "logprobs")]
-    _logprobs: Option<Nothing>,
-    #[serde(rename = "finish_reason")]
-    _finish_reason: Option<Nothing>,
+struct Choice<'a> {
+    #[serde(borrow)]
+    delta: Delta<'a>,
 }
 
 #[derive(serde::Deserialize)]
-struct Delta {
-    content: String,
-    #[serde(rename = "reasoning_content")]
-    _reasoning_content: Option<Nothing>,
-    #[serde(rename = "reasoning")]
-    _reasoning: Option<Nothing>,
-    #[serde(rename = "refusal")]
-    _refusal: Option<Nothing>,
-    #[serde(rename = "tool_calls")]
-    _tool_calls: Option<Nothing>,
-}
-
-/// Only `null` and a field that is left out are an `Option` of it.
-struct Nothing;
-
-impl<'de> Deserialize<'de> for Nothing {
-    fn deserialize<D: Deserializer<'de>>(_: D) -> Result<Self, D::Error> {
-        Err(D::Error::custom("more than text"))
-    }
+struct Delta<'a> {
+    #[serde(borrow)]
+    content: &'a RawValue,
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn alike(written: &str) -> Option<Alike> {
+        let chunk: Value = serde_json::from_str(written).expect("JSON");
+        Alike::of(written, chunk.as_object().expect("an object"))
+    }
+
     #[test]
-    fn only_text_is_taken() {
-        let read = TextPiece::read;
-        let piece = |model, text: &str| Some(TextPiece { model, text: text.into() });
-        let usual = r#"{"id":"c","model":"m","x":{"y":[1]},"choices":[{"index":0,"delta":{"role":"assistant","content":"a\n\u00e9","refusal":null},"logprobs":null,"finish_reason":null}],"usage":null}"#;
-        assert_eq!(read(usual), piece(Some("m"), "a\né"));
-        assert_eq!(read(r#"{"choices":[{"delta":{"content":""}}]}"#), piece(None, ""));
+    fn those_that_differ_only_in_their_text_are_read_for_it() {
+        for usual in [
+            r#"{"id":"c","x":{"y":[1]},"choices":[{"index":0,"delta":{"content":"TEXT"},"logprobs":null,"finish_reason":null}],"usage":null}"#,
+            r#"{"choices": [{"delta": {"role": "assistant", "content": "TEXT", "tool_calls": null}}], "error": null}"#,
+            r#"{"choices":[{"delta":{"content":"TEXT"},"x":1,"index":0}]}"#,
+        ] {
+            let one = alike(&usual.replace("TEXT", "a\\\"b")).unwrap_or_else(|| panic!("{usual}"));
+            for (written, text) in [("", ""), ("\\n\\u00e9\\\\", "\né\\"), ("\\\"},\\\"x\\\":\\\"", "\"},\"x\":\"")] {
+                assert_eq!(one.text(&usual.replace("TEXT", written)).as_deref(), Some(text), "{usual}");
+            }
+            for other in ["a\",\"x\":\"b", "\\", "a\nb"] {
+                assert_eq!(one.text(&usual.replace("TEXT", other)), None, "{usual}");
+            }
+            assert_eq!(one.text(&usual.replace("choices", "choises")), None);
+            assert_eq!(one.text(&usual[..usual.len() - 1]), None);
+            assert_eq!(one.text(""), None);
+        }
+    }
+
+    #[test]
+    fn what_says_more_is_always_read_in_full() {
         for more in [
             r#"{"choices":[{"index":1,"delta":{"content":"a"}}]}"#,
             r#"{"choices":[{"delta":{"content":"a"}},{"delta":{"content":"b"}}]}"#,
@@ -81,19 +102,18 @@ mod tests {
             r#"{"choices":[{"delta":{"content":"a"},"logprobs":{"content":[]}}]}"#,
             r#"{"choices":[{"delta":{"content":"a","tool_calls":[]}}]}"#,
             r#"{"choices":[{"delta":{"content":"a","reasoning":"b"}}]}"#,
+            r#"{"choices":[{"delta":{"content":"a","x":1}}]}"#,
+            r#"{"choices":[{"delta":{"content":"a"},"x":"y"}]}"#,
             r#"{"choices":[{"delta":{"content":[{"text":"a"}]}}]}"#,
             r#"{"choices":[{"delta":{"content":"a"},"text":"b"}]}"#,
             r#"{"choices":[{"delta":{"content":"a","content":"b"}}]}"#,
+            r#"{"choices":[{"delta":{"content":null}}]}"#,
             r#"{"choices":[{"delta":{}}]}"#,
             r#"{"choices":[],"usage":{"prompt_tokens":1}}"#,
             r#"{"choices":[{"delta":{"content":"a"}}],"usage":{"prompt_tokens":1}}"#,
             r#"{"choices":[{"delta":{"content":"a"}}],"error":{"code":500}}"#,
-            r#"{"choices":[{"delta":{"content":"a"}}]"#,
-            r#"{"choices":[{"delta":{"content":"a"}}]} x"#,
-            "7",
-            "",
         ] {
-            assert_eq!(read(more), None, "{more}");
+            assert!(alike(more).is_none(), "{more}");
         }
     }
 }
