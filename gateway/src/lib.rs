@@ -3,6 +3,7 @@
 //! - [`config`]: what the operator wrote → what runs.
 //! - [`live`]: which config is in force, and how the next one takes its place.
 //! - [`listener`]: sockets, TLS, HTTP/1.1 and HTTP/2, and who is cut.
+//! - [`threads`]: who serves a connection.
 //! - [`admin`]: the operator's API.
 //! - [`stack`]: the tower layers and routes, put together in one function.
 //! - [`layers`]: one layer, one file.
@@ -15,6 +16,7 @@
 //! - [`embedded`]: what is compiled in: default config, default policy, nano models.
 //! - [`record`]: what is kept of each request, and the request log.
 //! - [`traces`]: a caller's trace, handed on, and spans of our own.
+//! - `ids`: fresh ids.
 //! - [`metrics`]: what is counted, through guards.
 //! - `fuzzing`: the doors of `fuzz/`; in no other build.
 //! - [`cli`]: the commands of the `weir` binary.
@@ -29,6 +31,7 @@ pub mod embedded;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
 mod hub;
+mod ids;
 pub mod layers;
 pub mod listener;
 pub mod live;
@@ -37,4 +40,5 @@ pub mod record;
 pub mod route;
 pub mod stack;
 pub mod tenants;
+pub mod threads;
 pub mod traces;

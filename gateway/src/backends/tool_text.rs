@@ -141,7 +141,7 @@ enum Block {
 
 /// An id for a call this gateway made up; `call_` is what clients expect.
 pub fn new_call_id() -> String {
-    format!("call_{}", uuid::Uuid::new_v4().simple())
+    format!("call_{}", crate::ids::fresh().simple())
 }
 
 fn give(events: &mut Vec<Event>, text: &str) {

@@ -14,6 +14,7 @@ use crate::admin;
 use crate::config::Inputs;
 use crate::listener;
 use crate::live::{self, Live, Trigger};
+use crate::threads::Threads;
 
 /// How long callers may take to read the end of an answer that outlasted the grace.
 const FAREWELL: Duration = Duration::from_secs(1);
@@ -64,6 +65,8 @@ pub struct Running {
     stop: [watch::Sender<bool>; 2],
     task: JoinHandle<()>,
     admin_task: Option<JoinHandle<()>>,
+    /// Where connections are served. Last: what is left of them is dropped with it.
+    _threads: Arc<Threads>,
 }
 
 /// Loads the engines, opens the sockets and answers in the background.
@@ -76,17 +79,20 @@ pub async fn start(inputs: Inputs) -> Result<Running> {
     let (listener, addr) = bind(settings.server.listen, "`--listen` or `server.listen` takes another").await?;
     let stop = [watch::Sender::new(false), watch::Sender::new(false)];
     let metrics = live.metrics().connections("public");
-    let task = tokio::spawn(listener::serve(listener, Arc::clone(&live) as _, metrics, stop[0].subscribe()));
+    let threads = Arc::new(Threads::start().context("no threads for connections")?);
+    let served = listener::serve(listener, Arc::clone(&threads), Arc::clone(&live) as _, metrics, stop[0].subscribe());
+    let task = tokio::spawn(served);
     let (mut admin, mut admin_task) = (None, None);
     if let Some(settings) = &settings.admin {
         let (listener, addr) = bind(settings.listen, "`admin.listen` takes another").await?;
         let metrics = live.metrics().connections("admin");
         let house = Arc::new(admin::Office::new(Arc::clone(&live)));
         admin = Some(addr);
-        admin_task = Some(tokio::spawn(listener::serve(listener, house, metrics, stop[1].subscribe())));
+        let served = listener::serve(listener, Arc::clone(&threads), house, metrics, stop[1].subscribe());
+        admin_task = Some(tokio::spawn(served));
     }
     tokio::spawn(live::watch(Arc::downgrade(&live)));
-    Ok(Running { addr, admin, live, stop, task, admin_task })
+    Ok(Running { addr, admin, live, stop, task, admin_task, _threads: threads })
 }
 
 async fn bind(wanted: SocketAddr, help: &str) -> Result<(TcpListener, SocketAddr)> {

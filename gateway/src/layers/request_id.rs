@@ -45,7 +45,7 @@ fn is_plain(id: &HeaderValue) -> bool {
 }
 
 fn fresh() -> HeaderValue {
-    HeaderValue::try_from(format!("req-{}", uuid::Uuid::new_v4().simple()))
+    HeaderValue::try_from(format!("req-{}", crate::ids::fresh().simple()))
         .unwrap_or_else(|_| HeaderValue::from_static("req-unknown"))
 }
 

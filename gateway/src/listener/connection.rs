@@ -26,6 +26,7 @@ use super::stopped;
 use super::watched::Watched;
 use crate::config::server::ConnectionSettings;
 use crate::metrics::{ConnectionGuard, ConnectionMetrics};
+use crate::threads::Seat;
 
 /// Until the client leaves, its time is up, or a stop finds it without work. `_guards` count it.
 pub(super) async fn serve(
@@ -34,7 +35,7 @@ pub(super) async fn serve(
     limits: ConnectionSettings,
     metrics: ConnectionMetrics,
     stop: watch::Receiver<bool>,
-    _guards: (Place, ConnectionGuard),
+    _guards: (Place, Seat, ConnectionGuard),
 ) {
     let Some(tls) = house.tls() else {
         return speak(socket, house, limits, metrics, stop).await;

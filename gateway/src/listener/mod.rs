@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustls::ServerConfig;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -24,6 +24,7 @@ use self::count::Count;
 use self::refusing::Refusing;
 use crate::config::server::ConnectionSettings;
 use crate::metrics::ConnectionMetrics;
+use crate::threads::Threads;
 
 /// Pause after an accept that failed for want of something (file descriptors, memory).
 const PAUSE: Duration = Duration::from_millis(100);
@@ -42,6 +43,7 @@ pub trait House: Send + Sync + 'static {
 /// after their answer. Dropping the future cuts them.
 pub async fn serve(
     listener: TcpListener,
+    threads: Arc<Threads>,
     house: Arc<dyn House>,
     metrics: ConnectionMetrics,
     mut stop: watch::Receiver<bool>,
@@ -61,13 +63,17 @@ pub async fn serve(
                         tracing::debug!(%error, "no TCP_NODELAY");
                     }
                     let limits = house.limits();
-                    match count.take(limits.max) {
-                        Some(place) => {
-                            let guards = (place, metrics.opened());
-                            let served = connection::serve(
-                                socket, Arc::clone(&house), limits, metrics.clone(), stop.clone(), guards,
-                            );
-                            open.spawn(served);
+                    match count.take(limits.max).zip(threads.seat()) {
+                        Some((place, (thread, seat))) => {
+                            let (guards, house) = ((place, seat, metrics.opened()), Arc::clone(&house));
+                            let (metrics, stop, socket) = (metrics.clone(), stop.clone(), socket.into_std());
+                            let served = async move {
+                                match socket.and_then(TcpStream::from_std) {
+                                    Ok(socket) => connection::serve(socket, house, limits, metrics, stop, guards).await,
+                                    Err(error) => tracing::warn!(%error, "a connection cannot be handed over"),
+                                }
+                            };
+                            open.spawn_on(served, thread);
                         }
                         None => {
                             metrics.refused();

@@ -4,6 +4,8 @@
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
+use crate::ids;
+
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 /// Longest state passed on; vendors must carry at least so much.
@@ -39,8 +41,8 @@ impl TraceContext {
         let received = headers.get(TRACEPARENT);
         let parent = received.and_then(|value| parse(value.as_bytes()));
         let Some(parent) = parent else {
-            let trace_id = uuid::Uuid::new_v4().as_u128();
-            let span_id = sample.filter(|share| is_drawn(trace_id, *share)).map(|_| fresh_span())?;
+            let (share, trace_id) = (sample?, ids::fresh().as_u128());
+            let span_id = is_drawn(trace_id, share).then(fresh_span)?;
             return Some(TraceContext { trace_id, parent: None, span_id: Some(span_id), received: None, state: None });
         };
         let is_recorded = sample.is_some() && parent.flags & SAMPLED == SAMPLED;
@@ -70,7 +72,7 @@ impl TraceContext {
 
 /// Never 0.
 fn fresh_span() -> u64 {
-    let (high, low) = uuid::Uuid::new_v4().as_u64_pair();
+    let (high, low) = ids::fresh().as_u64_pair();
     // The fixed bits of a version 4 id lie apart in the halves.
     (high ^ low.rotate_left(17)).max(1)
 }

@@ -2,6 +2,8 @@
 //! and so cancels the work. Must never end without either the answer's end or an error.
 
 use std::convert::Infallible;
+use std::future::poll_fn;
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -11,6 +13,9 @@ use weir_protocol::{EngineError, Event};
 use super::stream::{Grammar, StreamWriter};
 use crate::backends::EventStream;
 use crate::route::{Answer, Refusal};
+
+/// Frames written together, about.
+const TOGETHER_MAX: usize = 64;
 
 /// How silence is bridged.
 pub(super) struct Silence {
@@ -28,16 +33,31 @@ pub(super) fn of<G: Grammar>(
 ) -> impl Stream<Item = Result<Bytes, Infallible>> + Send + 'static {
     async_stream::stream! {
         while !writer.has_ended() {
-            let frames = match tokio::time::timeout(silence.after, events.next()).await {
-                Ok(Some(Ok(event))) => writer.event(event),
-                Ok(Some(Err(error))) => writer.error(&error),
-                Ok(None) => writer.no_more(),
+            let mut frames = match tokio::time::timeout(silence.after, events.next()).await {
+                Ok(event) => told(&mut writer, event),
                 Err(_) => vec![Bytes::from_static(silence.frame)],
             };
-            for frame in frames {
-                yield Ok(frame);
+            // What is here already goes out in one write.
+            while !writer.has_ended() && frames.len() < TOGETHER_MAX {
+                let at_hand = poll_fn(|context| Poll::Ready(events.poll_next_unpin(context))).await;
+                let Poll::Ready(event) = at_hand else { break };
+                frames.extend(told(&mut writer, event));
+            }
+            match frames.len() {
+                0 => {}
+                1 => for frame in frames { yield Ok(frame) },
+                _ => yield Ok(frames.concat().into()),
             }
         }
+    }
+}
+
+/// The frames of what comes next.
+fn told<G: Grammar>(writer: &mut StreamWriter<G>, next: Option<Result<Event, EngineError>>) -> Vec<Bytes> {
+    match next {
+        Some(Ok(event)) => writer.event(event),
+        Some(Err(error)) => writer.error(&error),
+        None => writer.no_more(),
     }
 }
 

@@ -131,6 +131,6 @@ impl Identity {
     /// A fresh one; `prefix` is the dialect's.
     pub(crate) fn fresh(prefix: &str) -> Self {
         let created = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-        Identity { id: format!("{prefix}{}", uuid::Uuid::new_v4().simple()), created }
+        Identity { id: format!("{prefix}{}", crate::ids::fresh().simple()), created }
     }
 }

@@ -4,6 +4,7 @@
 
 pub(super) mod answer;
 pub(super) mod body;
+mod clients;
 mod clock;
 pub(super) mod demands;
 pub(super) mod frames;
@@ -31,6 +32,7 @@ use weir_protocol::{ChatRequest, EngineError, Event, TimeoutPhase};
 use super::{Attempt, BackendService, EventStream};
 use crate::config::BackendSettings;
 use crate::config::settings::Secret;
+use clients::Clients;
 use clock::{Clock, Wait};
 use frames::Framing;
 
@@ -122,7 +124,7 @@ pub(super) trait Decoder: Send {
 }
 
 struct Upstream {
-    client: Client,
+    clients: Clients,
     settings: BackendSettings,
     wire: Box<dyn Wire>,
     headers: HeaderMap,
@@ -141,9 +143,9 @@ pub(crate) fn http_client() -> ClientBuilder {
 /// # Errors
 /// The client cannot be set up, for example because the system's root certificates cannot be read.
 pub(super) fn service(settings: BackendSettings, wire: Box<dyn Wire>) -> Result<BackendService, reqwest::Error> {
-    let client = client(&settings)?;
+    let clients = Clients::new(&settings)?;
     let headers = headers(&settings, wire.as_ref());
-    let upstream = Arc::new(Upstream { client, settings, wire, headers });
+    let upstream = Arc::new(Upstream { clients, settings, wire, headers });
     Ok(BackendService::new(service_fn(move |attempt| {
         let upstream = Arc::clone(&upstream);
         async move { upstream.call(attempt).await }
@@ -189,13 +191,14 @@ impl Upstream {
     async fn call(&self, attempt: Attempt) -> Result<EventStream, EngineError> {
         let model = attempt.model.as_deref().unwrap_or(&self.settings.model);
         let body = self.wire.body(&attempt.request, model)?;
-        self.wire.admit(&self.client, &self.headers)?;
+        let client = self.clients.own(&self.settings);
+        self.wire.admit(client, &self.headers)?;
         let decoder = self.wire.decoder(model);
         let clock = Clock::start(&self.settings);
         let url = format!("{}{}", self.settings.base_url, self.wire.path(&attempt.request));
         let mut headers = self.headers.clone();
         headers.extend(attempt.trace);
-        let request = self.client.post(url).headers(headers).body(body);
+        let request = client.post(url).headers(headers).body(body);
         let response = clock.bound(Wait::Headers, request.send()).await?.map_err(|e| self.unsent(&e))?;
         if !response.status().is_success() {
             return Err(refusal::read(response, &clock, self.settings.context_tokens).await);

@@ -1,6 +1,8 @@
 //! Bytes of an upstream's answer, read under its limits. Dropping the stream of events drops the connection, which is
 //! how the upstream learns that nobody listens.
 
+use std::future::poll_fn;
+use std::task::Poll;
 use std::time::Duration;
 
 use async_stream::stream;
@@ -20,6 +22,9 @@ use crate::backends::sse::ReadError;
 const DRAIN_TIME: Duration = Duration::from_secs(1);
 const DRAIN_LIMIT: usize = 64 * 1024;
 
+/// Events taken together, about.
+const TOGETHER_MAX: usize = 64;
+
 type Piece = Result<Option<Result<Bytes, reqwest::Error>>, EngineError>;
 
 /// The events of an answer. `limits` is what its headers said.
@@ -36,7 +41,14 @@ pub(super) fn events(
         let mut body = Box::pin(response.bytes_stream());
         loop {
             let piece = clock.bound(reading.wait, body.next()).await;
-            let (events, fault) = reading.take(piece);
+            let (mut events, mut fault) = reading.take(piece);
+            // The client hands over piece by piece what it has read at once: taken together it is written at once.
+            while fault.is_none() && !reading.decoder.has_ended() && events.len() < TOGETHER_MAX {
+                let Some(piece) = at_hand(&mut body).await else { break };
+                let (more, broken) = reading.take(Ok(piece));
+                events.extend(more);
+                fault = broken;
+            }
             let progress = events.iter().any(|event| !matches!(event, Event::Verbatim(_)));
             if reading.decoder.has_ended() {
                 let mut rest = Box::pin(drain(body));
@@ -160,6 +172,22 @@ impl Reading {
             *since = Instant::now();
         }
     }
+}
+
+/// The next piece, if it is here, or comes without waiting for anybody but this thread's own tasks.
+async fn at_hand<S: Stream + Unpin>(body: &mut S) -> Option<Option<S::Item>> {
+    let mut has_waited = false;
+    poll_fn(|context| match body.poll_next_unpin(context) {
+        Poll::Ready(piece) => Poll::Ready(Some(piece)),
+        Poll::Pending if has_waited => Poll::Ready(None),
+        Poll::Pending => {
+            has_waited = true;
+            // Behind the task that reads the connection, which was woken when the last piece was taken.
+            context.waker().wake_by_ref();
+            Poll::Pending
+        }
+    })
+    .await
 }
 
 async fn drain(mut body: impl Stream<Item = Result<Bytes, reqwest::Error>> + Unpin) {
