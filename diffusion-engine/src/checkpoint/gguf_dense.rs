@@ -79,8 +79,11 @@ pub(crate) fn config(gguf: &Gguf) -> Result<ModelConfig, LoadError> {
     let head_dim = keys.whole("attention.key_length", 2..=MAX_HEAD_DIM, Some(hidden / heads))?;
     let values = keys.whole("attention.value_length", 2..=MAX_HEAD_DIM, Some(head_dim))?;
     let rotary_dim = keys.whole("rope.dimension_count", 2..=head_dim, Some(head_dim))?;
-    if values != head_dim || !rotary_dim.is_multiple_of(2) {
-        return Err(keys.wrong("attention.value_length", "must be attention.key_length, and the rotated part even"));
+    if values != head_dim {
+        return Err(keys.wrong("attention.value_length", "must be attention.key_length"));
+    }
+    if !rotary_dim.is_multiple_of(2) {
+        return Err(keys.wrong("rope.dimension_count", "must be even: elements of a head turn in pairs"));
     }
     let layers = keys.whole("block_count", 1..=512, None)?;
     if architecture == "gemma3" && layers >= GEMMA3_27B_LAYERS {

@@ -137,3 +137,45 @@ fn named(gguf: &Gguf, key: &str, text: String) -> Named {
 fn wrong(gguf: &Gguf, field: &str, message: String) -> LoadError {
     LoadError::Tokenizer { file: gguf.name().to_owned(), field: field.to_owned(), message }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use serde_json::Value as Json;
+
+    use crate::checkpoint::open::Checkpoint;
+    use crate::options::ModelFiles;
+
+    /// `training/dense_golden.py` wrote the files, and the ids that sentencepiece (the pieces) and transformers' own
+    /// classes (the others) give for texts that are easy to get wrong.
+    #[test]
+    fn every_kind_gives_the_ids_of_its_reference() {
+        let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/dense");
+        let cases = std::fs::read(fixtures.join("tokens.json")).expect("fixture");
+        let cases: Json = serde_json::from_slice(&cases).expect("JSON");
+        let mut wrong = Vec::new();
+        for (name, texts) in cases.as_object().expect("by file") {
+            let file = ModelFiles::Dir(fixtures.join(format!("{name}.gguf")));
+            let checkpoint = Checkpoint::open(file).expect("opens");
+            let config = checkpoint.config().expect("config");
+            let tokenizer = checkpoint.tokenizer(&config).expect("tokenizer");
+            let specials: Vec<u32> = (0..).map_while(|index| tokenizer.special_id(index)).collect();
+            assert!(!specials.is_empty(), "{name}");
+            for case in texts.as_array().expect("texts") {
+                let text = case["text"].as_str().expect("text");
+                let due: Vec<u32> = serde_json::from_value(case["ids"].clone()).expect("ids");
+                let ids = tokenizer.encode_plain(text).expect("encodes");
+                assert!(!ids.iter().any(|id| specials.contains(id)), "{name}: {text:?} acts");
+                if ids != due {
+                    wrong.push(format!("{name}: {text:?} gave {ids:?} where {due:?} is due"));
+                }
+                let back = tokenizer.decode(&ids);
+                if back != case["back"].as_str().expect("text") {
+                    wrong.push(format!("{name}: {text:?} came back as {back:?} where {} is due", case["back"]));
+                }
+            }
+        }
+        assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    }
+}

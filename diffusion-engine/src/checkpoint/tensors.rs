@@ -120,6 +120,14 @@ impl Weights {
         Ok(values)
     }
 
+    /// The tensor as it lies in its file, for who decodes it himself and looks at its numbers: file, type, bytes.
+    pub(crate) fn take_stored(&mut self, name: &str, shape: &[usize]) -> Result<(&str, Element, &[u8]), LoadError> {
+        self.parameters += shape.iter().product::<usize>() as u64;
+        self.stored_bytes += self.listed(name).map_or(0, |listed| listed.bytes);
+        let (element, bytes, finite) = self.locate(name, shape, None)?;
+        Ok((finite.file, element, bytes))
+    }
+
     /// Some rows of a matrix, or of one part of a tensor of matrices; of a vector, which is one row, all of it.
     pub(crate) fn rows(
         &mut self,

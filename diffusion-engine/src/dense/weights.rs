@@ -3,12 +3,11 @@
 
 use std::sync::Mutex;
 
-use weir_kernels::packed::{self, Format, PackedWeights, Products, Team};
-use weir_kernels::{AttentionShape, PackedMatrix};
+use weir_kernels::AttentionShape;
+use weir_kernels::packed::{self, Products, Team};
 
 use crate::cache::KvShape;
 use crate::checkpoint::config::ModelConfig;
-use crate::checkpoint::elements::Element;
 use crate::checkpoint::gguf_dense::Dense;
 use crate::checkpoint::gguf_names::published;
 use crate::checkpoint::tensors::{Weights, tensor_error};
@@ -16,6 +15,8 @@ use crate::error::LoadError;
 use crate::model::matrix::{Compute, Matrix, Table};
 use crate::model::rope::Rope;
 use crate::model::scratch::Scratch;
+
+use super::packing::Rows;
 
 /// A loaded model.
 pub(crate) struct DenseModel {
@@ -160,37 +161,32 @@ impl Reader {
     /// A matrix of heads. Where neighbours turn together, a head's rows are put so that those half the turning part
     /// apart do: a query's product with a key is the same.
     fn turned(&mut self, name: &str, n: usize, config: &ModelConfig, is_due: bool) -> Result<Matrix, LoadError> {
-        let (element, values) = self.values(name, n, config.hidden)?;
-        let values = match is_due {
-            true => (0..n)
-                .flat_map(|row| values.chunks_exact(config.hidden).nth(neighbour(row, config)).unwrap_or_default())
-                .copied()
-                .collect(),
-            false => values,
-        };
-        matrix(element, &values, n, config.hidden).map_err(|message| tensor_error("weights", name, &message))
+        let order = |row| if is_due { neighbour(row, config) } else { row };
+        self.rows(name, n, config.hidden, |rows| rows.matrix(order))
     }
 
     fn matrix(&mut self, name: &str, n: usize, k: usize) -> Result<Matrix, LoadError> {
-        let (element, values) = self.values(name, n, k)?;
-        matrix(element, &values, n, k).map_err(|message| tensor_error("weights", name, &message))
+        self.rows(name, n, k, |rows| rows.matrix(|row| row))
     }
 
     /// The embeddings, and where they are the head too, that.
     fn table(&mut self, name: &str, n: usize, k: usize, tied: bool) -> Result<(Table, Option<Matrix>), LoadError> {
-        let (element, values) = self.values(name, n, k)?;
-        let matrix = matrix(element, &values, n, k).map_err(|message| tensor_error("weights", name, &message))?;
-        // Packed ones are one piece of memory for both.
-        let table = match &matrix {
-            Matrix::Packed(packed) => Table::Packed(packed.clone()),
-            Matrix::Exact(_) => Table::Exact(values),
-        };
-        Ok((table, tied.then_some(matrix)))
+        self.rows(name, n, k, |rows| {
+            let matrix = rows.matrix(|row| row)?;
+            Ok((rows.table(&matrix)?, tied.then_some(matrix)))
+        })
     }
 
-    fn values(&mut self, name: &str, n: usize, k: usize) -> Result<(Element, Vec<f32>), LoadError> {
-        let element = self.weights.listed(&published(name)).map_or(Element::F32, |listed| listed.element);
-        Ok((element, self.weights.take(&published(name), &[n, k], None)?))
+    /// What `make` makes of the rows of a tensor.
+    fn rows<T>(
+        &mut self,
+        name: &str,
+        n: usize,
+        k: usize,
+        make: impl FnOnce(Rows<'_>) -> Result<T, String>,
+    ) -> Result<T, LoadError> {
+        let (file, element, bytes) = self.weights.take_stored(&published(name), &[n, k])?;
+        make(Rows { element, bytes, n, k }).map_err(|message| tensor_error(file, name, &message))
     }
 }
 
@@ -203,24 +199,4 @@ fn neighbour(row: usize, config: &ModelConfig) -> usize {
             _ if at < 2 * half => 2 * (at - half) + 1,
             _ => at,
         }
-}
-
-fn matrix(element: Element, values: &[f32], n: usize, k: usize) -> Result<Matrix, String> {
-    match format(element) {
-        None => PackedMatrix::pack(values, n, k).map(Matrix::Exact).map_err(|error| error.to_string()),
-        Some(format) => {
-            PackedWeights::pack(format, values, n, k).map(Matrix::Packed).map_err(|error| error.to_string())
-        }
-    }
-}
-
-/// How weights lie in memory: the kernels' layout that loses least of what the file holds; `None`: f32.
-fn format(element: Element) -> Option<Format> {
-    match element {
-        Element::F32 => None,
-        Element::Bf16 => Some(Format::Bf16),
-        // The same numbers: 4 bits and an f16 scale for 32 of them.
-        Element::Q4_0 => Some(Format::Q4),
-        _ => Some(Format::Q8),
-    }
 }

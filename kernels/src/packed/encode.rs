@@ -1,11 +1,15 @@
 //! Numbers to packed bytes. Runs once per checkpoint, so it looks for good scales: of several candidates the one with
 //! the least squared error is kept, its scale refined by least squares.
 
+use std::sync::{Mutex, PoisonError};
+
 use half::{bf16, f16};
 
 use crate::error::{KernelError, expect};
 
 use super::format::{BLOCK, Format, GROUP, STRIP};
+use super::shared::Shared;
+use super::team::{Team, ThreadScratch};
 
 /// Why weights could not be packed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -23,62 +27,111 @@ pub enum EncodeError {
     },
 }
 
-/// One block of a row as the format stores it.
-struct Block {
-    /// f16 bits, or scale and minimum in 8 bits.
-    scale: [u8; 2],
-    quants: [i8; BLOCK],
+/// A block of a row as [`Format::Q4`] or [`Format::Q8`] stores it.
+#[derive(Debug, Clone, Copy)]
+pub struct Block {
+    /// The f16, little-endian; of [`Format::Q4m`], scale and minimum in 8 bits.
+    pub scale: [u8; 2],
+    /// As stored: 0 to 15 for a format of 4 bits.
+    pub quants: [i8; BLOCK],
 }
 
-/// Packs `weights[n, k]` into `bytes`, which are as long as the format needs.
-pub(super) fn encode(format: Format, weights: &[f32], n: usize, k: usize, bytes: &mut [u8]) -> Result<(), EncodeError> {
-    expect("weights", n.checked_mul(k), weights.len())?;
+/// Strips that a thread takes at a time.
+const RUN: usize = 4;
+
+/// Packs the rows that `row` gives into `bytes`, which are as long as the format needs. All threads of the shared team
+/// ask for rows.
+pub(super) fn encode(
+    format: Format,
+    n: usize,
+    k: usize,
+    bytes: &mut [u8],
+    row: impl Fn(usize, &mut [f32]) + Sync,
+) -> Result<(), EncodeError> {
+    each_row(format, n, k, bytes, |index, lane, strip, memory, blocks| {
+        let numbers = memory.floats(k);
+        row(index, numbers);
+        let (front, groups) = strip.split_at_mut(format.strip_header());
+        let mut fits = numbers.iter().all(|number| number.is_finite());
+        match format {
+            _ if !fits => {}
+            Format::Bf16 => {
+                for (group, numbers) in groups.chunks_exact_mut(format.group_bytes()).zip(numbers.chunks(GROUP)) {
+                    for (input, number) in numbers.iter().enumerate() {
+                        let place = input / 2 * 64 + lane * 4 + input % 2 * 2;
+                        group[place..place + 2].copy_from_slice(&bf16::from_f32(*number).to_le_bytes());
+                    }
+                }
+            }
+            Format::Q4 => fits = symmetric(numbers, blocks, -8.0, 7.0),
+            Format::Q8 => fits = symmetric(numbers, blocks, -127.0, 127.0),
+            Format::Q4m => {
+                let scales = with_minimum(numbers, blocks);
+                for (index, scale) in scales.into_iter().enumerate() {
+                    let at = (index * STRIP + lane) * 4;
+                    front[at..at + 4].copy_from_slice(&scale.to_le_bytes());
+                }
+                fits = scales.iter().all(|scale| scale.is_finite());
+            }
+        }
+        if fits { Ok(()) } else { Err(EncodeError::Number { format, row: index }) }
+    })
+}
+
+/// Lays blocks that are there already: `row` gives those of a row, nothing is rounded.
+pub(super) fn lay(
+    format: Format,
+    n: usize,
+    k: usize,
+    bytes: &mut [u8],
+    row: impl Fn(usize, &mut Vec<Block>) + Sync,
+) -> Result<(), EncodeError> {
+    each_row(format, n, k, bytes, |index, _, _, _, blocks| {
+        row(index, blocks);
+        expect("blocks of a row", Some(k.div_ceil(BLOCK)), blocks.len())?;
+        let is_whole = |block: &Block| f16::from_le_bytes(block.scale).is_finite();
+        if blocks.iter().all(is_whole) { Ok(()) } else { Err(EncodeError::Number { format, row: index }) }
+    })
+}
+
+/// Makes every row of the matrix, strips being shared out: `make(row, lane, strip, memory, blocks)` writes what lies in
+/// front of the strip, or all of it, and gives the row's blocks, which are put where they belong.
+fn each_row(
+    format: Format,
+    n: usize,
+    k: usize,
+    bytes: &mut [u8],
+    make: impl Fn(usize, usize, &mut [u8], &mut ThreadScratch, &mut Vec<Block>) -> Result<(), EncodeError> + Sync,
+) -> Result<(), EncodeError> {
     expect("packed bytes", format.bytes(n, k), bytes.len())?;
     bytes.fill(0);
     if k == 0 {
         return Ok(());
     }
-    let strip_bytes = format.strip_bytes(k).unwrap_or_default();
-    let mut blocks = Vec::with_capacity(k.div_ceil(BLOCK));
-    for (row, numbers) in weights.chunks_exact(k).enumerate() {
-        let (strip, lane) = (row / STRIP, row % STRIP);
-        let strip = &mut bytes[strip * strip_bytes..(strip + 1) * strip_bytes];
-        let (front, groups) = strip.split_at_mut(format.strip_header());
-        if numbers.iter().any(|number| !number.is_finite()) {
-            return Err(EncodeError::Number { format, row });
-        }
-        if format == Format::Bf16 {
-            for (group, numbers) in groups.chunks_exact_mut(format.group_bytes()).zip(numbers.chunks(GROUP)) {
-                for (input, number) in numbers.iter().enumerate() {
-                    let place = input / 2 * 64 + lane * 4 + input % 2 * 2;
-                    group[place..place + 2].copy_from_slice(&bf16::from_f32(*number).to_le_bytes());
-                }
+    let length = format.strip_bytes(k).unwrap_or_default();
+    let shared = Shared::new(bytes);
+    let failed: Mutex<Option<(usize, EncodeError)>> = Mutex::new(None);
+    Team::shared().run(n.div_ceil(STRIP * RUN), |part, memory| {
+        let mut blocks = Vec::with_capacity(k.div_ceil(BLOCK));
+        for row in part * STRIP * RUN..((part + 1) * STRIP * RUN).min(n) {
+            let lane = row % STRIP;
+            // SAFETY: the strips of a part are its own.
+            let strip = unsafe { shared.part(row / STRIP * length, length) };
+            blocks.clear();
+            if let Err(error) = make(row, lane, strip, memory, &mut blocks) {
+                let mut failed = failed.lock().unwrap_or_else(PoisonError::into_inner);
+                // The first row that fails, whoever found it.
+                *failed = failed.filter(|(first, _)| *first < row).or(Some((row, error)));
+                return;
             }
-            continue;
-        }
-        blocks.clear();
-        let fits = match format {
-            Format::Q4 => symmetric(numbers, &mut blocks, -8.0, 7.0),
-            Format::Q8 => symmetric(numbers, &mut blocks, -127.0, 127.0),
-            Format::Q4m => {
-                let scales = with_minimum(numbers, &mut blocks);
-                for (index, scale) in scales.into_iter().enumerate() {
-                    let at = (index * STRIP + lane) * 4;
-                    front[at..at + 4].copy_from_slice(&scale.to_le_bytes());
-                }
-                scales.iter().all(|scale| scale.is_finite())
+            let (_, groups) = strip.split_at_mut(format.strip_header());
+            for (group, blocks) in groups.chunks_exact_mut(format.group_bytes()).zip(blocks.chunks(GROUP / BLOCK)) {
+                blocks.iter().enumerate().for_each(|(index, block)| put(format, group, index, lane, block));
             }
-            Format::Bf16 => true,
-        };
-        if !fits {
-            return Err(EncodeError::Number { format, row });
+            // Inputs that fill up the last group: scale zero, and quants that mean nothing.
         }
-        for (group, blocks) in groups.chunks_exact_mut(format.group_bytes()).zip(blocks.chunks(GROUP / BLOCK)) {
-            blocks.iter().enumerate().for_each(|(index, block)| put(format, group, index, lane, block));
-        }
-        // Inputs that fill up the last group: scale zero, and quants that mean nothing.
-    }
-    Ok(())
+    });
+    failed.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(Ok(()), |(_, error)| Err(error))
 }
 
 /// Writes block `index` of a group.
@@ -110,20 +163,16 @@ fn symmetric(numbers: &[f32], blocks: &mut Vec<Block>, lowest: f32, highest: f32
         w[..chunk.len()].copy_from_slice(chunk);
         let extreme = w.iter().copied().fold(0.0f32, |best, x| if x.abs() > best.abs() { x } else { best });
         let mut best = (f32::INFINITY, 0.0f32);
-        // The extreme at the end of the range (there is one more number below zero than above), a little inside, or a
-        // little cut off.
-        for step in -3..=6 {
+        // The extreme at the end of the range (there is one more number below zero than above), a little inside, or, where
+        // steps are coarse enough for that to pay, a little cut off.
+        for step in if shift > 0.0 { -3..=6 } else { 0..=6 } {
             let d = extreme / (lowest * (1.0 - 0.03 * step as f32));
             if d == 0.0 || !d.is_finite() {
                 continue;
             }
             let inverse = 1.0 / d;
-            let (mut wq, mut qq) = (0.0f32, 0.0f32);
-            for w in w {
-                let q = nearest(w * inverse, lowest, highest);
-                wq += w * q;
-                qq += q * q;
-            }
+            let wq = sum(&w, |w| w * nearest(w * inverse, lowest, highest));
+            let qq = sum(&w, |w| nearest(w * inverse, lowest, highest).powi(2));
             let d = f16::from_f32(if qq > 0.0 { wq / qq } else { d }).to_f32();
             let error = squared_error(&w, d, lowest, highest);
             if error < best.0 {
@@ -157,7 +206,16 @@ fn squared_error(w: &[f32; BLOCK], d: f32, lowest: f32, highest: f32) -> f32 {
         return f32::INFINITY;
     }
     let inverse = 1.0 / d;
-    w.iter().map(|w| (w - d * nearest(w * inverse, lowest, highest)).powi(2)).sum()
+    sum(w, |w| (w - d * nearest(w * inverse, lowest, highest)).powi(2))
+}
+
+/// `Σ of(w)`, in eight chains that do not wait for each other.
+fn sum(w: &[f32; BLOCK], of: impl Fn(f32) -> f32) -> f32 {
+    let mut sums = [0.0f32; 8];
+    for w in w.as_chunks::<8>().0 {
+        sums.iter_mut().zip(w).for_each(|(sum, w)| *sum += of(*w));
+    }
+    sums.iter().sum()
 }
 
 /// `w = D s q - M m`; gives the row's `D` and `M`.

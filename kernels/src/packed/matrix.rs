@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::error::{KernelError, expect};
 
+use super::encode::Block;
 use super::format::{Format, STRIP};
 use super::{decode, encode};
 
@@ -44,8 +45,45 @@ impl PackedWeights {
     /// # Errors
     /// When a length does not fit, or a number cannot be stored.
     pub fn pack(format: Format, weights: &[f32], n: usize, k: usize) -> Result<Self, encode::EncodeError> {
+        expect("weights", n.checked_mul(k), weights.len())?;
+        PackedWeights::pack_rows(format, n, k, |row, out| copy_row(weights, row, out))
+    }
+
+    /// Packs the rows that `row` writes, called once for each by all threads of the shared team.
+    ///
+    /// # Errors
+    /// When a number cannot be stored.
+    pub fn pack_rows(
+        format: Format,
+        n: usize,
+        k: usize,
+        row: impl Fn(usize, &mut [f32]) + Sync,
+    ) -> Result<Self, encode::EncodeError> {
+        PackedWeights::made(format, n, k, |bytes| encode::encode(format, n, k, bytes, row))
+    }
+
+    /// Lays the blocks that `row` gives as they are, for [`Format::Q4`] and [`Format::Q8`]; asked as by
+    /// [`PackedWeights::pack_rows`].
+    ///
+    /// # Errors
+    /// When a row has not as many blocks as its inputs need, or a scale is not finite.
+    pub fn lay_rows(
+        format: Format,
+        n: usize,
+        k: usize,
+        row: impl Fn(usize, &mut Vec<Block>) + Sync,
+    ) -> Result<Self, encode::EncodeError> {
+        PackedWeights::made(format, n, k, |bytes| encode::lay(format, n, k, bytes, row))
+    }
+
+    fn made(
+        format: Format,
+        n: usize,
+        k: usize,
+        fill: impl FnOnce(&mut [u8]) -> Result<(), encode::EncodeError>,
+    ) -> Result<Self, encode::EncodeError> {
         let mut bytes = vec![0; format.bytes(n, k).unwrap_or_default()];
-        encode::encode(format, weights, n, k, &mut bytes)?;
+        fill(&mut bytes)?;
         let range = 0..bytes.len();
         Ok(PackedWeights { format, n, k, owner: Arc::new(bytes), range })
     }
@@ -61,7 +99,8 @@ impl PackedWeights {
         k: usize,
         bytes: &mut [u8],
     ) -> Result<(), encode::EncodeError> {
-        encode::encode(format, weights, n, k, bytes)
+        expect("weights", n.checked_mul(k), weights.len())?;
+        encode::encode(format, n, k, bytes, |row, out| copy_row(weights, row, out))
     }
 
     /// How it is stored.
@@ -123,5 +162,13 @@ impl PackedWeights {
             }
         }
         all
+    }
+}
+
+/// Row `row` of `weights[n, out.len()]`, whose length was checked.
+fn copy_row(weights: &[f32], row: usize, out: &mut [f32]) {
+    let k = out.len();
+    if let Some(own) = weights.get(row * k..(row + 1) * k) {
+        out.copy_from_slice(own);
     }
 }

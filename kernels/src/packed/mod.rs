@@ -21,7 +21,7 @@ mod rows;
 mod shared;
 mod team;
 
-pub use encode::EncodeError;
+pub use encode::{Block, EncodeError};
 pub use format::{BLOCK, Format, STRIP};
 pub use inputs::Inputs;
 pub use matrix::{Bytes, PackedWeights};
