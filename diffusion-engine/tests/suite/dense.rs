@@ -13,7 +13,7 @@ const HIDDEN: u64 = 64;
 const VOCAB: u64 = 267;
 
 /// A model of two layers; every number follows from its place.
-fn tiny(architecture: &str) -> File {
+pub(crate) fn tiny(architecture: &str) -> File {
     let mut file = File { version: 3, alignment: 32, keys: Vec::new(), tensors: Vec::new() };
     file.set("general.architecture", typed(TEXT, &text(architecture)));
     let whole = [
@@ -71,13 +71,13 @@ fn tiny(architecture: &str) -> File {
     file
 }
 
-fn written(dir: &tempfile::TempDir, file: &File) -> PathBuf {
+pub(crate) fn written(dir: &tempfile::TempDir, file: &File) -> PathBuf {
     let path = dir.path().join("tiny.gguf");
     std::fs::write(&path, file.bytes()).expect("writable");
     path
 }
 
-fn load(path: &Path) -> Result<Engine, String> {
+pub(crate) fn load(path: &Path) -> Result<Engine, String> {
     let files = ModelFiles::Dir(path.to_path_buf());
     Engine::load(files, EngineOptions::default()).map_err(|error| error.to_string())
 }

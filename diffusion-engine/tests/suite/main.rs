@@ -2,6 +2,8 @@
 
 mod answers;
 mod dense;
+mod dense_golden;
+mod dense_hostile;
 mod gguf;
 mod gguf_file;
 mod golden;
