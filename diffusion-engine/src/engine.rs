@@ -286,15 +286,18 @@ impl Engine {
         self.inner.queue.load()
     }
 
-    /// Most tokens the answer may have. A limit that the caller named must fit; the default takes what is left.
+    /// Most tokens the answer may have. A caller's limit is an upper bound (agents send the largest they know of), so one
+    /// beyond the window takes what is left, as the default does; where less is left than an answer gets by default, the
+    /// request is refused, so that a backend with more room may take it.
     fn answer_limit(&self, prompt: usize, asked: Option<u32>) -> Result<usize, EngineError> {
         let room = (self.inner.info.context as usize).saturating_sub(prompt);
+        let by_default = self.inner.max_tokens_default.max(1) as usize;
         match asked {
             Some(0) => Err(EngineError::invalid("max_tokens", "must be at least 1")),
             _ if room == 0 => Err(self.too_long(prompt + 1)),
-            Some(asked) if asked as usize > room => Err(self.too_long(prompt + asked as usize)),
-            Some(asked) => Ok(asked as usize),
-            None => Ok(room.min(self.inner.max_tokens_default.max(1) as usize)),
+            Some(asked) if room < by_default.min(asked as usize) => Err(self.too_long(prompt + asked as usize)),
+            Some(asked) => Ok(room.min(asked as usize)),
+            None => Ok(room.min(by_default)),
         }
     }
 

@@ -82,6 +82,8 @@ pub struct Hints {
 /// Where a request comes from, in its client's own ids. For logs only: nothing is decided by it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Origin {
+    /// The conversation.
+    pub session: Option<String>,
     /// The scheduled job.
     pub job: Option<String>,
     /// The agent's run.

@@ -1,6 +1,7 @@
-//! A smaller request for the diffusion route: the operator's instructions instead of the agent's, the asked text without
-//! its wrapping, the recent turns, and only the tools that can matter. Everybody else gets the request as it came, so
-//! nothing is lost when another backend takes over. Must never cut the asked text: what does not fit is not condensed.
+//! A smaller request for the diffusion route, and for whom a rule says so: the operator's instructions instead of the
+//! agent's, the asked text without its wrapping, the recent turns, and only the tools that can matter. Everybody else
+//! gets the request as it came, so nothing is lost when another backend takes over. Must never cut the asked text: what
+//! does not fit is not condensed.
 
 use std::sync::Arc;
 

@@ -8,8 +8,9 @@ import { Lab, until, WEIR } from "./lab.mjs";
 import { attach } from "./setups.mjs";
 
 const CELLS = ["red", "green", "blue"];
-/** The one that reaches its limit. */
+/** The one that reaches its limit of requests, and the one that has spent its money after a few turns of an agent. */
 const LIMITED = "blue";
+const SPENT = "green";
 
 /** A key and its hash, as an operator makes them. */
 function keyPair() {
@@ -22,8 +23,8 @@ export const cells = {
   name: "three cells",
   async open(programs) {
     const pairs = Object.fromEntries(CELLS.map((name) => [name, keyPair()]));
-    const limit = (name) => (name === LIMITED ? "requests_per_minute = 2" : "requests_per_minute = 600");
-    const tenants = CELLS.map((name) => `[[tenant]]\nname = "${name}"\nkeys = [{ hash = "${pairs[name].hash}" }]\n${limit(name)}\nmoney_per_day = 5.0\n`);
+    const limits = (name) => `requests_per_minute = ${name === LIMITED ? 2 : 600}\nmoney_per_day = ${name === SPENT ? 0.005 : 5.0}\n`;
+    const tenants = CELLS.map((name) => `[[tenant]]\nname = "${name}"\nkeys = [{ hash = "${pairs[name].hash}" }]\n${limits(name)}`);
     const host = await Lab.open(programs, tenants.join("\n"));
     await host.startWeir();
     host.cells = {};
@@ -60,7 +61,7 @@ export const shared = [
     async run({ lab }) {
       const known = async (name, user) => {
         const from = (await linesOf(lab, name)).length;
-        const { status } = await lab.cells[name].chat("Sort these words: pear, fig, date", { user });
+        const { status } = await lab.cells[name].chat("Sort these words: lemon, apple, mirror", { user });
         assert.equal(status, 200);
         const line = await until("its line", async () => (await linesOf(lab, name)).slice(from).find(({ plan }) => plan?.rule === "short"));
         return line.usage.cached_tokens;
@@ -85,7 +86,36 @@ export const shared = [
       leaving.abort();
       await Promise.all(asking);
       for (const name of others) assert.equal(await limited(name), 0, name);
+      // What a cell is told of limits is its own account: blue's is empty, red's and green's have hardly been touched.
+      for (const name of CELLS) {
+        const call = lab.calls().findLast(({ headers, answer }) => headers.authorization.endsWith(lab.cells[name].key) && answer["x-ratelimit-limit-requests"]);
+        const [most, left] = ["limit", "remaining"].map((what) => Number(call.answer[`x-ratelimit-${what}-requests`]));
+        assert.ok(name === LIMITED ? most === 2 && left === 0 : most === 600 && left > 500, `${name}: ${left} of ${most}`);
+      }
       return { saw: "two answered, one told to wait", recorded: `limit_reached ${await limited(LIMITED)} times, only ${LIMITED}` };
+    },
+  },
+  {
+    name: "one has spent its money, the others go on",
+    async run({ lab }) {
+      const denied = () => lab.metric("weir_denied_total", { tenant: SPENT, by: "money_per_day" });
+      const leaving = new AbortController();
+      let turns = 0;
+      for (; turns < 8 && (await denied()) === 0; turns += 1) {
+        let over = false;
+        void lab.cells[SPENT].chat("hi", { user: `m${turns}`, signal: leaving.signal }).catch(() => {}).finally(() => (over = true));
+        // OpenClaw waits for as long as it is told to, and that is until midnight: what Weir did is looked at, not its end.
+        await until("an answer or the limit", async () => over || (await denied()) > 0);
+      }
+      assert.ok((await denied()) > 0 && turns > 0, `${turns} turns, and nothing was denied`);
+      const spent = (await linesOf(lab, SPENT)).filter(({ backend, outcome }) => backend === "script" && outcome === "finished");
+      for (const name of CELLS.filter((name) => name !== SPENT)) {
+        assert.equal(await lab.metric("weir_denied_total", { tenant: name, by: "money_per_day" }), 0, name);
+      }
+      const red = await lab.cells.red.chat("hi", { user: "rich" });
+      assert.deepEqual([red.status, red.text], [200, "This is answer 1."]);
+      leaving.abort();
+      return { saw: `${SPENT} told to wait, red answered`, recorded: `money_per_day: ${SPENT} denied after ${spent.length} paid answers` };
     },
   },
   {

@@ -1,8 +1,8 @@
 // Everything one set-up needs: upstreams, Weir, a tap between OpenClaw and Weir that keeps headers, OpenClaw with a home
 // of its own. Loopback only; whatever it starts ends with `close`.
-import { execFile, spawn } from "node:child_process";
+import { execFile, spawn, spawnSync } from "node:child_process";
 import { appendFileSync } from "node:fs";
-import { cp, mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import http from "node:http";
 import { createServer } from "node:net";
 import { homedir, tmpdir } from "node:os";
@@ -10,6 +10,7 @@ import path from "node:path";
 import { createInterface } from "node:readline";
 
 import { startScripted } from "./upstream.mjs";
+import { wideNano, writeConfig, writePolicy } from "./weir_config.mjs";
 
 const root = path.resolve(import.meta.dirname ?? path.dirname(new URL(import.meta.url).pathname), "../..");
 const release = path.join(process.env.CARGO_TARGET_DIR ?? path.join(root, "target"), "release");
@@ -18,9 +19,6 @@ const FAULTS = process.env.WEIR_FAULT_UPSTREAM_BIN ?? path.join(release, "weir-f
 const TOKEN = "lab-token";
 /** Longest wait for anything of OpenClaw, whose start alone takes 20 s of processor time. */
 const WAIT_MS = Number(process.env.WEIR_OPENCLAW_WAIT_MS ?? 300_000);
-
-/** The upstreams that fail, by the name of their backend and the fault. */
-export const FAILING = { refused: "refused", silent: "silent", unavailable: "503", limited: "429", locked: "401", unpaid: "402", overflowing: "overflow" };
 
 export async function freePort() {
   const server = createServer();
@@ -49,7 +47,10 @@ export class Lab {
     await lab.#startFaults();
     lab.weirPort = await freePort();
     lab.weir = `http://127.0.0.1:${lab.weirPort}`;
-    lab.config = await lab.#writeConfig(more);
+    const { base } = lab.scripted;
+    lab.written = { model: await wideNano(lab.folder), scripted: base, faults: lab.faults, closed: await freePort(), more };
+    if (programs.smollm2) lab.written.smollm2 = programs.smollm2;
+    await lab.write();
     lab.tapped = [];
     await lab.#startTap();
     return lab;
@@ -76,52 +77,42 @@ export class Lab {
     this.faults = await new Promise((resolve) => createInterface({ input: child.stdout }).once("line", resolve));
   }
 
-  /** The embedded diffusion model with a longer window, so that OpenClaw's errands and prompts fit into the real engine. */
-  async #writeConfig(more) {
-    const model = path.join(this.folder, "wide-nano");
-    await cp(path.join(root, "models/nano/diffusion"), model, { recursive: true });
-    const about = JSON.parse(await readFile(path.join(model, "config.json"), "utf8"));
-    await writeFile(path.join(model, "config.json"), JSON.stringify({ ...about, max_position_embeddings: 65_536 }));
-    const closed = await freePort();
-    const backend = (name, base) =>
-      `[[backend]]\nname = "${name}"\nmodel = "${name}"\nbase_url = "${base}/v1"\ncontext_tokens = 65536\n` +
-      "headers_timeout_ms = 500\nfirst_content_timeout_ms = 500\nconnect_timeout_ms = 500\n";
-    const address = (name, fault) => (name === "refused" ? `http://127.0.0.1:${closed}` : `${this.faults}/${fault}`);
-    await this.writePolicy("the lab's rule");
-    const config = path.join(this.folder, "weir.toml");
-    await writeFile(
-      config,
-      [
-        '[policy]\nfile = "policy.toml"\n',
-        '[request_log]\nenabled = true\nfile = "requests.jsonl"\n',
-        `[engine.diffusion]\nmodel = ${JSON.stringify(model)}\nname = "wide-nano"\nkv_cache_mb = 512\n`,
-        `[[backend]]\nname = "script"\nmodel = "scripted"\nbase_url = "${this.scripted.base}/v1"\ncontext_tokens = 65536\n`,
-        backend("cutting", `${this.scripted.base}/cut-once`),
-        ...Object.entries(FAILING).map(([name, fault]) => backend(name, address(name, fault))),
-        more,
-      ].join("\n"),
-    );
-    return config;
+  /** Writes Weir's config and rules; `change` goes over what was said before. */
+  async write(change = {}) {
+    Object.assign(this.written, change);
+    await writePolicy(this.folder, this.written);
+    this.config = await writeConfig(this.folder, this.written);
+    const { status, stderr } = spawnSync(WEIR, ["check", "--config", this.config], { encoding: "utf8" });
+    if (status !== 0) throw new Error(`the lab's config is wrong: ${stderr}`);
   }
 
-  /** Short transformations go to diffusion, condensed to what the embedded model can hold; all else to the script. */
-  async writePolicy(reason) {
-    const script = '{ backend = "script" }';
-    const text = [
-      `[pins]\nfallback = [${script}]\n`,
-      '[condense]\ninstructions = "You are an assistant. Answer the last message in plain words, briefly, and say nothing else at all."',
-      "turns = 1\nmax_bytes = 1200\nmax_tools = 0\n",
-      '[[rule]]\nname = "short"\nwhen = "transform_shape && !tail_is_tool_result"\nroute = "diffusion"\nreason = "short"',
-      `attempts = [{ backend = "diffusion", condense = true }, ${script}]\n`,
-      `[[rule]]\nname = "all"\nroute = "ar"\nreason = ${JSON.stringify(reason)}\nattempts = [${script}]\n`,
-    ];
-    await writeFile(path.join(this.folder, "policy.toml"), text.join("\n"));
+  /** Changes them while Weir runs. */
+  async reload(change) {
+    const good = () => this.metric("weir_config_reloads_total", { outcome: "applied" });
+    const before = await good();
+    await this.write(change);
+    process.kill(this.weirPid, "SIGHUP");
+    await until("the reload", async () => (await good()) > before, 30_000);
+  }
+
+  /** Weir's process, whoever started it. */
+  get weirPid() {
+    const started = (this.log ?? []).map((line) => /local service ready: pid=(\d+)/u.exec(line)?.[1]).findLast(Boolean);
+    return this.weirProcess?.pid ?? Number(started);
   }
 
   /** The lines of Weir's request log so far. */
   async requestLog() {
     const text = await readFile(path.join(path.dirname(this.config), "requests.jsonl"), "utf8").catch(() => "");
     return text.split("\n").filter(Boolean).map(json);
+  }
+
+  /** The line of a call that passed the tap. */
+  lineOf(call) {
+    return until("its line in the request log", async () => {
+      const id = call.answer["x-request-id"];
+      return id && (await this.requestLog()).findLast((line) => line.id === id);
+    });
   }
 
   /** Passes everything on and keeps what passed. */

@@ -3,7 +3,8 @@ import { execFileSync } from "node:child_process";
 import { readFileSync } from "node:fs";
 import path from "node:path";
 
-import { FAILING, WEIR } from "./lab.mjs";
+import { WEIR } from "./lab.mjs";
+import { FAILING } from "./weir_config.mjs";
 
 const root = path.resolve(import.meta.dirname ?? path.dirname(new URL(import.meta.url).pathname), "../..");
 const shown = (name) => JSON.parse(readFileSync(path.join(root, "config/openclaw", name), "utf8"));
@@ -36,14 +37,18 @@ export async function attach(lab) {
   await lab.configure(config);
 }
 
-/** With the plugin, from its tarball; Weir runs elsewhere. After the restart the plugin starts one itself. */
+/** With the plugin, from the tarballs; Weir runs elsewhere. After the restart the plugin starts the one of its package. */
 const plugin = {
   name: "plugin",
   async prepare(lab) {
     const pack = path.join(root, "openclaw-plugin/pack.mjs");
-    const [tarball] = execFileSync(process.execPath, [pack, "--out", lab.folder], { encoding: "utf8" }).trim().split("\n");
+    const packed = execFileSync(process.execPath, [pack, "--out", lab.folder, "--binary", WEIR], { encoding: "utf8" });
+    const packages = path.join(lab.folder, "packages");
+    const npm = ["install", "--offline", "--ignore-scripts", "--no-audit", "--no-fund", "--prefix", packages];
+    execFileSync("npm", [...npm, ...packed.trim().split("\n")], { stdio: "pipe" });
     await lab.configure({});
-    const installed = await lab.cli("plugins", "install", `npm-pack:${tarball}`, "--force", "--accept-capabilities");
+    const plugin = path.join(packages, "node_modules/@weir/openclaw");
+    const installed = await lab.cli("plugins", "install", "--link", plugin, "--force", "--accept-capabilities");
     if (installed.code !== 0) throw new Error(`the plugin could not be installed:\n${installed.all}`);
     await lab.startWeir();
     await this.write(lab, { url: lab.tap, tenant: "cell-1" });
@@ -54,7 +59,7 @@ const plugin = {
   },
   async restartWith(lab, port) {
     const { config } = shown("plugin.json").plugins.entries.weir;
-    const service = { ...config.service, binary: WEIR, config: lab.config };
+    const { binary: _packaged, ...service } = { ...config.service, config: lab.config };
     await this.write(lab, { url: `http://127.0.0.1:${port}`, service });
   },
 };

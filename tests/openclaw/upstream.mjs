@@ -4,6 +4,9 @@ import { createServer } from "node:http";
 
 const CONTEXT = "<<<BEGIN_OPENCLAW_INTERNAL_CONTEXT>>>";
 
+/** What an answer that breaks off says. */
+export const CUT = "The capital of France is";
+
 /** Text of a message, whatever its shape. */
 export const textOf = ({ content }) => (typeof content === "string" ? content : (content ?? []).map((part) => part.text ?? "").join("\n"));
 
@@ -25,7 +28,7 @@ function reply({ messages }) {
   return { text: `This is answer ${users.length}.` };
 }
 
-/** Starts it; `seen` grows with each request: `{body, ending}`. Of one path, `/cut-once`, the first answer is cut. */
+/** Starts it; `seen` grows with each request: `{body, ending}`. At `/cut-first` every other answer is cut, from the first on. */
 export async function startScripted() {
   const seen = [];
   let cuts = 0;
@@ -37,8 +40,8 @@ export async function startScripted() {
     const record = { path: request.url, body, ending: "open" };
     seen.push(record);
     response.on("close", () => (record.ending = response.writableFinished ? "whole" : "closed"));
-    const cut = request.url.startsWith("/cut-once") && cuts++ === 0;
-    await answer(response, body, cut ? { cut: true, text: "This answer never ends pro" } : reply(body));
+    const cut = request.url.startsWith("/cut-first") && cuts++ % 2 === 0;
+    await answer(response, body, cut ? { cut: true, text: CUT } : reply(body));
   });
   await new Promise((resolve) => server.listen(0, "127.0.0.1", resolve));
   const base = `http://127.0.0.1:${server.address().port}`;

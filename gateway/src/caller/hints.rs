@@ -27,6 +27,7 @@ pub(super) fn of(headers: &HeaderMap) -> Hints {
         total_ms: text(headers, TOTAL).and_then(|value| value.parse().ok()),
         attempt: text(headers, ATTEMPT).and_then(|value| value.parse().ok()),
         origin: Origin {
+            session: id(headers, "x-weir-session"),
             job: id(headers, "x-weir-job"),
             run: id(headers, "x-weir-run"),
             turn: id(headers, "x-weir-turn"),
@@ -75,7 +76,7 @@ mod tests {
             headers.insert(name, value.parse().expect("a header"));
         }
         let hints = of(&headers);
-        let origin = Origin { run: Some("r:model:1".into()), ..Origin::default() };
+        let origin = Origin { session: Some("s2".into()), run: Some("r:model:1".into()), ..Origin::default() };
         assert_eq!((hints.attempt, hints.origin), (Some(2), origin));
         headers.insert("x-weir-session", "s".repeat(300).parse().expect("a header"));
         assert_eq!(of(&headers).session, None);

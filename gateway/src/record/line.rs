@@ -52,6 +52,8 @@ struct Line<'a> {
 #[derive(Serialize)]
 struct Source<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
+    session: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     job: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     run: Option<&'a str>,
@@ -168,9 +170,10 @@ pub(super) fn weight(closed: &Closed) -> usize {
 
 /// Nothing where the client said nothing.
 fn from(asked: &AskedFor) -> Option<Source<'_>> {
-    let Origin { job, run, turn, tenant_tag } = &asked.origin;
-    let said = asked.attempt.is_some() || [job, run, turn, tenant_tag].iter().any(|id| id.is_some());
+    let Origin { session, job, run, turn, tenant_tag } = &asked.origin;
+    let said = asked.attempt.is_some() || [session, job, run, turn, tenant_tag].iter().any(|id| id.is_some());
     said.then_some(Source {
+        session: session.as_deref(),
         job: job.as_deref(),
         run: run.as_deref(),
         turn: turn.as_deref(),

@@ -12,7 +12,7 @@ use super::files::{self, File, ReadFile};
 use super::reach;
 use super::testing::PolicyTest;
 use super::written::{WrittenAttempt, WrittenCondense, WrittenDefaults, WrittenRule};
-use super::{Policy, Rule, Target, Wish};
+use super::{Condense, Policy, Rule, Target, Wish};
 use crate::condense::{CondenseSettings, limits};
 use crate::facts::BackendRole;
 
@@ -114,9 +114,10 @@ impl<'a> Findings<'a> {
         let mut number = |field: &str, typed: &Option<Spanned<u64>>, default: u64, most: u64| {
             let Some(typed) = typed else { return default };
             let value = *typed.get_ref();
-            if value > most || (value == 0 && field != "max_tools") {
+            let least = u64::from(field == "max_bytes");
+            if !(least..=most).contains(&value) {
                 let message = format!("`{field}` is {value}");
-                self.add(Some(typed.span().start), "", message, format!("at most {most}"));
+                self.add(Some(typed.span().start), "", message, format!("from {least} to {most}"));
             }
             value
         };
@@ -210,13 +211,12 @@ impl<'a> Findings<'a> {
             let message = format!("`weight` is {}", weight.get_ref());
             self.add(Some(weight.span().start), rule, message, format!("between 1 and {MAX_WEIGHT}"));
         }
-        let condense = written.condense.as_ref().map(|condense| *condense.get_ref());
-        if condense == Some(true) && is_ar {
-            let at = written.condense.as_ref().map(|condense| condense.span().start);
-            self.add(at, rule, "`condense` is for diffusion engines", "an `ar` attempt gets the request as it came");
-        }
-        let condense = condense.unwrap_or(defaults.condense && !is_ar);
-        if condense && self.condense.is_none() {
+        let condense = match written.condense.as_ref().map(|condense| *condense.get_ref()) {
+            Some(true) => Condense::All,
+            None if defaults.condense && !is_ar => Condense::Diffusion,
+            Some(false) | None => Condense::Nobody,
+        };
+        if condense != Condense::Nobody && self.condense.is_none() {
             let help = "say how: `[condense]` with `instructions`";
             self.add(at, rule, "condensation is on, but nothing says how", help);
         }

@@ -6,7 +6,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use weir_protocol::DiffusionOptions;
 
 use super::condition;
-use super::{Policy, Rule, Target, Wish, check};
+use super::{Condense, Policy, Rule, Target, Wish, check};
 use crate::facts::{BackendFacts, BackendRole, Obstacle};
 use crate::features::Features;
 use crate::plan::{PassedOver, PlannedAttempt, RoutePlan, Stay};
@@ -42,7 +42,7 @@ impl Policy {
             target,
             decoding: DiffusionOptions::default(),
             first_content_ms: None,
-            condense: false,
+            condense: Condense::Nobody,
             weight: None,
             position: (0, 0),
         };
@@ -156,12 +156,17 @@ fn attempt(wish: &Wish, backend: &BackendFacts, question: &Question<'_>) -> Plan
     let is_diffusion = backend.role == BackendRole::Diffusion;
     let decoding =
         if is_diffusion && !question.decodes_itself { wish.decoding.clone() } else { DiffusionOptions::default() };
+    let condense = match wish.condense {
+        Condense::Nobody => false,
+        Condense::Diffusion => is_diffusion,
+        Condense::All => true,
+    };
     PlannedAttempt {
         backend: backend.name.clone(),
         decoding,
         group: backend.group.clone().filter(|_| wish.target != Target::Named(backend.name.clone())),
         first_content_ms: wish.first_content_ms,
-        condensed: wish.condense && is_diffusion && question.condensed.is_some(),
+        condensed: condense && question.condensed.is_some(),
     }
 }
 

@@ -73,11 +73,21 @@ struct Wish {
     target: Target,
     decoding: DiffusionOptions,
     first_content_ms: Option<u64>,
-    condense: bool,
+    condense: Condense,
     /// Its share of the conversations that begin here, among the attempts with a weight beside it.
     weight: Option<u64>,
     /// Line and column in the file.
     position: (usize, usize),
+}
+
+/// Which of the backends that a wish names get the condensed request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Condense {
+    Nobody,
+    /// `[defaults]` says so: it was said of no backend in particular.
+    Diffusion,
+    /// The attempt itself says so, for example for a small local AR model.
+    All,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -125,7 +135,7 @@ impl Policy {
 
     /// How requests are condensed, where a rule wants it.
     pub fn condenses(&self) -> Option<&CondenseSettings> {
-        let wanted = self.wishes().any(|(_, wish)| wish.condense);
+        let wanted = self.wishes().any(|(_, wish)| wish.condense != Condense::Nobody);
         self.condense.as_ref().filter(|_| wanted)
     }
 

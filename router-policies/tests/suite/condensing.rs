@@ -95,6 +95,10 @@ fn a_condensed_attempt_fits_where_the_whole_request_does_not() {
     let plan = policy.decide(&question);
     assert_eq!((plan.attempts[0].backend.as_str(), plan.attempts[0].condensed), ("diffusion", true));
     assert!(!plan.attempts[1].condensed, "AR gets the request as it came");
+    // Unless the rule says so itself, as for a small local model.
+    let own = text.replace("{ backend = \"role:ar\" }", "{ backend = \"role:ar\", condense = true }");
+    let small = Policy::parse(&own, "own").unwrap_or_else(|error| panic!("{error}")).decide(&question);
+    assert_eq!((small.attempts[1].backend.as_str(), small.attempts[1].condensed), ("ar", true));
     // Without it the small window is a fact against diffusion.
     assert_eq!(policy.plan(&request, &backends).attempts[0].backend, "ar");
 }

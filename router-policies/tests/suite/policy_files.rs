@@ -180,11 +180,6 @@ fn mistakes_of_files_and_tests_are_told() {
             "condense = true",
             "condensation is on, but nothing says how",
         ),
-        (
-            "{ backend = \"role:ar\" }]\n[[rule]]\nname = \"night\"",
-            "{ backend = \"role:ar\", condense = true }]\n[[rule]]\nname = \"night\"",
-            "`condense` is for diffusion engines",
-        ),
         ("weight = 3", "weight = 0", "`weight` is 0"),
         ("first_content_ms = 500", "first_content_ms = 0", "`first_content_ms` is 0"),
         (
