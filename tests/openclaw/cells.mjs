@@ -32,9 +32,9 @@ export const cells = {
       const cell = (host.cells[name] = await host.beside(pairs[name].key));
       await attach(cell);
     }
-    await Promise.all(Object.values(host.cells).map((cell) => cell.startOpenclaw()));
     return host;
   },
+  start: (host) => Promise.all(Object.values(host.cells).map((cell) => cell.startOpenclaw())),
   async close(host) {
     await Promise.all(Object.values(host.cells ?? {}).map((cell) => cell.close()));
     await host.close();

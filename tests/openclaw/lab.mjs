@@ -160,7 +160,7 @@ export class Lab {
       },
       update: { checkOnStart: false },
     };
-    const agents = { defaults: { ...own.agents?.defaults, workspace: path.join(this.folder, "home/workspace") } };
+    const agents = { ...own.agents, defaults: { ...own.agents?.defaults, workspace: path.join(this.folder, "home/workspace") } };
     const before = json(await readFile(this.#openclawConfig(), "utf8").catch(() => "{}"));
     // What OpenClaw itself wrote about installed plugins stays.
     const plugins = { ...before.plugins, ...own.plugins };
@@ -234,9 +234,9 @@ export class Lab {
   }
 
   /** One chat turn as a user of OpenClaw's API makes it: `{text, ms, status}`. */
-  async chat(text, { user, model, stream = false, signal } = {}) {
+  async chat(text, { user, model, agent = "default", stream = false, signal } = {}) {
     const begun = Date.now();
-    const body = { model: "openclaw/default", stream, messages: [{ role: "user", content: text }], ...(user ? { user } : {}) };
+    const body = { model: `openclaw/${agent}`, stream, messages: [{ role: "user", content: text }], ...(user ? { user } : {}) };
     const headers = { "content-type": "application/json", ...(model ? { "x-openclaw-model": `weir/${model}` } : {}) };
     const limit = AbortSignal.timeout(WAIT_MS);
     const answer = await this.page("/v1/chat/completions", {

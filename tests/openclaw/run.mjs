@@ -1,17 +1,20 @@
 // `cargo xtask e2e-openclaw`: the real OpenClaw against the real Weir, with each set-up the documents describe. Prints a
-// table and, for the counting, node's own closing lines. WEIR_OPENCLAW_ONLY names set-ups, or SET-UP:SCENARIO,SCENARIO, by a part of their names.
+// table and, for the counting, node's own closing lines. WEIR_OPENCLAW_ONLY names set-ups, or SET-UP:SCENARIO,SCENARIO, by
+// a part of their names; "OpenClaw alone" is the comparison without Weir.
 import { cells, shared } from "./cells.mjs";
 import { faults } from "./faults.mjs";
-import { Lab } from "./lab.mjs";
 import { OPENCLAW, programs } from "./programs.mjs";
 import { realModel, realModelAlone } from "./real_model.mjs";
 import { restarts } from "./restarts.mjs";
 import { alone, served } from "./scenarios.mjs";
 import { setups } from "./setups.mjs";
+import { comparison, withoutWeir } from "./without_weir.mjs";
 
 const only = process.env.WEIR_OPENCLAW_ONLY;
 const rows = [];
 const times = [];
+/** Longest text of a column. */
+const LONGEST = 90;
 let failed = 0;
 let skipped = 0;
 
@@ -41,36 +44,31 @@ async function tryOne(scenario, setup, lab) {
 const wanted = (scenario) => !only?.includes(":") || only.split(":")[1].split(",").some((part) => scenario.name.includes(part));
 
 const found = programs();
-for (const setup of setups.filter(({ name }) => !only || name.includes(only.split(":")[0]))) {
-  const lab = await Lab.open(found);
+
+/** Each set-up with what is tried before OpenClaw's gateway runs, and with it. */
+const all = [
+  ...setups.map((setup) => ({ setup, before: [...alone, ...realModelAlone], then: [...served, ...faults, ...realModel, ...restarts] })),
+  { setup: cells, before: [], then: shared },
+  // Only by its own name: it waits for minutes.
+  ...(only === withoutWeir.name ? [{ setup: withoutWeir, before: [], then: comparison }] : []),
+];
+for (const { setup, before, then } of all.filter(({ setup: { name } }) => !only || name.includes(only.split(":")[0]))) {
+  let lab;
   try {
-    await setup.prepare(lab);
-    for (const scenario of [...alone, ...realModelAlone].filter(wanted)) await tryOne(scenario, setup, lab);
-    await lab.startOpenclaw();
-    for (const scenario of [...served, ...faults, ...realModel, ...restarts].filter(wanted)) await tryOne(scenario, setup, lab);
+    lab = await setup.open(found);
+    for (const scenario of before.filter(wanted)) await tryOne(scenario, setup, lab);
+    await setup.start(lab);
+    for (const scenario of then.filter(wanted)) await tryOne(scenario, setup, lab);
   } catch (error) {
     failed += 1;
     rows.push([setup.name, "start", "FAILED", "", error.message.split("\n")[0], ""]);
     console.log(error.stack);
   } finally {
-    await lab.close();
+    if (lab) await setup.close(lab);
   }
 }
 
-if (!only || cells.name.includes(only.split(":")[0])) {
-  let host;
-  try {
-    host = await cells.open(found);
-    for (const scenario of shared.filter(wanted)) await tryOne(scenario, cells, host);
-  } catch (error) {
-    failed += 1;
-    rows.push([cells.name, "start", "FAILED", "", error.message.split("\n")[0], ""]);
-    console.log(error.stack);
-  } finally {
-    if (host) await cells.close(host);
-  }
-}
-
+for (const row of rows) for (const [column, text] of row.entries()) row[column] = text.slice(0, LONGEST);
 const widths = rows[0].map((_, column) => Math.max(...rows.map((row) => row[column].length)));
 const ar = found.smollm2 ? "AR is a scripted upstream and SmolLM2-135M in Weir" : "AR is a scripted upstream";
 console.log(`\nOpenClaw ${OPENCLAW}; ${ar}, diffusion the embedded model with a longer window`);

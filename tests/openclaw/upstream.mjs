@@ -28,7 +28,7 @@ function reply({ messages }) {
   return { text: `This is answer ${users.length}.` };
 }
 
-/** Starts it; `seen` grows with each request: `{body, ending}`. At `/cut-first` every other answer is cut, from the first on. */
+/** Starts it; `seen` grows with each request: `{body, ending}`. At `/cut-first` every other answer is cut, from the first on; at `/cut-all` all are. */
 export async function startScripted() {
   const seen = [];
   let cuts = 0;
@@ -40,7 +40,7 @@ export async function startScripted() {
     const record = { path: request.url, body, ending: "open" };
     seen.push(record);
     response.on("close", () => (record.ending = response.writableFinished ? "whole" : "closed"));
-    const cut = request.url.startsWith("/cut-first") && cuts++ % 2 === 0;
+    const cut = request.url.startsWith("/cut-all") || (request.url.startsWith("/cut-first") && cuts++ % 2 === 0);
     await answer(response, body, cut ? { cut: true, text: CUT } : reply(body));
   });
   await new Promise((resolve) => server.listen(0, "127.0.0.1", resolve));

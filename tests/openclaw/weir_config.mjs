@@ -7,6 +7,9 @@ const root = path.resolve(import.meta.dirname ?? path.dirname(new URL(import.met
 /** The upstreams that fail, by the name of their backend and the fault. */
 export const FAILING = { refused: "refused", silent: "silent", unavailable: "503", limited: "429", locked: "401", unpaid: "402", overflowing: "overflow" };
 
+/** Where the upstream with this fault is; `closed` is a port that nobody listens on. */
+export const address = ({ name, fault, faults, closed }) => (name === "refused" ? `http://127.0.0.1:${closed}` : `${faults}/${fault}`);
+
 /** What a million tokens of the scripted upstream cost: enough for a budget to be felt. */
 const PRICE = "price = { input = 10.0, output = 10.0 }\n";
 
@@ -20,14 +23,13 @@ export async function wideNano(folder) {
 }
 
 /**
- * `weir.toml`. `scripted` and `faults` are the upstreams' addresses, `closed` a port that nobody listens on, `smollm2` the
+ * `weir.toml`. `scripted` and `faults` are the upstreams' addresses, `smollm2` the
  * file of the real AR model where there is one, `more` further sections; `onCut` is what follows a stream that breaks off.
  */
 export async function writeConfig(folder, { model, scripted, faults, closed, smollm2, more = "", onCut = "error" }) {
   const backend = (name, base) =>
     `[[backend]]\nname = "${name}"\nmodel = "${name}"\nbase_url = "${base}/v1"\ncontext_tokens = 65536\n` +
     "headers_timeout_ms = 500\nfirst_content_timeout_ms = 500\nconnect_timeout_ms = 500\n";
-  const address = (name, fault) => (name === "refused" ? `http://127.0.0.1:${closed}` : `${faults}/${fault}`);
   const file = path.join(folder, "weir.toml");
   await writeFile(
     file,
@@ -39,7 +41,7 @@ export async function writeConfig(folder, { model, scripted, faults, closed, smo
       ...(smollm2 ? [`[engine.ar]\nmodel = ${JSON.stringify(smollm2)}\nname = "smollm2"\nkv_cache_mb = 512\n`] : []),
       `[[backend]]\nname = "script"\nmodel = "scripted"\nbase_url = "${scripted}/v1"\ncontext_tokens = 65536\n${PRICE}`,
       backend("cutting", `${scripted}/cut-first`),
-      ...Object.entries(FAILING).map(([name, fault]) => backend(name, address(name, fault))),
+      ...Object.entries(FAILING).map(([name, fault]) => backend(name, address({ name, fault, faults, closed }))),
       more,
     ].join("\n"),
   );

@@ -169,9 +169,11 @@ fn a_wrong_scenario_names_its_field() {
 fn the_shipped_scenarios_run_under_a_shipped_policy() {
     let text = include_str!("../../../config/policies/balanced.toml");
     let policy = Policy::parse(text, "balanced").unwrap();
-    for text in
-        [include_str!("../../../config/simulate/nano.toml"), include_str!("../../../config/simulate/fleet.toml")]
-    {
+    for text in [
+        include_str!("../../../config/simulate/nano.toml"),
+        include_str!("../../../config/simulate/fleet.toml"),
+        include_str!("../../../config/simulate/flash.toml"),
+    ] {
         let scenario = Scenario { requests: 3_000, ..Scenario::parse(text).unwrap() };
         let report = run(&scenario, &policy);
         lost_nothing(&report);
