@@ -139,7 +139,7 @@ async fn a_limit_beyond_the_window_takes_what_is_left() -> Result<()> {
             "{model}"
         );
         // So little is left that another backend, if there were one, had better answer.
-        let long = "Sort these words: ".to_owned() + &"lemon, apple, ".repeat(110);
+        let long = "Sort these words: ".to_owned() + &"lemon, apple, ".repeat(180);
         let reply = ask(&weir, &with(question(model, &long), limit.clone())).await?;
         check(&reply, 400, Some("messages"));
         assert_eq!(reply.json()["error"]["code"], "context_length_exceeded", "{model}");
