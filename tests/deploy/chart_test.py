@@ -1,5 +1,6 @@
-"""The Helm chart, rendered by Helm's own engine (no cluster, no helm binary), and the systemd unit. What comes out must
-parse, hang together, and hold a config that `weir check` accepts. Without a cluster nothing here says that it runs."""
+"""The Helm chart, rendered by Helm's own engine (no cluster, no helm binary), the container file and the systemd unit. What
+the chart gives must fit Kubernetes' own schemas, hang together, and hold a config that `weir check` accepts. Without a
+cluster and a container daemon nothing here says that it runs."""
 
 import itertools
 import os
@@ -12,12 +13,15 @@ import tempfile
 import unittest
 
 import helm_python as helm
+import kubernetes_validate
 import yaml
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 CHART = ROOT / "deploy/helm/weir"
 UNIT = ROOT / "deploy/weir.service"
 WEIR = os.environ["WEIR_BIN"]
+# From the oldest that has all the chart uses to the newest whose schemas are at hand.
+KUBERNETES = ["1.27", "1.32", kubernetes_validate.latest_version()]
 
 
 def rendered(values=None):
@@ -44,7 +48,16 @@ class Chart(unittest.TestCase):
         for values in itertools.product(*switches.values()):
             asked = dict(zip(switches, values))
             with self.subTest(asked):
-                self.holds_together(rendered(asked), asked)
+                objects = rendered(asked)
+                self.holds_together(objects, asked)
+                for version, found in itertools.product(KUBERNETES, objects.values()):
+                    kubernetes_validate.validate(found, version, strict=True)
+
+    def test_a_wrong_field_would_show(self):
+        service = rendered()["Service"]
+        service["spec"]["prots"] = service["spec"].pop("ports")
+        with self.assertRaises(kubernetes_validate.ValidationError):
+            kubernetes_validate.validate(service, KUBERNETES[-1], strict=True)
 
     def holds_together(self, objects, asked):
         pod = objects["Deployment"]["spec"]["template"]
@@ -100,6 +113,29 @@ class Chart(unittest.TestCase):
 
         for path in leaves(yaml.safe_load((CHART / "values.yaml").read_text())):
             self.assertIn(f".Values.{path}", templates)
+
+
+class Container(unittest.TestCase):
+    def test_a_linter_has_nothing_against_it(self):
+        linter = pathlib.Path(sys.executable).with_name("hadolint")
+        # DL3008 wants versions of Debian's packages: they would be gone from the mirrors with the next security fix.
+        command = [linter, "--no-color", "--ignore", "DL3008", ROOT / "deploy/Containerfile"]
+        linted = subprocess.run(command, capture_output=True, text=True)
+        self.assertEqual((linted.returncode, linted.stdout), (0, ""), linted.stderr)
+
+    def test_what_it_copies_and_starts_is_there(self):
+        text = (ROOT / "deploy/Containerfile").read_text()
+        package = re.search(r"cargo build --release --locked --package (\S+)", text).group(1)
+        self.assertIn(f'name = "{package}"', (ROOT / "gateway/Cargo.toml").read_text())
+        self.assertTrue((ROOT / "Cargo.lock").is_file())
+        command = " ".join(re.search(r"^CMD (\[.*\])", text, re.M).group(1).strip("[]").replace('"', "").split(", "))
+        environment = dict(re.findall(r"^ENV (\w+)=(\S+)", text, re.M))
+        options = command.removesuffix(" serve").split()
+        with tempfile.TemporaryDirectory() as folder:
+            checked = subprocess.run(
+                [WEIR, *options, "check"], env={**os.environ, **environment}, cwd=folder, capture_output=True, text=True
+            )
+        self.assertEqual(checked.returncode, 0, checked.stderr)
 
 
 class Unit(unittest.TestCase):

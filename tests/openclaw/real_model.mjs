@@ -6,8 +6,9 @@ import { measured, tookOver } from "./faults.mjs";
 import { until } from "./lab.mjs";
 import { CUT } from "./upstream.mjs";
 
-const QUESTION = "What is the capital of France?";
-const ANSWER = /\bParis\b/u;
+/** One whose answer does not hang on how weights are rounded: tried with two builds, with and without instructions. */
+const QUESTION = "In which country is Paris?";
+const ANSWER = /\bFrance\b/u;
 const CONVERSATION = "facts";
 const needs = "smollm2";
 

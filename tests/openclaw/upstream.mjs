@@ -5,7 +5,7 @@ import { createServer } from "node:http";
 const CONTEXT = "<<<BEGIN_OPENCLAW_INTERNAL_CONTEXT>>>";
 
 /** What an answer that breaks off says. */
-export const CUT = "The capital of France is";
+export const CUT = "Paris is the capital of";
 
 /** Text of a message, whatever its shape. */
 export const textOf = ({ content }) => (typeof content === "string" ? content : (content ?? []).map((part) => part.text ?? "").join("\n"));

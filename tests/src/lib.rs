@@ -4,7 +4,7 @@
 //! - [`binary`]: starts `weir`, waits until it listens, kills it when dropped.
 //! - [`fault_upstream`]: an upstream with scripted faults, in every protocol the gateway speaks to upstreams.
 //! - [`fake_hub`]: a Hugging Face hub on loopback, with scripted faults.
-//! - [`redis_server`]: a real Redis, where one is installed.
+//! - [`redis_server`]: a real Redis, where one is installed; [`balancer`]: a real balancer, likewise.
 //! - [`asking`]: sends chat requests and reads whole and streamed answers.
 //! - [`frames`], [`named_frames`]: server-sent events as a strict client reads them; [`dialects`]: answers in each dialect.
 //! - [`certificate`]: a certificate for loopback.
@@ -15,6 +15,7 @@
 //! - [`wait`]: until something is true, or too long.
 
 pub mod asking;
+pub mod balancer;
 pub mod binary;
 pub mod certificate;
 pub mod dialects;

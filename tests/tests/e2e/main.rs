@@ -6,6 +6,7 @@
 mod admin;
 mod attempts;
 mod bad_input;
+mod balanced;
 mod connections;
 mod continued;
 mod conversations;

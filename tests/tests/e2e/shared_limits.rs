@@ -11,9 +11,9 @@ use weir_tests::wait::until;
 
 use crate::backend;
 
-const KEY: &str = "weir_plugh-0123456789-0123456789";
+pub(crate) const KEY: &str = "weir_plugh-0123456789-0123456789";
 /// `printf '%s' "$KEY" | sha256sum`
-const HASH: &str = "sha256:947d84cc1fbcd87110576ad9d43096a2c1a99157669894f9d84fc82c59225b49";
+pub(crate) const HASH: &str = "sha256:947d84cc1fbcd87110576ad9d43096a2c1a99157669894f9d84fc82c59225b49";
 
 fn gateway(upstream: &FaultUpstream, redis: &RedisServer, on_loss: &str) -> Result<Weir> {
     gateway_with(upstream, redis, on_loss, &[])
