@@ -1,4 +1,5 @@
-//! Any bytes as a GGUF file: an error or a model, never a panic; what `verify` passes must load.
+//! Any bytes as a GGUF file, of LLaDA2 or of a dense chat model: an error or a model, never a panic; what `verify` passes
+//! must load, and a forward of it must come back.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -15,6 +16,8 @@ fuzz_target!(init: place::let_caught_panics_be(), |data: &[u8]| {
     let faults = verify(&path, |_| {});
     if faults.is_empty() {
         assert!(described.is_ok());
-        assert!(LogitsModel::open(&path).is_ok(), "verify passed what does not load");
+        let model = LogitsModel::open(&path).expect("verify passed what does not load");
+        // A context of two positions may refuse three tokens.
+        let _ = model.logits(&[0, 1, 0], 1, true);
     }
 });

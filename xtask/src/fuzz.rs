@@ -73,7 +73,15 @@ impl Target {
     /// Files to begin with, and the byte to put before each.
     fn seeds(self) -> &'static [(&'static str, Option<u8>)] {
         match self {
-            Target::Gguf => &[("small.gguf", None), ("blocks.gguf", None)],
+            Target::Gguf => &[
+                ("small.gguf", None),
+                ("blocks.gguf", None),
+                ("dense/llama.gguf", None),
+                ("dense/qwen2.gguf", None),
+                ("dense/qwen3.gguf", None),
+                ("dense/gemma.gguf", None),
+                ("dense/pieces.gguf", None),
+            ],
             Target::Safetensors => &[("small.expected.safetensors", None), ("blocks.expected.safetensors", None)],
             Target::Tokenizer => {
                 &[("config.json", Some(0)), ("tokenizer.json", Some(1)), ("tokenizer_config.json", Some(2))]
@@ -137,7 +145,7 @@ pub(crate) fn command(args: &Args) -> Result<()> {
         .arg(format!("-artifact_prefix={}/", artifacts.display()))
         .arg(format!("-max_total_time={}", args.minutes * 60))
         .args(words(&fuzz, name))
-        .args(["-max_len=70000", "-timeout=20", "-rss_limit_mb=4096", "-print_final_stats=1"]);
+        .args(["-max_len=90000", "-timeout=20", "-rss_limit_mb=4096", "-print_final_stats=1"]);
     stage::run(&mut fuzzer)?;
     if args.keep { keep(&fuzz, args.target, &corpus, &kept) } else { Ok(()) }
 }

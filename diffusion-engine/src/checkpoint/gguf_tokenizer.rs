@@ -25,6 +25,8 @@ const TEMPLATE: &str = "tokenizer.chat_template";
 /// Types of tokens that act: written by id only, or matched in plain text before BPE.
 const CONTROL: i128 = 3;
 const USER_DEFINED: i128 = 4;
+/// Bytes of a SentencePiece token; the longest ones known are runs of some 30 spaces.
+const MOST_PIECE: usize = 512;
 /// Fills up the vocabulary.
 const UNUSED: i128 = 5;
 
@@ -126,6 +128,10 @@ fn pieces_merges(gguf: &Gguf, tokens: &[&str]) -> Result<Vec<Json>, LoadError> {
     let scores = gguf.numbers(SCORES).map_err(|message| wrong(gguf, SCORES, message))?;
     if scores.len() != tokens.len() {
         return Err(wrong(gguf, SCORES, format!("{} scores for {} tokens", scores.len(), tokens.len())));
+    }
+    // Every way to cut a token in two is looked at: the time grows with the square.
+    if let Some(long) = tokens.iter().position(|token| token.len() > MOST_PIECE) {
+        return Err(wrong(gguf, TOKENS, format!("token {long} is longer than {MOST_PIECE} bytes, which no piece is")));
     }
     Ok(gguf_split::merges(tokens, &scores))
 }

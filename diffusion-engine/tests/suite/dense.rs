@@ -149,6 +149,29 @@ fn a_second_turn_finds_what_the_first_left() {
     assert!(second.cached_tokens >= 32, "{second:?}");
 }
 
+/// Turn two begins with the first turn's prompt and answer: all whole pages of both are there already, and the answer is
+/// that of an engine which has never seen the first turn.
+#[test]
+fn turn_two_of_a_conversation_reads_what_is_new_only() {
+    for family in ["llama", "qwen2", "qwen3", "gemma", "gemma3"] {
+        let dir = tempfile::tempdir().expect("folder");
+        let path = written(&dir, &tiny(family));
+        let engine = load(&path).expect("loads");
+        let first = request(&"hello ".repeat(9), 40);
+        let (said, _, usage) = answer(&engine, &first);
+        assert_eq!(usage.cached_tokens, 0, "{family}");
+        let mut second = first.clone();
+        second.messages.push(Message::text(Role::Assistant, &said));
+        second.messages.push(Message::text(Role::User, "and now?"));
+        let (again, _, usage) = answer(&engine, &second);
+        let prompt = u64::from(engine.count_prompt_tokens(&first).expect("fits"));
+        assert!(usage.cached_tokens >= prompt / 32 * 32 && usage.cached_tokens >= 64, "{family}: {usage:?}");
+        assert!(usage.cached_tokens < usage.prompt_tokens, "{family}: {usage:?}");
+        let alone = load(&path).expect("loads");
+        assert_eq!(answer(&alone, &second).0, again, "{family}");
+    }
+}
+
 #[test]
 fn what_does_not_fit_is_told_in_the_words_the_plan_knows() {
     let dir = tempfile::tempdir().expect("folder");

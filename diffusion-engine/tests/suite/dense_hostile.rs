@@ -180,6 +180,12 @@ fn a_tokenizer_must_fit_its_model() {
         file.set("tokenizer.ggml.model", typed(TEXT, &text("llama")));
         file.set("tokenizer.ggml.scores", list(F32, &vec![f32::NAN.to_le_bytes().to_vec(); 267]));
     });
+    refused("llama", &["tokenizer.ggml.tokens", "token 5 is longer than 512 bytes"], |file| {
+        let tokens: Vec<Vec<u8>> = (0..267).map(|id| text(&"x".repeat(if id == 5 { 600 } else { id + 1 }))).collect();
+        file.set("tokenizer.ggml.model", typed(TEXT, &text("llama")));
+        file.set("tokenizer.ggml.tokens", list(TEXT, &tokens));
+        file.set("tokenizer.ggml.scores", list(F32, &vec![0f32.to_le_bytes().to_vec(); 267]));
+    });
     let mut flagged = tiny("llama");
     flagged.set("tokenizer.ggml.add_bos_token", typed(FLAG, &[0]));
     let dir = tempfile::tempdir().expect("folder");
