@@ -20,7 +20,7 @@ use crate::record::{Outcome, Record, Recorder};
 /// The layer. Only what asks for an answer has a record.
 pub async fn layer(State(recorder): State<Arc<Recorder>>, mut request: Request, next: Next) -> Response {
     let path = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str);
-    let Some(dialect) = path.and_then(dialect).filter(|_| request.method() == Method::POST) else {
+    let Some(dialect) = path.filter(|path| keeps(request.method(), path)).and_then(dialect) else {
         return next.run(request).await;
     };
     let id = request.extensions().get::<RequestId>().map_or("", RequestId::as_str);
@@ -29,6 +29,11 @@ pub async fn layer(State(recorder): State<Arc<Recorder>>, mut request: Request, 
     let response = next.run(request).await;
     record.responded(response.status(), response.extensions().get::<Outcome>().copied());
     response.map(|body| Body::new(Recorded { body, polled: Duration::ZERO, record }))
+}
+
+/// Whether such a request has a record.
+pub(super) fn keeps(method: &Method, path: &str) -> bool {
+    *method == Method::POST && dialect(path).is_some()
 }
 
 fn dialect(path: &str) -> Option<Dialect> {

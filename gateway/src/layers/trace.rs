@@ -1,5 +1,5 @@
-//! One log line per request: method, route, status, time to the headers. Must never log a body, a header's value or a
-//! raw path: all of them are the caller's text.
+//! One log line per request: method, route, status, time to the headers; what has a record tells of its end instead. Must
+//! never log a body, a header's value or a raw path: all of them are the caller's text.
 
 use axum::extract::{MatchedPath, Request};
 use axum::middleware::Next;
@@ -7,6 +7,7 @@ use axum::response::Response;
 use tokio::time::Instant;
 use tracing::Instrument;
 
+use super::record;
 use super::request_id::RequestId;
 
 /// The layer. Everything further in logs within its span, which carries the request's id.
@@ -21,7 +22,8 @@ pub async fn layer(request: Request, next: Next) -> Response {
         let ms = started.elapsed().as_millis();
         let path = path.as_ref().map_or("(no such route)", MatchedPath::as_str);
         // Probes and scrapes come every few seconds and say nothing when they work.
-        if path.starts_with("/v1/") || !response.status().is_success() {
+        let is_told = path.starts_with("/v1/") && !record::keeps(&method, path);
+        if is_told || !response.status().is_success() {
             tracing::info!(%method, path, status = response.status().as_u16(), ms = %ms, "answered");
         }
         response

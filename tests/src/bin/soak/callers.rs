@@ -13,6 +13,7 @@ use weir_tests::dialects::{Dialect, End};
 use super::house::{KEYS, Target, models};
 use super::leavers::{Leaves, Left, leave};
 use super::ledger::Ledger;
+use super::pace::Pace;
 
 /// What callers say; the built-in engines know the first two.
 const SAYINGS: [&str; 4] = [
@@ -22,13 +23,21 @@ const SAYINGS: [&str; 4] = [
     "What is left when the river is gone?",
 ];
 
+const WHOLE: &str = "whole";
 /// A stream that ended in an error event; a whole answer must not.
 const BROKEN: &str = "broken, and told so";
 
-/// One caller, until `stop`.
-pub(crate) async fn run(target: &Target, ledger: &Ledger, stop: &AtomicBool, number: u64, seed: u64) -> Result<()> {
+/// One caller, until it is to stop.
+pub(crate) async fn run(
+    target: &Target,
+    ledger: &Ledger,
+    (stop, pace): (&AtomicBool, &Pace),
+    number: u64,
+    seed: u64,
+) -> Result<()> {
     let mut draw = Draw(seed);
-    let models: Vec<&'static str> = models().collect();
+    let models: Vec<(&'static str, bool)> = models().collect();
+    let sound: Vec<(&'static str, bool)> = models.iter().copied().filter(|(_, is_sound)| *is_sound).collect();
     let http = client()?;
     let mut count = 0_u64;
     while !stop.load(Ordering::Relaxed) {
@@ -36,26 +45,37 @@ pub(crate) async fn run(target: &Target, ledger: &Ledger, stop: &AtomicBool, num
         let id = format!("soak-{number}-{count}");
         let dialect = *draw.one_of(&Dialect::ALL);
         let stream = draw.below(3) > 0;
-        let model = *draw.one_of(&models);
+        // Most ask for what can answer, so that most of the load is work and not refusals.
+        let (model, mut is_sound) = *draw.one_of(if draw.below(4) == 0 { &models } else { &sound });
         let body = match draw.below(40) {
-            0 => json!({"model": model}),
+            0 => {
+                is_sound = false;
+                json!({"model": model})
+            }
             _ => with(
                 dialect.question(model, draw.one_of::<&str>(&SAYINGS), stream),
                 json!({"max_tokens": 4 + draw.below(28)}),
             ),
         };
-        let key = match draw.below(20) {
+        let key = match draw.below(40) {
             0 => "weir_nobody-0000000000-0000000000",
-            1..=5 => KEYS[1],
+            1..=3 => KEYS[1],
             _ => KEYS[0],
         };
+        // Completions have no calls.
+        is_sound &= key == KEYS[0] && (dialect != Dialect::Completions || !model.ends_with("tools"));
         let asked = Asked { id, dialect, stream, key, body: body.to_string() };
         match draw.below(10) {
             0 => leaving(target, ledger, asked, &mut draw).await?,
             1 => reading_a_little(&http, target, ledger, asked, draw.below(4)).await?,
-            _ => to_the_end(&http, target, ledger, asked, model).await?,
+            _ => {
+                let served = to_the_end(&http, target, ledger, asked, model).await?;
+                if is_sound {
+                    pace.sound(served);
+                }
+            }
         }
-        tokio::time::sleep(Duration::from_millis(20 + draw.below(80))).await;
+        tokio::time::sleep(pace.pause(draw.below(64))).await;
     }
     Ok(())
 }
@@ -102,18 +122,25 @@ async fn reading_a_little(
     Ok(())
 }
 
-async fn to_the_end(http: &reqwest::Client, target: &Target, ledger: &Ledger, asked: Asked, model: &str) -> Result<()> {
+/// Says whether there was an answer.
+async fn to_the_end(
+    http: &reqwest::Client,
+    target: &Target,
+    ledger: &Ledger,
+    asked: Asked,
+    model: &str,
+) -> Result<bool> {
     let reply = read(send(http, target, &asked).await?).await?;
-    let is_error = |body: &Value| body["error"].is_object();
     let how = match (reply.status, asked.stream) {
         _ if reply.cut => None,
-        (200, true) => told(asked.dialect.streamed(&reply).end),
-        (200, false) => told(asked.dialect.whole(&reply).end).filter(|how| *how != BROKEN),
-        (400.., _) if is_error(&reply.json()) => Some("refused"),
+        (200, true) => told(asked.dialect.streamed(&reply).end).map(str::to_owned),
+        (200, false) => told(asked.dialect.whole(&reply).end).filter(|how| *how != BROKEN).map(str::to_owned),
+        (400.., _) => refused(&reply.json()["error"]).map(|why| format!("refused: {} {why}", reply.status)),
         _ => None,
     };
+    let served = how.as_deref().is_some_and(|how| how.starts_with(WHOLE));
     match how {
-        Some(how) => ledger.ended(asked.id, how),
+        Some(how) => ledger.ended(asked.id, &how),
         None => {
             let text: String = reply.text.chars().take(2000).collect();
             let what = format!(
@@ -123,12 +150,17 @@ async fn to_the_end(http: &reqwest::Client, target: &Target, ledger: &Ledger, as
             ledger.untold(asked.id, what);
         }
     }
-    Ok(())
+    Ok(served)
+}
+
+/// Why, in the dialect's own word; `None`: it is no error's body.
+fn refused(error: &Value) -> Option<&str> {
+    error.is_object().then(|| error["code"].as_str().or(error["type"].as_str()).unwrap_or("without a word"))
 }
 
 fn told(end: End) -> Option<&'static str> {
     match end {
-        End::Whole | End::Calls => Some("whole"),
+        End::Whole | End::Calls => Some(WHOLE),
         End::Limit => Some("whole, to its limit"),
         End::Broken => Some(BROKEN),
         End::Untold => None,

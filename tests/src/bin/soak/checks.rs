@@ -11,14 +11,22 @@ use weir_tests::wait::until;
 use super::house::House;
 use super::ledger::{Books, Ledger};
 use super::memory::Memory;
+use super::pace::Pace;
 
 /// Most that resident memory may grow after the warming up.
 const GROWTH_MAX: f64 = 0.05;
+/// Least share of the requests that nothing stands against, in percent: a gateway that only refuses is not soaked.
+const SERVED_MIN: f64 = 90.0;
 /// Gauges that count what is under way.
 const MUST_BE_ZERO: [&str; 2] = ["weir_in_flight", "weir_queue_depth"];
 
 /// Prints what came out; whether all of it is as it must be.
-pub(crate) async fn judge(house: House, ledger: &Ledger, memory: &Memory, smoke: bool) -> Result<bool> {
+pub(crate) async fn judge(
+    house: House,
+    ledger: &Ledger,
+    (memory, pace): (&Memory, &Pace),
+    smoke: bool,
+) -> Result<bool> {
     let books = ledger.books();
     let asked = books.ids.len();
     let mut table = Table::default();
@@ -38,6 +46,9 @@ pub(crate) async fn judge(house: House, ledger: &Ledger, memory: &Memory, smoke:
     let lines = lines(&house.log_file())?;
     let _ = written;
     table.row("requests sent", asked, "", true);
+    let (served, sound) = pace.served();
+    let share = served as f64 * 100.0 / sound.max(1) as f64;
+    table.row("sound requests served", format!("{served} of {sound}, {share:.1} %"), "≥ 90 %", share >= SERVED_MIN);
     let counted = page.sum("weir_requests_total", &[]);
     table.row("outcomes counted", counted, "= sent", counted == asked as f64);
     table.row("lines of the request log", lines.len(), "= sent", lines.len() == asked);
@@ -62,7 +73,9 @@ pub(crate) async fn judge(house: House, ledger: &Ledger, memory: &Memory, smoke:
     table.row("decisions without redis", lost_store, "", true);
     let overhead = page.sum("weir_overhead_seconds_sum", &[]) / page.sum("weir_overhead_seconds_count", &[]).max(1.0);
     table.row("mean overhead ms", format!("{:.3}", overhead * 1e3), "", true);
-    if let Some((early, late)) = memory.early_and_late() {
+    if let Some([start, _, early, middle, _, late]) = memory.fifths() {
+        let shown = format!("{start:.1}, {middle:.1}, {late:.1} MiB");
+        table.row("memory at start, middle, end", shown, "", true);
         let growth = late / early.max(1.0) - 1.0;
         let wanted = if smoke { "not judged" } else { "≤ 5 %" };
         let shown = format!("{early:.1} → {late:.1} MiB ({:+.1} %), peak {:.1}", growth * 100.0, memory.peak());

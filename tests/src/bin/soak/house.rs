@@ -47,9 +47,13 @@ const BACKENDS: [(&str, &str, &str); 24] = [
     ("ollama-cut", "ollama", "cut-late"),
 ];
 
-/// What callers may ask for.
-pub(crate) fn models() -> impl Iterator<Item = &'static str> {
-    BACKENDS.iter().map(|(name, _, _)| *name).chain(["auto", "diffusion", "ar", "nobody"])
+/// What an upstream does that answers well.
+const SOUND: [&str; 5] = ["fine", "byte-by-byte", "parallel-tools", "tools", "limits"];
+
+/// What callers may ask for, and whether it should answer.
+pub(crate) fn models() -> impl Iterator<Item = (&'static str, bool)> {
+    let backends = BACKENDS.iter().map(|(name, _, fault)| (*name, SOUND.contains(fault)));
+    backends.chain([("auto", true), ("diffusion", true), ("ar", true), ("nobody", false)])
 }
 
 /// Where callers go.
@@ -152,9 +156,12 @@ fn config(upstream: &FaultUpstream, redis: Option<&RedisServer>) -> String {
     }
     for (name, kind, fault) in BACKENDS {
         let base = if kind == "ollama" { upstream.root_url(fault) } else { upstream.base_url(fault) };
+        // Only what is meant to run out of time has little of it.
+        let (wait, total) = if SOUND.contains(&fault) { (10_000, 20_000) } else { (400, 1_500) };
         text.push_str(&format!(
             "[[backend]]\nname = \"{name}\"\nkind = \"{kind}\"\nbase_url = \"{base}\"\nmodel = \"{name}-model\"\n\
-             headers_timeout_ms = 400\nfirst_content_timeout_ms = 400\nidle_timeout_ms = 400\ntotal_timeout_ms = 1500\n\n"
+             headers_timeout_ms = {wait}\nfirst_content_timeout_ms = {wait}\nidle_timeout_ms = {wait}\n\
+             total_timeout_ms = {total}\n\n"
         ));
     }
     for ((name, hash), limits) in ["free", "bound"]

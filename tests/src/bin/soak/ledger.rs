@@ -13,7 +13,7 @@ pub(crate) struct Books {
     /// Ids of the requests.
     pub(crate) ids: HashSet<String>,
     /// How many ended how.
-    pub(crate) endings: BTreeMap<&'static str, u64>,
+    pub(crate) endings: BTreeMap<String, u64>,
     /// Answers that told no end, with what they were; the first few.
     pub(crate) untold: Vec<String>,
 }
@@ -23,10 +23,10 @@ const UNTOLD_MAX: usize = 10;
 
 impl Ledger {
     /// A request that ended as a caller may expect.
-    pub(crate) fn ended(&self, id: String, how: &'static str) {
+    pub(crate) fn ended(&self, id: String, how: &str) {
         let mut books = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         books.ids.insert(id);
-        *books.endings.entry(how).or_default() += 1;
+        *books.endings.entry(how.to_owned()).or_default() += 1;
     }
 
     /// One whose answer stopped without an end.

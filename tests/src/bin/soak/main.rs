@@ -8,6 +8,7 @@ mod house;
 mod leavers;
 mod ledger;
 mod memory;
+mod pace;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -20,6 +21,7 @@ use clap::Parser;
 use house::House;
 use ledger::Ledger;
 use memory::Memory;
+use pace::Pace;
 
 /// Runs the gateway under mixed load and checks that nothing is lost, left over or untold.
 #[derive(Debug, Parser)]
@@ -76,12 +78,13 @@ async fn soak(arguments: &Arguments) -> Result<bool> {
         if house.has_redis() { "yes" } else { "no: not installed" },
     );
     let ledger = Arc::new(Ledger::default());
-    let stop = Arc::new(AtomicBool::new(false));
+    let (stop, pace) = (Arc::new(AtomicBool::new(false)), Arc::new(Pace::default()));
     let mut tasks = tokio::task::JoinSet::new();
     for number in 0..arguments.callers {
-        let (target, ledger, stop) = (house.target(), Arc::clone(&ledger), Arc::clone(&stop));
+        let (target, ledger) = (house.target(), Arc::clone(&ledger));
+        let (stop, pace) = (Arc::clone(&stop), Arc::clone(&pace));
         let seed = arguments.seed.wrapping_mul(1_000_003).wrapping_add(number);
-        tasks.spawn(async move { callers::run(&target, &ledger, &stop, number, seed).await });
+        tasks.spawn(async move { callers::run(&target, &ledger, (&stop, &pace), number, seed).await });
     }
     let mut memory = Memory::of(house.weir_id());
     let begun = Instant::now();
@@ -105,5 +108,5 @@ async fn soak(arguments: &Arguments) -> Result<bool> {
     while let Some(ended) = tasks.join_next().await {
         ended??;
     }
-    checks::judge(house, &ledger, &memory, arguments.smoke).await
+    checks::judge(house, &ledger, (&memory, &pace), arguments.smoke).await
 }

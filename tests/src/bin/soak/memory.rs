@@ -19,15 +19,16 @@ impl Memory {
         self.samples.extend(resident(self.id).map(|bytes| (at, bytes)));
     }
 
-    /// MiB early and late; `None` where nothing could be read.
-    pub(crate) fn early_and_late(&self) -> Option<(f64, f64)> {
-        let end = self.samples.last()?.0;
-        let within = |from: u32, to: u32| {
+    /// MiB at the start and in each fifth after it; `None` where nothing could be read.
+    pub(crate) fn fifths(&self) -> Option<[f64; 6]> {
+        let (start, end) = (self.samples.first()?.1, self.samples.last()?.0);
+        let mut found = [mib(start); 6];
+        for (part, found) in (0..).zip(found.iter_mut().skip(1)) {
             let fifth = |part: u32| end * part / 5;
-            let chosen = self.samples.iter().filter(|(at, _)| (fifth(from)..=fifth(to)).contains(at));
-            median(chosen.map(|(_, bytes)| *bytes).collect())
-        };
-        Some((within(1, 2)?, within(4, 5)?))
+            let chosen = self.samples.iter().filter(|(at, _)| (fifth(part)..=fifth(part + 1)).contains(at));
+            *found = median(chosen.map(|(_, bytes)| *bytes).collect())?;
+        }
+        Some(found)
     }
 
     /// The largest, in MiB.
