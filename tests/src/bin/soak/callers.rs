@@ -46,7 +46,8 @@ pub(crate) async fn run(
         let dialect = *draw.one_of(&Dialect::ALL);
         let stream = draw.below(3) > 0;
         // Most ask for what can answer, so that most of the load is work and not refusals.
-        let (model, mut is_sound) = *draw.one_of(if draw.below(4) == 0 { &models } else { &sound });
+        let from = if draw.below(4) == 0 { &models } else { &sound };
+        let (model, mut is_sound) = *draw.one_of(from);
         let body = match draw.below(40) {
             0 => {
                 is_sound = false;
