@@ -18,7 +18,7 @@ const LONGEST = 90;
 let failed = 0;
 let skipped = 0;
 
-const seconds = (ms) => `${(ms / 1000).toFixed(2)} s`;
+const seconds = (ms) => (ms === undefined ? "-" : `${(ms / 1000).toFixed(2)} s`);
 
 async function tryOne(scenario, setup, lab) {
   if (scenario.needs && !found[scenario.needs]) {

@@ -39,6 +39,6 @@ export const comparison = Object.keys(FAULTS).map((agent) => ({
   name: `upstream ${agent}`,
   async run({ lab }) {
     const { status, text, ms } = await lab.chat("hi", { user: `alone-${agent}`, agent });
-    return { saw: text.slice(0, 80), timing: { turn: ms, weir: 0, fault: agent, by: status === 200 ? "its fallback model" : `nobody: HTTP ${status}` }, recorded: "" };
+    return { saw: text.slice(0, 80), timing: { turn: ms, fault: agent, by: status === 200 ? "its fallback model" : `nobody: HTTP ${status}` }, recorded: "" };
   },
 }));
