@@ -1,6 +1,6 @@
 //! The `weir` binary: hands over to [`weir_gateway::cli`], where each command lives.
 
-/// Half of what a small request costs is memory taken and given back.
+/// A small request is mostly many small pieces of memory. Without huge pages, which would double what is resident.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
