@@ -6,6 +6,7 @@
 #[path = "../tests/suite/openclaw.rs"]
 mod openclaw;
 
+use std::cell::Cell;
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
@@ -40,8 +41,24 @@ fn main() {
             measure(&format!("{name}, {profile}: rules"), || policy.decide(&question));
             let latency = measured(&backends);
             measure(&format!("{name}, {profile}: all"), || decision(&policy, &backends, &latency, request));
+            // Tools that were never seen: each list is another one, so nothing is remembered of it.
+            let fresh: Vec<ChatRequest> = (0..RUNS).map(|number| with_new_tools(request, profile, number)).collect();
+            let next = Cell::new(0);
+            measure(&format!("{name}, {profile}: new tools"), || {
+                let at = next.replace(next.get() + 1);
+                decision(&policy, &backends, &latency, &fresh[at])
+            });
         }
     }
+}
+
+/// The request with a list of tools that no other has.
+fn with_new_tools(request: &ChatRequest, profile: &str, number: usize) -> ChatRequest {
+    let mut request = request.clone();
+    for tool in &mut request.tools {
+        tool.name = format!("{}_{profile}_{number}", tool.name);
+    }
+    request
 }
 
 /// A latency model that has seen each backend.
@@ -63,14 +80,7 @@ fn decision(policy: &Policy, backends: &[BackendFacts], latency: &LatencyModel, 
     let features = Features::of_asked(request, &asked);
     let turn = Turn::of(request, &asked, &features);
     let judged = Classifier::embedded().classify(&asked, &features);
-    let ask = Ask {
-        family: judged.family,
-        prompt_tokens: features.prompt_tokens_estimate,
-        output_tokens: features.expected_output_tokens,
-        max_tokens: features.max_tokens,
-        continues: features.user_turns > 1 || features.tool_rounds > 0,
-        in_flight: 0,
-    };
+    let ask = Ask::of(judged.family, &features);
     let predicted = latency.predictions(backends, &ask, |_| 1, 40.0);
     let condensed = policy.condenses().and_then(|settings| condense(request, &features, settings));
     policy.decide(&Question {

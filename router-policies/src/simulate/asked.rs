@@ -28,6 +28,18 @@ pub(super) struct Asked {
     pub(super) prompt_tokens: Spread,
     pub(super) output_tokens: Spread,
     pub(super) cached: f64,
+    /// How it was seen to be answered.
+    pub(super) own: Option<Own>,
+}
+
+/// An answer that was seen.
+#[derive(Debug, Clone)]
+pub(super) struct Own {
+    pub(super) backend: String,
+    /// What it took over what the backend's figures say.
+    pub(super) factor: f64,
+    /// Denoise steps, or tokens of an AR answer.
+    pub(super) steps: f64,
 }
 
 /// When they come, and which.
@@ -82,6 +94,7 @@ pub(super) fn of_scenario(scenario: &Scenario) -> Vec<Asked> {
             prompt_tokens: says.prompt_tokens,
             output_tokens: says.output_tokens,
             cached: says.cached,
+            own: None,
         }
     });
     kinds.collect()

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use super::asked::Own;
 use super::draw::Draw;
 use super::machine::{Machine, Seat};
 use super::report::Times;
@@ -131,18 +132,19 @@ impl<'a> Place<'a> {
         self.servers.iter().map(|server| server.running + server.waiting.len() as u32).sum()
     }
 
-    /// How long `work` takes undisturbed.
-    pub(super) fn service(&self, work: &Work, draw: &mut Draw) -> Service {
+    /// How long `work` takes undisturbed; `own`: how it was seen to be answered here.
+    pub(super) fn service(&self, work: &Work, own: Option<&Own>, draw: &mut Draw) -> Service {
         let says = self.says;
         let cached = if says.caches_prefixes { work.cached } else { 0.0 };
         let per_forward = self.per_forward[work.family.index()];
-        let steps = (work.output_tokens / per_forward).max(1.0);
+        let steps = own.map_or(work.output_tokens / per_forward, |own| own.steps).max(1.0);
         let first = first_steps(self.role, work.output_tokens, steps);
         let read = work.prompt_tokens * (1.0 - cached) / 1000.0;
         let begin = says.overhead_ms + says.prefill_ms_per_1k * read;
-        let luck = match self.factors[work.family.index()] {
-            [] => draw.around(1.0, says.spread),
-            factors => draw.among(factors),
+        let luck = match (own, self.factors[work.family.index()]) {
+            (Some(own), _) => own.factor,
+            (None, []) => draw.around(1.0, says.spread),
+            (None, factors) => draw.among(factors),
         };
         let ttft_s = (begin + says.forward_ms * first) * luck / 1000.0;
         Service { ttft_s, total_s: ttft_s + says.forward_ms * (steps - first).max(0.0) * luck / 1000.0, steps }

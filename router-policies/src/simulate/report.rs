@@ -66,7 +66,7 @@ pub struct Report {
     pub requests: u64,
     /// Requests that no backend answered.
     pub unanswered: u64,
-    /// Simulated seconds until the last answer.
+    /// Simulated seconds until the last request was answered, or by nobody.
     pub seconds: f64,
     /// All requests together.
     pub all: Row,

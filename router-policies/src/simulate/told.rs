@@ -6,7 +6,7 @@ use super::world::World;
 
 impl World<'_> {
     pub(super) fn report(self) -> Report {
-        let seconds = self.last_end.max(self.now).max(1e-9);
+        let seconds = self.last_end.max(1e-9);
         let errors = self.latency.own_errors();
         let kinds: Vec<Row> = self
             .kinds

@@ -264,7 +264,8 @@ impl<'a> World<'a> {
         server.running += 1;
         let seat = server.seat;
         place.waited.seen((self.now - under.began) * 1000.0);
-        let service = place.service(&under.work, &mut self.draw);
+        let own = self.given.asked[under.asked].own.as_ref().filter(|own| own.backend == place.says.name);
+        let service = place.service(&under.work, own, &mut self.draw);
         under.started = Some((place_at, self.now, service));
         let (work, what) = match place.fails(under.work.family, &mut self.draw) {
             true => (service.ttft_s * self.draw.share(), Reached::Failure),
@@ -324,7 +325,6 @@ impl<'a> World<'a> {
         let (ttft, total) = (first_content - under.arrived, self.now - under.arrived);
         self.ttft.seen(ttft * 1000.0);
         self.total.seen(total * 1000.0);
-        self.last_end = self.now;
         let known = &mut self.kinds[self.given.asked[under.asked].kind];
         known.answered += 1;
         known.ttft.seen(ttft * 1000.0);
@@ -364,6 +364,7 @@ impl<'a> World<'a> {
     }
 
     fn let_go(&mut self, request: u32) -> Under {
+        self.last_end = self.now;
         self.free.push(request);
         let under = self.under[request as usize].take();
         under.expect("only requests under way are let go: each caller has just looked at it")

@@ -15,7 +15,7 @@ const OWN: usize = 20;
 const POINTS: usize = 41;
 /// Of what fits worst, the share that the second look leaves out: what something else on the machine held up.
 const WILD: f64 = 0.05;
-/// Misses beyond this factor's logarithm say no more than one of it, where fits are compared.
+/// Misses beyond this logarithm of a factor say no more than one of it.
 const FAR: f64 = 1.5;
 
 /// An answer, undisturbed.
@@ -29,6 +29,8 @@ pub(super) struct Row {
     pub(super) output_tokens: f64,
     /// Denoise steps, or tokens of an AR answer.
     pub(super) forwards: f64,
+    /// Others that came at about the same time.
+    pub(super) beside: f64,
 }
 
 /// Milliseconds: at once, for a thousand prompt tokens, for a forward.
@@ -54,17 +56,26 @@ impl Line {
         (took.max(1e-3) / self.at(*inputs)).ln()
     }
 
-    /// How badly it fits, summed over first contents and ends.
-    pub(super) fn misses(&self, rows: &[Row], role: BackendRole) -> f64 {
-        let misses = rows.iter().flat_map(|row| points(row, role)).map(|point| self.miss(&point).clamp(-FAR, FAR));
-        misses.map(|miss| miss * miss).sum()
+    /// How the logarithms of what ends took over what the line says go with how much came beside, and in how many answers.
+    pub(super) fn leans(&self, rows: &[Row]) -> Leaning {
+        let mut leaning = Leaning::default();
+        for row in rows {
+            let miss = self.factor(row).ln().clamp(-FAR, FAR);
+            leaning.saw(row.beside, miss);
+        }
+        leaning
     }
 
-    /// What answers took over what the line says of their end, ascending, by family.
+    /// What an answer took over what the line says of its end.
+    pub(super) fn factor(&self, row: &Row) -> f64 {
+        row.total_ms.max(1e-3) / self.at([1.0, row.read, row.forwards])
+    }
+
+    /// The same of all, ascending, by family.
     pub(super) fn factors(&self, rows: &[Row]) -> BTreeMap<String, Vec<f64>> {
         let mut by: BTreeMap<String, Vec<f64>> = BTreeMap::new();
         for row in rows {
-            let factor = row.total_ms.max(1e-3) / self.at([1.0, row.read, row.forwards]);
+            let factor = self.factor(row);
             for word in [ANY, row.family.as_str()] {
                 by.entry(word.to_owned()).or_default().push(factor);
             }
@@ -72,6 +83,37 @@ impl Line {
         by.retain(|word, factors| word == ANY || factors.len() >= OWN);
         by.values_mut().for_each(thinned);
         by
+    }
+}
+
+/// Sums from which it is told whether one thing goes with another, each within its backend.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Leaning {
+    count: f64,
+    x: f64,
+    y: f64,
+    xx: f64,
+    xy: f64,
+    yy: f64,
+}
+
+impl Leaning {
+    fn saw(&mut self, x: f64, y: f64) {
+        self.count += 1.0;
+        self.x += x;
+        self.y += y;
+        self.xx += x * x;
+        self.xy += x * y;
+        self.yy += y * y;
+    }
+
+    /// Standard errors by which the second rises with the first, over several backends.
+    pub(super) fn together(all: &[Leaning]) -> f64 {
+        let sum = |of: fn(&Leaning) -> f64| all.iter().filter(|one| one.count > 0.0).map(of).sum::<f64>();
+        let within = sum(|one| one.xy - one.x * one.y / one.count);
+        let (xx, yy) = (sum(|one| one.xx - one.x * one.x / one.count), sum(|one| one.yy - one.y * one.y / one.count));
+        let scale = (xx * yy).sqrt();
+        if scale > 1e-12 { within / scale * sum(|one| one.count).sqrt() } else { 0.0 }
     }
 }
 
@@ -141,7 +183,7 @@ mod tests {
             let late = if at.is_multiple_of(31) { 9.0 } else { 1.0 };
             let begin = 5.0 + 20.0 * read;
             let (ttft_ms, total_ms) = ((begin + 2.0) * late, (begin + 2.0 * tokens) * late);
-            Row { family: Family::Chat, ttft_ms, total_ms, read, output_tokens: tokens, forwards: tokens }
+            Row { family: Family::Chat, ttft_ms, total_ms, read, output_tokens: tokens, forwards: tokens, beside: 0.0 }
         };
         let rows: Vec<Row> = (0..310).map(row).collect();
         let Line([overhead, prefill, forward]) = Line::through(&rows, BackendRole::Ar);

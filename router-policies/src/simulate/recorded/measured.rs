@@ -1,5 +1,5 @@
-//! Servers from the attempts of a log. A processor's capacity is the one with which the times of all its answers fit a
-//! straight line best once what ran beside them is taken out. Must never give a backend figures that it did not earn: with
+//! Servers from the attempts of a log. A processor's capacity is the one with which, once what ran beside an answer is
+//! taken out of its time, nothing is left of it that goes with how many others came then. Must never give a backend figures that it did not earn: with
 //! few answers it has none, and the summary says so.
 
 use std::collections::BTreeMap;
@@ -7,12 +7,13 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::Host;
-use super::fit::{Line, Row};
+use super::fit::{Leaning, Line, Row};
 use super::requests::{came_at, family, told_ms};
 use super::sharing::{Span, Traffic};
 use crate::classify::Family;
 use crate::facts::BackendRole;
 use crate::replay::{Logged, LoggedTry};
+use crate::simulate::asked::Own;
 use crate::simulate::servers::{Fleet, Processor, Servers};
 
 /// Answers of a backend without which it is not simulated.
@@ -22,9 +23,9 @@ const KEPT: usize = 20_000;
 /// Attempts of a family without which its failures are those of the whole backend.
 const OWN: u64 = 20;
 /// From one capacity that is tried to the next.
-const STEP: f64 = 1.08;
-/// How much better a shared processor must fit than none.
-const BETTER: f64 = 0.97;
+const STEP: f64 = 1.05;
+/// Standard errors by which times must rise with what came beside to speak of a shared processor.
+const SURE: f64 = 3.0;
 /// Places of a backend that says of no limit.
 const PLACES: u32 = 1_000_000;
 
@@ -58,8 +59,19 @@ pub struct Sharer {
     pub capacity: Option<f64>,
 }
 
+/// What servers a log shows, and what else it says of them.
+pub(super) struct Found {
+    pub(super) servers: Servers,
+    pub(super) backends: Vec<Measured>,
+    pub(super) processors: Vec<Sharer>,
+    /// By line of the log.
+    pub(super) own: Vec<Option<Own>>,
+}
+
 /// One attempt.
 struct Tried {
+    /// Of the log.
+    line: usize,
     span: Span,
     /// Of a whole answer: until when its first content was there, and the rest of its row.
     answer: Option<(f64, Row)>,
@@ -76,7 +88,7 @@ struct Backend {
     steps_told: bool,
 }
 
-pub(super) fn servers(lines: &[Logged], hosts: &[Host]) -> (Servers, Vec<Measured>, Vec<Sharer>) {
+pub(super) fn servers(lines: &[Logged], hosts: &[Host]) -> Found {
     let backends = backends(lines);
     let host = |name: &str| hosts.iter().find(|host| host.facts.name == name);
     let mut groups: BTreeMap<String, Vec<(&String, &Backend)>> = BTreeMap::new();
@@ -84,48 +96,58 @@ pub(super) fn servers(lines: &[Logged], hosts: &[Host]) -> (Servers, Vec<Measure
         let processor = host(name).and_then(|host| host.processor.clone()).unwrap_or_else(|| name.clone());
         groups.entry(processor).or_default().push((name, backend));
     }
-    let mut out = (Servers::default(), Vec::new(), Vec::new());
+    let mut out = Found {
+        servers: Servers::default(),
+        backends: Vec::new(),
+        processors: Vec::new(),
+        own: vec![None; lines.len()],
+    };
     for (processor, members) in groups {
         let traffic = Traffic::of(members.iter().flat_map(|(_, backend)| backend.tried.iter().map(|one| one.span)));
         let role = |name: &str| host(name).map_or(BackendRole::Ar, |host| host.facts.role);
         let sized: Vec<_> = members.iter().filter(|(_, backend)| backend.answers() >= LEAST).collect();
-        let cost = |capacity: f64| -> f64 {
+        let leans = |capacity: f64| -> f64 {
             let of = |(name, backend): &&(&String, &Backend)| {
-                let (role, rows) = (role(name), backend.rows(&traffic, capacity));
-                Line::through(&rows, role).misses(&rows, role)
+                let rows = backend.rows(&traffic, capacity);
+                Line::through(latest(&rows), role(name)).leans(latest(&rows))
             };
-            sized.iter().map(of).sum()
+            Leaning::together(&sized.iter().map(of).collect::<Vec<_>>())
         };
-        let capacity = capacity(&traffic, cost);
-        out.2.push(Sharer { name: processor.clone(), most_at_once: traffic.most_at_once, capacity });
+        let capacity = capacity(&traffic, leans);
+        out.processors.push(Sharer { name: processor.clone(), most_at_once: traffic.most_at_once, capacity });
         if let Some(capacity) = capacity.filter(|_| !sized.is_empty()) {
-            out.0.processor.push(Processor { name: processor.clone(), capacity, machines: 1 });
+            out.servers.processor.push(Processor { name: processor.clone(), capacity, machines: 1 });
         }
         for (name, backend) in members {
             let simulated = backend.answers() >= LEAST;
-            out.1.push(backend.told(name, simulated));
+            out.backends.push(backend.told(name, simulated));
             if simulated {
                 let rows = backend.rows(&traffic, capacity.unwrap_or(f64::INFINITY));
-                let mut fleet = backend.fleet(name, role(name), &rows);
+                let line = Line::through(latest(&rows), role(name));
+                for (tried, row) in backend.answered().zip(&rows) {
+                    out.own[tried.line] =
+                        Some(Own { backend: name.clone(), factor: line.factor(row), steps: row.forwards });
+                }
+                let mut fleet = backend.fleet(name, role(name), &line, latest(&rows));
                 fleet.processor = capacity.map(|_| processor.clone());
                 if let Some(host) = host(name) {
                     (fleet.concurrency, fleet.queue) = host.places.unwrap_or((PLACES, 0));
                     fleet.context_tokens = host.facts.context_tokens;
                 }
-                out.0.backend.push(fleet);
+                out.servers.backend.push(fleet);
             }
         }
     }
     // As configured, so that `role:…` means the same first choice.
     let place = |name: &str| hosts.iter().position(|host| host.facts.name == name).unwrap_or(hosts.len());
-    out.0.backend.sort_by_key(|fleet| place(&fleet.name));
-    out.1.sort_by_key(|measured: &Measured| place(&measured.name));
+    out.servers.backend.sort_by_key(|fleet| place(&fleet.name));
+    out.backends.sort_by_key(|measured: &Measured| place(&measured.name));
     out
 }
 
 fn backends(lines: &[Logged]) -> BTreeMap<String, Backend> {
     let mut backends: BTreeMap<String, Backend> = BTreeMap::new();
-    for line in lines {
+    for (at, line) in lines.iter().enumerate() {
         let (Some(came), Some(plan)) = (came_at(line), &line.plan) else { continue };
         let family = family(plan);
         for (number, tried) in line.attempts.iter().enumerate() {
@@ -152,7 +174,7 @@ fn backends(lines: &[Logged]) -> BTreeMap<String, Backend> {
                 "invalid_request" | "unsupported" | "unknown_model" | "context_too_long" => {}
                 _ => seen.1 += 1,
             }
-            backend.tried.push(Tried { span, answer });
+            backend.tried.push(Tried { line: at, span, answer });
         }
     }
     backends
@@ -171,34 +193,49 @@ fn answer(line: &Logged, tried: &LoggedTry, number: usize, span: Span, family: F
         read: usage.prompt_tokens.saturating_sub(usage.cached_tokens) as f64 / 1000.0,
         output_tokens,
         forwards: steps.map_or(output_tokens, |steps| steps as f64),
+        beside: 0.0,
     };
     (span.until > span.from && first <= span.until + 1e-6).then_some((first, row))
 }
 
-/// The capacity under which the answers fit a line best, if sharing one explains them at all.
-fn capacity(traffic: &Traffic, cost: impl Fn(f64) -> f64) -> Option<f64> {
-    let alone = cost(f64::INFINITY);
+/// The capacity with which times go with what came beside no more; `None` if they never did.
+fn capacity(traffic: &Traffic, leans: impl Fn(f64) -> f64) -> Option<f64> {
+    if leans(f64::INFINITY) < SURE {
+        return None;
+    }
+    // The largest that takes out enough; who is alone is not slowed, so it is one at least.
     let most = f64::from(traffic.most_at_once);
-    let tried = std::iter::successors(Some(0.5), |capacity| Some(capacity * STEP)).take_while(|one| *one < most);
-    let best = tried.map(|capacity| (cost(capacity), capacity)).min_by(|a, b| a.0.total_cmp(&b.0));
-    best.filter(|(cost, _)| *cost < alone * BETTER).map(|(_, capacity)| (capacity * 1000.0).round() / 1000.0)
+    let mut tried = std::iter::successors(Some(most), |capacity| Some(capacity / STEP)).take_while(|one| *one > 1.0);
+    let enough = tried.find(|capacity| leans(*capacity) <= 0.0).unwrap_or(1.0);
+    Some((enough * 1000.0).round() / 1000.0)
+}
+
+fn latest(rows: &[Row]) -> &[Row] {
+    &rows[rows.len().saturating_sub(KEPT)..]
 }
 
 impl Backend {
     fn answers(&self) -> usize {
-        self.tried.iter().filter(|tried| tried.answer.is_some()).count()
+        self.answered().count()
     }
 
-    /// Its latest answers, as they would have been without what ran beside them.
+    fn answered(&self) -> impl Iterator<Item = &Tried> {
+        self.tried.iter().filter(|tried| tried.answer.is_some())
+    }
+
+    /// Its answers, as they would have been without what ran beside them.
     fn rows(&self, traffic: &Traffic, capacity: f64) -> Vec<Row> {
         let done = traffic.shared(capacity);
-        let answers = self.tried.iter().rev().filter_map(|tried| Some((tried.span, tried.answer?)));
-        let row = |(span, (first, row)): (Span, (f64, Row))| Row {
-            ttft_ms: done.within(Span { until: first, ..span }) * 1000.0,
-            total_ms: done.within(span) * 1000.0,
-            ..row
+        let row = |tried: &Tried| {
+            let (span, (first, row)) = (tried.span, tried.answer?);
+            Some(Row {
+                ttft_ms: done.within(Span { until: first, ..span }) * 1000.0,
+                total_ms: done.within(span) * 1000.0,
+                beside: traffic.beside(span),
+                ..row
+            })
         };
-        answers.take(KEPT).map(row).collect()
+        self.answered().filter_map(row).collect()
     }
 
     fn told(&self, name: &str, simulated: bool) -> Measured {
@@ -214,8 +251,7 @@ impl Backend {
         }
     }
 
-    fn fleet(&self, name: &str, role: BackendRole, rows: &[Row]) -> Fleet {
-        let line = Line::through(rows, role);
+    fn fleet(&self, name: &str, role: BackendRole, line: &Line, rows: &[Row]) -> Fleet {
         let share =
             |(well, failed): (u64, u64)| if well + failed == 0 { 0.0 } else { failed as f64 / (well + failed) as f64 };
         let all = self.seen.values().fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1));

@@ -122,7 +122,8 @@ impl Recorded {
     /// # Errors
     /// There is too little to go by.
     pub fn of(lines: &[Logged], unread: BTreeMap<String, u64>, hosts: &[Host]) -> Result<Recorded, TooLittle> {
-        let read = requests::read(lines, unread);
+        let found = measured::servers(lines, hosts);
+        let read = requests::read(lines, &found.own, unread);
         if read.asked.len() < LEAST {
             return Err(TooLittle::Requests(read.asked.len()));
         }
@@ -130,7 +131,7 @@ impl Recorded {
         if seconds <= 0.0 {
             return Err(TooLittle::Moment);
         }
-        let (servers, backends, processors) = measured::servers(lines, hosts);
+        let (servers, backends) = (found.servers, found.backends);
         if servers.backend.is_empty() {
             let seen = backends.iter().map(|one| format!("{} {}", one.name, one.answers));
             let seen = seen.collect::<Vec<_>>().join(", ");
@@ -157,7 +158,7 @@ impl Recorded {
                 ttft_ms: ttft.told(),
                 total_ms: total.told(),
                 backends,
-                processors,
+                processors: found.processors,
             },
             servers,
             asked: read.asked,

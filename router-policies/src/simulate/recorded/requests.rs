@@ -7,7 +7,7 @@ use crate::classify::Family;
 use crate::latency::{Ask, Priors};
 use crate::policy::PIN;
 use crate::replay::{Logged, LoggedPlan};
-use crate::simulate::asked::Asked;
+use crate::simulate::asked::{Asked, Own};
 use crate::simulate::scenario::Spread;
 
 /// What came.
@@ -22,12 +22,13 @@ pub(super) struct Read {
     pub(super) begins_unix: f64,
 }
 
-pub(super) fn read(lines: &[Logged], mut left_out: BTreeMap<String, u64>) -> Read {
+/// `own`: by line, how it was answered.
+pub(super) fn read(lines: &[Logged], own: &[Option<Own>], mut left_out: BTreeMap<String, u64>) -> Read {
     let lengths = lengths(lines);
-    let mut came: Vec<(f64, &Logged, &LoggedPlan)> = Vec::new();
-    for line in lines {
+    let mut came = Vec::new();
+    for (line, own) in lines.iter().zip(own) {
         match (came_at(line), &line.plan) {
-            (Some(at), Some(plan)) => came.push((at, line, plan)),
+            (Some(at), Some(plan)) => came.push((at, (line, own), plan)),
             (None, Some(_)) => *left_out.entry("without a time".to_owned()).or_default() += 1,
             (_, None) => {
                 let outcome = if line.outcome.is_empty() { "no outcome" } else { &line.outcome };
@@ -38,10 +39,11 @@ pub(super) fn read(lines: &[Logged], mut left_out: BTreeMap<String, u64>) -> Rea
     came.sort_by(|a, b| a.0.total_cmp(&b.0));
     let begins_unix = came.first().map_or(0.0, |(at, _, _)| *at);
     let (mut kinds, mut without_answer) = (Vec::new(), 0);
-    let asked = came.iter().map(|(_, line, plan)| {
+    let asked = came.iter().map(|(_, (line, own), plan)| {
         let length = answered(line);
         without_answer += u64::from(length.is_none());
-        asked(line, plan, length.unwrap_or_else(|| lengths(family(plan))), &mut kinds)
+        let tokens = length.unwrap_or_else(|| lengths(family(plan)));
+        Asked { own: (*own).clone(), ..asked(line, plan, tokens, &mut kinds) }
     });
     Read {
         asked: asked.collect(),
@@ -116,6 +118,7 @@ fn asked(line: &Logged, plan: &LoggedPlan, output_tokens: f64, kinds: &mut Vec<S
         judged: plan.family.clone(),
         family,
         tenant: line.tenant.clone().unwrap_or_default(),
+        own: None,
         conversation: Some(plan.conversation),
         condensed: plan.condensed,
         pinned: pinned.then(|| plan.attempts.iter().map(|attempt| attempt.backend.clone()).collect()),

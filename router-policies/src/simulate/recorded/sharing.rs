@@ -12,11 +12,19 @@ pub(super) struct Span {
 #[derive(Debug)]
 pub(super) struct Traffic {
     moments: Vec<(f64, u32)>,
+    begins: Vec<f64>,
+    /// Half of all take at most so long.
+    usual: f64,
     pub(super) most_at_once: u32,
 }
 
 impl Traffic {
-    pub(super) fn of(spans: impl Iterator<Item = Span>) -> Self {
+    pub(super) fn of(spans: impl Iterator<Item = Span> + Clone) -> Self {
+        let mut begins: Vec<f64> = spans.clone().map(|span| span.from).collect();
+        begins.sort_by(f64::total_cmp);
+        let mut took: Vec<f64> = spans.clone().map(|span| span.until - span.from).collect();
+        took.sort_by(f64::total_cmp);
+        let usual = took.get(took.len() / 2).copied().unwrap_or(0.0);
         let mut changes: Vec<(f64, i32)> = spans.flat_map(|span| [(span.from, 1), (span.until, -1)]).collect();
         // Of the same moment ends come first: who follows another is not beside it.
         changes.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
@@ -27,7 +35,15 @@ impl Traffic {
         });
         let moments: Vec<_> = moments.collect();
         let most_at_once = moments.iter().map(|(_, at_once)| *at_once).max().unwrap_or(0);
-        Traffic { moments, most_at_once }
+        Traffic { moments, begins, usual, most_at_once }
+    }
+
+    /// Others that began about when this one did. Unlike what was under way it is no consequence of how long things took:
+    /// whatever holds up a machine makes them longer and more at once together.
+    pub(super) fn beside(&self, span: Span) -> f64 {
+        let until = self.begins.partition_point(|at| *at <= span.from + self.usual);
+        let from = self.begins.partition_point(|at| *at < span.from - self.usual);
+        until.saturating_sub(from + 1) as f64
     }
 
     /// Seconds of undisturbed work that one request could have had done by each moment, if a processor of this capacity
