@@ -5,7 +5,7 @@ use std::convert::Infallible;
 use std::pin::pin;
 use std::sync::Arc;
 
-use axum::body::Body;
+use axum::body::{Body, HttpBody};
 use axum::extract::Request;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -66,7 +66,7 @@ async fn speak<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     let pulse = Pulse::new(Instant::now());
     let watching = Arc::clone(&pulse);
     let service = service_fn(move |request: Request<Incoming>| {
-        let serving = watching.serve();
+        let serving = watching.serve(request.body().size_hint().exact());
         let pulse = Arc::clone(&watching);
         let mut app = house.app();
         async move {

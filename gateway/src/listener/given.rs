@@ -99,7 +99,7 @@ mod tests {
         let pulse = Pulse::new(start);
         let body =
             Body::from_stream(futures::stream::repeat_with(|| Ok::<_, std::io::Error>(Bytes::from_static(b"x"))));
-        let mut given = GivenBody::new(body, pulse.serve(), &pulse);
+        let mut given = GivenBody::new(body, pulse.serve(Some(0)), &pulse);
         let slot = Arc::clone(&given.0);
         let limit = Duration::from_secs(30);
         assert!(slot.take_unread(limit, start + limit * 9).is_none(), "nothing was given yet");

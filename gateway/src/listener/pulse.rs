@@ -26,6 +26,8 @@ struct State {
     is_http2: bool,
     /// Since when a head is being read, HTTP/1 only.
     head_since: Option<Instant>,
+    /// What was read of the request under way, HTTP/1 only.
+    request: Sizes,
     /// Since when no request is served.
     quiet_since: Instant,
     /// Whether anything was ever read.
@@ -57,6 +59,7 @@ impl Pulse {
             begin: Vec::new(),
             is_http2: false,
             head_since: None,
+            request: Sizes::default(),
             quiet_since: now,
             has_spoken: false,
             write_since: None,
@@ -85,9 +88,13 @@ impl Pulse {
         }
         if state.is_http2 {
             state.head_since = None;
-        } else if state.active == 0 && state.head_since.is_none() {
-            state.head_since = Some(now);
+            return;
         }
+        if state.active == 0 && state.head_since.is_none() {
+            state.head_since = Some(now);
+            state.request = Sizes { sends_ahead: state.request.sends_ahead, ..Sizes::default() };
+        }
+        state.request.read(bytes);
     }
 
     /// Bytes wait for the client, or wait no more.
@@ -99,11 +106,13 @@ impl Pulse {
         }
     }
 
-    /// A request's head is whole. The guard lives until its answer is given or given up.
-    pub(super) fn serve(self: &Arc<Self>) -> Serving {
+    /// A request's head is whole; `length` is its body's, where it says so. The guard lives until its answer is given or
+    /// given up.
+    pub(super) fn serve(self: &Arc<Self>, length: Option<u64>) -> Serving {
         let mut state = self.state();
         state.active += 1;
         state.head_since = None;
+        state.request.length = length;
         Serving(Arc::clone(self))
     }
 
@@ -150,7 +159,13 @@ impl Pulse {
         if !state.has_spoken && over(state.quiet_since, limits.header_timeout) {
             return Verdict::Cut("header_timeout");
         }
-        if state.head_since.is_none() && over(state.quiet_since, limits.idle_timeout) {
+        // What it sent ahead may be half a head.
+        let idle = if state.request.sends_ahead {
+            limits.header_timeout.min(limits.idle_timeout)
+        } else {
+            limits.idle_timeout
+        };
+        if state.head_since.is_none() && over(state.quiet_since, idle) {
             return Verdict::Close;
         }
         Verdict::Wait(next.get())
@@ -172,6 +187,46 @@ impl Pulse {
         let mut state = self.state();
         state.active = state.active.saturating_sub(1);
         state.quiet_since = Instant::now();
+        if !state.is_http2 {
+            state.request.served();
+        }
+    }
+}
+
+/// How much came of a request, to tell whether its client sends the next one ahead.
+#[derive(Debug, Default)]
+struct Sizes {
+    /// Whether the head's lines have begun, and whether the last byte that counts ended one.
+    begun: bool,
+    line_ended: bool,
+    /// Bytes behind the head, once it has ended.
+    behind: Option<u64>,
+    /// Those of the body, where its head says so.
+    length: Option<u64>,
+    /// Whether more came than that.
+    sends_ahead: bool,
+}
+
+impl Sizes {
+    fn read(&mut self, bytes: &[u8]) {
+        let mut rest = bytes.iter();
+        while self.behind.is_none()
+            && let Some(byte) = rest.next()
+        {
+            match byte {
+                b'\r' => {}
+                b'\n' if self.line_ended => self.behind = Some(0),
+                b'\n' => self.line_ended = self.begun,
+                _ => (self.begun, self.line_ended) = (true, false),
+            }
+        }
+        if let Some(behind) = &mut self.behind {
+            *behind = behind.saturating_add(rest.len() as u64);
+        }
+    }
+
+    fn served(&mut self) {
+        self.sends_ahead |= self.behind.zip(self.length).is_some_and(|(behind, length)| behind > length);
     }
 }
 
@@ -224,7 +279,7 @@ mod tests {
         let start = Instant::now();
         let pulse = Pulse::new(start);
         pulse.read(b"GET /", start);
-        let serving = pulse.serve();
+        let serving = pulse.serve(Some(0));
         waits(&pulse, at(start, 1000));
         drop(serving);
         waits(&pulse, at(start, 89));
@@ -235,11 +290,35 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn what_is_sent_ahead_is_not_held_as_long_as_an_idle_connection() {
+        let start = Instant::now();
+        let after = |pieces: &[&str], length| {
+            let pulse = Pulse::new(start);
+            pieces.iter().for_each(|piece| pulse.read(piece.as_bytes(), start));
+            drop(pulse.serve(length));
+            pulse.judge(&LIMITS, at(start, 10))
+        };
+        for (pieces, length) in [
+            (&["GET / HTTP/1.1\r\n\r\nGET"] as &[&str], Some(0)),
+            (&["\r\nPOST / HTTP/1.1\r\nx: y\r\n\r", "\nbody", "P"], Some(4)),
+        ] {
+            assert_eq!(after(pieces, length), Verdict::Close, "{pieces:?}");
+        }
+        for (pieces, length) in [
+            (&["\r\nGET / HTTP/1.1\r\nx: y\r\n\r\n"] as &[&str], Some(0)),
+            (&["POST / HTTP/1.1\r\n\r\nbo", "dy"], Some(4)),
+            (&["POST / HTTP/1.1\r\n\r\n4\r\nbody\r\n0\r\n\r\n"], None),
+        ] {
+            assert!(matches!(after(pieces, length), Verdict::Wait(_)), "{pieces:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_client_that_does_not_read_is_cut_and_one_that_reads_is_not() {
         let start = Instant::now();
         let pulse = Pulse::new(start);
         pulse.read(b"GET /", start);
-        let _serving = pulse.serve();
+        let _serving = pulse.serve(Some(0));
         for second in [0, 29, 58] {
             pulse.write_waits(true, at(start, second));
             waits(&pulse, at(start, second + 29));
@@ -266,7 +345,7 @@ mod tests {
         let start = Instant::now();
         let pulse = Pulse::new(start);
         pulse.read(b"GET /", start);
-        let serving = pulse.serve();
+        let serving = pulse.serve(Some(0));
         pulse.closing(start);
         waits(&pulse, at(start, 60));
         drop(serving);

@@ -61,6 +61,16 @@ async fn an_idle_connection_is_closed_and_a_second_request_on_it_is_not() -> Res
 }
 
 #[tokio::test]
+async fn half_a_head_sent_ahead_is_not_waited_for_either() -> Result<()> {
+    let weir = Weir::start("[server]\nheader_timeout_ms = 300\nidle_timeout_ms = 60000\n")?;
+    let mut socket = connect(&weir).await?;
+    socket.write_all(b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\nGET /readyz HTTP/1.1\r\nhost").await?;
+    let said = rest(&mut socket).await?;
+    assert!(said.matches("HTTP/1.1").count() == 1 && said.ends_with("ok\n"), "{said}");
+    Ok(())
+}
+
+#[tokio::test]
 async fn who_does_not_read_is_cut_and_its_work_cancelled() -> Result<()> {
     let upstream = FaultUpstream::start().await?;
     let weir =
