@@ -81,3 +81,52 @@ impl Rows<'_> {
 fn not_finite(row: usize) -> String {
     format!("row {row} holds a number that is not finite, or too large")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Blocks of bits at random, scales that are numbers.
+    fn blocks(element: Element, n: usize, k: usize) -> Vec<u8> {
+        let mut seed = 3u32;
+        let mut bytes = vec![0u8; element.bytes(&[n, k]).expect("whole blocks")];
+        for block in bytes.chunks_exact_mut(element.block().1) {
+            for byte in &mut *block {
+                seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                *byte = (seed >> 24) as u8;
+            }
+            let scale = half::f16::from_f32(f32::from(block[2]) / 256.0 - 0.5);
+            block[..2].copy_from_slice(&scale.to_le_bytes());
+        }
+        bytes
+    }
+
+    #[test]
+    fn what_is_laid_as_it_is_loses_nothing_and_rows_come_in_their_order() {
+        let (n, k) = (17, 96);
+        for element in [Element::Q4_0, Element::Q8_0] {
+            let bytes = blocks(element, n, k);
+            let rows = Rows { element, bytes: &bytes, n, k };
+            let matrix = rows.matrix(|row| n - 1 - row).expect("packs");
+            let got = matrix.packed().expect("in few bits").unpack();
+            let due = element.decode(&bytes);
+            let due: Vec<f32> = due.chunks_exact(k).rev().flatten().copied().collect();
+            assert_eq!(got, due, "{}", element.name());
+        }
+    }
+
+    #[test]
+    fn a_row_that_holds_no_number_is_named_as_the_file_counts() {
+        for element in [Element::Q4_0, Element::Q8_0, Element::Q4_1] {
+            let mut bytes = blocks(element, 3, 32);
+            let size = bytes.len() / 3;
+            if element == Element::Q4_1 {
+                bytes.chunks_exact_mut(size).for_each(|block| block[2..4].fill(0));
+            }
+            bytes[2 * size..][..2].copy_from_slice(&half::f16::NAN.to_le_bytes());
+            let rows = Rows { element, bytes: &bytes, n: 3, k: 32 };
+            let error = rows.matrix(|row| 2 - row).err().expect("is refused");
+            assert!(error.starts_with("row 2 "), "{}: {error}", element.name());
+        }
+    }
+}
