@@ -133,10 +133,11 @@ fn every_instruction_set_gives_the_plain_codes_result() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "many numbers for a mean, all in safe code")]
 fn a_format_loses_no_more_than_it_says() {
     let mut numbers = Numbers(SEED);
     let (n, k) = (20, 192);
-    for scale in under_miri(&[1.0f32, 1e-3, 1e3], &[1.0]) {
+    for scale in [1.0f32, 1e-3, 1e3] {
         let w: Vec<f32> = numbers.take(n * k).iter().map(|w| w * scale).collect();
         let mut errors = Vec::new();
         for format in Format::ALL {

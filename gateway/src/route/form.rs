@@ -6,6 +6,8 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 use weir_protocol::{ChatRequest, Event, ResponseFormat, ToolChoice};
 
+use super::schemas::compiled;
+
 /// Most text kept to check a form, arguments included; a longer answer is not checked.
 const BYTES_MAX: usize = 256 * 1024;
 /// Most calls looked at; an answer with more is not checked.
@@ -94,8 +96,7 @@ impl Form {
 /// `None` where the schema is none, or points outside of itself: nothing is fetched.
 fn breaks(schema: &Value, text: &str) -> Option<bool> {
     let Ok(value) = serde_json::from_str::<Value>(text) else { return Some(true) };
-    let validator = jsonschema::validator_for(schema).ok()?;
-    Some(!validator.is_valid(&value))
+    Some(!compiled(schema)?.is_valid(&value))
 }
 
 #[cfg(test)]

@@ -16,6 +16,7 @@ mod open;
 mod plan;
 mod policies;
 mod run;
+mod schemas;
 mod standing;
 mod sticky;
 mod watch;

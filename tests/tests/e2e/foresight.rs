@@ -13,6 +13,7 @@ use axum::{Json, Router, routing};
 use serde_json::{Value, json};
 use weir_tests::asking::{client, question};
 use weir_tests::binary::{self, Weir};
+use weir_tests::request_log;
 
 /// An upstream that takes so many milliseconds as the test says.
 struct Paced {
@@ -162,5 +163,79 @@ fn shipped_profiles_hold_their_tests_and_the_measured_scenario_runs() -> Result<
             .any(|row| row["name"] == name && row["answered"].as_u64() > Some(0))
     };
     assert!(answered("diffusion") && answered("ar"), "{report}");
+    Ok(())
+}
+
+/// What a gateway recorded of itself is simulated again and replayed, under its own and another policy.
+#[tokio::test]
+async fn a_log_of_the_embedded_engines_is_simulated_and_replayed() -> Result<()> {
+    let weir = Weir::start("[request_log]\nenabled = true\nfile = \"requests.jsonl\"\n")?;
+    let texts = ["sort pear, fig, plum", "tell me about bread", "Path from L to F: L>B D>F L>D", "hello, how are you?"];
+    let asked = (0..40).map(|number| {
+        let mut body = question("auto", &format!("{} ({number})", texts[number % texts.len()]));
+        body["max_tokens"] = json!(12);
+        let sent = client().map(|client| client.post(weir.url("/v1/chat/completions")).json(&body));
+        async move { anyhow::Ok(sent?.send().await?.error_for_status()?.bytes().await?) }
+    });
+    futures::future::try_join_all(asked).await?;
+    let log = weir.folder().join("requests.jsonl");
+    request_log::lines_until(&log, 40).await?;
+    let mut file = std::fs::OpenOptions::new().append(true).open(&log)?;
+    std::io::Write::write_all(&mut file, b"{\"v\":9}\n{\"v\":1,\"time\":\"20")?;
+
+    let run = |told: &[&str]| -> Result<(String, String)> {
+        let out = binary::run(weir.folder(), &[told, &["--config", "weir.toml"]].concat())?;
+        let (said, errors) = (String::from_utf8(out.stdout)?, String::from_utf8(out.stderr)?);
+        anyhow::ensure!(out.status.success(), "{told:?}: {errors}");
+        Ok((said, errors))
+    };
+    let simulate = ["route", "simulate", "--log", "requests.jsonl"];
+    let json = |more: &[&str]| -> Result<Value> {
+        Ok(serde_json::from_str(&run(&[&simulate, more, &["--json"]].concat())?.0)?)
+    };
+    let report = json(&["--save", "servers.toml"])?;
+    assert_eq!((&report["requests"], &report["unanswered"]), (&json!(40), &json!(0)), "{report}");
+    let left_out = &report["recorded"]["left_out"];
+    assert_eq!(left_out.as_object().map(|why| why.len()), Some(2), "{left_out}");
+    assert!(
+        report["recorded"]["total_ms"]["p50"].as_f64() > Some(0.0)
+            && report["all"]["total_ms"]["p50"].as_f64() > Some(0.0)
+    );
+    let answered = |report: &Value, name: &str| {
+        let rows = report["backends"].as_array().into_iter().flatten();
+        rows.filter(|row| row["name"] == name).filter_map(|row| row["answered"].as_u64()).sum::<u64>()
+    };
+    assert_eq!(answered(&report, "diffusion") + answered(&report, "ar"), 40, "{report}");
+    // Slower servers, another policy, more requests, a load at which nobody waits.
+    let saved = std::fs::read_to_string(weir.folder().join("servers.toml"))?;
+    let slow = |line: &str| match line.strip_prefix("overhead_ms = ") {
+        Some(_) => "overhead_ms = 500.0\n".to_owned(),
+        None => format!("{line}\n"),
+    };
+    let slow: String = saved.lines().map(slow).collect();
+    std::fs::write(weir.folder().join("slow.toml"), slow)?;
+    let more = ["--policy", "ar-first", "--requests", "400", "--load", "0.01", "--arrivals", "poisson"];
+    let slower = json(&[&["slow.toml"], more.as_slice()].concat())?;
+    assert_eq!((slower["requests"].as_u64(), answered(&slower, "ar")), (Some(400), 400), "{slower}");
+    assert!(slower["all"]["ttft_ms"]["p50"].as_f64() > Some(100.0), "{slower}");
+
+    let (text, _) = run(&simulate)?;
+    for said in ["40 requests in", "left out: 1 lines, not read: version 9", "measured: ar:", "recorded", "simulated"] {
+        assert!(text.contains(said), "{said}: {text}");
+    }
+    let (text, errors) = run(&["route", "replay", "requests.jsonl", "--policy", "ar-first", "--html", "page.html"])?;
+    assert!(text.contains("40 decided again"), "{text}");
+    assert!(errors.contains("1 lines are not read: no JSON"), "{errors}");
+    assert!(std::fs::read_to_string(weir.folder().join("page.html"))?.contains("<svg"));
+    for (told, named) in [
+        (["--load", "0"].as_slice(), "--load"),
+        (&["weir.toml"], "weir.toml"),
+        (&["--log", "absent.jsonl"], "absent.jsonl"),
+    ] {
+        let told = if told[0] == "--log" { [&simulate[..2], told].concat() } else { [&simulate, told].concat() };
+        let out = binary::run(weir.folder(), &told)?;
+        let errors = String::from_utf8_lossy(&out.stderr).into_owned();
+        assert!(!out.status.success() && errors.contains(named), "{told:?}: {errors}");
+    }
     Ok(())
 }

@@ -1,9 +1,9 @@
 //! Whether the upstreams answer, take our key, and have the model they are asked for.
 
-use super::calls::{Called, Reached};
-use super::{Finding, Subject};
+use super::calls::{self, Called, Reached};
+use super::{Finding, Level, Subject};
 use crate::config::wire::BackendKind;
-use crate::config::{BackendSettings, nearest};
+use crate::config::{BackendSettings, Settings, nearest};
 
 pub(super) fn look(subject: &Subject) -> Vec<Finding> {
     let Ok(settings) = &subject.settings else {
@@ -20,6 +20,18 @@ pub(super) fn look(subject: &Subject) -> Vec<Finding> {
         }
     }
     findings
+}
+
+/// Asks the upstreams; of each that cannot answer now its name, and why.
+pub(in crate::cli) fn unfit(settings: &Settings) -> Vec<(String, String)> {
+    let called = calls::all(settings);
+    let judged = settings.backends.iter().map(|backend| {
+        let called = called.iter().find(|called| called.backend == backend.name);
+        let finding =
+            called.map_or_else(|| Finding::problem("there is no HTTP client"), |called| judge(backend, called));
+        (backend.name.clone(), finding)
+    });
+    judged.filter(|(_, finding)| finding.level == Level::Problem).map(|(name, finding)| (name, finding.text)).collect()
 }
 
 fn judge(backend: &BackendSettings, called: &Called) -> Finding {
@@ -73,7 +85,6 @@ fn lists(backend: &BackendSettings, models: &[String]) -> Finding {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Level;
     use super::*;
     use crate::config::{Inputs, load};
 

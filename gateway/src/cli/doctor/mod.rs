@@ -20,6 +20,8 @@ use serde::Serialize;
 
 use crate::config::{ConfigErrors, Settings};
 
+pub(super) use backends::unfit;
+
 /// A name and who looks.
 type Look = (&'static str, fn(&Subject) -> Vec<Finding>);
 

@@ -1,5 +1,5 @@
-//! `weir policy`: what is wrong with routing rules, what they decide, and how their files are laid out. Opens no socket
-//! and loads no engine.
+//! `weir policy`: what is wrong with routing rules, what they decide, and how their files are laid out. Must never load
+//! an engine, nor open a socket unless it is told to ask.
 
 mod tests_of;
 
@@ -12,7 +12,7 @@ use anyhow::{Context, Result, bail};
 use clap::Subcommand;
 use weir_router_policies::{BackendFacts, Diagnostic, Policy, docs};
 
-use super::ConfigArgs;
+use super::{ConfigArgs, doctor};
 use crate::backends::expected;
 use crate::config::Settings;
 use crate::config::policy::PolicySource;
@@ -27,6 +27,9 @@ pub(super) enum PolicyCommand {
         policies: Vec<String>,
         #[command(flatten)]
         config: ConfigArgs,
+        /// Ask the upstreams, as `weir doctor` does: also name the rules whose backends all fail to answer now.
+        #[arg(long)]
+        ask: bool,
     },
     /// Run the tests inside policy files.
     Test {
@@ -58,7 +61,7 @@ pub(super) enum PolicyCommand {
 
 pub(super) fn command(command: PolicyCommand) -> Result<()> {
     match command {
-        PolicyCommand::Check { policies, config } => check(&policies, config),
+        PolicyCommand::Check { policies, config, ask } => check(&policies, config, ask),
         PolicyCommand::Test { policies, config, own_backends } => test(&policies, config, own_backends),
         PolicyCommand::Fmt { files, check } => fmt(&files, check),
         PolicyCommand::Show { profile } => {
@@ -95,13 +98,15 @@ fn sources(policies: &[String], settings: &Settings) -> Result<Vec<PolicySource>
     }
 }
 
-fn check(policies: &[String], config: ConfigArgs) -> Result<()> {
+fn check(policies: &[String], config: ConfigArgs, ask: bool) -> Result<()> {
     let settings = config.load()?;
     let facts = expected::facts(&settings);
+    let unfit = if ask { doctor::unfit(&settings) } else { Vec::new() };
     let mut wrong = 0;
     for source in sources(policies, &settings)? {
         match complaints(&source, &settings, &facts) {
-            Ok((policy, complaints)) => {
+            Ok((policy, mut complaints)) => {
+                complaints.extend(stranded(&policy, &facts, &unfit, &complaints));
                 complaints.iter().for_each(|complaint| println!("{complaint}"));
                 wrong += complaints.len();
                 if complaints.is_empty() {
@@ -123,6 +128,25 @@ fn complaints(source: &PolicySource, settings: &Settings, facts: &[BackendFacts]
     check_names(&policy, settings)?;
     let complaints = policy.check_reach(facts);
     Ok((policy, complaints))
+}
+
+/// The rules that reach no backend once the unfit ones are left out, but for those that reach none anyway.
+fn stranded(
+    policy: &Policy,
+    facts: &[BackendFacts],
+    unfit: &[(String, String)],
+    known: &[Diagnostic],
+) -> Vec<Diagnostic> {
+    let is_fit = |fact: &&BackendFacts| unfit.iter().all(|(name, _)| *name != fact.name);
+    let fit: Vec<BackendFacts> = facts.iter().filter(is_fit).cloned().collect();
+    let why: Vec<&str> = unfit.iter().map(|(_, why)| why.as_str()).collect();
+    let lost = policy.check_reach(&fit).into_iter().filter(|one| known.iter().all(|known| known.rule != one.rule));
+    lost.map(|one| Diagnostic {
+        message: "can reach no healthy backend now".to_owned(),
+        help: format!("mend one, or add an attempt at another: {}", why.join("; ")),
+        ..one
+    })
+    .collect()
 }
 
 fn test(policies: &[String], config: ConfigArgs, own_backends: bool) -> Result<()> {

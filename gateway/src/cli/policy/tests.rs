@@ -48,3 +48,30 @@ fn files_go_before_profiles_and_neither_is_told() {
     let error = named("fastst").unwrap_err().to_string();
     assert!(error.contains("no such profile (balanced, fastest,"), "{error}");
 }
+
+#[test]
+fn a_rule_whose_backends_do_not_answer_is_named_when_they_are_asked() {
+    // Nobody listens on a port that was just let go.
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("weir.toml");
+    let backend = format!("[[backend]]\nname = \"gpu\"\nbase_url = \"http://{free}/v1\"\nmodel = \"m\"\n");
+    std::fs::write(&file, backend).unwrap();
+    let settings = crate::config::load(&Inputs { file: Some(file), ..Inputs::default() }).unwrap();
+    let rule = |name: &str, rest: &str| {
+        format!("[[rule]]\nname = \"{name}\"\nroute = \"ar\"\nreason = \"as the test says\"\n{rest}\n")
+    };
+    let far = rule("far", "when = \"has_images\"\nattempts = [{ backend = \"gpu\" }]");
+    let near = rule("near", "attempts = [{ backend = \"gpu\" }, { backend = \"role:ar\" }]");
+    let rules = format!("{far}{near}");
+    let policy = dir.path().join("rules.toml");
+    std::fs::write(&policy, rules).unwrap();
+    let facts = expected::facts(&settings);
+    let (policy, none) = complaints(&PolicySource::read(&policy).unwrap(), &settings, &facts).unwrap();
+    assert!(none.is_empty(), "{none:?}");
+    let found = stranded(&policy, &facts, &doctor::unfit(&settings), &none);
+    let [one] = found.as_slice() else { panic!("{found:?}") };
+    assert_eq!((one.rule.as_str(), one.message.as_str()), ("far", "can reach no healthy backend now"));
+    assert!(one.help.contains("`gpu`") && one.help.contains("nobody listens"), "{}", one.help);
+    assert!(stranded(&policy, &facts, &[], &none).is_empty());
+}
