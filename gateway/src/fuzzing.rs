@@ -214,6 +214,8 @@ mod tests {
             let kind = kinds.iter().position(|kind| *kind == name).unwrap() as u8;
             for size in [0, 2, 40] {
                 with_changes(kind + 5 * size, &text, answer);
+                // What follows an end, in the same piece or a later one, changes nothing.
+                answer(&[&[kind + 5 * size], text.as_slice(), b"\n\ndata: \xff\n\n"].concat());
             }
         }
     }

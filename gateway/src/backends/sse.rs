@@ -32,12 +32,11 @@ pub struct SseReader {
 }
 
 impl SseReader {
-    /// Takes the next bytes; returns the data of the events they complete.
+    /// Takes the next bytes; puts the data of the events they complete behind `events`, up to what cannot be read.
     ///
     /// # Errors
     /// The stream cannot be read on; the reader must not be used again.
-    pub fn push(&mut self, mut bytes: &[u8]) -> Result<Vec<String>, ReadError> {
-        let mut events = Vec::new();
+    pub fn push(&mut self, mut bytes: &[u8], events: &mut Vec<String>) -> Result<(), ReadError> {
         if self.after_cr && !bytes.is_empty() {
             self.after_cr = false;
             bytes = bytes.strip_prefix(b"\n").unwrap_or(bytes);
@@ -50,10 +49,9 @@ impl SseReader {
                 [] => rest,
             };
             self.after_cr = rest == b"\r";
-            self.end_line(&mut events)?;
+            self.end_line(events)?;
         }
-        self.grow(bytes)?;
-        Ok(events)
+        self.grow(bytes)
     }
 
     /// The stream has ended: an event whose closing blank line never came. Whether it is whole is for the reader of
@@ -115,7 +113,7 @@ mod tests {
         let mut reader = SseReader::default();
         let mut events = Vec::new();
         for piece in pieces {
-            events.extend(reader.push(piece)?);
+            reader.push(piece, &mut events)?;
         }
         events.extend(reader.finish()?);
         Ok(events)
@@ -164,17 +162,19 @@ mod tests {
     fn memory_is_bounded() {
         let piece = vec![b'x'; 1024 * 1024];
         let mut reader = SseReader::default();
-        let error = (0..100).find_map(|_| reader.push(&piece).err());
+        let error = (0..100).find_map(|_| reader.push(&piece, &mut Vec::new()).err());
         assert_eq!(error, Some(ReadError::TooLong));
         let mut reader = SseReader::default();
         let line = [b"data: ".as_slice(), &piece, b"\n"].concat();
-        let error = (0..100).find_map(|_| reader.push(&line).err());
+        let error = (0..100).find_map(|_| reader.push(&line, &mut Vec::new()).err());
         assert_eq!(error, Some(ReadError::TooLong));
     }
 
     #[test]
-    fn broken_text_is_an_error() {
-        assert_eq!(read(&[b"data: \xff\n\n"]), Err(ReadError::NotUtf8));
+    fn broken_text_is_an_error_and_what_stands_before_it_is_kept() {
+        let mut events = Vec::new();
+        let error = SseReader::default().push(b"data: a\n\ndata: \xff\n\ndata: b\n\n", &mut events);
+        assert_eq!((error, events), (Err(ReadError::NotUtf8), vec!["a".to_owned()]));
     }
 
     proptest! {

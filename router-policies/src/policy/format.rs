@@ -98,6 +98,12 @@ fn attempts(array: &mut Array) {
 }
 
 fn tidy_inline(inline: &mut InlineTable, order: &[&str]) {
+    // One with a comment, which takes lines of its own, stays as it is.
+    if inline.to_string().contains('#') {
+        return;
+    }
+    inline.set_trailing_comma(false);
+    inline.set_trailing("");
     let place = |name: &str| order.iter().position(|known| *known == name).unwrap_or(order.len());
     inline.sort_values_by(|a, _, b, _| place(a.get()).cmp(&place(b.get())));
     let last = inline.len().saturating_sub(1);

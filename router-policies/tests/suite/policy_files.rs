@@ -210,7 +210,7 @@ fn mistakes_of_files_and_tests_are_told() {
 
 #[test]
 fn a_file_is_laid_out_one_way_and_means_the_same() {
-    let untidy = "# About it.\n[pins]\nfallback=[ {backend=\"role:ar\"} ]\n\n\n\n[[rule]]\n# why\nroute = \"ar\"   # where\nname = \"a\"\nreason=\"r\"\nattempts=[{first_content_ms=3, backend=\"role:diffusion\"},{backend=\"role:ar\"}]\n";
+    let untidy = "# About it.\n[pins]\nfallback=[ {backend=\"role:ar\"} ]\n\n\n\n[[rule]]\n# why\nroute = \"ar\"   # where\nname = \"a\"\nreason=\"r\"\nattempts=[{first_content_ms=3, backend=\"role:diffusion\",},{backend=\"role:ar\"}]\n";
     let tidy = format(untidy).unwrap_or_else(|why| panic!("{why}"));
     assert_eq!(
         tidy,
@@ -218,7 +218,10 @@ fn a_file_is_laid_out_one_way_and_means_the_same() {
          reason = \"r\"\nattempts = [\n  { backend = \"role:diffusion\", first_content_ms = 3 },\n  { backend = \"role:ar\" },\n]\n"
     );
     assert_eq!(format(&tidy).as_ref(), Ok(&tidy), "laying out twice changes nothing");
-    for text in [OWN, COMMON] {
+    let noted = "[[rule]]\nname = \"a\"\nreason = \"r\"\nroute = \"ar\"\nattempts = [{\n  # who\n  backend = \"role:ar\", # all of it\n}]\n";
+    let kept = format(noted).unwrap_or_else(|why| panic!("{why}"));
+    assert!(kept.contains("# who") && kept.contains("# all of it"), "{kept}");
+    for text in [OWN, COMMON, noted] {
         let once = format(text).unwrap_or_else(|why| panic!("{why}"));
         assert_eq!(format(&once).as_ref(), Ok(&once));
     }

@@ -56,30 +56,30 @@ impl FrameReader {
         FrameReader { framing, state: State::Unknown }
     }
 
-    /// Takes the next bytes; returns the pieces they complete.
-    pub(super) fn push(&mut self, mut bytes: &[u8]) -> Result<Vec<Frame>, ReadError> {
+    /// Takes the next bytes; gives the pieces they complete, up to what cannot be read.
+    pub(super) fn push(&mut self, mut bytes: &[u8]) -> (Vec<Frame>, Result<(), ReadError>) {
         if matches!(self.state, State::Unknown) {
             bytes = bytes.trim_ascii_start();
-            let Some(first) = bytes.first() else { return Ok(Vec::new()) };
+            let Some(first) = bytes.first() else { return (Vec::new(), Ok(())) };
             self.state = match (first, self.framing) {
-                (b'<', _) => return Err(ReadError::WebPage),
+                (b'<', _) => return (Vec::new(), Err(ReadError::WebPage)),
                 (b'{', Framing::Events) => State::Document(Vec::new()),
                 (_, Framing::Events) => State::Events(SseReader::default()),
                 (_, Framing::Lines) => State::Lines(LineReader::default()),
             };
         }
-        match &mut self.state {
-            State::Unknown => Ok(Vec::new()),
-            State::Events(reader) => Ok(data(reader.push(bytes)?)),
-            State::Lines(reader) => Ok(data(reader.push(bytes)?)),
+        let mut pieces = Vec::new();
+        let read = match &mut self.state {
+            State::Unknown => Ok(()),
+            State::Events(reader) => reader.push(bytes, &mut pieces),
+            State::Lines(reader) => reader.push(bytes, &mut pieces),
+            State::Document(document) if document.len() + bytes.len() > WHOLE_LIMIT => Err(ReadError::TooLong),
             State::Document(document) => {
-                if document.len() + bytes.len() > WHOLE_LIMIT {
-                    return Err(ReadError::TooLong);
-                }
                 document.extend_from_slice(bytes);
-                Ok(Vec::new())
+                Ok(())
             }
-        }
+        };
+        (pieces.into_iter().map(Frame::Data).collect(), read)
     }
 
     /// The bytes have ended: the last piece, if one is left.
@@ -93,10 +93,6 @@ impl FrameReader {
     }
 }
 
-fn data(pieces: Vec<String>) -> Vec<Frame> {
-    pieces.into_iter().map(Frame::Data).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -108,7 +104,9 @@ mod tests {
             let mut read = || {
                 let mut frames = Vec::new();
                 for piece in text.as_bytes().chunks(size) {
-                    frames.extend(reader.push(piece)?);
+                    let (more, read) = reader.push(piece);
+                    frames.extend(more);
+                    read?;
                 }
                 frames.extend(reader.finish()?);
                 Ok(frames)
@@ -133,8 +131,8 @@ mod tests {
     #[test]
     fn a_document_has_its_limit() {
         let mut reader = FrameReader::new(Framing::Events);
-        reader.push(b"{").expect("begun");
+        reader.push(b"{").1.expect("begun");
         let piece = vec![b' '; 1024 * 1024];
-        assert_eq!((0..99).find_map(|_| reader.push(&piece).err()), Some(ReadError::TooLong));
+        assert_eq!((0..99).find_map(|_| reader.push(&piece).1.err()), Some(ReadError::TooLong));
     }
 }

@@ -14,12 +14,11 @@ pub(super) struct LineReader {
 }
 
 impl LineReader {
-    /// Takes the next bytes; returns the lines they complete.
+    /// Takes the next bytes; puts the lines they complete behind `lines`, up to what cannot be read.
     ///
     /// # Errors
     /// The stream cannot be read on; the reader must not be used again.
-    pub(super) fn push(&mut self, mut bytes: &[u8]) -> Result<Vec<String>, ReadError> {
-        let mut lines = Vec::new();
+    pub(super) fn push(&mut self, mut bytes: &[u8], lines: &mut Vec<String>) -> Result<(), ReadError> {
         // JSON never holds a bare CR or LF: inside its texts they are escaped.
         while let Some(end) = bytes.iter().position(|byte| matches!(byte, b'\n' | b'\r')) {
             let (piece, rest) = bytes.split_at(end);
@@ -27,8 +26,7 @@ impl LineReader {
             bytes = &rest[1..];
             lines.extend(self.take()?);
         }
-        self.grow(bytes)?;
-        Ok(lines)
+        self.grow(bytes)
     }
 
     /// The stream has ended: a line whose end never came. Whether it is whole is for its reader to judge.
@@ -62,7 +60,7 @@ mod tests {
         let mut reader = LineReader::default();
         let mut lines = Vec::new();
         for piece in pieces {
-            lines.extend(reader.push(piece)?);
+            reader.push(piece, &mut lines)?;
         }
         lines.extend(reader.finish()?);
         Ok(lines)
@@ -82,8 +80,10 @@ mod tests {
     fn memory_is_bounded_and_broken_text_an_error() {
         let piece = vec![b'x'; 1024 * 1024];
         let mut reader = LineReader::default();
-        assert_eq!((0..100).find_map(|_| reader.push(&piece).err()), Some(ReadError::TooLong));
-        assert_eq!(read(&[b"\xff\n"]), Err(ReadError::NotUtf8));
+        assert_eq!((0..100).find_map(|_| reader.push(&piece, &mut Vec::new()).err()), Some(ReadError::TooLong));
+        let mut lines = Vec::new();
+        assert_eq!(LineReader::default().push(b"{}\n\xff\n", &mut lines), Err(ReadError::NotUtf8));
+        assert_eq!(lines, ["{}"], "what stands before it is kept");
     }
 
     proptest! {

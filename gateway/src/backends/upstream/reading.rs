@@ -118,8 +118,10 @@ impl Reading {
     fn read(&mut self, piece: Piece, events: &mut Vec<Event>) -> Result<(), EngineError> {
         match piece {
             Ok(Some(Ok(bytes))) => {
-                let frames = self.reader.push(&bytes).map_err(|error| self.unreadable(error))?;
-                frames.into_iter().try_for_each(|frame| self.frame(frame, events))
+                let (frames, read) = self.reader.push(&bytes);
+                frames.into_iter().try_for_each(|frame| self.frame(frame, events))?;
+                // What comes after the answer's end need not be readable.
+                read.or_else(|error| if self.decoder.has_ended() { Ok(()) } else { Err(self.unreadable(error)) })
             }
             // The answer itself is whole: how the connection ends no longer matters.
             Ok(Some(Err(_))) | Err(_) if self.decoder.has_reason() => self.end(events),

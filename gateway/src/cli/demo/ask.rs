@@ -98,7 +98,9 @@ pub(super) async fn ask(
     let mut bytes = response.bytes_stream();
     let mut reader = SseReader::default();
     while let Some(piece) = bytes.next().await {
-        for data in reader.push(&piece.context("the stream broke")?)? {
+        let mut events = Vec::new();
+        reader.push(&piece.context("the stream broke")?, &mut events)?;
+        for data in events {
             if data == "[DONE]" {
                 seen.done = true;
                 continue;
