@@ -1,5 +1,7 @@
 //! Reads a request log as a strict reader does: whole lines, each a JSON object of the version it knows.
 
+use std::fs::File;
+use std::io::{BufRead, BufReader};
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
@@ -12,18 +14,36 @@ use crate::wait::until;
 /// # Errors
 /// A line is no JSON object of version 1, or the last has no end.
 pub fn lines(file: &Path) -> Result<Vec<Value>> {
-    let text = match std::fs::read_to_string(file) {
-        Ok(text) => text,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+    let mut all = Vec::new();
+    each(file, |line| all.push(line))?;
+    Ok(all)
+}
+
+/// The ids of a log's requests: of a log too long to hold, all that is needed to count it.
+///
+/// # Errors
+/// As [`lines`].
+pub fn ids(file: &Path) -> Result<Vec<String>> {
+    let mut all = Vec::new();
+    each(file, |line| all.push(line["id"].as_str().unwrap_or_default().to_owned()))?;
+    Ok(all)
+}
+
+fn each(file: &Path, mut take: impl FnMut(Value)) -> Result<()> {
+    let mut reader = match File::open(file) {
+        Ok(file) => BufReader::new(file),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(error).context("the request log"),
     };
-    ensure!(text.is_empty() || text.ends_with('\n'), "the last line has no end");
-    let read = |line: &str| -> Result<Value> {
-        let line: Value = serde_json::from_str(line).with_context(|| format!("no JSON: {line}"))?;
-        ensure!(line["v"] == 1, "another version: {line}");
-        Ok(line)
-    };
-    text.lines().map(read).collect()
+    let mut line = String::new();
+    while reader.read_line(&mut line).context("the request log")? > 0 {
+        ensure!(line.ends_with('\n'), "the last line has no end");
+        let read: Value = serde_json::from_str(&line).with_context(|| format!("no JSON: {line}"))?;
+        ensure!(read["v"] == 1, "another version: {line}");
+        take(read);
+        line.clear();
+    }
+    Ok(())
 }
 
 /// Waits until there are so many.
