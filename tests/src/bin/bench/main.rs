@@ -65,6 +65,8 @@ fn main() -> Result<()> {
     let arguments = Arguments::parse();
     let models = arguments.models.unwrap_or_else(|| weir_tests::binary::repository().join("models/nano"));
     let place = std::env::var_os("WEIR_BENCH_OUT").map_or_else(|| PathBuf::from("target/bench"), PathBuf::from);
+    // Programs that run elsewhere read what lies there.
+    let place = std::path::absolute(place).context("the place for figures")?;
     std::fs::create_dir_all(&place).with_context(|| place.display().to_string())?;
     let write = |name: &str, figures: &serde_json::Value| {
         let file = place.join(format!("{name}.json"));
