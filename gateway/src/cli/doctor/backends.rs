@@ -12,26 +12,26 @@ pub(super) fn look(subject: &Subject) -> Vec<Finding> {
     if settings.backends.is_empty() {
         return vec![Finding::note("no upstream: only the built-in engines answer")];
     }
-    let mut findings = Vec::new();
-    for backend in &settings.backends {
-        match subject.calls().iter().find(|called| called.backend == backend.name) {
-            Some(called) => findings.push(judge(backend, called)),
-            None => findings.push(Finding::problem(format!("backend `{}`: there is no HTTP client", backend.name))),
-        }
-    }
-    findings
+    judged(settings, subject.calls()).map(|(_, finding)| finding).collect()
 }
 
 /// Asks the upstreams; of each that cannot answer now its name, and why.
 pub(in crate::cli) fn unfit(settings: &Settings) -> Vec<(String, String)> {
     let called = calls::all(settings);
-    let judged = settings.backends.iter().map(|backend| {
-        let called = called.iter().find(|called| called.backend == backend.name);
-        let finding =
-            called.map_or_else(|| Finding::problem("there is no HTTP client"), |called| judge(backend, called));
-        (backend.name.clone(), finding)
-    });
-    judged.filter(|(_, finding)| finding.level == Level::Problem).map(|(name, finding)| (name, finding.text)).collect()
+    let problems = judged(settings, &called).filter(|(_, finding)| finding.level == Level::Problem);
+    problems.map(|(name, finding)| (name.to_owned(), finding.text)).collect()
+}
+
+/// What is to be said of each upstream, by its name.
+fn judged<'a>(settings: &'a Settings, called: &'a [Called]) -> impl Iterator<Item = (&'a str, Finding)> {
+    settings.backends.iter().map(|backend| {
+        let name = backend.name.as_str();
+        let finding = match called.iter().find(|called| called.backend == name) {
+            Some(called) => judge(backend, called),
+            None => Finding::problem(format!("backend `{name}`: there is no HTTP client")),
+        };
+        (name, finding)
+    })
 }
 
 fn judge(backend: &BackendSettings, called: &Called) -> Finding {

@@ -1,6 +1,6 @@
 //! Servers from the attempts of a log. A processor's capacity is the one with which, once what ran beside an answer is
-//! taken out of its time, nothing is left of it that goes with how many others came then. Must never give a backend figures that it did not earn: with
-//! few answers it has none, and the summary says so.
+//! taken out of its time, nothing is left of it that goes with how many others came then. Must never give a backend
+//! figures that it did not earn: with few answers it has none, and the summary says so.
 
 use std::collections::BTreeMap;
 
