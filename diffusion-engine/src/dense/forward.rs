@@ -4,7 +4,7 @@
 use std::sync::{MutexGuard, PoisonError};
 
 use weir_kernels::kernels::rope;
-use weir_kernels::{AttentionShape, KernelError, KvPanel, Strided};
+use weir_kernels::{AttentionShape, KernelError, Strided};
 
 use crate::model::batch::Batch;
 use crate::model::forward::{Lane, part};
@@ -43,8 +43,7 @@ impl DenseModel {
     fn layers(&self, lanes: &mut [Lane<'_>], scratch: &mut Scratch) -> Result<(), KernelError> {
         let (hidden, shape) = (self.config.hidden, self.kv_shape().attention);
         for lane in &mut *lanes {
-            let end = lane.cache.committed() + lane.tokens.len();
-            lane.cache.reserve(end)?;
+            lane.cache.reserve(lane.end())?;
         }
         scratch.batch.begin(lanes, &self.ropes)?;
         let mut rows = room(&mut scratch.x, scratch.batch.rows() * hidden).chunks_exact_mut(hidden);
@@ -134,16 +133,11 @@ impl DenseModel {
         let Scratch { qkv, mixed, out, inputs, unpacked, batch, .. } = &mut *scratch;
         let m = batch.rows();
         let (q, mixed) = (&*room(qkv, m * width), room(mixed, m * width));
-        if unpacked.len() < lanes.len() {
-            unpacked.resize_with(lanes.len(), Vec::new);
-        }
-        for ((lane, own), memory) in lanes.iter().zip(batch.lanes()).zip(unpacked) {
-            let end = lane.cache.committed() + lane.tokens.len();
-            let panels: Vec<KvPanel<'_>> = lane.cache.panels(index, end, memory);
+        for (lane, (own, panels)) in lanes.iter().zip(unpacked.lanes(index, lanes, batch)) {
             let visible = batch.visible().get(own.clone()).unwrap_or_default();
             let mixed = mixed.get_mut(own.start * width..own.end * width).unwrap_or_default();
             let q = part(q, own, width);
-            match window.filter(|window| end > window.positions) {
+            match window.filter(|window| lane.end() > window.positions) {
                 None => {
                     let strided = Strided { elements: q, stride: width };
                     products.attention(self.compute.kernels, shape, strided, &panels, visible, mixed)?;

@@ -38,8 +38,7 @@ impl Batch {
         angles.resize_with(ropes.len(), Vec::new);
         for lane in lanes {
             let (first, first_wanted) = (positions.len(), wanted.len());
-            let start = lane.cache.committed();
-            let end = start + lane.tokens.len();
+            let (start, end) = (lane.cache.committed(), lane.end());
             positions.extend(start..end);
             visible.extend((start..end).map(|position| lane.visibility.visible(position, end)));
             ranges.push(first..positions.len());

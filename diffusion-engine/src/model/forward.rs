@@ -63,6 +63,13 @@ pub(crate) struct Lane<'a> {
     pub(crate) visibility: Visibility,
 }
 
+impl Lane<'_> {
+    /// The position behind its last token.
+    pub(crate) fn end(&self) -> usize {
+        self.cache.committed() + self.tokens.len()
+    }
+}
+
 impl Model {
     /// Runs all lanes and returns what each one wanted. Afterwards each cache holds the
     /// K/V of its lane's tokens behind the committed positions; the caller commits those that are final.
@@ -87,8 +94,7 @@ impl Model {
     fn layers(&self, lanes: &mut [Lane<'_>], scratch: &mut Scratch) -> Result<(), KernelError> {
         let hidden = self.config.hidden;
         for lane in &mut *lanes {
-            let end = lane.cache.committed() + lane.tokens.len();
-            lane.cache.reserve(end)?;
+            lane.cache.reserve(lane.end())?;
         }
         scratch.batch.begin(lanes, std::slice::from_ref(&self.rope))?;
         let mut rows = room(&mut scratch.x, scratch.batch.rows() * hidden).chunks_exact_mut(hidden);
@@ -198,13 +204,7 @@ impl Model {
         let (qkv, mixed) = (&*room(qkv, m * width), room(mixed, m * q_width));
         let (x, normed, out) = (room(x, m * hidden), room(normed, m * hidden), room(out, m * hidden));
         let routed = self.routed(layer, m, routes);
-        if unpacked.len() < lanes.len() {
-            unpacked.resize_with(lanes.len(), Vec::new);
-        }
-        let ends = lanes.iter().map(|lane| lane.cache.committed() + lane.tokens.len());
-        let panels = lanes.iter().zip(ends).zip(unpacked);
-        let panels: Vec<Vec<KvPanel<'_>>> =
-            panels.map(|((lane, end), memory)| lane.cache.panels(index, end, memory)).collect();
+        let lanes: Vec<(Range<usize>, Vec<KvPanel<'_>>)> = unpacked.lanes(index, lanes, batch).collect();
         let q = |from: usize| Strided { elements: qkv.get(from * width..).unwrap_or_default(), stride: width };
         let after = |out: &[f32], x: &mut [f32], normed: &mut [f32]| {
             kernels.add_scaled(x, out, 1.0)?;
@@ -217,7 +217,7 @@ impl Model {
             let outputs =
                 [(mixed, q_width), (out, hidden), (x, hidden), (normed, hidden), routed.scores, routed.choices];
             products.rows(m, cost, outputs, |rows, [mixed, out, x, normed, scores, choices], memory| {
-                for (panels, own) in panels.iter().zip(batch.lanes()) {
+                for (own, panels) in &lanes {
                     let own = own.start.max(rows.start)..own.end.min(rows.end);
                     if own.is_empty() {
                         continue;
@@ -233,9 +233,9 @@ impl Model {
             clock.did_with(Work::Attention, &layer.output, m);
             return Ok(());
         }
-        for (panels, own) in panels.iter().zip(batch.lanes()) {
+        for (own, panels) in &lanes {
             let to = own.start * q_width..own.end * q_width;
-            let (q, visible) = (q(own.start), batch.visible().get(own).unwrap_or_default());
+            let (q, visible) = (q(own.start), batch.visible().get(own.clone()).unwrap_or_default());
             products.attention(kernels, shape, q, panels, visible, mixed.get_mut(to).unwrap_or_default())?;
         }
         clock.did(Work::Attention);

@@ -1,6 +1,9 @@
 //! Memory of a forward that is kept for the next one: a step allocates no large buffer. Must never carry a number from
 //! one forward to another.
 
+use std::ops::Range;
+
+use weir_kernels::KvPanel;
 use weir_kernels::packed::Inputs;
 use weir_kernels::packed::experts::{ExpertScratch, Visits};
 use weir_kernels::packed::head::HeadScratch;
@@ -8,6 +11,7 @@ use weir_kernels::route::RouteScratch;
 
 use super::batch::Batch;
 use super::clock::Clock;
+use super::forward::Lane;
 
 /// The buffers; what each holds is said where it is filled.
 #[derive(Default)]
@@ -20,8 +24,7 @@ pub(crate) struct Scratch {
     pub(crate) out: Vec<f32>,
     pub(crate) gate: Vec<f32>,
     pub(crate) up: Vec<f32>,
-    /// Of each lane.
-    pub(crate) unpacked: Vec<Vec<f32>>,
+    pub(crate) unpacked: Unpacked,
     pub(crate) inputs: Inputs,
     pub(crate) routes: Routes,
     pub(crate) visits: Visits,
@@ -45,6 +48,26 @@ pub(crate) struct Routes {
     /// Of each expert.
     pub(crate) visits: Vec<usize>,
     pub(crate) memory: RouteScratch,
+}
+
+/// Each lane's K/V as the maths reads it, where its pages hold it otherwise.
+#[derive(Default)]
+pub(crate) struct Unpacked(Vec<Vec<f32>>);
+
+impl Unpacked {
+    /// Of each lane, its rows in `batch` and its K/V of one layer, up to its last token.
+    pub(crate) fn lanes<'a>(
+        &'a mut self,
+        layer: usize,
+        lanes: &'a [Lane<'_>],
+        batch: &'a Batch,
+    ) -> impl Iterator<Item = (Range<usize>, Vec<KvPanel<'a>>)> {
+        if self.0.len() < lanes.len() {
+            self.0.resize_with(lanes.len(), Vec::new);
+        }
+        let panels = lanes.iter().zip(&mut self.0).map(move |(lane, own)| lane.cache.panels(layer, lane.end(), own));
+        batch.lanes().zip(panels)
+    }
 }
 
 /// Stands for no expert.
