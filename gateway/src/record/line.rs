@@ -211,7 +211,8 @@ fn ms(time: Duration) -> f64 {
     (time.as_secs_f64() * 1e6).round() / 1e3
 }
 
-/// `2026-11-29T01:25:00.123456Z`: who sums up what was under way at once needs the microseconds. The date after Hinnant, "chrono-Compatible Low-Level Date Algorithms", `civil_from_days`.
+/// `2026-11-29T01:25:00.123456Z`: who sums up what was under way at once needs the microseconds. The date after Hinnant,
+/// "chrono-Compatible Low-Level Date Algorithms", `civil_from_days`.
 fn rfc3339(time: SystemTime) -> String {
     let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
     let (days, seconds) = (since.as_secs() / 86_400, since.as_secs() % 86_400);

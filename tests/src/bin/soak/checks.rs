@@ -54,7 +54,8 @@ pub(crate) async fn judge(
     let counted = page.sum("weir_requests_total", &[]);
     table.row("outcomes counted", counted, "= sent", counted == asked as f64);
     table.row("lines of the request log", logged.len(), "= sent", logged.len() == asked);
-    table.row("ids that differ", differing(&books, &logged), "0", differing(&books, &logged) == 0);
+    let differing = differing(&books, &logged);
+    table.row("ids that differ", differing, "0", differing == 0);
     // A sum of no samples is minus zero.
     let lost = page.sum("weir_request_log_dropped_total", &[]) + 0.0;
     table.row("lines lost", lost, "0", lost == 0.0);
