@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use weir_kernels::PANEL;
+use weir_kernels::packed::Team;
 use weir_protocol::{ChatRequest, EngineError};
 
 use crate::cache::{Pool, Sharing};
@@ -183,6 +184,8 @@ impl Engine {
         let sharing = self.sharing(&tenant, diffusion.as_ref());
         let background = request.background;
         let job = Job { prompt, answer, scorer, diffusion, constraint, context, tenant, background, sharing };
+        // What takes a thread to wake up is over when the first forward begins.
+        Team::shared().wake();
         self.inner.queue.push(job)?;
         Ok(generation)
     }

@@ -148,8 +148,7 @@ impl Kernels {
         if !(max.is_finite() && sum.is_finite()) {
             return None;
         }
-        let index = logits.iter().position(|logit| *logit == max)?;
-        Some(Top1 { index, probability: 1.0 / sum })
+        Some(Top1 { index: first(logits, max)?, probability: 1.0 / sum })
     }
 
     /// The largest logit and `Σ e^(logit - largest)`, which is NaN where one is NaN; `None` of none.
@@ -246,6 +245,15 @@ pub fn rope(x: &mut [f32], head_dim: usize, cos: &[f32], sin: &[f32]) -> Result<
 
 fn too_short(half: usize, head_dim: usize) -> KernelError {
     KernelError { what: "head_dim", expected: half.saturating_mul(2), got: head_dim }
+}
+
+/// Where `wanted` comes first. Piece by piece, since a loop that may end at each element does not become vectors.
+pub(crate) fn first(numbers: &[f32], wanted: f32) -> Option<usize> {
+    const PIECE: usize = 64;
+    let piece =
+        numbers.chunks(PIECE).position(|piece| piece.iter().fold(false, |found, one| found | (*one == wanted)))?;
+    let at = numbers.iter().skip(piece * PIECE).position(|one| *one == wanted)?;
+    Some(piece * PIECE + at)
 }
 
 fn whole_rows(elements: usize, d: usize) -> Result<usize, KernelError> {

@@ -6,7 +6,7 @@ mod support;
 use support::{Expected, Numbers, compare, under_miri};
 use weir_kernels::packed::experts::{ExpertScratch, PackedExpert, Visits};
 use weir_kernels::packed::head::HeadScratch;
-use weir_kernels::packed::{Format, Inputs, PackedKernels, PackedWeights, Products, Team, all};
+use weir_kernels::packed::{Alone, Format, Inputs, PackedKernels, PackedWeights, Products, Team, all};
 use weir_kernels::registry;
 
 const SEED: u64 = 11;
@@ -102,6 +102,11 @@ fn a_row_has_the_same_bits_alone_and_in_a_batch_and_on_any_number_of_threads() {
                 Products { kernels, team: &team }.linear(&own, &packed, &mut alone).expect("shape");
                 assert_eq!(alone, expected, "{} {} row {row}", kernels.name(), format.name());
             }
+            let mut by_one = vec![0.0; m * n];
+            let (mut alone, integer) = (Alone::default(), format != Format::Bf16);
+            alone.fill(kernels, &x, m, k, (integer, !integer)).expect("shape");
+            alone.linear(kernels, &packed, &mut by_one).expect("shape");
+            assert_eq!(by_one, together, "{} {} by one thread", kernels.name(), format.name());
         }
     }
 }

@@ -82,7 +82,8 @@ impl KvCache {
         self.tokens.truncate(end.max(self.published * PANEL));
     }
 
-    /// Makes room for positions below `end`.
+    /// Makes room for positions below `end`, of which the uncommitted are all written, layer by layer, before that layer
+    /// of them is read.
     ///
     /// # Errors
     /// When the request was promised less.
@@ -92,7 +93,8 @@ impl KvCache {
             return Err(KernelError { what: "pages", expected: promised, got: pages_for(end) });
         }
         while self.pages.len() * PANEL < end {
-            self.pages.push(Arc::new(self.lease.page()));
+            let written = (self.pages.len() + 1) * PANEL <= end;
+            self.pages.push(Arc::new(self.lease.page(written)));
         }
         Ok(())
     }

@@ -1,6 +1,6 @@
 //! 32 positions of all layers in one piece of memory, in the panels the attention loop reads. Must never be read
-//! where it was not written: a fresh page is zero, because attention multiplies what it does not see by zero, and
-//! zero times NaN is NaN.
+//! where it was not written: a page that is not filled at once is zero, because attention multiplies what it does not see
+//! by zero, and zero times NaN is NaN.
 
 use std::sync::Arc;
 

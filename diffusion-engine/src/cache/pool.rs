@@ -127,12 +127,15 @@ impl Lease {
         Some(Lease { pool: Arc::clone(&self.pool), pages })
     }
 
-    /// An empty page to fill. The holder must not have more of them than [`Lease::pages`].
-    pub(super) fn page(&self) -> Page {
+    /// A page to fill: an empty one, unless all of it will be `written` before any of it is read. The holder must not
+    /// have more of them than [`Lease::pages`].
+    pub(super) fn page(&self, written: bool) -> Page {
         let spare = self.pool.state().spare.pop();
         let storage = match spare {
             Some(mut storage) => {
-                storage.clear();
+                if !written {
+                    storage.clear();
+                }
                 storage
             }
             None => self.pool.fresh(),

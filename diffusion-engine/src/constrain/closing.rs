@@ -4,18 +4,18 @@
 
 use llguidance::Matcher;
 
-use super::forcing::forced;
+use super::forcing::{Cuts, forced};
 use super::vocabulary::Vocabulary;
 
 /// How often another filler is tried.
 const TRIES: usize = 4;
 
 /// At most `limit` tokens after which the answer may end, the end token not counted. `None` if none were found.
-pub(crate) fn nearest_end(matcher: &Matcher, vocabulary: &Vocabulary, limit: usize) -> Option<Vec<u32>> {
-    (0..TRIES).find_map(|attempt| walk(matcher.clone(), vocabulary, limit, attempt))
+pub(crate) fn nearest_end(matcher: &Matcher, vocabulary: &Vocabulary, cuts: &Cuts, limit: usize) -> Option<Vec<u32>> {
+    (0..TRIES).find_map(|attempt| walk(matcher.clone(), vocabulary, cuts, limit, attempt))
 }
 
-fn walk(mut matcher: Matcher, vocabulary: &Vocabulary, limit: usize, attempt: usize) -> Option<Vec<u32>> {
+fn walk(mut matcher: Matcher, vocabulary: &Vocabulary, cuts: &Cuts, limit: usize, attempt: usize) -> Option<Vec<u32>> {
     let mut tokens = Vec::new();
     loop {
         if matcher.is_error() {
@@ -27,7 +27,7 @@ fn walk(mut matcher: Matcher, vocabulary: &Vocabulary, limit: usize, attempt: us
         if tokens.len() >= limit {
             return None;
         }
-        let forced = forced(&mut matcher, vocabulary, tokens.last().copied());
+        let forced = forced(&mut matcher, vocabulary, cuts, tokens.last().copied());
         if !forced.is_empty() {
             matcher.consume_tokens(&forced).ok()?;
             tokens.extend(forced);

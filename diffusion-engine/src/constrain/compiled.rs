@@ -10,6 +10,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use llguidance::{Matcher, TokenParser};
 
+use super::forcing::Cuts;
+
 /// Most grammars kept, the least recently used leaves.
 const MOST: usize = 32;
 
@@ -22,8 +24,15 @@ const MOST_STATES: usize = 8192;
 /// A form at its start.
 pub(crate) struct Form {
     pub(crate) matcher: Matcher,
-    /// Length of the longest way to an end that an answer of this form had to look for, and one more; 0 before any did.
-    pub(crate) longest_end: Arc<AtomicUsize>,
+    pub(crate) learnt: Arc<Learnt>,
+}
+
+/// What answers of a form have found out about it, for those to come.
+#[derive(Default)]
+pub(crate) struct Learnt {
+    /// Length of the longest way to an end that one had to look for, and one more; 0 before any did.
+    pub(crate) longest_end: AtomicUsize,
+    pub(crate) cuts: Cuts,
 }
 
 struct Entry {
@@ -31,12 +40,12 @@ struct Entry {
     grammar: String,
     /// Shares what it works out with its clones.
     parser: TokenParser,
-    longest_end: Arc<AtomicUsize>,
+    learnt: Arc<Learnt>,
 }
 
 impl Entry {
     fn form(&self) -> Form {
-        Form { matcher: Matcher::new(Ok(self.parser.clone())), longest_end: Arc::clone(&self.longest_end) }
+        Form { matcher: Matcher::new(Ok(self.parser.clone())), learnt: Arc::clone(&self.learnt) }
     }
 
     /// Whether it may be used once more: it has not grown too large, and no answer broke it.
@@ -65,7 +74,7 @@ impl Compiled {
             return Ok(form);
         }
         // Not under the lock: others need not wait, and two that compile the same do no harm.
-        let entry = Entry { tenant: Arc::clone(tenant), grammar, parser: compile()?, longest_end: Arc::default() };
+        let entry = Entry { tenant: Arc::clone(tenant), grammar, parser: compile()?, learnt: Arc::default() };
         let form = entry.form();
         self.keep(entry);
         Ok(form)
@@ -128,7 +137,7 @@ mod tests {
         assert_eq!(made.get(), 3 + MOST, "it was the least recently used");
         let large = "x".repeat(MOST_BYTES + 1);
         let parser = vocabulary.compile(TopLevelGrammar::from_regex("ab")).expect("compiles");
-        let entry = Entry { tenant: "one".into(), grammar: large.clone(), parser, longest_end: Arc::default() };
+        let entry = Entry { tenant: "one".into(), grammar: large.clone(), parser, learnt: Arc::default() };
         compiled.keep(entry);
         assert!(compiled.known(&"one".into(), &large).is_none(), "too large to be kept");
     }

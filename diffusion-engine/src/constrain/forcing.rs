@@ -3,6 +3,9 @@
 //! forced text, could stand in their place: a model never saw the shorter ones there. Must never change what the
 //! matcher accepts.
 
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
 use llguidance::Matcher;
 use llguidance::toktrie::{SimpleVob, TokTrie, TrieNode};
 
@@ -11,14 +14,47 @@ use super::vocabulary::Vocabulary;
 /// Longest forced text that is written at once, in bytes.
 const LONGEST: usize = 4096;
 
+/// Most texts of one grammar whose tokens are kept.
+const MOST_CUTS: usize = 64;
+
+/// Texts of one grammar that were cut into tokens before: every answer comes to the same ones, and cutting one takes
+/// some 10 µs.
+#[derive(Default)]
+pub(crate) struct Cuts(Mutex<HashMap<Cut, Vec<u32>>>);
+
+/// A forced text, and the token before it.
+type Cut = (Option<u32>, Vec<u8>);
+
+impl Cuts {
+    /// The tokens of `text` as they are cut behind `last`.
+    fn tokens(&self, vocabulary: &Vocabulary, text: &[u8], last: Option<u32>) -> Vec<u32> {
+        let key = (last, text.to_vec());
+        if let Some(tokens) = self.kept().get(&key) {
+            return tokens.clone();
+        }
+        let tokens = cut(vocabulary, text, last);
+        let mut cuts = self.kept();
+        if cuts.len() >= MOST_CUTS {
+            cuts.clear();
+        }
+        cuts.insert(key, tokens.clone());
+        tokens
+    }
+
+    /// A panic elsewhere cannot leave a text with half of its tokens.
+    fn kept(&self) -> MutexGuard<'_, HashMap<Cut, Vec<u32>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// Tokens that must follow now, after the token `last`; none where the model has a choice.
-pub(crate) fn forced(matcher: &mut Matcher, vocabulary: &Vocabulary, last: Option<u32>) -> Vec<u32> {
+pub(crate) fn forced(matcher: &mut Matcher, vocabulary: &Vocabulary, cuts: &Cuts, last: Option<u32>) -> Vec<u32> {
     let mut text = matcher.compute_ff_bytes();
     text.truncate(LONGEST);
     if text.is_empty() {
         return Vec::new();
     }
-    let mut tokens = cut(vocabulary, &text, last);
+    let mut tokens = cuts.tokens(vocabulary, &text, last);
     // The grammar's own judgement, and a guard against a tokenizer that changes text.
     let valid = matcher.validate_tokens(&tokens).unwrap_or(0);
     tokens.truncate(valid);

@@ -50,8 +50,9 @@ impl Bench {
     }
 }
 
-/// A model that prefers tokens by a hash of its seed, position and token, and is as sure as the hash says.
-struct Whims(u64);
+/// A model that prefers tokens by a hash of its seed, position and token, and is as sure as the hash says; whether it
+/// says so before it is told what is allowed.
+struct Whims(u64, bool);
 
 impl Whims {
     fn number(&self, at: usize, token: usize) -> u64 {
@@ -68,11 +69,16 @@ impl Choose for Whims {
         let token = tokens.max_by_key(|token| self.number(at, *token)).expect("something is allowed");
         Ok((token as u32, (self.number(at, ROWS) % 100) as f32 / 100.0))
     }
+
+    fn likeliest(&mut self, at: usize) -> Option<(u32, f32)> {
+        let token = (0..ROWS).max_by_key(|token| self.number(at, *token)).filter(|_| self.1)?;
+        Some((token as u32, (self.number(at, ROWS) % 100) as f32 / 100.0))
+    }
 }
 
 /// Writes blocks of 16 with a decoder that drafts and edits at random; gives the answer's tokens and whether it ended.
-fn write(constraint: &mut Constraint, seed: u64, limit: usize) -> (Vec<u32>, bool) {
-    let (mut answer, mut whims) = (Vec::new(), Whims(seed));
+fn write(constraint: &mut Constraint, (seed, says): (u64, bool), limit: usize) -> (Vec<u32>, bool) {
+    let (mut answer, mut whims) = (Vec::new(), Whims(seed, says));
     while answer.len() < limit {
         let mut canvas = Canvas { tokens: vec![MASK; 16], fixed: 0, mask: MASK };
         let room = limit - answer.len();
@@ -121,7 +127,9 @@ proptest! {
     fn what_is_committed_fits_whatever_is_drafted(seed: u64, which in 0usize..5, limit in 40usize..120) {
         let (bench, schema) = (Bench::new(), schemas().swap_remove(which));
         let mut constraint = bench.schema(&schema);
-        let (answer, ended) = write(&mut constraint, seed, limit);
+        let (answer, ended) = write(&mut constraint, (seed, false), limit);
+        let short = write(&mut bench.schema(&schema), (seed, true), limit);
+        prop_assert_eq!(&(answer.clone(), ended), &short, "a choice that is allowed needs no mask");
         let text = bench.tokenizer.decode(&answer);
         prop_assert!(ended, "the form can be closed in {limit} tokens: {text}");
         let value: Value = serde_json::from_str(&text).map_err(|error| TestCaseError::fail(format!("{error}: {text}")))?;
@@ -136,14 +144,14 @@ fn a_form_that_leaves_no_choice_needs_no_model() {
     let mut canvas = Canvas { tokens: vec![MASK; 64], fixed: 0, mask: MASK };
     assert!(constraint.open(&mut canvas, 100).expect("follows"), "complete without a forward");
     assert_eq!(bench.tokenizer.decode(&canvas.tokens), r#"{"a": [1, true], "b": "hello"}"#);
-    let (answer, ended) = write(&mut bench.schema(&json!({"const": "hello"})), 1, 60);
+    let (answer, ended) = write(&mut bench.schema(&json!({"const": "hello"})), (1, false), 60);
     assert!(ended && bench.tokenizer.decode(&answer) == "\"hello\"");
 }
 
 #[test]
 fn a_limit_too_small_for_any_end_cuts() {
     let bench = Bench::new();
-    let (answer, ended) = write(&mut bench.schema(&json!({"const": "a text of more than ten tokens"})), 1, 10);
+    let (answer, ended) = write(&mut bench.schema(&json!({"const": "a text of more than ten tokens"})), (1, false), 10);
     assert!(!ended && answer.len() == 10);
     assert_eq!(bench.tokenizer.decode(&answer), "\"a text of");
 }
@@ -152,7 +160,7 @@ fn a_limit_too_small_for_any_end_cuts() {
 fn token_by_token_the_same_holds() {
     let bench = Bench::new();
     for (seed, schema) in (0..40u64).flat_map(|seed| schemas().into_iter().map(move |schema| (seed, schema))) {
-        let (mut constraint, mut answer, mut whims) = (bench.schema(&schema), Vec::new(), Whims(seed));
+        let (mut constraint, mut answer, mut whims) = (bench.schema(&schema), Vec::new(), Whims(seed, false));
         answer.extend(constraint.extend(60, None).expect("follows"));
         while !constraint.has_ended() && answer.len() < 60 {
             whims.0 += 1000;
@@ -246,8 +254,11 @@ fn forced_text_is_cut_as_the_tokenizer_cuts_it() {
     let request =
         ChatRequest { response_format: ResponseFormat::Regex("x hello( world)?!".into()), ..ChatRequest::default() };
     let mut matcher = grammar::form(&request, &bench.vocabulary).expect("a grammar").expect("a demand").matcher;
-    let forced = forcing::forced(&mut matcher, &bench.vocabulary, None);
-    assert_eq!(forced, bench.tokenizer.encode_answer("x hello"));
+    let cuts = forcing::Cuts::default();
+    for what in ["cut", "known"] {
+        let forced = forcing::forced(&mut matcher, &bench.vocabulary, &cuts, None);
+        assert_eq!(forced, bench.tokenizer.encode_answer("x hello"), "{what}");
+    }
 }
 
 #[test]
@@ -256,5 +267,6 @@ fn a_longer_token_keeps_the_last_forced_ones_open() {
     let bench = Bench::new();
     let request = ChatRequest { response_format: ResponseFormat::Regex("xhel(lo|p)".into()), ..ChatRequest::default() };
     let mut matcher = grammar::form(&request, &bench.vocabulary).expect("a grammar").expect("a demand").matcher;
-    assert_eq!(forcing::forced(&mut matcher, &bench.vocabulary, None), bench.tokenizer.encode_answer("xhe"));
+    let forced = forcing::forced(&mut matcher, &bench.vocabulary, &forcing::Cuts::default(), None);
+    assert_eq!(forced, bench.tokenizer.encode_answer("xhe"));
 }

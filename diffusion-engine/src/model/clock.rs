@@ -22,10 +22,12 @@ pub(crate) enum Work {
     Head,
     /// Embeddings, norms, rope, K/V.
     Rest,
+    /// Whole layers, where a thread makes them for its own rows.
+    Rows,
 }
 
 impl Work {
-    pub(crate) const ALL: [(Work, &'static str); 7] = [
+    pub(crate) const ALL: [(Work, &'static str); 8] = [
         (Work::Projections, "attention matrices"),
         (Work::Attention, "attention"),
         (Work::Router, "router"),
@@ -33,6 +35,7 @@ impl Work {
         (Work::Dense, "dense layers"),
         (Work::Head, "head"),
         (Work::Rest, "norms, rope, K/V"),
+        (Work::Rows, "layers, row by row"),
     ];
 }
 

@@ -2,12 +2,12 @@
 
 use std::ops::Range;
 
+use weir_kernels::KernelError;
 use weir_kernels::packed::ThreadScratch;
-use weir_kernels::packed::experts::PackedExpert;
+use weir_kernels::packed::experts::{PackedExpert, Visits};
 use weir_kernels::route::Choice;
-use weir_kernels::{KernelError, Kernels, PackedMatrix};
 
-use super::clock::Work;
+use super::clock::{Clock, Work};
 use super::forward::part;
 use super::matrix::{Matrix, room};
 use super::scratch::{NOBODY, Routes, Scratch};
@@ -27,10 +27,7 @@ impl Model {
 
     /// Room for what a layer's router says about `m` rows; none where there is no router.
     pub(super) fn routed<'a>(&self, layer: &Layer, m: usize, routes: &'a mut Routes) -> Routed<'a> {
-        let (count, kept) = match &layer.feed_forward {
-            FeedForward::Experts(experts) => (experts.experts.len(), 2 * experts.routing.experts_kept),
-            FeedForward::Dense(_) => (0, 0),
-        };
+        let (count, kept) = layer.routes();
         Routed {
             scores: (room(&mut routes.scores, m * count), count),
             choices: (room(&mut routes.choices, m * kept), kept),
@@ -58,19 +55,10 @@ impl Model {
         scratch: &mut Scratch,
     ) -> Result<(), KernelError> {
         self.route(experts, blocks, scratch)?;
-        if experts.exact {
-            return self.exact_experts(experts, scratch);
-        }
         let Scratch { normed, out, inputs, routes, visits, batch, clock, .. } = &mut *scratch;
         let (m, hidden) = (batch.rows(), self.config.hidden);
         visits.sort(experts.experts.len(), self.visits(experts, &routes.choices, 0..m));
-        clock.visited(visits.experts());
-        for (expert, visits) in visits.groups() {
-            let matrices = experts.experts.get(expert).map(Mlp::matrices).into_iter().flatten();
-            matrices.for_each(|matrix| clock.count(Work::Experts, matrix, visits.len()));
-        }
-        let shared = experts.shared.iter().flat_map(Mlp::matrices);
-        shared.for_each(|matrix| clock.count(Work::Experts, matrix, m));
+        experts.count(Work::Experts, visits, m, clock);
         match experts.packed {
             true => self.packed_experts(experts, scratch)?,
             false => {
@@ -148,7 +136,7 @@ impl Model {
     }
 
     /// Row, expert and weight of each visit of these rows, rows ascending and counted from the first of them.
-    fn visits<'a>(
+    pub(super) fn visits<'a>(
         &self,
         experts: &Experts,
         choices: &'a [f32],
@@ -159,57 +147,6 @@ impl Model {
         let pairs = own.flat_map(|(row, own)| own.as_chunks::<2>().0.iter().map(move |pair| (row, *pair)));
         // Written from an index.
         pairs.filter(|(_, [expert, _])| *expert != NOBODY).map(|(row, [expert, weight])| (row, expert as usize, weight))
-    }
-
-    /// Each thread makes all visits of its own rows: what a row was before lies in that thread's cache.
-    fn exact_experts(&self, experts: &Experts, scratch: &mut Scratch) -> Result<(), KernelError> {
-        let (kernels, hidden) = (self.compute.kernels, self.config.hidden);
-        let Scratch { x, normed, out, routes, batch, clock, .. } = scratch;
-        let (m, count) = (batch.rows(), experts.experts.len());
-        let Routes { choices, visits, .. } = routes;
-        let (x, normed, out) = (room(x, m * hidden), &*room(normed, m * hidden), room(out, m * hidden));
-        let widest = experts.experts.iter().chain(&experts.shared).map(|expert| expert.gate.n()).max().unwrap_or(0);
-        let cost = 3 * widest * hidden * (experts.routing.experts_kept + 1);
-        self.compute.products.rows(m, cost, [(out, hidden), (x, hidden)], |rows, [out, x], memory| {
-            out.fill(0.0);
-            let mut visits = std::mem::take(&mut memory.visits);
-            visits.sort(count, self.visits(experts, choices, rows.clone()));
-            for (expert, range) in visits.groups() {
-                let Some(expert) = experts.experts.get(expert).and_then(Mlp::exact) else { continue };
-                let (tokens, width) = (visits.tokens(range.clone()), expert.gate.n());
-                let lengths = [width, width, hidden, hidden].map(|width| width * tokens.len());
-                let [gate, up, gathered, results] = memory.buffers(lengths);
-                for (place, token) in gathered.chunks_exact_mut(hidden).zip(tokens) {
-                    place.copy_from_slice(row(normed, rows.start + *token as usize, hidden));
-                }
-                expert.run(kernels, gathered, tokens.len(), [gate, up], results)?;
-                for ((token, visit), result) in tokens.iter().zip(range).zip(results.chunks_exact(hidden)) {
-                    let out = out.get_mut(*token as usize * hidden..).and_then(|out| out.get_mut(..hidden));
-                    kernels.add_scaled(out.unwrap_or_default(), result, visits.weight(visit))?;
-                }
-            }
-            memory.visits = visits;
-            if let Some(shared) = experts.shared.as_ref().and_then(Mlp::exact) {
-                let [gate, up, results] =
-                    memory.buffers([shared.gate.n(), shared.gate.n(), hidden].map(|n| n * rows.len()));
-                shared.run(kernels, part(normed, rows.clone(), hidden), rows.len(), [gate, up], results)?;
-                kernels.add_scaled(out, results, 1.0)?;
-            }
-            kernels.add_scaled(x, out, 1.0)
-        })?;
-        visits.clear();
-        visits.resize(count, 0);
-        for (_, expert, _) in self.visits(experts, choices, 0..m) {
-            visits[expert] += 1;
-        }
-        clock.visited(visits.iter().filter(|visits| **visits > 0).count());
-        for (expert, visits) in experts.experts.iter().zip(visits).filter(|(_, visits)| **visits > 0) {
-            expert.matrices().into_iter().for_each(|matrix| clock.count(Work::Experts, matrix, *visits));
-        }
-        let shared = experts.shared.iter().flat_map(Mlp::matrices);
-        shared.for_each(|matrix| clock.count(Work::Experts, matrix, m));
-        clock.did(Work::Experts);
-        Ok(())
     }
 
     /// One expert of any form.
@@ -243,27 +180,35 @@ fn put(chosen: &[Choice], places: &mut [f32]) {
     }
 }
 
-/// An expert or a dense layer in f32.
-pub(super) struct ExactMlp<'a> {
-    gate: &'a PackedMatrix,
-    up: &'a PackedMatrix,
-    down: &'a PackedMatrix,
+impl Experts {
+    /// What these visits and the shared expert's `m` read and multiply.
+    pub(super) fn count(&self, work: Work, visits: &Visits, m: usize, clock: &mut Clock) {
+        clock.visited(visits.experts());
+        let routed = visits.groups().filter_map(|(expert, visits)| Some((self.experts.get(expert)?, visits.len())));
+        for (expert, visits) in routed.chain(self.shared.iter().map(|shared| (shared, m))) {
+            expert.matrices().into_iter().for_each(|matrix| clock.count(work, matrix, visits));
+        }
+    }
 }
 
-impl ExactMlp<'_> {
-    /// `out[m, hidden] = down(silu(gate x) * up x)`; the buffers take `[m, width]` each.
-    pub(super) fn run(
-        &self,
-        kernels: &Kernels,
-        x: &[f32],
-        m: usize,
-        [gate, up]: [&mut [f32]; 2],
-        out: &mut [f32],
-    ) -> Result<(), KernelError> {
-        kernels.linear(x, m, self.gate, gate)?;
-        kernels.linear(x, m, self.up, up)?;
-        kernels.silu_mul(gate, up)?;
-        kernels.linear(gate, m, self.down, out)
+impl Layer {
+    /// All of its matrices.
+    pub(super) fn matrices(&self) -> impl Iterator<Item = &Matrix> {
+        let (mlps, router): (Vec<&Mlp>, _) = match &self.feed_forward {
+            FeedForward::Dense(mlp) => (vec![mlp], None),
+            FeedForward::Experts(experts) => {
+                (experts.experts.iter().chain(&experts.shared).collect(), Some(&experts.router))
+            }
+        };
+        [&self.qkv, &self.output].into_iter().chain(router).chain(mlps.into_iter().flat_map(Mlp::matrices))
+    }
+
+    /// What its router writes for each row: scores, and elements of choices.
+    pub(super) fn routes(&self) -> (usize, usize) {
+        match &self.feed_forward {
+            FeedForward::Experts(experts) => (experts.experts.len(), 2 * experts.routing.experts_kept),
+            FeedForward::Dense(_) => (0, 0),
+        }
     }
 }
 
@@ -276,10 +221,5 @@ impl Mlp {
     /// The packed form, if all of it is.
     pub(super) fn packed(&self) -> Option<PackedExpert<'_>> {
         Some(PackedExpert { gate: self.gate.packed()?, up: self.up.packed()?, down: self.down.packed()? })
-    }
-
-    /// The f32 form, if all of it is.
-    pub(super) fn exact(&self) -> Option<ExactMlp<'_>> {
-        Some(ExactMlp { gate: self.gate.exact()?, up: self.up.exact()?, down: self.down.exact()? })
     }
 }

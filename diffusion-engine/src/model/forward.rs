@@ -97,6 +97,11 @@ impl Model {
             lane.cache.reserve(lane.end())?;
         }
         scratch.batch.begin(lanes, std::slice::from_ref(&self.rope))?;
+        if self.rowwise {
+            self.by_rows(lanes, scratch)?;
+            scratch.narrow(hidden, 0);
+            return Ok(());
+        }
         let mut rows = room(&mut scratch.x, scratch.batch.rows() * hidden).chunks_exact_mut(hidden);
         for (token, row) in lanes.iter().flat_map(|lane| lane.tokens).zip(&mut rows) {
             self.embeddings.row(*token as usize, row)?;
@@ -130,33 +135,25 @@ impl Model {
         let Scratch { x, normed, qkv, inputs, batch, clock, .. } = scratch;
         let (m, width) = (batch.rows(), layer.qkv.n());
         let (x, normed, qkv) = (&*room(x, m * hidden), room(normed, m * hidden), room(qkv, m * width));
-        let norm = |rows: Range<usize>, normed: &mut [f32]| {
+        products.rows(m, 4 * hidden, [(&mut *normed, hidden)], |rows, [normed], _| {
             kernels.rms_norm(part(x, rows, hidden), &layer.attention_norm, eps, normed)
-        };
-        match &layer.qkv {
-            Matrix::Exact(weights) => {
-                let outputs = [(normed, hidden), (qkv, width)];
-                products.rows(m, hidden * width, outputs, |rows, [normed, qkv], _| {
-                    norm(rows.clone(), normed)?;
-                    kernels.linear(normed, rows.len(), weights, qkv)?;
-                    self.turn(layer, batch, rows, qkv)
-                })?;
-                clock.did_with(Work::Projections, &layer.qkv, m);
-            }
-            Matrix::Packed(_) => {
-                products.rows(m, 4 * hidden, [(&mut *normed, hidden)], |rows, [normed], _| norm(rows, normed))?;
-                clock.did(Work::Rest);
-                self.compute.linear(normed, m, &layer.qkv, inputs, qkv)?;
-                clock.did_with(Work::Projections, &layer.qkv, m);
-                products.rows(m, 4 * width, [(qkv, width)], |rows, [qkv], _| self.turn(layer, batch, rows, qkv))?;
-                clock.did(Work::Rest);
-            }
-        }
+        })?;
+        clock.did(Work::Rest);
+        self.compute.linear(normed, m, &layer.qkv, inputs, qkv)?;
+        clock.did_with(Work::Projections, &layer.qkv, m);
+        products.rows(m, 4 * width, [(qkv, width)], |rows, [qkv], _| self.turn(layer, batch, rows, qkv))?;
+        clock.did(Work::Rest);
         Ok(())
     }
 
     /// Norms and turns the queries and keys of these rows.
-    fn turn(&self, layer: &Layer, batch: &Batch, rows: Range<usize>, qkv: &mut [f32]) -> Result<(), KernelError> {
+    pub(super) fn turn(
+        &self,
+        layer: &Layer,
+        batch: &Batch,
+        rows: Range<usize>,
+        qkv: &mut [f32],
+    ) -> Result<(), KernelError> {
         let shape = self.kv_shape().attention;
         let (kernels, eps, d) = (self.compute.kernels, self.config.norm_eps, shape.head_dim);
         for (row, qkv) in rows.zip(qkv.chunks_exact_mut(layer.qkv.n())) {
@@ -172,7 +169,7 @@ impl Model {
     }
 
     /// Writes this layer's K/V into the caches.
-    fn keep(&self, index: usize, lanes: &mut [Lane<'_>], scratch: &mut Scratch) {
+    pub(super) fn keep(&self, index: usize, lanes: &mut [Lane<'_>], scratch: &mut Scratch) {
         let shape = self.kv_shape().attention;
         let (q_width, kv_width) = (shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim);
         let width = q_width + 2 * kv_width;
@@ -206,33 +203,6 @@ impl Model {
         let routed = self.routed(layer, m, routes);
         let lanes: Vec<(Range<usize>, Vec<KvPanel<'_>>)> = unpacked.lanes(index, lanes, batch).collect();
         let q = |from: usize| Strided { elements: qkv.get(from * width..).unwrap_or_default(), stride: width };
-        let after = |out: &[f32], x: &mut [f32], normed: &mut [f32]| {
-            kernels.add_scaled(x, out, 1.0)?;
-            kernels.rms_norm(x, &layer.feed_forward_norm, self.config.norm_eps, normed)
-        };
-        if let (Matrix::Exact(output), true) = (&layer.output, m > 1) {
-            // All that a run of rows needs until the experts, in one section.
-            let seen = batch.visible().iter().max().copied().unwrap_or(0);
-            let cost = q_width * (hidden + 2 * seen);
-            let outputs =
-                [(mixed, q_width), (out, hidden), (x, hidden), (normed, hidden), routed.scores, routed.choices];
-            products.rows(m, cost, outputs, |rows, [mixed, out, x, normed, scores, choices], memory| {
-                for (own, panels) in &lanes {
-                    let own = own.start.max(rows.start)..own.end.min(rows.end);
-                    if own.is_empty() {
-                        continue;
-                    }
-                    let to = (own.start - rows.start) * q_width..(own.end - rows.start) * q_width;
-                    let (q, visible) = (q(own.start), batch.visible().get(own).unwrap_or_default());
-                    kernels.attention(shape, q, panels, visible, mixed.get_mut(to).unwrap_or_default())?;
-                }
-                kernels.linear(mixed, rows.len(), output, out)?;
-                after(out, x, normed)?;
-                self.score(layer, normed, rows.len(), scores, choices, memory)
-            })?;
-            clock.did_with(Work::Attention, &layer.output, m);
-            return Ok(());
-        }
         for (own, panels) in &lanes {
             let to = own.start * q_width..own.end * q_width;
             let (q, visible) = (q(own.start), batch.visible().get(own.clone()).unwrap_or_default());
@@ -244,7 +214,8 @@ impl Model {
         let out = &*out;
         let outputs = [(x, hidden), (normed, hidden), routed.scores, routed.choices];
         products.rows(m, 8 * hidden, outputs, |rows, [x, normed, scores, choices], memory| {
-            after(part(out, rows.clone(), hidden), x, normed)?;
+            kernels.add_scaled(x, part(out, rows.clone(), hidden), 1.0)?;
+            kernels.rms_norm(x, &layer.feed_forward_norm, self.config.norm_eps, normed)?;
             self.score(layer, normed, rows.len(), scores, choices, memory)
         })?;
         clock.did(Work::Rest);
@@ -257,18 +228,10 @@ impl Model {
         let (kernels, m, width, hidden) = (self.compute.kernels, batch.rows(), mlp.gate.n(), self.config.hidden);
         let (x, normed, out) = (room(x, m * hidden), &*room(normed, m * hidden), room(out, m * hidden));
         let (gate, up) = (room(gate, m * width), room(up, m * width));
-        if let Some(exact) = mlp.exact() {
-            let outputs = [(gate, width), (up, width), (out, hidden), (x, hidden)];
-            self.compute.products.rows(m, 3 * width * hidden, outputs, |rows, [gate, up, out, x], _| {
-                exact.run(kernels, part(normed, rows.clone(), hidden), rows.len(), [gate, up], out)?;
-                kernels.add_scaled(x, out, 1.0)
-            })?;
-        } else {
-            self.compute.linears(normed, m, inputs, [(&mlp.gate, &mut *gate), (&mlp.up, &mut *up)])?;
-            kernels.silu_mul(gate, up)?;
-            self.compute.linear(gate, m, &mlp.down, inputs, out)?;
-            kernels.add_scaled(x, out, 1.0)?;
-        }
+        self.compute.linears(normed, m, inputs, [(&mlp.gate, &mut *gate), (&mlp.up, &mut *up)])?;
+        kernels.silu_mul(gate, up)?;
+        self.compute.linear(gate, m, &mlp.down, inputs, out)?;
+        kernels.add_scaled(x, out, 1.0)?;
         [&mlp.gate, &mlp.up].into_iter().for_each(|matrix| clock.count(Work::Dense, matrix, m));
         clock.did_with(Work::Dense, &mlp.down, m);
         Ok(())

@@ -123,22 +123,22 @@ impl Head<'_> {
             })
             .collect();
         match self.matrix {
-            Matrix::Exact(head) => {
+            Matrix::Packed(head) if !self.matrix.is_small() => {
+                products.fill_for(inputs, normed, rows.len(), head)?;
+                let places = logits.iter_mut().flat_map(|logits| logits.chunks_exact_mut(vocab.max(1)));
+                products.linear_rows(inputs, head, &mut places.collect::<Vec<_>>())?;
+            }
+            head => {
                 let mut first = 0;
                 for logits in &mut logits {
                     let count = logits.len() / vocab.max(1);
                     let normed = part(normed, first..first + count, hidden);
-                    products.rows(count, hidden * vocab, [(logits, vocab)], |rows, [logits], _| {
+                    products.rows(count, hidden * vocab, [(logits, vocab)], |rows, [logits], memory| {
                         let count = rows.len();
-                        self.compute.kernels.linear(part(normed, rows, hidden), count, head, logits)
+                        self.compute.alone(part(normed, rows, hidden), count, &mut memory.alone, [(head, logits)])
                     })?;
                     first += count;
                 }
-            }
-            Matrix::Packed(head) => {
-                products.fill_for(inputs, normed, rows.len(), head)?;
-                let places = logits.iter_mut().flat_map(|logits| logits.chunks_exact_mut(vocab.max(1)));
-                products.linear_rows(inputs, head, &mut places.collect::<Vec<_>>())?;
             }
         }
         all.extend(logits.into_iter().map(Predictions::Logits));
@@ -156,18 +156,19 @@ impl Head<'_> {
         let Scratch { normed, inputs, logits, best, seen, .. } = scratch;
         let (normed, count) = (part(normed, rows.clone(), hidden), rows.len());
         match self.matrix {
-            Matrix::Packed(head) => {
+            Matrix::Packed(head) if !self.matrix.is_small() => {
                 products.fill_for(inputs, normed, count, head)?;
                 let mut best = vec![None; count];
                 products.top1(self.compute.kernels, inputs, head, never, seen, &mut best)?;
                 Ok(best)
             }
-            Matrix::Exact(head) => {
+            head => {
                 let (logits, best) = (room(logits, count * vocab), room(best, count * 2));
                 let outputs = [(logits, vocab), (&mut *best, 2)];
-                products.rows(count, hidden * vocab, outputs, |rows, [logits, best], _| {
+                products.rows(count, hidden * vocab, outputs, |rows, [logits, best], memory| {
                     let count = rows.len();
-                    self.compute.kernels.linear(part(normed, rows, hidden), count, head, logits)?;
+                    let normed = part(normed, rows, hidden);
+                    self.compute.alone(normed, count, &mut memory.alone, [(head, &mut *logits)])?;
                     let rows = logits.chunks_exact_mut(vocab.max(1));
                     for (row, best) in rows.zip(best.as_chunks_mut().0) {
                         // An index into a vocabulary is small enough to be exact.

@@ -1,7 +1,11 @@
 //! Weights behind one face, f32 or packed, and the products with them. Must never know which layer they belong to.
 
-use weir_kernels::packed::{Format, Inputs, PackedWeights, Products};
+use weir_kernels::packed::{Alone, Format, Inputs, PackedWeights, Products};
 use weir_kernels::{KernelError, Kernels, PackedMatrix};
+
+/// Packed bytes up to which weights fit a thread's second cache, so that all threads may read all of them: quicker than
+/// what meeting takes.
+pub(super) const SMALL: usize = 512 << 10;
 
 /// A weight matrix `[n, k]`.
 pub(crate) enum Matrix {
@@ -36,12 +40,9 @@ impl Matrix {
         }
     }
 
-    /// The f32 form, if it is one.
-    pub(crate) fn exact(&self) -> Option<&PackedMatrix> {
-        match self {
-            Matrix::Exact(weights) => Some(weights),
-            Matrix::Packed(_) => None,
-        }
+    /// Whether every thread should read all of it for rows of its own, instead of sharing it out.
+    pub(crate) fn is_small(&self) -> bool {
+        self.packed().is_none_or(|packed| packed.bytes().len() <= SMALL)
     }
 
     /// Bytes that a product reads.
@@ -102,8 +103,7 @@ impl Compute {
         inputs: &mut Inputs,
         outputs: [(&Matrix, &mut [f32]); N],
     ) -> Result<(), KernelError> {
-        let formats = || outputs.iter().filter_map(|(w, _)| w.packed()).map(PackedWeights::format);
-        let needs = (formats().any(|format| format != Format::Bf16), formats().any(|format| format == Format::Bf16));
+        let needs = needs(&outputs);
         if let (Some((w, _)), true) = (outputs.first(), needs.0 || needs.1) {
             self.products.fill(inputs, x, m, w.k(), needs)?;
         }
@@ -115,6 +115,33 @@ impl Compute {
         }
         Ok(())
     }
+
+    /// [`Compute::linears`] by the calling thread alone, inside a section.
+    pub(crate) fn alone<const N: usize>(
+        &self,
+        x: &[f32],
+        m: usize,
+        memory: &mut Alone,
+        outputs: [(&Matrix, &mut [f32]); N],
+    ) -> Result<(), KernelError> {
+        let (needs, packed) = (needs(&outputs), self.products.kernels);
+        if let (Some((w, _)), true) = (outputs.first(), needs.0 || needs.1) {
+            memory.fill(packed, x, m, w.k(), needs)?;
+        }
+        for (w, y) in outputs {
+            match w {
+                Matrix::Exact(weights) => self.kernels.linear(x, m, weights, y)?,
+                Matrix::Packed(weights) => memory.linear(packed, weights, y)?,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether products with these want integers, and f32.
+fn needs(outputs: &[(&Matrix, &mut [f32])]) -> (bool, bool) {
+    let formats = || outputs.iter().filter_map(|(w, _)| w.packed()).map(PackedWeights::format);
+    (formats().any(|format| format != Format::Bf16), formats().any(|format| format == Format::Bf16))
 }
 
 /// `length` elements of memory that is kept, holding anything.

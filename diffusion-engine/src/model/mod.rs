@@ -1,6 +1,6 @@
 //! The LLaDA2-MoE architecture (LLaDA2.0 report §2; Ling-2.0 is the same with a causal mask): [`weights`] says which
 //! tensors make it, [`recipe`] in what form, [`matrix`] the products with either form; [`forward`] what is done with them, with
-//! [`batch`] for whose rows they are, [`experts`] for its sparse half and [`head`] for its end, [`rope`] how positions enter, [`scratch`] and [`clock`] its memory and its times. Must never
+//! [`rowwise`] for the same where weights are small, [`batch`] for whose rows they are, [`experts`] for its sparse half and [`head`] for its end, [`rope`] how positions enter, [`scratch`] and [`clock`] its memory and its times. Must never
 //! know a decoder.
 
 pub(crate) mod batch;
@@ -12,5 +12,6 @@ pub(crate) mod matrix;
 pub(crate) mod random;
 pub(crate) mod recipe;
 pub(crate) mod rope;
+mod rowwise;
 pub(crate) mod scratch;
 pub(crate) mod weights;

@@ -45,8 +45,6 @@ pub(crate) struct Routes {
     /// `[m, experts kept, 2]`: expert and weight, [`NOBODY`] where fewer were chosen. An expert's number is small enough
     /// to be exact.
     pub(crate) choices: Vec<f32>,
-    /// Of each expert.
-    pub(crate) visits: Vec<usize>,
     pub(crate) memory: RouteScratch,
 }
 

@@ -31,6 +31,8 @@ pub(crate) struct Model {
     pub(crate) stored_bytes: u64,
     /// Experts per block instead of the trained choice ([`Model::with_pool`]).
     pub(crate) pool: Option<usize>,
+    /// Whether a thread makes whole layers of its rows ([`Model::by_rows`]).
+    pub(crate) rowwise: bool,
     pub(crate) scratch: Mutex<Scratch>,
 }
 
@@ -76,8 +78,6 @@ pub(crate) struct Experts {
     pub(crate) shared: Option<Mlp>,
     /// Whether all of them, the shared one included, are packed and of one width.
     pub(crate) packed: bool,
-    /// Whether all of them are f32.
-    pub(crate) exact: bool,
     /// Whether their products want integers, and f32.
     pub(crate) needs: (bool, bool),
 }
@@ -97,14 +97,29 @@ impl Model {
         let products = Products { kernels: packed::best(), team: Team::shared() };
         let compute = Compute { kernels: registry::best(), products };
         let (parameters, stored_bytes) = (0, 0);
-        let (pool, scratch) = (None, Mutex::default());
-        Ok(Model { config, compute, rope, embeddings, layers, norm, head, parameters, stored_bytes, pool, scratch })
+        let (pool, rowwise, scratch) = (None, false, Mutex::default());
+        let model = Model {
+            config,
+            compute,
+            rope,
+            embeddings,
+            layers,
+            norm,
+            head,
+            parameters,
+            stored_bytes,
+            pool,
+            rowwise,
+            scratch,
+        };
+        Ok(model.with_pool(pool))
     }
 
     /// Lets each block visit `pool` experts of a layer only, chosen as LLaDA2.2 does; a model that was not trained so
     /// answers differently. `None` for the choice it was trained with.
     pub(crate) fn with_pool(self, pool: Option<usize>) -> Self {
-        Model { pool, ..self }
+        let model = Model { pool, ..self };
+        Model { rowwise: model.may_go_by_rows(), ..model }
     }
 
     /// How a layer routes.
@@ -246,11 +261,10 @@ impl<S: TensorSource> Reader<'_, S> {
         let experts: Vec<Mlp> = experts.collect();
         let all = || experts.iter().chain(&shared);
         let packed = all().all(|expert| expert.packed().is_some() && expert.gate.n() == width);
-        let exact = all().all(|expert| expert.exact().is_some());
         let format = |matrix: &Matrix| matrix.packed().map(|packed| packed.format());
         let formats = || all().flat_map(Mlp::matrices).filter_map(format);
         let needs = (formats().any(|one| one != Format::Bf16), formats().any(|one| one == Format::Bf16));
-        Ok(Experts { routing: moe.routing, router, bias, experts, shared, packed, exact, needs })
+        Ok(Experts { routing: moe.routing, router, bias, experts, shared, packed, needs })
     }
 
     /// One matrix `[n, k]` of each expert: `experts.J.{part}.weight`, or merged as `experts.{part}` with or without

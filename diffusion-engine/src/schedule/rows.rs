@@ -28,6 +28,12 @@ impl Choose for Rows<'_, '_> {
         let candidate = self.scorer.candidate(self.read.kernels, &row, self.start + at)?;
         Ok((candidate.token, candidate.probability))
     }
+
+    fn likeliest(&mut self, at: usize) -> Option<(u32, f32)> {
+        let is_whole = self.kept.as_ref().is_none_or(|(kept, _)| *kept != at);
+        let top = self.read.kernels.top1(self.read.row(at).filter(|_| is_whole && self.scorer.is_greedy())?)?;
+        Some((u32::try_from(top.index).ok()?, top.probability))
+    }
 }
 
 /// Leaves only the allowed tokens of a row of logits. The form goes over rules that leave none of them.

@@ -93,6 +93,11 @@ impl Scorer {
         self.rules.never_alone().filter(|_| self.sampler.is_greedy() && !self.reports())
     }
 
+    /// Whether the likeliest token is always the one.
+    pub(crate) fn is_greedy(&self) -> bool {
+        self.sampler.is_greedy()
+    }
+
     /// Whether log-probabilities are asked for.
     pub(crate) fn reports(&self) -> bool {
         self.logprobs.is_some()

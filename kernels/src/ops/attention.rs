@@ -2,6 +2,8 @@
 //! time, with a running maximum and sum per row (Milakov and Gimelshein 2018, arXiv:1805.02867). Panels tile from
 //! position 0, so a row adds in the same order whichever rows share its tile and however the prefix was fed.
 
+use std::mem::MaybeUninit;
+
 use crate::kernels::{AttentionShape, KvPanel, MAX_HEAD_DIM};
 use crate::panel::PANEL;
 use crate::simd::{Vector, exp};
@@ -81,19 +83,25 @@ unsafe fn tile<V: Vector, const NV: usize, const R: usize>(
         for n in seen {
             furthest = furthest.max(n);
         }
-        let mut sums = [[0.0f32; MAX_HEAD_DIM]; R];
+        // Not filled: most of it would be for heads larger than these.
+        let mut sums = MaybeUninit::<[[f32; MAX_HEAD_DIM]; R]>::uninit();
+        let sums = sums.as_mut_ptr().cast::<f32>();
+        for r in 0..R {
+            sums.add(r * MAX_HEAD_DIM).write_bytes(0, d_panels * PANEL);
+        }
         let mut maximum = [f32::NEG_INFINITY; R];
         let mut total = [0.0f32; R];
-        let mut weights = [[0.0f32; PANEL * TOGETHER]; R];
+        let mut weights = MaybeUninit::<[[f32; PANEL * TOGETHER]; R]>::uninit();
+        let weights = weights.as_mut_ptr().cast::<f32>();
         let mut start = 0;
         for panels in panels.get_unchecked(..furthest.div_ceil(PANEL)).chunks(TOGETHER) {
             let whole = panels.len() * PANEL;
             for (p, panel) in panels.iter().enumerate() {
                 let mut scores = [[V::splat(0.0); NV]; R];
                 accumulate::<V, R, NV>(&mut scores, &rows, panel.keys.as_ptr(), d);
-                for (weights, scores) in weights.iter_mut().zip(&scores) {
+                for (r, scores) in scores.iter().enumerate() {
                     for (v, score) in scores.iter().enumerate() {
-                        let place = weights.as_mut_ptr().add(p * PANEL + v * V::LEN);
+                        let place = weights.add(r * PANEL * TOGETHER + p * PANEL + v * V::LEN);
                         score.mul(V::splat(scale)).store(place);
                     }
                 }
@@ -101,20 +109,21 @@ unsafe fn tile<V: Vector, const NV: usize, const R: usize>(
             let mut keep = [1.0f32; R];
             for r in 0..R {
                 let n = seen[r].saturating_sub(start).min(whole);
-                let own = weights[r].get_unchecked_mut(..whole);
+                // The first `whole` were written just now.
+                let own = std::slice::from_raw_parts_mut(weights.add(r * PANEL * TOGETHER), whole);
                 keep[r] = weigh::<V>(own, n, &mut maximum[r], &mut total[r]);
             }
             for dp in 0..d_panels {
                 let mut acc = [[V::splat(0.0); NV]; R];
                 for (r, acc_row) in acc.iter_mut().enumerate() {
                     for (v, acc) in acc_row.iter_mut().enumerate() {
-                        let sum = V::load(sums[r].as_ptr().add(dp * PANEL + v * V::LEN));
+                        let sum = V::load(sums.add(r * MAX_HEAD_DIM + dp * PANEL + v * V::LEN));
                         *acc = sum.mul(V::splat(keep[r]));
                     }
                 }
                 let mut weight_rows = [places.q; R];
-                for (pointer, weights) in weight_rows.iter_mut().zip(&weights) {
-                    *pointer = weights.as_ptr();
+                for (r, pointer) in weight_rows.iter_mut().enumerate() {
+                    *pointer = weights.add(r * PANEL * TOGETHER);
                 }
                 let mut left = furthest - start;
                 for panel in panels {
@@ -127,7 +136,7 @@ unsafe fn tile<V: Vector, const NV: usize, const R: usize>(
                 }
                 for (r, acc_row) in acc.iter().enumerate() {
                     for (v, acc) in acc_row.iter().enumerate() {
-                        acc.store(sums[r].as_mut_ptr().add(dp * PANEL + v * V::LEN));
+                        acc.store(sums.add(r * MAX_HEAD_DIM + dp * PANEL + v * V::LEN));
                     }
                 }
             }
@@ -135,8 +144,8 @@ unsafe fn tile<V: Vector, const NV: usize, const R: usize>(
         }
         for (r, (token, head)) in at.into_iter().enumerate() {
             let to = places.out.add(token * places.out_stride + head * d);
-            for (i, sum) in sums[r].iter().take(d).enumerate() {
-                *to.add(i) = sum / total[r];
+            for i in 0..d {
+                *to.add(i) = *sums.add(r * MAX_HEAD_DIM + i) / total[r];
             }
         }
     }

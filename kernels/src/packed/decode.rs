@@ -10,35 +10,40 @@ pub(super) fn row(format: Format, strip: &[u8], lane: usize, out: &mut [f32]) {
     let (front, groups) = strip.split_at(header.min(strip.len()));
     let scales = [float(front, lane), float(front, STRIP + lane)];
     for (group, numbers) in groups.chunks_exact(format.group_bytes()).zip(out.chunks_mut(GROUP)) {
-        for (input, number) in numbers.iter_mut().enumerate() {
-            *number = one(format, group, lane, input, scales);
+        for (index, numbers) in numbers.chunks_mut(BLOCK).enumerate() {
+            block(format, group, lane, index, scales, numbers);
         }
     }
 }
 
-/// Number `input` of a group.
-fn one(format: Format, group: &[u8], lane: usize, input: usize, [scale, minimum]: [f32; 2]) -> f32 {
-    let (block, at) = (input / BLOCK, input % BLOCK);
+/// The numbers of block `block` of a group; what they share is made once.
+fn block(format: Format, group: &[u8], lane: usize, block: usize, [scale, minimum]: [f32; 2], out: &mut [f32]) {
     let (front, quants) = group.split_at(64.min(group.len()));
-    let nibble = || {
+    let nibble = |at: usize| {
         let byte = byte(quants, block * 256 + at / 8 * 64 + lane * 4 + at % 4);
         f32::from(if at % 8 < 4 { byte & 15 } else { byte >> 4 })
     };
     let half = || f16::from_le_bytes([byte(front, block * 32 + lane * 2), byte(front, block * 32 + lane * 2 + 1)]);
+    let numbers = out.iter_mut().enumerate();
     match format {
-        Format::Q4 => half().to_f32() * (nibble() - 8.0),
+        Format::Q4 => {
+            let scale = half().to_f32();
+            numbers.for_each(|(at, number)| *number = scale * (nibble(at) - 8.0));
+        }
         Format::Q4m => {
-            let (s, m) = (byte(front, block * 32 + lane), byte(front, block * 32 + STRIP + lane));
-            scale * f32::from(s) * nibble() - minimum * f32::from(m)
+            let small = |at: usize| f32::from(byte(front, block * 32 + at + lane));
+            let (scale, minimum) = (scale * small(0), minimum * small(STRIP));
+            numbers.for_each(|(at, number)| *number = scale * nibble(at) - minimum);
         }
         Format::Q8 => {
-            let q = byte(quants, block * 512 + at / 4 * 64 + lane * 4 + at % 4) as i8;
-            half().to_f32() * f32::from(q)
+            let scale = half().to_f32();
+            let quant = |at: usize| byte(quants, block * 512 + at / 4 * 64 + lane * 4 + at % 4) as i8;
+            numbers.for_each(|(at, number)| *number = scale * f32::from(quant(at)));
         }
-        Format::Bf16 => {
-            let place = input / 2 * 64 + lane * 4 + input % 2 * 2;
-            bf16::from_le_bytes([byte(group, place), byte(group, place + 1)]).to_f32()
-        }
+        Format::Bf16 => numbers.for_each(|(at, number)| {
+            let place = (block * BLOCK + at) / 2 * 64 + lane * 4 + at % 2 * 2;
+            *number = bf16::from_le_bytes([byte(group, place), byte(group, place + 1)]).to_f32();
+        }),
     }
 }
 

@@ -3,7 +3,7 @@
 //! merged in their order. Must never be used where a rule changes logits first.
 
 use crate::error::{KernelError, expect};
-use crate::kernels::{Kernels, Top1};
+use crate::kernels::{Kernels, Top1, first};
 
 use super::format::STRIP;
 use super::inputs::Inputs;
@@ -112,7 +112,7 @@ fn look(kernels: &Kernels, logits: &[f32], base: usize) -> Seen {
         // Every logit is -inf: nothing that could be chosen.
         Some((max, _)) if max == f32::NEG_INFINITY && logits.iter().all(|logit| *logit == max) => NOTHING,
         Some((max, sum)) => {
-            let index = logits.iter().position(|logit| *logit == max).unwrap_or(0);
+            let index = first(logits, max).unwrap_or(0);
             Seen { max, index: (base + index) as u32, sum: if max.is_finite() { sum } else { f32::NAN } }
         }
         None => NOTHING,

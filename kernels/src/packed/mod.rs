@@ -6,6 +6,7 @@
 //! A product is a chain per output: for each block of 32 inputs an exact integer dot product, scaled and added in f32,
 //! blocks ascending. So a row's result depends neither on the rows beside it nor on the thread that computes it.
 
+mod alone;
 mod attention;
 mod decode;
 mod encode;
@@ -21,6 +22,7 @@ mod rows;
 mod shared;
 mod team;
 
+pub use alone::Alone;
 pub use encode::{Block, EncodeError};
 pub use format::{BLOCK, Format, STRIP};
 pub use inputs::Inputs;

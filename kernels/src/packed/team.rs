@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use crate::route::RouteScratch;
 
+use super::alone::Alone;
 use super::experts::Visits;
 use super::inputs::Inputs;
 
@@ -25,6 +26,10 @@ pub struct ThreadScratch {
     third: Vec<f32>,
     fourth: Vec<f32>,
     pub(super) inputs: Inputs,
+    /// For products of this thread's own rows.
+    pub alone: Alone,
+    /// Rows side by side, and what becomes of them.
+    pub gathered: Vec<f32>,
     /// For choosing experts.
     pub route: RouteScratch,
     /// For those who visit them.
@@ -145,6 +150,16 @@ impl Team {
     /// How many threads work, the caller included.
     pub fn threads(&self) -> usize {
         self.threads
+    }
+
+    /// Wakes threads that sleep, for a section that will come within microseconds: they look for it until then.
+    pub fn wake(&self) {
+        let sleepers = sleepers(&self.common);
+        if *sleepers > 0 {
+            self.common.round.0.fetch_add(1, Ordering::SeqCst);
+            drop(sleepers);
+            self.common.wake.notify_all();
+        }
     }
 
     /// Runs `body(part, scratch)` for every part below `parts`, and returns when all are done.

@@ -61,6 +61,22 @@ impl BlockWriter {
     /// Leaves only allowed tokens in the logits of the frontier; returns where that is and the row as it was.
     pub(super) fn restrict(&mut self, read: &mut Readout<'_>) -> Result<Option<(usize, Vec<f32>)>, EngineError> {
         let Some(constraint) = &mut self.constraint else { return Ok(None) };
+        let settings = &self.job.settings;
+        let by_threshold = match settings.decoder {
+            DecoderKind::Threshold | DecoderKind::Joint | DecoderKind::MultiBlock => true,
+            // They compare probabilities with each other, or change tokens that are not the likeliest.
+            DecoderKind::Hierarchy | DecoderKind::Credit | DecoderKind::Levenshtein => false,
+        };
+        if by_threshold && self.scorer.is_greedy() && !self.scorer.reports() {
+            // Sure enough among all tokens it is so among fewer, and what is allowed need not be worked out.
+            let surest = |at: usize| {
+                let top = read.kernels.top1(read.row(at)?).filter(|top| top.probability > settings.threshold)?;
+                u32::try_from(top.index).ok()
+            };
+            if constraint.takes(&self.active.canvas, surest)? {
+                return Ok(None);
+            }
+        }
         let Some((at, allowed)) = constraint.allowed(&self.active.canvas)? else { return Ok(None) };
         let Some(row) = read.row_mut(at) else { return Ok(None) };
         let kept = row.to_vec();

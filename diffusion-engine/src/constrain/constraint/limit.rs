@@ -1,0 +1,64 @@
+//! The answer's token limit: when its nearest end is only just in reach, it is time to write that. Must never change the
+//! canvas.
+
+use std::sync::atomic::Ordering;
+
+use weir_protocol::EngineError;
+
+use super::super::closing::nearest_end;
+use super::{Constraint, broken};
+
+/// The nearest end is looked for after so many tokens, or a quarter of those that are to spare ...
+pub(super) const LOOK_EVERY: usize = 8;
+
+/// ... and after each one when no more than these, beyond twice its length, are to spare.
+const SPARE: usize = 32;
+
+/// Longest end that is looked for.
+pub(super) const LONGEST_END: usize = 1024;
+
+impl Constraint {
+    /// Whether the `left` tokens after the one just consumed cannot reach an end any more, or only just.
+    pub(super) fn is_one_too_many(&mut self, left: usize) -> bool {
+        let soon = !self.hopeless && self.is_near(left);
+        let spare = left.saturating_sub(2 * self.end_length + SPARE);
+        if self.matcher.is_stopped() || (self.since < LOOK_EVERY.max(spare / 4) && !soon) {
+            return false;
+        }
+        self.since = 0;
+        let end = self.nearest_end(left);
+        self.learnt.longest_end.fetch_max(end.as_ref().map_or(0, |end| end.len() + 1), Ordering::Relaxed);
+        self.end_length = end.as_ref().map_or(LONGEST_END, Vec::len);
+        self.hopeless &= end.is_none();
+        // The end found is not the shortest, and seen from the next token it may be some tokens longer.
+        let margin = |length: usize| length / 8 + 4;
+        end.map_or(left < LONGEST_END, |end| end.len() + 1 + margin(end.len()) >= left)
+    }
+
+    /// Takes `token`, just consumed, back and sets out for the nearest end. `false`, and the token stays, when there
+    /// is none within `left` tokens from before it either.
+    pub(super) fn close_before(&mut self, token: u32, left: usize) -> Result<bool, EngineError> {
+        self.matcher.rollback(1).map_err(broken)?;
+        match self.nearest_end(left.saturating_sub(1)) {
+            Some(end) => {
+                self.closing = end.into();
+                self.closed_at_limit = true;
+                Ok(true)
+            }
+            None => {
+                self.hopeless = true;
+                self.consume(&[token])?;
+                Ok(false)
+            }
+        }
+    }
+
+    /// Whether `left` tokens are few, measured by the nearest end that was seen last.
+    pub(super) fn is_near(&self, left: usize) -> bool {
+        left <= 2 * self.end_length + SPARE
+    }
+
+    fn nearest_end(&self, limit: usize) -> Option<Vec<u32>> {
+        nearest_end(&self.matcher, &self.vocabulary, &self.learnt.cuts, limit.min(LONGEST_END))
+    }
+}
