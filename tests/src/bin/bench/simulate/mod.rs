@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 use weir_tests::binary::Weir;
-use weir_tests::request_log;
+use weir_tests::request_log::Pieces;
 
 use self::asking::Asker;
 use self::compare::Run;
@@ -56,19 +56,18 @@ pub(super) fn measure(models: &Path, smoke: bool, place: &Path) -> Result<Value>
 async fn all(asker: &Asker, weir: &Weir, effort: &Effort, place: &Path) -> Result<Value> {
     let every: Vec<usize> = (0..asker.kinds.len()).collect();
     // Pages in the weights and the code.
-    asker.by_callers(&[every.as_slice()], effort.full.min(30)).await?;
+    let warm = asker.by_callers(&[every.as_slice()], effort.full.min(30)).await?;
     let begun = Instant::now();
     let full = asker.by_callers(&[every.as_slice(); FULL], effort.full).await?;
     let most = full.len() as f64 / begun.elapsed().as_secs_f64().max(f64::MIN_POSITIVE);
     println!("the machine answers {most:.0} of these requests a second when {FULL} callers ask");
-    let log = weir.folder().join("requests.jsonl");
+    let mut log = Pieces::of(&weir.folder().join("requests.jsonl"));
+    // These were recorded, too, but are none of a load's requests.
+    log.next(warm.len() + full.len()).await?;
     let mut runs = Vec::new();
     for (at, load) in effort.loads.iter().enumerate() {
-        let before = request_log::lines(&log)?.len();
         let seen = asker.poisson(most * load, effort.compared, SEED + at as u64).await?;
-        let lines = request_log::lines_until(&log, before + seen.len()).await?;
-        // What came before this load was recorded, too, but is none of its requests.
-        let own: Vec<String> = lines[lines.len() - seen.len()..].iter().map(Value::to_string).collect();
+        let own: Vec<String> = log.next(seen.len()).await?.iter().map(Value::to_string).collect();
         let file = place.join(format!("nano-{:.0}.jsonl", load * 100.0));
         std::fs::write(&file, own.join("\n") + "\n").with_context(|| file.display().to_string())?;
         runs.push(Run { load: *load, per_s: most * load, log: file, seen });
