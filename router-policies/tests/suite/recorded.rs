@@ -151,24 +151,54 @@ fn a_shared_processor_is_seen_in_the_times() {
     assert!((is.p50 / was.p50 - 1.0).abs() < 0.1 && (is.p95 / was.p95 - 1.0).abs() < 0.1, "{was:?} {is:?}");
 }
 
-#[test]
-fn failures_are_measured_and_followed_by_the_next() {
+/// A calm log, and a hundred requests whose attempt at the diffusion engine ends so: the AR engine takes over.
+fn half_of_the_first_attempts_end(outcome: &str) -> String {
     let mut text = calm(400);
     for number in 0..100_u64 {
-        // Half of the diffusion engine's attempts break off; the AR engine takes over.
         let answered = line(number * 4 + 1, 60.0 + number as f64 * 0.1, 1.0);
-        let tried = "\"attempts\":[{\"backend\":\"diffusion\",\"start_ms\":0.1,\"ms\":3,\"outcome\":\"stream_cut\"},";
+        let tried =
+            format!("\"attempts\":[{{\"backend\":\"diffusion\",\"start_ms\":0.1,\"ms\":3,\"outcome\":\"{outcome}\"}},");
         let plan = answered
             .replace("\"attempts\":[{\"backend\":\"ar\",\"start", &format!("{tried}{{\"backend\":\"ar\",\"start"));
         let plan = plan.replace("\"name\":\"chat\"", "\"name\":\"function_call\"");
         text.push_str(&plan.replace("\"tool_needed\":false", "\"tool_needed\":true"));
     }
-    let recorded = of_log(&text).unwrap();
+    text
+}
+
+#[test]
+fn failures_are_measured_and_followed_by_the_next() {
+    let recorded = of_log(&half_of_the_first_attempts_end("stream_cut")).unwrap();
     let diffusion = &recorded.servers.backend[0];
     assert_eq!((diffusion.name.as_str(), diffusion.failures), ("diffusion", 0.5));
     let report = recorded.run(&recorded.servers, &Policy::parse(BOTH, "both").unwrap(), &how(1.0));
     assert_eq!((report.unanswered, report.all.fallbacks), (0, report.backends[0].failed));
     assert!((60..140).contains(&report.all.fallbacks), "{report:?}");
+}
+
+/// The simulation has the built-in engines' queues: what these had no room for must not fail there a second time. What
+/// an upstream's queue is nobody knows.
+#[test]
+fn an_overload_is_no_failure_where_the_queue_is_simulated() {
+    let text = half_of_the_first_attempts_end("overloaded");
+    let recorded = of_log(&text).unwrap();
+    let told = &recorded.summary.backends[0];
+    assert_eq!((told.name.as_str(), told.answers, told.failed, told.shed), ("diffusion", 100, 0, 100));
+    assert_eq!(recorded.servers.backend[0].failures, 0.0);
+    let policy = Policy::parse(BOTH, "both").unwrap();
+    let report = recorded.run(&recorded.servers, &policy, &how(1.0));
+    assert_eq!((report.all.answered, report.all.fallbacks, report.backends[0].shed), (500, 0, 0), "{report:?}");
+    // Where the queue is full in the simulation, it sheds.
+    let mut narrow = recorded.servers.clone();
+    (narrow.backend[0].concurrency, narrow.backend[0].queue) = (1, 0);
+    let report = recorded.run(&narrow, &policy, &how(40.0));
+    assert!(report.backends[0].shed > 0 && report.backends[0].failed == 0, "{report:?}");
+
+    let (lines, unread) = read(&text);
+    let upstream = hosts().into_iter().map(|host| Host { places: None, ..host }).collect::<Vec<_>>();
+    let recorded = Recorded::of(&lines, unread, &upstream).unwrap();
+    let told = &recorded.summary.backends[0];
+    assert_eq!((told.failed, told.shed, recorded.servers.backend[0].failures), (100, 0, 0.5));
 }
 
 #[test]

@@ -123,10 +123,11 @@ fn read(summary: &Summary, place: &str) -> String {
     for one in &summary.backends {
         let _ = writeln!(
             out,
-            "measured: {}: {} answers, {} failures, {} given up, {} answers without times or sizes, at most {} at once{}",
+            "measured: {}: {} answers, {} failures, {} its queue had no room for, {} given up, {} answers without times or sizes, at most {} at once{}",
             one.name,
             one.answers,
             one.failed,
+            one.shed,
             one.given_up,
             one.untold,
             one.most_at_once,

@@ -38,6 +38,8 @@ pub struct Measured {
     pub answers: u64,
     /// Attempts that failed.
     pub failed: u64,
+    /// Attempts that its queue had no room for: no failures, since the simulation has that queue, too.
+    pub shed: u64,
     /// Attempts given up: by the caller, or because another was quicker.
     pub given_up: u64,
     /// Answers whose times or sizes the log does not have.
@@ -81,7 +83,9 @@ struct Tried {
 #[derive(Default)]
 struct Backend {
     tried: Vec<Tried>,
+    /// Attempts that ended well, and that failed.
     seen: BTreeMap<Family, (u64, u64)>,
+    shed: u64,
     given_up: u64,
     untold: u64,
     caches: bool,
@@ -89,8 +93,8 @@ struct Backend {
 }
 
 pub(super) fn servers(lines: &[Logged], hosts: &[Host]) -> Found {
-    let backends = backends(lines);
     let host = |name: &str| hosts.iter().find(|host| host.facts.name == name);
+    let backends = backends(lines, |name| host(name).is_some_and(|host| host.places.is_some()));
     let mut groups: BTreeMap<String, Vec<(&String, &Backend)>> = BTreeMap::new();
     for (name, backend) in &backends {
         let processor = host(name).and_then(|host| host.processor.clone()).unwrap_or_else(|| name.clone());
@@ -145,13 +149,19 @@ pub(super) fn servers(lines: &[Logged], hosts: &[Host]) -> Found {
     out
 }
 
-fn backends(lines: &[Logged]) -> BTreeMap<String, Backend> {
+/// `queues`: whether a backend's places and queue are known, and simulated.
+fn backends(lines: &[Logged], queues: impl Fn(&str) -> bool) -> BTreeMap<String, Backend> {
     let mut backends: BTreeMap<String, Backend> = BTreeMap::new();
     for (at, line) in lines.iter().enumerate() {
         let (Some(came), Some(plan)) = (came_at(line), &line.plan) else { continue };
         let family = family(plan);
         for (number, tried) in line.attempts.iter().enumerate() {
             let backend = backends.entry(tried.backend.clone()).or_default();
+            if tried.outcome == "overloaded" && queues(&tried.backend) {
+                // It was never under way.
+                backend.shed += 1;
+                continue;
+            }
             let well = tried.outcome == "finished";
             // What the gateway adds is part of a first attempt's time: the caller waits for it, too.
             let (from, ms) = match (number, line.total_ms) {
@@ -244,6 +254,7 @@ impl Backend {
             name: name.to_owned(),
             answers: self.answers() as u64,
             failed: self.seen.values().map(|(_, failed)| failed).sum(),
+            shed: self.shed,
             given_up: self.given_up,
             untold: self.untold,
             most_at_once: Traffic::of(spans).most_at_once,
