@@ -19,6 +19,10 @@ pub const BLOCK: usize = 32;
 /// Inputs in a group.
 pub(crate) const GROUP: usize = 64;
 
+/// Activations that share a scale: blocks of weights are summed up before it is applied, which saves a multiplication in
+/// ten. A row's last span may be short.
+pub(crate) const SPAN: usize = 128;
+
 /// How the numbers of a matrix are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Format {

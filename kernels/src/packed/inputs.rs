@@ -1,8 +1,8 @@
 //! Activations as the packed products read them: tile after tile of rows, in each block by block, the tile's rows of a
 //! block side by side. So a walk over the weights reads one piece of memory from end to end, however many rows there
-//! are. Quantised to 8 bits per block of 32, or kept as f32, by what the weights need. Must never lay out weights.
+//! are. Quantised to 8 bits with a scale for 128, or kept as f32, by what the weights need. Must never lay out weights.
 
-use super::format::{BLOCK, GROUP};
+use super::format::{BLOCK, GROUP, SPAN};
 use super::product::PackedKernels;
 
 /// Rows of a tile; a whole number of every loop's tiles. Of all rows side by side 128 would lie 4 KB apart from block to
@@ -23,11 +23,11 @@ pub struct Inputs {
     k: usize,
     /// `[tiles, blocks, rows of the tile, 32]`.
     pub(super) quants: Vec<i8>,
-    /// `[tiles, blocks, rows of the tile]`: what a quant is worth.
+    /// `[tiles, blocks, rows of the tile]`: what a quant is worth; the same for all blocks of a span.
     pub(super) scales: Vec<f32>,
     /// `[tiles, blocks, rows of the tile]`: -8 Σ quants, where the product of nibbles begins.
     pub(super) offsets: Vec<i32>,
-    /// `[tiles, blocks, rows of the tile]`: scale · Σ quants, what a weight's minimum is multiplied with.
+    /// `[tiles, blocks, rows of the tile]`: Σ quants, what a weight's minimum is multiplied with.
     pub(super) sums: Vec<f32>,
     /// `[tiles, blocks, rows of the tile, 32]`, for bf16 weights.
     pub(super) exact: Vec<f32>,
@@ -217,33 +217,38 @@ impl Writer {
     /// The `Inputs` is still there and nobody reads it; `row` is one of its rows, `x` has its `k` elements, and nobody
     /// else writes this row.
     pub(super) unsafe fn put(&self, kernels: &PackedKernels, row: usize, x: &[f32]) {
-        let last = x.len() / BLOCK;
-        for block in 0..self.blocks {
-            let mut padded = [0.0f32; BLOCK];
-            let numbers = match x.get(block * BLOCK..(block + 1) * BLOCK) {
+        for first in (0..self.blocks).step_by(SPAN / BLOCK) {
+            let blocks = (SPAN / BLOCK).min(self.blocks - first);
+            let mut padded = [0.0f32; SPAN];
+            let numbers = match x.get(first * BLOCK..(first + blocks) * BLOCK) {
                 Some(whole) => whole,
-                None if block == last => {
-                    let rest = x.get(block * BLOCK..).unwrap_or_default();
+                None => {
+                    let rest = x.get(first * BLOCK..).unwrap_or_default();
                     for (place, number) in padded.iter_mut().zip(rest) {
                         *place = *number;
                     }
                     &padded
                 }
-                None => &padded,
             };
-            let cell = cell(self.rows, self.blocks, row, block);
-            // SAFETY: the cell is inside by the caller's promise; `numbers` has 32 elements; the registry saw the CPU.
+            let at = |block: usize| cell(self.rows, self.blocks, row, first + block);
+            let step = at(1) - at(0);
+            // SAFETY: the cells are inside by the caller's promise; the numbers are as many; the registry saw the CPU.
             unsafe {
                 if self.has.quants {
-                    let to = self.quants.add(cell * BLOCK);
-                    let (scale, sum) = (kernels.quantize)(numbers.as_ptr(), to);
-                    self.scales.add(cell).write(scale);
-                    self.offsets.add(cell).write(-8 * sum);
-                    self.sums.add(cell).write(scale * sum as f32);
+                    let mut sums = [0; SPAN / BLOCK];
+                    let to = self.quants.add(at(0) * BLOCK);
+                    let scale = (kernels.quantize)(numbers.as_ptr(), blocks, to, step * BLOCK, &mut sums);
+                    for (block, sum) in sums.iter().enumerate().take(blocks) {
+                        self.scales.add(at(block)).write(scale);
+                        self.offsets.add(at(block)).write(-8 * sum);
+                        self.sums.add(at(block)).write(*sum as f32);
+                    }
                 }
                 if self.has.exact {
-                    let to = self.exact.add(cell * BLOCK);
-                    std::ptr::copy_nonoverlapping(numbers.as_ptr(), to, BLOCK);
+                    for block in 0..blocks {
+                        let to = self.exact.add(at(block) * BLOCK);
+                        std::ptr::copy_nonoverlapping(numbers.as_ptr().add(block * BLOCK), to, BLOCK);
+                    }
                 }
             }
         }

@@ -14,12 +14,15 @@ use super::team::Team;
 pub struct PackedKernels {
     pub(super) name: &'static str,
     pub(super) strip: StripLoop,
-    pub(super) quantize: unsafe fn(*const f32, *mut i8) -> (f32, i32),
+    pub(super) quantize: QuantizeLoop,
     pub(super) peak: unsafe fn(usize) -> f32,
 }
 
 /// Format, strip, groups, activations, memory to fetch meanwhile, output of 16 a row, from one row to the next.
 type StripLoop = unsafe fn(Format, *const u8, usize, &View, *const u8, *mut f32, usize);
+
+/// Numbers, how many blocks, where the first one's quants go, bytes to the next one's, their sums; gives the scale.
+type QuantizeLoop = unsafe fn(*const f32, usize, *mut i8, usize, &mut [i32; 4]) -> f32;
 
 impl std::fmt::Debug for PackedKernels {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

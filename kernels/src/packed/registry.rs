@@ -28,9 +28,9 @@ macro_rules! instance {
             /// # Safety
             /// The CPU has the features; otherwise as for the loop.
             $(#[target_feature(enable = $feature)])?
-            unsafe fn quantize(x: *const f32, to: *mut i8) -> (f32, i32) {
+            unsafe fn quantize(x: *const f32, blocks: usize, to: *mut i8, step: usize, sums: &mut [i32; 4]) -> f32 {
                 // SAFETY: passed on to the caller.
-                unsafe { ops::quantize::quantize::<$vector>(x, to) }
+                unsafe { ops::quantize::quantize::<$vector>(x, blocks, to, step, sums) }
             }
 
             /// # Safety
