@@ -202,9 +202,7 @@ impl Products<'_> {
             let (index, piece) = (part / pieces, part % pieces);
             let Some((which, first, rows)) = order.get(index).copied() else { return };
             let Some(PackedExpert { gate, up, .. }) = expert(which) else { return };
-            // The part that this thread is likely to take next: the others take one each meanwhile.
-            let likely = part + self.team.threads();
-            let (after_index, after_piece) = (likely / pieces, likely % pieces);
+            let (after_index, after_piece) = (own.next / pieces, own.next % pieces);
             let after = order.get(after_index).and_then(|(which, ..)| expert(*which));
             let (gates, ups, gathered) = own.all(rows * STRIP);
             gathered.gather(x, visits.tokens.get(first..first + rows).unwrap_or_default());

@@ -70,6 +70,7 @@ impl Products<'_> {
             // SAFETY: each part writes its own rows.
             let seen = unsafe { seen.part(part * rows, rows) };
             let (begin, end) = (strips * part / parts, strips * (part + 1) / parts);
+            let after = if own.next < parts { strips * own.next / parts } else { strips };
             let logits = own.floats(rows * STRIP * TOGETHER);
             for first in (begin..end).step_by(TOGETHER) {
                 let count = TOGETHER.min(end - first);
@@ -79,7 +80,7 @@ impl Products<'_> {
                     let out = logits.as_mut_ptr().wrapping_add(at * STRIP);
                     // SAFETY: the inputs are checked above; a row takes 16 strips.
                     unsafe {
-                        let next = w.strip(strip + 1);
+                        let next = w.strip(if strip + 1 == end { after } else { strip + 1 });
                         self.kernels.strip_of(w, strip, &view, next, (out, STRIP * TOGETHER));
                     }
                 }

@@ -179,9 +179,11 @@ impl Products<'_> {
         let view = x.view();
         let parts = self.parts(w.bytes().len(), strips);
         self.team.run(parts, |part, own| {
+            let (begin, end) = (strips * part / parts, strips * (part + 1) / parts);
+            let after = if own.next < parts { strips * own.next / parts } else { strips };
             let own = own.floats(rows * STRIP);
-            for strip in strips * part / parts..strips * (part + 1) / parts {
-                let next = w.strip(strip + 1);
+            for strip in begin..end {
+                let next = w.strip(if strip + 1 == end { after } else { strip + 1 });
                 let width = STRIP.min(n - strip * STRIP);
                 if let Some((out, stride)) = whole.filter(|_| width == STRIP) {
                     // SAFETY: shapes are checked by the callers; each strip's columns are written by one part only.

@@ -41,7 +41,7 @@ impl Products<'_> {
         let each = if shared { run_length(m, self.team.threads()) } else { m.max(1) };
         let out = out.map(|(elements, width)| (Shared::new(elements), width));
         let failed = Mutex::new(None);
-        self.team.run_from_ends(m.div_ceil(each), |part, scratch| {
+        self.team.run(m.div_ceil(each), |part, scratch| {
             let rows = part * each..((part + 1) * each).min(m);
             // SAFETY: runs do not overlap, so each row is in one part.
             let own = out.each_ref().map(|(out, width)| unsafe { out.part(rows.start * width, rows.len() * width) });

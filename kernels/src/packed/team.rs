@@ -1,6 +1,8 @@
 //! The threads that share a product: a fixed number, started once, each with its own scratch memory. A section is cut
-//! into parts, taken one after the other by whoever is free, so that a disturbed thread does not hold up the rest. Must
-//! never wait while it holds nothing to do, and never allocate once its scratch has grown.
+//! into parts, taken by whoever is free, so that a disturbed thread does not hold up the rest: the caller takes them from
+//! the front, the others from the back, so that a thread meets the same parts in one section after the other, finds in
+//! its own cache what it wrote, and knows which part it will take next. Must never wait while it holds nothing to do,
+//! and never allocate once its scratch has grown.
 
 use std::cell::UnsafeCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -25,6 +27,8 @@ pub struct ThreadScratch {
     more: Vec<f32>,
     third: Vec<f32>,
     fourth: Vec<f32>,
+    /// The part that the thread is likely to take next, if there is one of this number.
+    pub(super) next: usize,
     pub(super) inputs: Inputs,
     /// For products of this thread's own rows.
     pub alone: Alone,
@@ -69,9 +73,8 @@ type Body = *const (dyn Fn(usize, &mut ThreadScratch) + Sync);
 struct Section {
     body: Body,
     parts: usize,
-    /// Whether the caller takes parts from the front and helpers from the back: then a thread meets the same parts in
-    /// one section after the other, and finds in its own cache what it wrote.
-    from_ends: bool,
+    /// Who may take parts.
+    threads: usize,
 }
 
 /// What threads write at once lies in lines of its own.
@@ -167,41 +170,25 @@ impl Team {
     /// # Panics
     /// When `body` does.
     pub(super) fn run(&self, parts: usize, body: impl Fn(usize, &mut ThreadScratch) + Sync) {
-        self.section(parts, false, body);
-    }
-
-    /// [`Team::run`] in which the caller takes parts from the front and the others from the back.
-    pub(super) fn run_from_ends(&self, parts: usize, body: impl Fn(usize, &mut ThreadScratch) + Sync) {
-        self.section(parts, true, body);
-    }
-
-    fn section(&self, parts: usize, from_ends: bool, body: impl Fn(usize, &mut ThreadScratch) + Sync) {
         let mut own = match self.own.try_lock() {
             Ok(own) => own,
             Err(std::sync::TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
             Err(std::sync::TryLockError::WouldBlock) => {
-                let mut scratch = ThreadScratch::default();
-                return (0..parts).for_each(|part| body(part, &mut scratch));
+                return alone(parts, &body, &mut ThreadScratch::default());
             }
         };
         if self.helpers.is_empty() || parts <= 1 {
-            return (0..parts).for_each(|part| body(part, &mut own));
+            return alone(parts, &body, &mut own);
         }
-        self.share(parts, from_ends, &body, &mut own);
+        self.share(parts, &body, &mut own);
     }
 
-    fn share(
-        &self,
-        parts: usize,
-        from_ends: bool,
-        body: &(dyn Fn(usize, &mut ThreadScratch) + Sync),
-        own: &mut ThreadScratch,
-    ) {
+    fn share(&self, parts: usize, body: &(dyn Fn(usize, &mut ThreadScratch) + Sync), own: &mut ThreadScratch) {
         let common = &*self.common;
         // SAFETY: only the lifetime is changed; this function does not return while a helper is inside.
         let body: Body = unsafe { std::mem::transmute(std::ptr::from_ref(body)) };
         // SAFETY: not open and nobody inside: the last section waited for that, and there is one at a time (`own` is locked).
-        unsafe { *common.section.get() = Some(Section { body, parts, from_ends }) };
+        unsafe { *common.section.get() = Some(Section { body, parts, threads: self.threads }) };
         common.taken.0.store(0, Ordering::Relaxed);
         common.taken_back.0.store(0, Ordering::Relaxed);
         common.open.store(true, Ordering::SeqCst);
@@ -256,14 +243,24 @@ impl Common {
                 return;
             }
             // As many are taken from both ends together as were counted, so the ends do not meet.
-            let part = match (section.from_ends, is_caller) {
-                (false, _) => taken,
-                (true, true) => front,
-                (true, false) => section.parts - 1 - self.taken_back.0.fetch_add(1, Ordering::Relaxed),
+            let (part, next) = if is_caller {
+                (front, front + 1)
+            } else {
+                let part = section.parts - 1 - self.taken_back.0.fetch_add(1, Ordering::Relaxed);
+                (part, part.wrapping_sub(section.threads - 1))
             };
             front += 1;
+            scratch.next = next;
             body(part, scratch);
         }
+    }
+}
+
+/// All parts by one thread.
+fn alone(parts: usize, body: &impl Fn(usize, &mut ThreadScratch), scratch: &mut ThreadScratch) {
+    for part in 0..parts {
+        scratch.next = part + 1;
+        body(part, scratch);
     }
 }
 
