@@ -14,6 +14,7 @@ use crate::dense::weights::DenseModel;
 use crate::error::LoadError;
 use crate::model::forward::{Lane, Visibility};
 use crate::model::head::Wanted;
+use crate::model::recipe::Recipe;
 use crate::model::weights::Model;
 use crate::options::{EngineKind, ModelFiles};
 
@@ -77,7 +78,7 @@ impl LogitsModel {
         let (config, weights) = (checkpoint.config()?, checkpoint.weights()?);
         Ok(LogitsModel(match config.dense {
             Some(_) => Kind::Dense(Box::new(DenseModel::load(config, weights)?)),
-            None => Kind::Mixed(Box::new(Model::load(config, weights)?)),
+            None => Kind::Mixed(Box::new(Model::load(config, weights, Recipe::EXACT)?)),
         }))
     }
 

@@ -8,6 +8,7 @@ pub use weir_protocol::{DecoderKind, DiffusionOptions};
 
 use crate::decode::published::ChosenBy;
 use crate::decode::settings::DecodeSettings;
+use crate::model::recipe::Recipe;
 
 /// Where a checkpoint's files come from.
 #[derive(Debug, Clone)]
@@ -55,6 +56,9 @@ pub struct EngineOptions {
     /// Experts of a layer that a block may visit, chosen as LLaDA2.2 does, for models that were not trained so: fewer
     /// weights are read, and answers differ (docs/quantisation.md). `None`: as the model was trained.
     pub expert_pool: Option<usize>,
+    /// Formats that weights are packed in when they are read (docs/quantisation.md), for models small enough to be packed
+    /// at each start. [`Recipe::EXACT`]: as they are stored.
+    pub recipe: Recipe,
 }
 
 /// Where forwards run.
@@ -129,6 +133,7 @@ impl Default for EngineOptions {
             share_prefixes: SharePrefixes::default(),
             device: ComputeDevice::default(),
             expert_pool: None,
+            recipe: Recipe::EXACT,
         }
     }
 }

@@ -12,6 +12,7 @@ use crate::dense::weights::DenseModel;
 use crate::error::LoadError;
 use crate::model::forward::Lane;
 use crate::model::head::Predictions;
+use crate::model::recipe::Recipe;
 use crate::model::weights::Model;
 use crate::options::{ComputeDevice, EngineKind, EngineOptions};
 
@@ -36,6 +37,12 @@ impl Processor {
         if let Some(pool) = options.expert_pool {
             check_pool(pool, &config, options.device)?;
         }
+        if options.recipe != Recipe::EXACT && (options.device != ComputeDevice::Cpu || config.dense.is_some()) {
+            return Err(wrong(
+                "recipe",
+                "only models like LLaDA2 and Ling, on the CPU, are packed when they are read".into(),
+            ));
+        }
         match options.device {
             ComputeDevice::Cpu if config.dense.is_some() => {
                 let model = DenseModel::load(config, weights)?;
@@ -48,7 +55,7 @@ impl Processor {
                 Err(wrong("device", message))
             }
             ComputeDevice::Cpu => {
-                let model = Model::load(config, weights)?.with_pool(options.expert_pool);
+                let model = Model::load(config, weights, options.recipe)?.with_pool(options.expert_pool);
                 let pages = pages(model.kv_shape(), model.config.context, options)?;
                 let pool = Pool::new(model.kv_shape(), options.kv_type, pages);
                 Ok((Processor::Cpu(Box::new(model)), pool))

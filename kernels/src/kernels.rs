@@ -194,6 +194,15 @@ pub struct Strided<'a> {
     pub stride: usize,
 }
 
+impl Strided<'_> {
+    /// The rows from `row` on.
+    #[must_use]
+    pub fn skip(self, row: usize) -> Self {
+        let at = row.saturating_mul(self.stride);
+        Strided { elements: self.elements.get(at..).unwrap_or_default(), ..self }
+    }
+}
+
 /// Whether [`Kernels::attention`] may run, its output aside.
 pub(crate) fn check_attention(
     shape: AttentionShape,

@@ -1,9 +1,10 @@
 //! One request's pages: those it shares come first, its own follow, up to the positions it may ever need. Must never
 //! write to a page that is shared, nor use more pages of its own than its lease has.
 
+use std::ops::Range;
 use std::sync::Arc;
 
-use weir_kernels::{KernelError, KvPanel, PANEL};
+use weir_kernels::{KernelError, KvPanel, PANEL, Strided};
 
 use super::page::Page;
 use super::pool::{Lease, Pool};
@@ -99,13 +100,19 @@ impl KvCache {
         Ok(())
     }
 
-    /// Writes `keys` and `values`, each `[kv_heads, head_dim]`, of one reserved position behind the committed ones.
-    pub(crate) fn write(&mut self, layer: usize, position: usize, keys: &[f32], values: &[f32]) {
-        debug_assert!(position >= self.tokens.len(), "position {position} is final");
-        let own = self.pages.get_mut(position / PANEL).and_then(Arc::get_mut);
-        debug_assert!(own.is_some(), "position {position} lies in a page that is shared or missing");
-        if let Some(page) = own {
-            page.write(layer, position % PANEL, keys, values);
+    /// Writes `keys` and `values`, a row of `[kv_heads, head_dim]` for each, of reserved positions behind the committed ones.
+    pub(crate) fn write(&mut self, layer: usize, positions: Range<usize>, keys: Strided<'_>, values: Strided<'_>) {
+        debug_assert!(positions.start >= self.tokens.len(), "position {} is final", positions.start);
+        let mut next = positions.start;
+        while next < positions.end {
+            let (first, lane) = (next, next % PANEL);
+            next = (next - lane + PANEL).min(positions.end);
+            let own = self.pages.get_mut(first / PANEL).and_then(Arc::get_mut);
+            debug_assert!(own.is_some(), "position {first} lies in a page that is shared or missing");
+            if let Some(page) = own {
+                let row = first - positions.start;
+                page.write(layer, lane..lane + next - first, [keys.skip(row), values.skip(row)]);
+            }
         }
     }
 

@@ -2,11 +2,12 @@
 //! where it was not written: a page that is not filled at once is zero, because attention multiplies what it does not see
 //! by zero, and zero times NaN is NaN.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use half::bf16;
 use half::slice::HalfFloatSliceExt;
-use weir_kernels::PANEL;
+use weir_kernels::{PANEL, Strided};
 
 use super::KvShape;
 use super::pool::Pool;
@@ -52,12 +53,12 @@ impl Page {
         Page { storage, pool }
     }
 
-    /// Writes `keys` and `values`, each `[kv_heads, head_dim]`, of one of the 32 positions.
-    pub(super) fn write(&mut self, layer: usize, lane: usize, keys: &[f32], values: &[f32]) {
+    /// Writes keys and values, a row of `[kv_heads, head_dim]` for each, of some of the 32 positions.
+    pub(super) fn write(&mut self, layer: usize, lanes: Range<usize>, rows: [Strided<'_>; 2]) {
         let shape = *self.pool.shape();
         match &mut self.storage {
-            Storage::F32(elements) => put(elements, &shape, layer, lane, (keys, values), |element| element),
-            Storage::Bf16(elements) => put(elements, &shape, layer, lane, (keys, values), bf16::from_f32),
+            Storage::F32(elements) => put(elements, &shape, layer, lanes, rows, |element| element),
+            Storage::Bf16(elements) => put(elements, &shape, layer, lanes, rows, bf16::from_f32),
             #[cfg(any(test, feature = "cuda"))]
             Storage::Device(number) => debug_assert!(false, "page {number} is a GPU's"),
         }
@@ -107,20 +108,27 @@ fn put<T: Copy>(
     page: &mut [T],
     shape: &KvShape,
     layer: usize,
-    lane: usize,
-    (keys, values): (&[f32], &[f32]),
+    lanes: Range<usize>,
+    [keys, values]: [Strided<'_>; 2],
     pack: impl Fn(f32) -> T,
 ) {
-    let d = shape.attention.head_dim;
-    let heads = page.chunks_exact_mut(shape.head()).skip(layer * shape.attention.kv_heads);
-    for ((head, keys), values) in heads.zip(keys.chunks_exact(d)).zip(values.chunks_exact(d)) {
+    let (d, kv_heads) = (shape.attention.head_dim, shape.attention.kv_heads);
+    let heads = page.chunks_exact_mut(shape.head()).skip(layer * kv_heads).take(kv_heads);
+    for (index, head) in heads.enumerate() {
         let (key_panel, value_panel) = head.split_at_mut(shape.attention.key_panel());
-        for (row, key) in key_panel.chunks_exact_mut(PANEL).zip(keys) {
-            row[lane] = pack(*key);
+        for (i, places) in key_panel.chunks_exact_mut(PANEL).enumerate() {
+            let own = keys.elements.iter().skip(index * d + i).step_by(keys.stride);
+            for (place, key) in places[lanes.clone()].iter_mut().zip(own) {
+                *place = pack(*key);
+            }
         }
-        for (square, values) in value_panel.chunks_exact_mut(PANEL * PANEL).zip(values.chunks(PANEL)) {
-            for (place, value) in square[lane * PANEL..].iter_mut().zip(values) {
-                *place = pack(*value);
+        for (piece, square) in value_panel.chunks_exact_mut(PANEL * PANEL).enumerate() {
+            let rows = values.elements.chunks(values.stride);
+            for (places, row) in square.chunks_exact_mut(PANEL).skip(lanes.start).take(lanes.len()).zip(rows) {
+                let own = row.iter().take((index + 1) * d).skip(index * d + piece * PANEL);
+                for (place, value) in places.iter_mut().zip(own) {
+                    *place = pack(*value);
+                }
             }
         }
     }

@@ -2,7 +2,7 @@
 //! holds is what its own tokens gave, whoever computed it.
 
 use proptest::prelude::*;
-use weir_kernels::AttentionShape;
+use weir_kernels::{AttentionShape, Strided};
 
 use super::*;
 
@@ -21,6 +21,10 @@ struct Request {
     cache: KvCache,
 }
 
+fn row(elements: &[f32]) -> Strided<'_> {
+    Strided { elements, stride: elements.len() }
+}
+
 /// Reads or writes up to `count` more tokens, as a forward would.
 fn feed(request: &mut Request, count: usize) {
     let start = request.cache.committed();
@@ -29,7 +33,7 @@ fn feed(request: &mut Request, count: usize) {
     for position in start..end {
         let key = key(&request.tokens[..=position]);
         for layer in 0..SHAPE.layers {
-            request.cache.write(layer, position, &[key, layer as f32], &[-key, 1.0]);
+            request.cache.write(layer, position..position + 1, row(&[key, layer as f32]), row(&[-key, 1.0]));
         }
     }
     request.cache.commit(&request.tokens[start..end]);
@@ -220,7 +224,7 @@ fn a_page_that_was_used_comes_back_clean() {
     let need = Need { prefix: &[], positions: 32, sharing: None };
     let mut cache = prefixes.admit(&need).expect("room");
     cache.reserve(32).expect("promised");
-    cache.write(0, 3, &[f32::NAN; 2], &[f32::NAN; 2]);
+    cache.write(0, 3..4, row(&[f32::NAN; 2]), row(&[f32::NAN; 2]));
     drop(cache);
     let mut cache = prefixes.admit(&need).expect("room");
     cache.reserve(1).expect("promised");

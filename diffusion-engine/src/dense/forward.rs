@@ -214,13 +214,10 @@ fn keep(shape: AttentionShape, layer: usize, lanes: &mut [Lane<'_>], scratch: &m
     let width = shape.kv_heads * shape.head_dim;
     let Scratch { gate, up, batch, .. } = scratch;
     let m = batch.rows();
-    let (keys, values) = (room(gate, m * width).chunks_exact(width), room(up, m * width).chunks_exact(width));
-    let mut rows = keys.zip(values);
-    for lane in lanes {
-        let start = lane.cache.committed();
-        for (position, (keys, values)) in (start..start + lane.tokens.len()).zip(&mut rows) {
-            lane.cache.write(layer, position, keys, values);
-        }
+    let (keys, values) = (&*room(gate, m * width), &*room(up, m * width));
+    for (lane, rows) in lanes.iter_mut().zip(batch.lanes()) {
+        let own = |all| Strided { elements: part(all, rows.clone(), width), stride: width };
+        lane.cache.write(layer, lane.cache.committed()..lane.end(), own(keys), own(values));
     }
 }
 

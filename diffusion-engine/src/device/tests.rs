@@ -36,7 +36,8 @@ fn device(format: WeightFormat, kind: KvType, pages: usize, descending: bool) ->
 
 fn cpu() -> Model {
     let checkpoint = golden();
-    Model::load(checkpoint.config().expect("config"), checkpoint.weights().expect("weights")).expect("model")
+    let (config, weights) = (checkpoint.config().expect("config"), checkpoint.weights().expect("weights"));
+    Model::load(config, weights, crate::Recipe::EXACT).expect("model")
 }
 
 fn ids(count: usize, vocab: usize) -> Vec<u32> {

@@ -174,13 +174,11 @@ impl Model {
         let (q_width, kv_width) = (shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim);
         let width = q_width + 2 * kv_width;
         let Scratch { qkv, batch, clock, .. } = scratch;
-        let mut rows = room(qkv, batch.rows() * width).chunks_exact(width);
-        for lane in lanes {
-            let start = lane.cache.committed();
-            for (position, row) in (start..start + lane.tokens.len()).zip(&mut rows) {
-                let (keys, values) = row.get(q_width..).unwrap_or_default().split_at(kv_width);
-                lane.cache.write(index, position, keys, values);
-            }
+        let qkv = &*room(qkv, batch.rows() * width);
+        let from = |at: usize| Strided { elements: qkv.get(at..).unwrap_or_default(), stride: width };
+        for (lane, rows) in lanes.iter_mut().zip(batch.lanes()) {
+            let keys = rows.start * width + q_width;
+            lane.cache.write(index, lane.cache.committed()..lane.end(), from(keys), from(keys + kv_width));
         }
         clock.did(Work::Rest);
     }
@@ -202,10 +200,10 @@ impl Model {
         let (x, normed, out) = (room(x, m * hidden), room(normed, m * hidden), room(out, m * hidden));
         let routed = self.routed(layer, m, routes);
         let lanes: Vec<(Range<usize>, Vec<KvPanel<'_>>)> = unpacked.lanes(index, lanes, batch).collect();
-        let q = |from: usize| Strided { elements: qkv.get(from * width..).unwrap_or_default(), stride: width };
+        let q = Strided { elements: qkv, stride: width };
         for (own, panels) in &lanes {
             let to = own.start * q_width..own.end * q_width;
-            let (q, visible) = (q(own.start), batch.visible().get(own.clone()).unwrap_or_default());
+            let (q, visible) = (q.skip(own.start), batch.visible().get(own.clone()).unwrap_or_default());
             products.attention(kernels, shape, q, panels, visible, mixed.get_mut(to).unwrap_or_default())?;
         }
         clock.did(Work::Attention);

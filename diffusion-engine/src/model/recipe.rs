@@ -58,6 +58,19 @@ impl Recipe {
     /// Everything as f32.
     pub const EXACT: Recipe = Recipe { formats: [None; Class::ALL.len()] };
 
+    /// 8 bits, and the router as it is: what a recipe `q8` says.
+    pub const Q8: Recipe = Recipe {
+        formats: [
+            Some(Format::Q8),
+            Some(Format::Q8),
+            Some(Format::Q8),
+            None,
+            Some(Format::Q8),
+            Some(Format::Q8),
+            Some(Format::Q8),
+        ],
+    };
+
     /// The format of a class.
     pub fn format(&self, class: Class) -> Option<Format> {
         self.formats[class as usize]

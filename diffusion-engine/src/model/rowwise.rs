@@ -135,7 +135,7 @@ impl Model {
                 continue;
             }
             let at = lane.start - rows.start..lane.end - rows.start;
-            let q = Strided { elements: own.qkv.get(at.start * stride..).unwrap_or_default(), stride };
+            let q = Strided { elements: &*own.qkv, stride }.skip(at.start);
             let visible = batch.visible().get(lane).unwrap_or_default();
             let mixed = own.mixed.get_mut(at.start * q_width..at.end * q_width).unwrap_or_default();
             compute.kernels.attention(shape, q, panels, visible, mixed)?;

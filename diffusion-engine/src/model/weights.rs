@@ -13,6 +13,8 @@ use crate::checkpoint::tensors::{Weights, tensor_error};
 use crate::error::LoadError;
 
 use super::matrix::{Compute, Matrix, Table};
+use super::packing::Packing;
+use super::recipe::Recipe;
 use super::rope::Rope;
 use super::scratch::Scratch;
 
@@ -83,9 +85,9 @@ pub(crate) struct Experts {
 }
 
 impl Model {
-    /// Takes every tensor out of `weights`.
-    pub(crate) fn load(config: ModelConfig, mut weights: Weights) -> Result<Self, LoadError> {
-        let model = Model::from_source(config, &mut weights)?;
+    /// Takes every tensor out of `weights`; what `recipe` has a format for is packed.
+    pub(crate) fn load(config: ModelConfig, mut weights: Weights, recipe: Recipe) -> Result<Self, LoadError> {
+        let model = Model::from_source(config, &mut Packing { weights: &mut weights, recipe })?;
         let (parameters, stored_bytes) = weights.finish()?;
         Ok(Model { parameters, stored_bytes, ..model })
     }

@@ -83,6 +83,27 @@ fn the_packed_head_commits_what_whole_logits_would() {
 }
 
 #[test]
+fn a_model_packed_while_it_is_read_answers_as_the_packed_file_does() {
+    for text in ["q8", "default"] {
+        let recipe = Recipe::parse(text).expect("a recipe");
+        let answer = |place: &Path, recipe: Recipe| {
+            let defaults = DiffusionOptions { decoder: Some(DecoderKind::Threshold), ..DiffusionOptions::default() };
+            let options = EngineOptions { defaults, recipe, ..EngineOptions::default() };
+            let engine = Engine::load(ModelFiles::Dir(place.into()), options).expect("loads");
+            let mut request = request("Sort these words: lemon, apple, mirror, chair, honey", 64);
+            request.sampling.logprobs = Some(1);
+            let answered = ask(&engine, &request);
+            (answered.text, answered.usage, answered.logprobs)
+        };
+        let file = packed(&nano(), text);
+        let read = answer(&nano(), recipe);
+        assert!(!read.0.is_empty() && read == answer(file.path(), Recipe::EXACT), "{text}");
+        assert_eq!(read, answer(file.path(), recipe), "{text}: what is packed stays");
+        assert_ne!(read.2, answer(&nano(), Recipe::EXACT).2, "{text}: it was packed");
+    }
+}
+
+#[test]
 fn a_pool_of_experts_answers_and_is_no_other_model_when_it_binds_nobody() {
     let answer = |pool: Option<usize>| {
         let defaults = DiffusionOptions { decoder: Some(DecoderKind::Threshold), ..DiffusionOptions::default() };

@@ -335,6 +335,7 @@ fn options(settings: &EngineSettings) -> EngineOptions {
         },
         device: device(settings.device),
         expert_pool: settings.expert_pool,
+        recipe: settings.recipe,
     }
 }
 

@@ -7,7 +7,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue};
+use weir_diffusion_engine::Recipe;
 use weir_protocol::DiffusionOptions;
+
+use crate::embedded;
 
 use super::device::{self, DeviceSettings, GpuWeights};
 use super::diagnostic::Diagnostic;
@@ -118,6 +121,7 @@ impl Checks<'_> {
             let expert_pool = (diffusion.expert_pool > 0).then_some(diffusion.expert_pool);
             let engine = engine.map(|engine| EngineSettings { expert_pool, ..engine });
             let engine = self.placed(engine, &diffusion.device, diffusion.gpu_weights);
+            let engine = self.packed(engine, &diffusion.recipe);
             out.extend(self.warmed(engine, &diffusion.warm));
         }
         let ar = &written.engine.ar;
@@ -126,6 +130,7 @@ impl Checks<'_> {
             let cache = (ar.kv_cache_mb, ar.kv_type, ar.share_prefixes);
             let engine = self.engine(EngineRole::Ar, (&ar.model, &ar.name), DiffusionOptions::default(), sizes, cache);
             let engine = self.placed(engine, &ar.device, ar.gpu_weights);
+            let engine = self.packed(engine, &ar.recipe);
             out.extend(self.warmed(engine, &ar.warm));
         }
         out
@@ -192,6 +197,7 @@ impl Checks<'_> {
             cache,
             step_tokens,
             expert_pool: None,
+            recipe: Recipe::EXACT,
             device: DeviceSettings::Cpu,
             warm,
         })
@@ -204,6 +210,26 @@ impl Checks<'_> {
             Ok(device) => Some(EngineSettings { device, ..engine }),
             Err((message, help)) => {
                 self.say(&["engine", engine.role.as_str(), "device"], message, help);
+                None
+            }
+        }
+    }
+
+    /// `engine` with the formats its weights shall have.
+    fn packed(&mut self, engine: Option<EngineSettings>, typed: &str) -> Option<EngineSettings> {
+        let engine = engine?;
+        let recipe = match typed {
+            "auto" if engine.model == ModelSource::Nano && engine.device == DeviceSettings::Cpu => {
+                Ok(embedded::NANO_RECIPE)
+            }
+            "auto" | "stored" => Ok(Recipe::EXACT),
+            recipe => Recipe::parse(recipe),
+        };
+        match recipe {
+            Ok(recipe) => Some(EngineSettings { recipe, ..engine }),
+            Err(message) => {
+                let help = "say `auto`, `stored`, or a recipe as of `weir model pack`: docs/quantisation.md";
+                self.say(&["engine", engine.role.as_str(), "recipe"], message, help);
                 None
             }
         }

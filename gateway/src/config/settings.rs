@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue};
+use weir_diffusion_engine::Recipe;
 use weir_protocol::DiffusionOptions;
 
 use super::attempts::{AskingSettings, AttemptSettings};
@@ -88,6 +89,8 @@ pub struct EngineSettings {
     pub step_tokens: usize,
     /// Experts of a layer that a block may visit; `None`: as the model was trained.
     pub expert_pool: Option<usize>,
+    /// Formats its weights are packed in at the start.
+    pub recipe: Recipe,
     /// Where its forwards run.
     pub device: DeviceSettings,
     /// Prompt beginnings read at the start.

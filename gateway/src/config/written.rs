@@ -100,6 +100,9 @@ pub struct DiffusionWritten {
     pub step_tokens: usize,
     /// Experts of a layer that a block may visit. Default 0: as the model was trained.
     pub expert_pool: usize,
+    /// Formats that weights are packed in at the start: `auto`, `stored` or a recipe as of `weir model pack`. Default `auto`:
+    /// `q8` for `builtin:nano` on the CPU, else as stored.
+    pub recipe: String,
     /// Where forwards run: `cpu`, `cuda`, or `cuda:1` for the second GPU. Default `cpu`.
     pub device: String,
     /// How weights are stored on a GPU: `f32`, `bf16`, `q8` or `q4`. Default `bf16`.
@@ -130,6 +133,7 @@ impl Default for DiffusionWritten {
             share_prefixes: SharePrefixes::Tenant,
             step_tokens: 256,
             expert_pool: 0,
+            recipe: "auto".into(),
             device: "cpu".into(),
             gpu_weights: GpuWeights::Bf16,
             warm: Vec::new(),
@@ -161,6 +165,9 @@ pub struct ArWritten {
     pub share_prefixes: SharePrefixes,
     /// Prompt tokens read in one step, all requests together. Default 256.
     pub step_tokens: usize,
+    /// Formats that weights are packed in at the start: `auto`, `stored` or a recipe as of `weir model pack`. Default `auto`:
+    /// `q8` for `builtin:nano` on the CPU, else as stored.
+    pub recipe: String,
     /// Where forwards run: `cpu`, `cuda`, or `cuda:1` for the second GPU. Default `cpu`.
     pub device: String,
     /// How weights are stored on a GPU: `f32`, `bf16`, `q8` or `q4`. Default `bf16`.
@@ -182,6 +189,7 @@ impl Default for ArWritten {
             kv_type: KvType::F32,
             share_prefixes: SharePrefixes::Tenant,
             step_tokens: 256,
+            recipe: "auto".into(),
             device: "cpu".into(),
             gpu_weights: GpuWeights::Bf16,
             warm: Vec::new(),

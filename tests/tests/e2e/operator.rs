@@ -49,6 +49,7 @@ fn doctor_says_what_would_be_used_and_what_to_do_about_a_fault() -> Result<()> {
     for (config, words) in [
         ("[engine.diffusion]\nthreshold = 7\n", ["PROBLEM", "engine.diffusion.threshold"]),
         ("[engine.ar]\ndevice = \"tpu\"\n", ["engine.ar.device", "write `cpu`"]),
+        ("[engine.diffusion]\nrecipe = \"q3\"\n", ["engine.diffusion.recipe", "q3"]),
         ("[engine.diffusion]\nmodel = \"no/such/folder\"\n", ["engine.diffusion.model", "Hugging Face layout"]),
     ] {
         let (code, out, err) = weir("doctor", config)?;

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, anyhow, bail};
 use clap::ValueEnum;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
-use weir_diffusion_engine::{Engine, EngineOptions, ModelFiles};
+use weir_diffusion_engine::{Engine, EngineOptions, ModelFiles, Recipe};
 use weir_protocol::{
     ChatRequest, DecodeMode, DecoderKind, DiffusionOptions, EngineError, Message, ResponseFormat, Role, Sampling,
 };
@@ -138,7 +138,8 @@ impl Args {
                 path.display()
             ),
         };
-        let options = EngineOptions { max_running: 1, ..EngineOptions::default() };
+        let recipe = if matches!(files, ModelFiles::Embedded { .. }) { embedded::NANO_RECIPE } else { Recipe::EXACT };
+        let options = EngineOptions { max_running: 1, recipe, ..EngineOptions::default() };
         let engine = Engine::load(files, options).with_context(|| format!("--model {}", path.display()))?;
         Ok(Model { engine, name })
     }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 use weir_diffusion_engine::{
-    DecoderKind, DiffusionOptions, Engine, EngineOptions, GenerationEvent, ModelFiles, SharePrefixes,
+    DecoderKind, DiffusionOptions, Engine, EngineOptions, GenerationEvent, ModelFiles, Recipe, SharePrefixes,
 };
 use weir_protocol::{ChatRequest, FinishReason, Message, Role, Tool, Usage};
 
@@ -31,10 +31,10 @@ pub(super) fn load_with(models: &Path, name: &str, options: EngineOptions) -> Re
     Engine::load(ModelFiles::Dir(models.join(name)), options).with_context(|| format!("model {name}"))
 }
 
-/// The options of [`load`], but for what is kept between requests.
+/// The options of [`load`], but for what is kept between requests: packed as the embedded models are.
 pub(super) fn options() -> EngineOptions {
     let defaults = DiffusionOptions { decoder: Some(DecoderKind::Threshold), ..DiffusionOptions::default() };
-    EngineOptions { defaults, max_tokens_default: 160, ..EngineOptions::default() }
+    EngineOptions { defaults, max_tokens_default: 160, recipe: Recipe::Q8, ..EngineOptions::default() }
 }
 
 /// A request from the OpenAI shape of `messages` and `tools`.
