@@ -184,9 +184,9 @@ impl Engine {
         let sharing = self.sharing(&tenant, diffusion.as_ref());
         let background = request.background;
         let job = Job { prompt, answer, scorer, diffusion, constraint, context, tenant, background, sharing };
-        // What takes a thread to wake up is over when the first forward begins.
-        Team::shared().wake();
         self.inner.queue.push(job)?;
+        // While the engine's thread takes it up: the kernels' threads take as long to be there.
+        Team::shared().wake();
         Ok(generation)
     }
 

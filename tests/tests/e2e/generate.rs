@@ -95,7 +95,8 @@ fn a_trace_ends_with_the_answer() -> Result<()> {
     let schema = written(folder.path(), "person.json", &person().to_string())?;
     let file = folder.path().join("trace.json").display().to_string();
     let plain: &[&str] = &["--threshold", "0.4", SORT];
-    let formed: &[&str] = &["--schema", &schema, "extract name and tags as JSON: Anna, rot"];
+    // An answer in ASCII: a cell's text is that of one token, and a letter of several bytes may have several.
+    let formed: &[&str] = &["--schema", &schema, "JSON with name and tags: Rosa, 39, rot, lives in Oslo"];
     let revisited: &[&str] = &["--decoder", "multi_block", SORT];
     for asked in [plain, formed, revisited] {
         let (code, out, err) = generate(folder.path(), &[&["--trace-file", &file], asked].concat())?;
