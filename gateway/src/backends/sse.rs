@@ -1,6 +1,8 @@
 //! Reads server-sent events from bytes that arrive in any pieces. Must never hold more than [`EVENT_LIMIT`] bytes of an
 //! unfinished event, and never know what the events mean.
 
+use memchr::memchr2;
+
 /// Largest event taken. A whole tool call or a long burst fits many times over; an endless line does not.
 pub const EVENT_LIMIT: usize = 8 * 1024 * 1024;
 
@@ -21,7 +23,7 @@ pub enum ReadError {
 /// Gives the `data` of each event, in order. Comments, `event`, `id` and `retry` lines carry nothing we use.
 #[derive(Debug, Default)]
 pub struct SseReader {
-    /// The unfinished line. Bytes, not text: a piece may end inside a character.
+    /// What came of the unfinished line. Bytes, not text: a piece may end inside a character.
     line: Vec<u8>,
     /// Data lines of the unfinished event, each ended by a newline.
     data: Vec<u8>,
@@ -41,17 +43,19 @@ impl SseReader {
             self.after_cr = false;
             bytes = bytes.strip_prefix(b"\n").unwrap_or(bytes);
         }
-        while let Some(end) = bytes.iter().position(|byte| matches!(byte, b'\n' | b'\r')) {
+        while let Some(end) = memchr2(b'\n', b'\r', bytes) {
             let (piece, rest) = bytes.split_at(end);
-            self.grow(piece)?;
+            self.check(piece)?;
             bytes = match rest {
                 [b'\r', b'\n', rest @ ..] | [_, rest @ ..] => rest,
                 [] => rest,
             };
             self.after_cr = rest == b"\r";
-            self.end_line(events)?;
+            self.end_line(piece, events)?;
         }
-        self.grow(bytes)
+        self.check(bytes)?;
+        self.line.extend_from_slice(bytes);
+        Ok(())
     }
 
     /// The stream has ended: an event whose closing blank line never came. Whether it is whole is for the reader of
@@ -61,21 +65,24 @@ impl SseReader {
     /// Its bytes are not UTF-8.
     pub fn finish(mut self) -> Result<Option<String>, ReadError> {
         let mut events = Vec::new();
-        self.end_line(&mut events)?;
-        self.end_line(&mut events)?;
+        self.end_line(b"", &mut events)?;
+        self.end_line(b"", &mut events)?;
         Ok(events.pop())
     }
 
-    fn grow(&mut self, piece: &[u8]) -> Result<(), ReadError> {
-        if self.line.len() + self.data.len() + piece.len() > EVENT_LIMIT {
-            return Err(ReadError::TooLong);
-        }
-        self.line.extend_from_slice(piece);
-        Ok(())
+    fn check(&self, piece: &[u8]) -> Result<(), ReadError> {
+        let fits = self.line.len() + self.data.len() + piece.len() <= EVENT_LIMIT;
+        if fits { Ok(()) } else { Err(ReadError::TooLong) }
     }
 
-    fn end_line(&mut self, events: &mut Vec<String>) -> Result<(), ReadError> {
-        let mut line = self.line.as_slice();
+    /// `rest`: what came last of the line.
+    fn end_line(&mut self, rest: &[u8], events: &mut Vec<String>) -> Result<(), ReadError> {
+        // Mostly a line comes whole.
+        let mut line = rest;
+        if !self.line.is_empty() {
+            self.line.extend_from_slice(rest);
+            line = &self.line;
+        }
         if !std::mem::replace(&mut self.begun, true) {
             line = line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(line);
         }
@@ -87,6 +94,7 @@ impl SseReader {
                 events.push(data);
             }
         } else if let Some(value) = data_of(line) {
+            self.data.reserve(value.len() + 1);
             self.data.extend_from_slice(value);
             self.data.push(b'\n');
         }

@@ -76,7 +76,11 @@ async fn read(mut body: Body, limit: usize) -> Result<Bytes, Unread> {
             pieces.clear();
         }
     }
-    if seen > limit { Err(Unread::TooLarge) } else { Ok(Bytes::from(pieces.concat())) }
+    match pieces.as_slice() {
+        _ if seen > limit => Err(Unread::TooLarge),
+        [all] => Ok(all.clone()),
+        pieces => Ok(Bytes::from(pieces.concat())),
+    }
 }
 
 #[cfg(test)]

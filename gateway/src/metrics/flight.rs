@@ -83,21 +83,19 @@ impl Flight {
         let note = Arc::clone(&attempt.note);
         self.landing.backend = Some(note.backend.clone());
         self.answering = Some(note);
-        if let Some(at) = first_content {
+        if let Some(at) = first_content.filter(|_| self.landing.first_content.is_none()) {
             self.first_content(at);
         }
     }
 
     fn first_content(&mut self, at: Instant) {
-        if self.landing.first_content.is_none() {
-            self.landing.first_content = Some(at);
-            if let Some(note) = &self.answering {
-                let _ = note.first_content.set(at);
-            }
-            let backend = self.landing.backend.as_deref().unwrap_or(NONE);
-            let waited = at.saturating_duration_since(self.asked_at).as_secs_f64();
-            self.metrics.first_token.with_label_values(&[backend]).observe(waited);
+        self.landing.first_content = Some(at);
+        if let Some(note) = &self.answering {
+            let _ = note.first_content.set(at);
         }
+        let backend = self.landing.backend.as_deref().unwrap_or(NONE);
+        let waited = at.saturating_duration_since(self.asked_at).as_secs_f64();
+        self.metrics.first_token.with_label_values(&[backend]).observe(waited);
     }
 
     /// An attempt is made once more at the same backend.
@@ -123,7 +121,7 @@ impl Flight {
 
     /// An event goes to the caller.
     pub fn saw(&mut self, event: &Event) {
-        if event.is_content() {
+        if self.landing.first_content.is_none() && event.is_content() {
             // The first, where a draft came before.
             self.first_content(Instant::now());
         }

@@ -154,6 +154,8 @@ fn read(text: &str, letters: &mut Vec<char>, tokens: &mut Vec<Token>) {
         }
         if c.is_numeric() {
             letters.push('0');
+        } else if c.is_ascii() {
+            letters.push(c.to_ascii_lowercase());
         } else {
             letters.extend(c.to_lowercase());
         }
@@ -163,7 +165,8 @@ fn read(text: &str, letters: &mut Vec<char>, tokens: &mut Vec<Token>) {
 
 /// Scripts that put no blanks between words.
 fn is_unspaced(c: char) -> bool {
-    matches!(c, '\u{0e00}'..='\u{0eff}' | '\u{3040}'..='\u{30ff}' | '\u{3400}'..='\u{9fff}' | '\u{f900}'..='\u{faff}' | '\u{20000}'..='\u{3ffff}')
+    c >= '\u{0e00}'
+        && matches!(c, '\u{0e00}'..='\u{0eff}' | '\u{3040}'..='\u{30ff}' | '\u{3400}'..='\u{9fff}' | '\u{f900}'..='\u{faff}' | '\u{20000}'..='\u{3ffff}')
 }
 
 /// Measures of the whole: few values each.
@@ -173,12 +176,15 @@ fn measures(text: &str, head: &str, tokens: usize, features: &Features) -> Vec<u
     let (mut chars, mut digits, mut marks, mut upper, mut lines, mut unspaced, mut kana) = (0_u64, 0, 0, 0, 1, 0, 0);
     for c in head.chars() {
         chars += 1;
-        digits += u64::from(c.is_ascii_digit());
-        marks += u64::from(c.is_ascii_punctuation());
         upper += u64::from(c.is_uppercase());
-        lines += u64::from(c == '\n');
-        unspaced += u64::from(is_unspaced(c));
-        kana += u64::from(matches!(c, '\u{3040}'..='\u{30ff}'));
+        if c.is_ascii() {
+            digits += u64::from(c.is_ascii_digit());
+            marks += u64::from(c.is_ascii_punctuation());
+            lines += u64::from(c == '\n');
+        } else {
+            unspaced += u64::from(is_unspaced(c));
+            kana += u64::from(matches!(c, '\u{3040}'..='\u{30ff}'));
+        }
     }
     let share = |part: u64| match part * 100 / chars.max(1) {
         0 if part == 0 => 0,

@@ -69,7 +69,7 @@ pub(super) struct Material {
 
 /// Reads the text once, line by line.
 pub(super) fn material(text: &str) -> Material {
-    let mut found = Material { gap: GAP_MARKS.iter().any(|mark| text.contains(mark)), ..Material::default() };
+    let mut found = Material { gap: has_gap(text), ..Material::default() };
     let (mut fenced, mut lines, mut code_lines, mut hunks, mut changes) = (false, 0_u32, 0_u32, 0_u32, 0_u32);
     for line in text.lines() {
         let bare = line.trim();
@@ -97,9 +97,15 @@ pub(super) fn material(text: &str) -> Material {
 }
 
 /// Whether the text wants a passage changed that it quotes.
-pub(super) fn edits_quoted(words: &[Word], found: &Material) -> bool {
-    let asks = words.iter().take(12).any(|word| EDIT_WORDS.contains(&word.plain.as_str()));
+pub(super) fn edits_quoted(words: &[Word<'_>], found: &Material) -> bool {
+    let asks = words.iter().take(12).any(|word| EDIT_WORDS.contains(&&*word.plain));
     asks && found.quoted_chars >= QUOTED_CHARS
+}
+
+fn has_gap(text: &str) -> bool {
+    // All marks begin so.
+    let mut begins = text.match_indices(['<', '[']).filter_map(|(at, _)| text.get(at..));
+    begins.any(|rest| GAP_MARKS.iter().any(|mark| rest.starts_with(mark)))
 }
 
 fn is_hunk(line: &str) -> bool {

@@ -3,6 +3,8 @@
 
 use std::sync::LazyLock;
 
+use super::looked_up::LookedUp;
+use super::words::lower;
 use crate::words_of::words;
 
 words! {
@@ -87,18 +89,11 @@ const SMALL_WORDS: &[(Language, &str)] = &[
     (Language::Tr, "ve bir bu için ne nasıl değil mi ile neden yaz lütfen benim çok daha var olan"),
 ];
 
-/// Each small word once, in order, with a bit for every list it is in: a request's words are looked up, not searched.
-static KNOWN: LazyLock<Vec<(&str, u16)>> = LazyLock::new(|| {
+/// The small words, with a bit for every list they are in.
+static KNOWN: LazyLock<LookedUp<&str, u16>> = LazyLock::new(|| {
     let lists = SMALL_WORDS.iter().enumerate();
-    let mut all: Vec<(&str, u16)> =
-        lists.flat_map(|(at, (_, list))| list.split(' ').map(move |word| (word, 1 << at))).collect();
-    all.sort_unstable();
-    all.dedup_by(|later, first| {
-        let same = later.0 == first.0;
-        first.1 |= if same { later.1 } else { 0 };
-        same
-    });
-    all
+    let words = lists.flat_map(|(at, (_, list))| list.split(' ').map(move |word| (word, 1 << at)));
+    LookedUp::of(words, |lists, more| *lists |= more)
 });
 
 /// See the module.
@@ -129,6 +124,7 @@ fn by_script(text: &str) -> Option<Language> {
     for c in text.chars().filter(|c| c.is_alphabetic()) {
         letters += 1;
         let at = match c {
+            '\0'..='\u{36f}' => 8,
             '\u{3040}'..='\u{30ff}' => 0,
             '\u{ac00}'..='\u{d7af}' | '\u{1100}'..='\u{11ff}' => 1,
             '\u{400}'..='\u{4ff}' => {
@@ -171,23 +167,13 @@ fn by_script(text: &str) -> Option<Language> {
 
 fn by_small_words(text: &str) -> Language {
     let mut counts = [0_u32; SMALL_WORDS.len()];
-    let mut word = String::new();
-    let mut count = |word: &mut String| {
-        if let Ok(at) = KNOWN.binary_search_by(|(known, _)| known.cmp(&word.as_str())) {
-            for (bit, seen) in counts.iter_mut().enumerate() {
-                *seen += u32::from(KNOWN[at].1 >> bit & 1);
-            }
-        }
-        word.clear();
-    };
-    for c in text.chars() {
-        if c.is_alphabetic() {
-            word.extend(c.to_lowercase());
-        } else {
-            count(&mut word);
+    for word in text.split(|c: char| !c.is_alphabetic()).filter(|word| !word.is_empty()) {
+        let mut lists = KNOWN.get(&lower(word));
+        while let Some(seen) = counts.get_mut(lists.trailing_zeros() as usize) {
+            *seen += 1;
+            lists &= lists - 1;
         }
     }
-    count(&mut word);
     let best = (0..counts.len()).max_by_key(|at| counts[*at]).unwrap_or(0);
     let runner_up = (0..counts.len()).filter(|at| *at != best).map(|at| counts[at]).max().unwrap_or(0);
     match counts[best] {

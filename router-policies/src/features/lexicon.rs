@@ -1,6 +1,11 @@
 //! Words of constraints and plans, questions, and how dense numbers and names are. English words; numbers and capitals
 //! are counted in any language. Must never decide anything: what a count means is for rules and the classifier.
 
+use std::sync::LazyLock;
+
+use super::looked_up::LookedUp;
+use super::words::lower;
+
 /// Said where an answer must satisfy something (`facts/gateways.md` §4.2).
 const CONSTRAINT_WORDS: &[&str] = &[
     "constraint",
@@ -60,6 +65,9 @@ const CONSTRAINT_WORDS: &[&str] = &[
     "maximize",
 ];
 
+static CONSTRAINTS: LazyLock<LookedUp<&str, bool>> =
+    LazyLock::new(|| LookedUp::of(CONSTRAINT_WORDS.iter().map(|word| (*word, true)), |known, more| *known = more));
+
 /// Figures of one text.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Densities {
@@ -75,7 +83,6 @@ pub(super) struct Densities {
 pub(super) fn densities(text: &str) -> Densities {
     let (mut words, mut constraints, mut names, mut digits, mut chars) = (0_u64, 0_u64, 0_u64, 0_u64, 0_u64);
     let mut sentence_starts = true;
-    let mut lower = String::new();
     for word in text.split_whitespace() {
         chars += word.chars().count() as u64;
         digits += word.bytes().filter(u8::is_ascii_digit).count() as u64;
@@ -86,9 +93,7 @@ pub(super) fn densities(text: &str) -> Densities {
             let is_name = !sentence_starts && bare != "I" && bare.chars().next().is_some_and(char::is_uppercase);
             names += u64::from(is_number || is_name);
             if bare.len() <= 12 {
-                lower.clear();
-                lower.extend(bare.chars().flat_map(char::to_lowercase));
-                constraints += u64::from(CONSTRAINT_WORDS.contains(&lower.as_str()));
+                constraints += u64::from(CONSTRAINTS.get(&lower(bare)));
             }
         }
         sentence_starts = word.ends_with(['.', '!', '?', ':']);

@@ -9,6 +9,7 @@ mod conversation;
 mod known_tools;
 mod language;
 mod lexicon;
+mod looked_up;
 mod shapes;
 mod sizes;
 mod table;

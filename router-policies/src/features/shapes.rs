@@ -1,7 +1,9 @@
 //! Shapes of the asked text that a diffusion model is good at: constraint puzzles, short transforms, text to JSON.
 //! Each looks for the material (a grid, edges, a list), not for the word alone: "what is a sudoku" is a question.
 
-use super::words::Word;
+use std::borrow::Cow;
+
+use super::words::{Word, lower};
 
 /// A puzzle or a list beyond this many bytes is no small task any more.
 const MOST_BYTES: usize = 4000;
@@ -14,8 +16,12 @@ pub(super) fn is_planning(text: &str) -> bool {
 
 /// A grid written in one line, its rows parted by slashes.
 fn has_slashed_grid(text: &str) -> bool {
-    text.split_whitespace().any(|word| word.matches('/').count() >= 3 && has_grid(word.split('/')))
+    text.contains('/')
+        && text.split_whitespace().any(|word| word.matches('/').count() >= 3 && has_grid(word.split('/')))
 }
+
+/// Cells of the widest puzzle's lines.
+const WIDEST: usize = 16;
 
 /// At least four lines in a row of one puzzle width, of digits and blanks.
 fn has_grid<'a>(lines: impl Iterator<Item = &'a str>) -> bool {
@@ -23,22 +29,23 @@ fn has_grid<'a>(lines: impl Iterator<Item = &'a str>) -> bool {
     let mut width = 0;
     let mut blanks = 0;
     for line in lines {
-        let cells: Vec<char> = line.chars().filter(|c| !" |,+-\t".contains(*c)).collect();
+        let cells = || line.chars().filter(|c| !matches!(c, ' ' | '|' | ',' | '+' | '-' | '\t'));
+        let count = cells().take(WIDEST + 1).count();
         // A puzzle of width 4 has no 5 in it; 0 is a blank to some.
-        let fits = |digit: u32| digit as usize <= cells.len();
-        let is_cell = |c: &char| c.to_digit(10).is_some_and(fits) || is_blank_cell(*c);
-        let is_rule = cells.is_empty() && line.contains('-');
+        let fits = |digit: u32| digit as usize <= count;
+        let is_cell = |c: char| c.to_digit(10).is_some_and(fits) || is_blank_cell(c);
+        let is_rule = count == 0 && line.contains('-');
         if is_rule {
             continue;
         }
-        if ![4, 6, 9, 16].contains(&cells.len()) || !cells.iter().all(is_cell) || (rows > 0 && cells.len() != width) {
+        if ![4, 6, 9, WIDEST].contains(&count) || !cells().all(is_cell) || (rows > 0 && count != width) {
             rows = 0;
             blanks = 0;
             continue;
         }
-        width = cells.len();
+        width = count;
         rows += 1;
-        blanks += cells.iter().filter(|c| is_blank_cell(**c)).count();
+        blanks += cells().filter(|c| is_blank_cell(*c)).count();
         if rows >= 4 && blanks > 0 {
             return true;
         }
@@ -63,6 +70,10 @@ fn has_path_question(text: &str) -> bool {
 }
 
 fn is_edge(token: &str) -> bool {
+    // Most words have none.
+    if !token.contains(['-', '>', '→']) {
+        return false;
+    }
     let token = token.trim_matches(|c: char| ",;:.()[]".contains(c));
     ["->", "→", ">", "-"].iter().any(|arrow| {
         token.split_once(arrow).is_some_and(|(from, to)| {
@@ -75,9 +86,7 @@ fn is_edge(token: &str) -> bool {
 
 /// "schedule …" or "plan …" with two constraints or more.
 fn has_constrained_plan(text: &str) -> bool {
-    let lower = text.to_lowercase();
-    let words: Vec<&str> =
-        lower.split(|c: char| !c.is_alphanumeric() && c != '\'').filter(|word| !word.is_empty()).collect();
+    let words = text.split(|c: char| !c.is_alphanumeric() && c != '\'').filter(|word| !word.is_empty());
     let plans = ["schedule", "plan", "timetable", "assign", "arrange", "allocate", "seat"];
     let limits = [
         "before",
@@ -95,8 +104,8 @@ fn has_constrained_plan(text: &str) -> bool {
         "most",
         "least",
     ];
-    words.iter().take(12).any(|word| plans.contains(word))
-        && words.iter().filter(|word| limits.contains(word)).count() >= 2
+    words.clone().take(12).any(|word| plans.contains(&&*lower(word)))
+        && words.filter(|word| limits.contains(&&*lower(word))).nth(1).is_some()
 }
 
 /// A short list to be sorted, reversed or deduplicated.
@@ -112,9 +121,8 @@ pub(super) fn is_transform(text: &str) -> bool {
 }
 
 fn names_transform(head: &str) -> bool {
-    let lower = head.to_lowercase();
-    let words: Vec<&str> =
-        lower.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty()).take(12).collect();
+    let words = head.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty());
+    let words: Vec<Cow<'_, str>> = words.take(12).map(lower).collect();
     let alone = |word: &str| {
         [
             "sort",
@@ -161,21 +169,24 @@ fn is_list(payload: &str) -> bool {
 }
 
 /// The text asks for JSON as the form of the answer.
-pub(super) fn wants_json(words: &[Word]) -> bool {
+pub(super) fn wants_json(words: &[Word<'_>]) -> bool {
+    if !words.iter().any(|word| word.plain == "json") {
+        return false;
+    }
     let asks = ["what", "why", "how", "is", "are", "explain", "does", "who"];
-    if words.first().is_none_or(|word| asks.contains(&word.plain.as_str())) {
+    if words.first().is_none_or(|word| asks.contains(&&*word.plain)) {
         return false;
     }
     let before = ["as", "to", "in", "into", "valid", "return", "output", "give", "produce", "only", "a", "with"];
     let after = ["with", "object", "only", "containing", "of", "array"];
     // "from csv to json in python" is about a program, not about the answer.
     let program = ["python", "javascript", "rust", "java", "function", "code", "script", "parse", "library"];
-    if words.iter().any(|word| program.contains(&word.plain.as_str())) {
+    if words.iter().any(|word| program.contains(&&*word.plain)) {
         return false;
     }
     words.iter().enumerate().filter(|(_, word)| word.plain == "json").any(|(at, _)| {
-        let preceded = at.checked_sub(1).is_some_and(|before_at| before.contains(&words[before_at].plain.as_str()));
-        let followed = words.get(at + 1).is_some_and(|next| after.contains(&next.plain.as_str()));
+        let preceded = at.checked_sub(1).is_some_and(|before_at| before.contains(&&*words[before_at].plain));
+        let followed = words.get(at + 1).is_some_and(|next| after.contains(&&*next.plain));
         preceded || followed
     })
 }

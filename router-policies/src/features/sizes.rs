@@ -7,7 +7,7 @@ use super::words::Word;
 
 /// What is asked of the answer.
 pub(super) struct Wanted<'a> {
-    pub(super) words: &'a [Word],
+    pub(super) words: &'a [Word<'a>],
     pub(super) material: &'a Material,
     pub(super) asked_chars: u64,
     pub(super) edit: bool,
@@ -47,7 +47,7 @@ pub(super) fn expected_tokens(wanted: &Wanted<'_>) -> u64 {
         return said;
     }
     let quoted = (wanted.material.quoted_chars as u64).div_ceil(4);
-    let has = |any: &[&str]| wanted.words.iter().take(14).any(|word| any.contains(&word.plain.as_str()));
+    let has = |any: &[&str]| wanted.words.iter().take(14).any(|word| any.contains(&&*word.plain));
     if wanted.transform {
         return wanted.asked_chars.div_ceil(4).max(8);
     }
@@ -76,7 +76,7 @@ pub(super) fn expected_tokens(wanted: &Wanted<'_>) -> u64 {
 }
 
 /// "in 3 sentences", "500 words", "one line".
-fn said(words: &[Word]) -> Option<u64> {
+fn said(words: &[Word<'_>]) -> Option<u64> {
     words.windows(2).find_map(|pair| {
         let count = number(&pair[0].plain)?;
         let unit = pair[1].plain.trim_end_matches('s');

@@ -39,7 +39,10 @@ const QUESTION_WORDS: &[&str] = &[
 ];
 
 /// Whether one of `tools` does what `words` ask for.
-pub(super) fn is_needed(words: &[Word], tools: &[Tool]) -> bool {
+pub(super) fn is_needed(words: &[Word<'_>], tools: &[Tool]) -> bool {
+    if tools.is_empty() {
+        return false;
+    }
     let said = Said::of(words);
     !said.words.is_empty() && known(tools).iter().any(|tool| points(&said, tool) >= ENOUGH)
 }
@@ -47,7 +50,8 @@ pub(super) fn is_needed(words: &[Word], tools: &[Tool]) -> bool {
 /// The tools that may matter for a text, as indices into `tools`, the likeliest first, `most` of them at most. Generous:
 /// one word in common is enough.
 pub(crate) fn rank(text: &str, tools: &[Tool], most: usize) -> Vec<usize> {
-    let said = Said::of(&leading_words(text));
+    let words = leading_words(text);
+    let said = Said::of(&words);
     let loose = |tool: &KnownTool| {
         let named = tool.name.iter().filter(|stem| stem.text.len() > 2 && said.names(stem)).count() as u32;
         points(&said, tool) * 4 + named * 2 + tool.ranked.iter().filter(|stem| said.names(stem)).count() as u32
@@ -59,10 +63,10 @@ pub(crate) fn rank(text: &str, tools: &[Tool], most: usize) -> Vec<usize> {
 }
 
 /// The asked words, ready to be compared.
-struct Said {
-    words: Vec<(String, Concepts)>,
+struct Said<'a> {
+    words: Vec<(&'a str, Concepts)>,
     /// The first word of the request itself.
-    lead: Option<(String, Concepts)>,
+    lead: Option<(&'a str, Concepts)>,
     question: bool,
     wish: bool,
     tells: bool,
@@ -72,24 +76,23 @@ struct Said {
     number: bool,
 }
 
-impl Said {
-    fn of(words: &[Word]) -> Self {
+impl<'a> Said<'a> {
+    fn of(words: &'a [Word<'a>]) -> Self {
         let greeted = words
             .iter()
-            .take_while(|word| ["please", "hey", "hi", "hello", "ok", "okay"].contains(&word.plain.as_str()))
+            .take_while(|word| ["please", "hey", "hi", "hello", "ok", "okay"].contains(&&*word.plain))
             .count();
         // "will you …" is polite, "will it …" asks.
         let question = match &words[greeted..] {
-            [first, second, ..] => QUESTION_WORDS.contains(&first.plain.as_str()) && second.plain != "you",
+            [first, second, ..] => QUESTION_WORDS.contains(&&*first.plain) && second.plain != "you",
             _ => false,
         };
-        let polite = words.iter().take_while(|word| POLITE.contains(&word.plain.as_str())).count();
-        let wish = words[..polite].iter().chain(words.last()).any(|word| WISHES.contains(&word.plain.as_str()));
+        let polite = words.iter().take_while(|word| POLITE.contains(&&*word.plain)).count();
+        let wish = words[..polite].iter().chain(words.last()).any(|word| WISHES.contains(&&*word.plain));
         let mut rest = &words[polite..];
         if let [verb, to_whom, after @ ..] = rest {
-            let to_us =
-                ["me", "us"].contains(&to_whom.plain.as_str()) && TO_THE_ASSISTANT.contains(&verb.plain.as_str());
-            if to_us || (verb.plain == "tell" && ["a", "an", "about"].contains(&to_whom.plain.as_str())) {
+            let to_us = ["me", "us"].contains(&&*to_whom.plain) && TO_THE_ASSISTANT.contains(&&*verb.plain);
+            if to_us || (verb.plain == "tell" && ["a", "an", "about"].contains(&&*to_whom.plain)) {
                 rest = after;
             }
         }
@@ -98,19 +101,17 @@ impl Said {
         let in_all = rest.len();
         rest = &rest[..sentence];
         // "a switch is …": after an article no word is an act.
-        let after_article = polite.checked_sub(1).is_some_and(|last| ARTICLES.contains(&words[last].plain.as_str()));
-        let meant = |word: &&Word| {
-            !EMPTY_WORDS.contains(&word.plain.as_str())
-                && (word.plain.len() > 2 || word.plain == "on" || word.plain == "tv")
+        let after_article = polite.checked_sub(1).is_some_and(|last| ARTICLES.contains(&&*words[last].plain));
+        let meant = |word: &&Word<'_>| {
+            !EMPTY_WORDS.contains(&&*word.plain) && (word.plain.len() > 2 || word.plain == "on" || word.plain == "tv")
         };
-        let known = |word: &Word| {
-            let file = if is_file_name(&word.plain) { concepts(&stem("file")) } else { 0 };
-            (word.stem.clone(), concepts(&word.stem) | file)
+        let known = |word: &'a Word<'a>| {
+            let file = if is_file_name(&word.plain) { concepts(stem("file")) } else { 0 };
+            (word.stem(), concepts(word.stem()) | file)
         };
-        let lead = rest.iter().find(|word| !POLITE.contains(&word.plain.as_str()) && !is_number(word)).map(known);
+        let lead = rest.iter().find(|word| !POLITE.contains(&&*word.plain) && !is_number(word)).map(known);
         // "a switch is used …" tells; "a timer for tea, please" wishes.
-        let tells =
-            !wish && after_article && words.first().is_some_and(|word| ["a", "an"].contains(&word.plain.as_str()));
+        let tells = !wish && after_article && words.first().is_some_and(|word| ["a", "an"].contains(&&*word.plain));
         Said {
             words: rest.iter().filter(meant).map(known).collect(),
             lead: if question { None } else { lead },
@@ -132,12 +133,12 @@ impl Said {
     }
 }
 
-fn points(said: &Said, tool: &KnownTool) -> u32 {
+fn points(said: &Said<'_>, tool: &KnownTool) -> u32 {
     let (verb, looks_up) = (tool.verb(), tool.looks_up);
     if said.tells || (said.question && !looks_up) {
         return 0;
     }
-    let lead_stem = said.lead.as_ref().map(|(stem, _)| stem.as_str());
+    let lead_stem = said.lead.map(|(stem, _)| stem);
     let lead_is_act = !said.after_article && lead_stem.is_some_and(is_act);
     let lead_is_lookup = !said.after_article && lead_stem.is_some_and(is_lookup);
     let short = said.count <= SHORT_WORDS;
@@ -170,11 +171,11 @@ fn points(said: &Said, tool: &KnownTool) -> u32 {
     2 * u32::from(object_said) + u32::from(verb_said) + lead + wish + number + parameters + described.min(2)
 }
 
-fn same(word: &(String, Concepts), stem: &Stem) -> bool {
+fn same(word: &(&str, Concepts), stem: &Stem) -> bool {
     word.1 & stem.concepts != 0 || word.0 == stem.text
 }
 
-fn is_number(word: &Word) -> bool {
+fn is_number(word: &Word<'_>) -> bool {
     word.plain.bytes().all(|byte| byte.is_ascii_digit())
 }
 

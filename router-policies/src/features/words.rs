@@ -2,26 +2,40 @@
 //! matches no concept and so claims nothing. Must never grow into a language model; a trained classifier will take
 //! its place.
 
-use std::collections::HashMap;
-use std::hash::{BuildHasherDefault, DefaultHasher};
+use std::borrow::Cow;
 use std::sync::LazyLock;
+
+use super::looked_up::LookedUp;
 
 /// Words looked at from the start of a text: what is wanted is said early, and the cost stays small.
 const MOST_WORDS: usize = 48;
 
 /// One word of the asked text.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Word {
+pub(super) struct Word<'a> {
     /// Lower case, as written.
-    pub(super) plain: String,
-    /// Cut so that `lights`, `light`, `lighting` are one.
-    pub(super) stem: String,
+    pub(super) plain: Cow<'a, str>,
     /// Whether its sentence ends here.
     pub(super) ends_sentence: bool,
 }
 
+impl Word<'_> {
+    /// Cut so that `lights`, `light`, `lighting` are one.
+    pub(super) fn stem(&self) -> &str {
+        stem(&self.plain)
+    }
+}
+
+/// The same in lower case, as most words are already.
+pub(super) fn lower(word: &str) -> Cow<'_, str> {
+    match word.bytes().all(|byte| byte.is_ascii() && !byte.is_ascii_uppercase()) {
+        true => Cow::Borrowed(word),
+        false => Cow::Owned(word.to_lowercase()),
+    }
+}
+
 /// The first words of a text. A file name (`notes.md`) is one word.
-pub(super) fn leading_words(text: &str) -> Vec<Word> {
+pub(super) fn leading_words(text: &str) -> Vec<Word<'_>> {
     text.split_whitespace().flat_map(split_marks).take(MOST_WORDS).collect()
 }
 
@@ -30,19 +44,18 @@ pub(super) fn stems(text: &str) -> impl Iterator<Item = String> + '_ {
     text.split(|c: char| !c.is_alphanumeric())
         .flat_map(split_camel)
         .filter(|word| !word.is_empty())
-        .map(|word| stem(&word.to_lowercase()))
+        .map(|word| stem(&lower(word)).to_owned())
 }
 
 /// A run without spaces, cut at marks. Dots stay inside file names and numbers.
-fn split_marks(run: &str) -> impl Iterator<Item = Word> + '_ {
+fn split_marks(run: &str) -> impl Iterator<Item = Word<'_>> {
     let ends = run.ends_with(['.', '!', '?']);
-    let pieces: Vec<&str> =
-        run.split(|c: char| !c.is_alphanumeric() && c != '.' && c != '\'').filter(|piece| !piece.is_empty()).collect();
-    let last = pieces.len().saturating_sub(1);
-    pieces.into_iter().enumerate().filter_map(move |(index, piece)| {
-        let plain = piece.trim_matches(|c: char| !c.is_alphanumeric()).to_lowercase();
-        let stem = stem(&plain);
-        (!plain.is_empty()).then_some(Word { plain, stem, ends_sentence: ends && index == last })
+    let pieces = run.split(|c: char| !c.is_alphanumeric() && c != '.' && c != '\'');
+    let mut pieces = pieces.filter(|piece| !piece.is_empty()).peekable();
+    let mut next = move || pieces.next().map(|piece| (piece, pieces.peek().is_none()));
+    std::iter::from_fn(move || next()).filter_map(move |(piece, is_last)| {
+        let plain = lower(piece.trim_matches(|c: char| !c.is_alphanumeric()));
+        (!plain.is_empty()).then_some(Word { plain, ends_sentence: ends && is_last })
     })
 }
 
@@ -64,17 +77,11 @@ fn split_camel(word: &str) -> impl Iterator<Item = &str> {
 }
 
 /// A rough stem: good enough to compare two words, not to be read.
-pub(super) fn stem(word: &str) -> String {
-    let mut stem = word.strip_suffix("'s").unwrap_or(word);
-    for ending in ["ing", "ers", "ies", "er", "ed", "es", "s", "e", "y"] {
-        if let Some(shorter) = stem.strip_suffix(ending)
-            && shorter.chars().count() >= 3
-        {
-            stem = shorter;
-            break;
-        }
-    }
-    stem.to_owned()
+pub(super) fn stem(word: &str) -> &str {
+    let word = word.strip_suffix("'s").unwrap_or(word);
+    let endings = ["ing", "ers", "ies", "er", "ed", "es", "s", "e", "y"];
+    let mut shorter = endings.iter().filter_map(|ending| word.strip_suffix(ending));
+    shorter.find(|shorter| shorter.chars().count() >= 3).unwrap_or(word)
 }
 
 /// A set of everyday concepts, as bits.
@@ -115,33 +122,29 @@ const ACTS: &str = "set turn switch put make change adjust toggle create add sen
 /// Words that ask for knowledge rather than for an act.
 const LOOKUPS: &str = "get read list search find fetch check show lookup query view describe";
 
-/// Asked for every word of every tool; hashed without a seed, as everything here.
-static CONCEPTS: LazyLock<HashMap<String, Concepts, BuildHasherDefault<DefaultHasher>>> = LazyLock::new(|| {
-    let mut concepts = HashMap::default();
-    for (bit, group) in GROUPS.iter().enumerate() {
-        for word in group.split_whitespace() {
-            *concepts.entry(stem(word)).or_insert(0) |= 1 << bit;
-        }
-    }
-    concepts
+/// Asked for every word of every tool.
+static CONCEPTS: LazyLock<LookedUp<&str, Concepts>> = LazyLock::new(|| {
+    let groups = GROUPS.iter().enumerate();
+    let words = groups.flat_map(|(bit, group)| group.split_whitespace().map(move |word| (stem(word), 1 << bit)));
+    LookedUp::of(words, |concepts, more| *concepts |= more)
 });
 
-static ACT_STEMS: LazyLock<Vec<String>> = LazyLock::new(|| ACTS.split_whitespace().map(stem).collect());
-static LOOKUP_STEMS: LazyLock<Vec<String>> = LazyLock::new(|| LOOKUPS.split_whitespace().map(stem).collect());
+static ACT_STEMS: LazyLock<Vec<&str>> = LazyLock::new(|| ACTS.split_whitespace().map(stem).collect());
+static LOOKUP_STEMS: LazyLock<Vec<&str>> = LazyLock::new(|| LOOKUPS.split_whitespace().map(stem).collect());
 
 /// The concepts a stem stands for; 0 for most words.
 pub(super) fn concepts(stem: &str) -> Concepts {
-    CONCEPTS.get(stem).copied().unwrap_or(0)
+    CONCEPTS.get(stem)
 }
 
 /// Whether a stem names something to be done.
 pub(super) fn is_act(stem: &str) -> bool {
-    ACT_STEMS.iter().any(|act| act == stem)
+    ACT_STEMS.contains(&stem)
 }
 
 /// Whether a stem names something to be found out.
 pub(super) fn is_lookup(stem: &str) -> bool {
-    LOOKUP_STEMS.iter().any(|lookup| lookup == stem)
+    LOOKUP_STEMS.contains(&stem)
 }
 
 #[cfg(test)]
@@ -162,7 +165,8 @@ mod tests {
     #[test]
     fn identifiers_and_file_names_are_read_as_people_do() {
         assert_eq!(stems("setLight_now").collect::<Vec<_>>(), ["set", "light", "now"]);
-        let words: Vec<String> = leading_words("Read notes.md, please!").into_iter().map(|word| word.plain).collect();
+        let words: Vec<String> =
+            leading_words("Read notes.md, please!").into_iter().map(|word| word.plain.into_owned()).collect();
         assert_eq!(words, ["read", "notes.md", "please"]);
     }
 

@@ -13,6 +13,7 @@ mod priors;
 mod probing;
 mod saved;
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 pub use priors::Priors;
@@ -146,8 +147,7 @@ impl LatencyModel {
 
     /// What `backend` would do.
     pub fn predict(&self, backend: &str, role: BackendRole, ask: &Ask, now: f64) -> Predicted {
-        let fresh = Learnt::new(now);
-        let learnt = self.backends.get(backend).unwrap_or(&fresh);
+        let learnt = self.backends.get(backend).map_or_else(|| Cow::Owned(Learnt::new(now)), Cow::Borrowed);
         let (ttft, total) = learnt.predict(role, ask, &self.priors);
         Predicted { backend: backend.to_owned(), ttft, total, error_rate: learnt.error_rate() }
     }

@@ -1,6 +1,7 @@
 //! Server-sent events. Must never let a line break into a frame: JSON escapes them.
 
 use bytes::Bytes;
+use memchr::memchr2_iter;
 use serde::Serialize;
 
 /// A comment: shows that the answer is alive, and clients ignore it.
@@ -32,10 +33,8 @@ fn as_written(mut out: Vec<u8>, data: &str) -> Bytes {
     out.extend_from_slice(b"data: ");
     let start = out.len();
     out.extend_from_slice(data.as_bytes());
-    for byte in &mut out[start..] {
-        if matches!(byte, b'\n' | b'\r') {
-            *byte = b' ';
-        }
+    for at in memchr2_iter(b'\n', b'\r', data.as_bytes()) {
+        out[start + at] = b' ';
     }
     out.extend_from_slice(b"\n\n");
     Bytes::from(out)

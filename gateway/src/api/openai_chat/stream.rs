@@ -148,6 +148,11 @@ impl ChatGrammar {
     }
 
     fn delta(&mut self, delta: Delta) -> Vec<Bytes> {
+        if self.passing {
+            self.speaking = true;
+            self.logprobs.clear();
+            return Vec::new();
+        }
         let mut frames = self.speak();
         let logprobs = std::mem::take(&mut self.logprobs);
         frames.push(self.chunk(delta, logprobs, None, None));

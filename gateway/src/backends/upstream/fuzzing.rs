@@ -19,8 +19,7 @@ pub(crate) fn read(
     let pieces = bytes.chunks(size.max(1)).map(|piece| Ok(Some(Ok(Bytes::copy_from_slice(piece)))));
     let mut events = Vec::new();
     for piece in pieces.chain([Ok(None)]) {
-        let (more, fault) = reading.take(piece);
-        events.extend(more);
+        let fault = reading.take(piece, &mut events).err();
         if fault.is_some() || reading.has_ended() {
             return (events, fault);
         }

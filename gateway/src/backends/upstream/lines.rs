@@ -1,6 +1,8 @@
 //! Reads lines of JSON from bytes that arrive in any pieces. Must never hold more than [`LINE_LIMIT`] bytes of an
 //! unfinished line, and never know what the lines mean.
 
+use memchr::memchr2;
+
 use crate::backends::sse::ReadError;
 
 /// Longest line taken. A whole tool call fits many times over; an endless line does not.
@@ -20,7 +22,7 @@ impl LineReader {
     /// The stream cannot be read on; the reader must not be used again.
     pub(super) fn push(&mut self, mut bytes: &[u8], lines: &mut Vec<String>) -> Result<(), ReadError> {
         // JSON never holds a bare CR or LF: inside its texts they are escaped.
-        while let Some(end) = bytes.iter().position(|byte| matches!(byte, b'\n' | b'\r')) {
+        while let Some(end) = memchr2(b'\n', b'\r', bytes) {
             let (piece, rest) = bytes.split_at(end);
             self.grow(piece)?;
             bytes = &rest[1..];

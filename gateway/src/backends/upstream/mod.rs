@@ -13,6 +13,7 @@ pub(crate) mod fuzzing;
 mod limits;
 pub(super) mod lines;
 pub(super) mod once;
+mod pieces;
 mod reading;
 pub(super) mod refusal;
 mod verbatim;
@@ -20,12 +21,12 @@ mod verbatim;
 #[cfg(test)]
 pub(super) mod tests;
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use http::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE};
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use reqwest::redirect::Policy;
-use reqwest::{Client, ClientBuilder};
+use reqwest::{Client, ClientBuilder, Request, Url};
 use tower::service_fn;
 use weir_protocol::{ChatRequest, EngineError, Event, TimeoutPhase};
 
@@ -128,6 +129,8 @@ struct Upstream {
     settings: BackendSettings,
     wire: Box<dyn Wire>,
     headers: HeaderMap,
+    /// By path; parsed once.
+    urls: RwLock<Vec<(&'static str, Url)>>,
 }
 
 /// Where every HTTP client of this process starts.
@@ -145,7 +148,7 @@ pub(crate) fn http_client() -> ClientBuilder {
 pub(super) fn service(settings: BackendSettings, wire: Box<dyn Wire>) -> Result<BackendService, reqwest::Error> {
     let clients = Clients::new(&settings)?;
     let headers = headers(&settings, wire.as_ref());
-    let upstream = Arc::new(Upstream { clients, settings, wire, headers });
+    let upstream = Arc::new(Upstream { clients, settings, wire, headers, urls: RwLock::default() });
     Ok(BackendService::new(service_fn(move |attempt| {
         let upstream = Arc::clone(&upstream);
         async move { upstream.call(attempt).await }
@@ -195,11 +198,11 @@ impl Upstream {
         self.wire.admit(client, &self.headers)?;
         let decoder = self.wire.decoder(model);
         let clock = Clock::start(&self.settings);
-        let url = format!("{}{}", self.settings.base_url, self.wire.path(&attempt.request));
-        let mut headers = self.headers.clone();
-        headers.extend(attempt.trace);
-        let request = client.post(url).headers(headers).body(body);
-        let response = clock.bound(Wait::Headers, request.send()).await?.map_err(|e| self.unsent(&e))?;
+        let mut request = Request::new(Method::POST, self.url(self.wire.path(&attempt.request))?);
+        request.headers_mut().clone_from(&self.headers);
+        request.headers_mut().extend(attempt.trace);
+        *request.body_mut() = Some(body.into());
+        let response = clock.bound(Wait::Headers, client.execute(request)).await?.map_err(|e| self.unsent(&e))?;
         if !response.status().is_success() {
             return Err(refusal::read(response, &clock, self.settings.context_tokens).await);
         }
@@ -207,6 +210,20 @@ impl Upstream {
         let passes = self.wire.speaks(&attempt.request);
         let reading = reading::Reading::new(response.status().as_u16(), self.wire.framing(), decoder, passes);
         Ok(Box::pin(reading::events(response, reading, clock, limits)))
+    }
+
+    /// Where requests of this path go.
+    fn url(&self, path: &'static str) -> Result<Url, EngineError> {
+        // A list that was changed half way is as good: it is only added to.
+        let known = self.urls.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, url)) = known.iter().find(|(known, _)| *known == path) {
+            return Ok(url.clone());
+        }
+        drop(known);
+        let url = Url::parse(&format!("{}{path}", self.settings.base_url));
+        let url = url.map_err(|_| EngineError::Upstream { status: 0, message: "its base URL is none".into() })?;
+        self.urls.write().unwrap_or_else(PoisonError::into_inner).push((path, url.clone()));
+        Ok(url)
     }
 
     /// Why no answer began. The client's own words name the address, which may hold a password.

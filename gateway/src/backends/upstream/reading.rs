@@ -1,13 +1,7 @@
-//! Bytes of an upstream's answer, read under its limits. Dropping the stream of events drops the connection, which is
-//! how the upstream learns that nobody listens.
-
-use std::future::poll_fn;
-use std::task::Poll;
-use std::time::Duration;
+//! What the bytes of an upstream's answer say, read under its limits. Must never go on after a limit, a fault or the end.
 
 use async_stream::stream;
-use bytes::Bytes;
-use futures::{FutureExt, Stream, StreamExt};
+use futures::Stream;
 use reqwest::Response;
 use tokio::time::Instant;
 use weir_protocol::{EngineError, Event};
@@ -15,17 +9,12 @@ use weir_protocol::{EngineError, Event};
 use super::Decoder;
 use super::clock::{Clock, Wait};
 use super::frames::{Frame, FrameReader, Framing};
+use super::pieces::{Piece, Pieces};
 use super::verbatim::Words;
 use crate::backends::sse::ReadError;
 
-/// Most time and bytes spent on what follows an answer's end, so that the connection can be used again.
-const DRAIN_TIME: Duration = Duration::from_secs(1);
-const DRAIN_LIMIT: usize = 64 * 1024;
-
-/// Events taken together, about.
-const TOGETHER_MAX: usize = 64;
-
-type Piece = Result<Option<Result<Bytes, reqwest::Error>>, EngineError>;
+/// What was waited for: a piece, or that there are no more.
+type Come = Result<Option<Piece>, EngineError>;
 
 /// The events of an answer. `limits` is what its headers said.
 pub(super) fn events(
@@ -38,33 +27,27 @@ pub(super) fn events(
         if let Some(limits) = limits {
             yield Ok(limits);
         }
-        let mut body = Box::pin(response.bytes_stream());
+        let mut pieces = Pieces::of(response);
         loop {
-            let piece = clock.bound(reading.wait, body.next()).await;
-            let (mut events, mut fault) = reading.take(piece);
-            // The client hands over piece by piece what it has read at once: taken together it is written at once.
-            while fault.is_none() && !reading.decoder.has_ended() && events.len() < TOGETHER_MAX {
-                let Some(piece) = at_hand(&mut body).await else { break };
-                let (more, broken) = reading.take(Ok(piece));
-                events.extend(more);
-                fault = broken;
-            }
-            let progress = events.iter().any(|event| !matches!(event, Event::Verbatim(_)));
+            let mut events = Vec::new();
+            let fault = match clock.bound(reading.wait, pieces.next()).await {
+                // What comes together goes on together: it is written at once.
+                Ok(Some(come)) => reading.take_all(come, &mut events),
+                Ok(None) => reading.take(Ok(None), &mut events),
+                Err(late) => reading.take(Err(late), &mut events),
+            };
             if reading.decoder.has_ended() {
-                let mut rest = Box::pin(drain(body));
-                // Mostly it is here already.
-                if rest.as_mut().now_or_never().is_none() {
-                    tokio::spawn(tokio::time::timeout(DRAIN_TIME, rest));
-                }
+                pieces.over();
                 for event in events {
                     yield Ok(event);
                 }
                 break;
             }
+            let progress = events.iter().any(|event| !matches!(event, Event::Verbatim(_)));
             for event in events {
                 yield Ok(event);
             }
-            if let Some(fault) = fault {
+            if let Err(fault) = fault {
                 yield Err(fault);
                 break;
             }
@@ -102,20 +85,34 @@ impl Reading {
         self.decoder.has_ended()
     }
 
-    /// What the next piece says, up to its first fault.
-    pub(super) fn take(&mut self, piece: Piece) -> (Vec<Event>, Option<EngineError>) {
-        let mut events = Vec::new();
-        let fault = self.read(piece, &mut events).err();
-        if self.wait == Wait::FirstContent && events.iter().any(Event::is_content) {
+    /// What pieces say that came together.
+    fn take_all(&mut self, come: Vec<Piece>, events: &mut Vec<Event>) -> Result<(), EngineError> {
+        for piece in come {
+            self.take(Ok(Some(piece)), events)?;
+            if self.decoder.has_ended() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// What the next piece says, behind `events`, up to its first fault.
+    ///
+    /// # Errors
+    /// The fault.
+    pub(super) fn take(&mut self, piece: Come, events: &mut Vec<Event>) -> Result<(), EngineError> {
+        let from = events.len();
+        let read = self.read(piece, events);
+        if self.wait == Wait::FirstContent && events.iter().skip(from).any(Event::is_content) {
             self.wait = Wait::Idle(Instant::now());
         }
         if self.decoder.has_reason() && !matches!(self.wait, Wait::Tail(_)) {
             self.wait = Wait::Tail(Instant::now());
         }
-        (events, fault)
+        read
     }
 
-    fn read(&mut self, piece: Piece, events: &mut Vec<Event>) -> Result<(), EngineError> {
+    fn read(&mut self, piece: Come, events: &mut Vec<Event>) -> Result<(), EngineError> {
         match piece {
             Ok(Some(Ok(bytes))) => {
                 let (frames, read) = self.reader.push(&bytes);
@@ -172,32 +169,6 @@ impl Reading {
     fn moved_on(&mut self) {
         if let Wait::Idle(since) = &mut self.wait {
             *since = Instant::now();
-        }
-    }
-}
-
-/// The next piece, if it is here, or comes without waiting for anybody but this thread's own tasks.
-async fn at_hand<S: Stream + Unpin>(body: &mut S) -> Option<Option<S::Item>> {
-    let mut has_waited = false;
-    poll_fn(|context| match body.poll_next_unpin(context) {
-        Poll::Ready(piece) => Poll::Ready(Some(piece)),
-        Poll::Pending if has_waited => Poll::Ready(None),
-        Poll::Pending => {
-            has_waited = true;
-            // Behind the task that reads the connection, which was woken when the last piece was taken.
-            context.waker().wake_by_ref();
-            Poll::Pending
-        }
-    })
-    .await
-}
-
-async fn drain(mut body: impl Stream<Item = Result<Bytes, reqwest::Error>> + Unpin) {
-    let mut seen = 0;
-    while let Some(Ok(piece)) = body.next().await {
-        seen += piece.len();
-        if seen > DRAIN_LIMIT {
-            break;
         }
     }
 }

@@ -1,0 +1,121 @@
+//! An answer's bytes, taken from the HTTP client by a small task of their own: the client hands them over chunk by chunk, and
+//! each hand-over would wake all that stands above this. What is at hand goes up together. Dropping [`Pieces`] drops the
+//! connection, which is how the upstream learns that nobody listens. Must never read on while nobody takes what came.
+
+use std::future::poll_fn;
+use std::task::Poll;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::{Stream, StreamExt};
+use reqwest::Response;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+/// Most time and bytes spent on what follows an answer's end, so that the connection can be used again.
+const DRAIN_TIME: Duration = Duration::from_secs(1);
+const DRAIN_LIMIT: usize = 64 * 1024;
+
+/// Bytes taken together, about.
+const TOGETHER_MAX: usize = 64 * 1024;
+
+/// As the client gives it.
+pub(super) type Piece = Result<Bytes, reqwest::Error>;
+
+/// See the module.
+pub(super) struct Pieces {
+    come: mpsc::Receiver<Vec<Piece>>,
+    /// `None`: it ends by itself.
+    reading: Option<JoinHandle<()>>,
+}
+
+impl Pieces {
+    /// The bytes of `response`.
+    pub(super) fn of(response: Response) -> Self {
+        let (take, come) = mpsc::channel(1);
+        Pieces { come, reading: Some(tokio::spawn(read(response.bytes_stream(), take))) }
+    }
+
+    /// Those that came since; `None`: there are no more.
+    pub(super) async fn next(&mut self) -> Option<Vec<Piece>> {
+        self.come.recv().await
+    }
+
+    /// The answer is over: what may follow is not awaited here.
+    pub(super) fn over(mut self) {
+        self.reading = None;
+    }
+}
+
+impl Drop for Pieces {
+    fn drop(&mut self) {
+        if let Some(reading) = self.reading.take() {
+            reading.abort();
+        }
+    }
+}
+
+async fn read(body: impl Stream<Item = Piece>, take: mpsc::Sender<Vec<Piece>>) {
+    let mut body = Box::pin(body);
+    loop {
+        let piece = tokio::select! {
+            biased;
+            piece = body.next() => piece,
+            () = take.closed() => break,
+        };
+        let Some(piece) = piece else { return };
+        let mut size = size_of(&piece);
+        let (mut pieces, mut is_all) = (vec![piece], false);
+        while size < TOGETHER_MAX && !is_all {
+            match at_hand(&mut body).await {
+                Poll::Ready(Some(piece)) => {
+                    size += size_of(&piece);
+                    pieces.push(piece);
+                }
+                Poll::Ready(None) => is_all = true,
+                Poll::Pending => break,
+            }
+        }
+        if is_all {
+            // The connection is free already.
+            drop(body);
+            _ = take.send(pieces).await;
+            return;
+        }
+        if take.send(pieces).await.is_err() {
+            break;
+        }
+    }
+    // Late or endless: the connection is dropped.
+    _ = tokio::time::timeout(DRAIN_TIME, drain(body)).await;
+}
+
+fn size_of(piece: &Piece) -> usize {
+    // What holds it counts, too: nobody makes us hoard with pieces of a byte.
+    std::mem::size_of::<Piece>() + piece.as_ref().map_or(0, Bytes::len)
+}
+
+/// The next piece, if it is here, or comes without waiting for anybody but this thread's own tasks.
+async fn at_hand<S: Stream + Unpin>(body: &mut S) -> Poll<Option<S::Item>> {
+    let mut has_waited = false;
+    poll_fn(|context| match body.poll_next_unpin(context) {
+        Poll::Pending if !has_waited => {
+            has_waited = true;
+            // Behind the task that reads the connection, which was woken when the last piece was taken.
+            context.waker().wake_by_ref();
+            Poll::Pending
+        }
+        polled => Poll::Ready(polled),
+    })
+    .await
+}
+
+async fn drain(mut body: impl Stream<Item = Piece> + Unpin) {
+    let mut seen = 0;
+    while let Some(Ok(piece)) = body.next().await {
+        seen += piece.len();
+        if seen > DRAIN_LIMIT {
+            break;
+        }
+    }
+}
