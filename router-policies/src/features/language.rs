@@ -103,11 +103,17 @@ pub(super) fn of(text: &str) -> Language {
 }
 
 fn head(text: &str) -> &str {
+    if text.len() <= MOST_CHARS {
+        return text;
+    }
     text.char_indices().nth(MOST_CHARS).map_or(text, |(end, _)| &text[..end])
 }
 
 /// The language of the script that most letters are of; `None` for Latin ones.
 fn by_script(text: &str) -> Option<Language> {
+    if text.is_ascii() {
+        return None;
+    }
     let (mut letters, mut han, mut counts) = (0_usize, 0_usize, [0_usize; 9]);
     const ORDER: [Language; 9] = [
         Language::Ja,
@@ -124,7 +130,6 @@ fn by_script(text: &str) -> Option<Language> {
     for c in text.chars().filter(|c| c.is_alphabetic()) {
         letters += 1;
         let at = match c {
-            '\0'..='\u{36f}' => 8,
             '\u{3040}'..='\u{30ff}' => 0,
             '\u{ac00}'..='\u{d7af}' | '\u{1100}'..='\u{11ff}' => 1,
             '\u{400}'..='\u{4ff}' => {

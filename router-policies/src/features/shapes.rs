@@ -157,15 +157,20 @@ fn names_transform(head: &str) -> bool {
     words.iter().any(|word| alone(word)) || has_pair
 }
 
+/// Words of a short item, at most.
+const MOST_WORDS: usize = 4;
+
 /// Three short items or more between commas, semicolons or line ends.
 fn is_list(payload: &str) -> bool {
-    let items: Vec<usize> = payload
-        .split([',', ';', '\n'])
-        .map(|item| item.split_whitespace().count())
-        .filter(|words| *words > 0)
-        .collect();
+    let mut items = payload.split([',', ';', '\n']).filter(|item| !item.trim().is_empty());
     // The first item may carry the order before it ("sort pear, fig, plum").
-    items.len() >= 3 && items[1..].iter().all(|words| *words <= 4)
+    let _first = items.next();
+    let is_long = |item: &str| item.split_whitespace().nth(MOST_WORDS).is_some();
+    let mut more = 0;
+    items.all(|item| {
+        more += 1;
+        !is_long(item)
+    }) && more >= 2
 }
 
 /// The text asks for JSON as the form of the answer.

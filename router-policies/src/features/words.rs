@@ -52,8 +52,8 @@ fn split_marks(run: &str) -> impl Iterator<Item = Word<'_>> {
     let ends = run.ends_with(['.', '!', '?']);
     let pieces = run.split(|c: char| !c.is_alphanumeric() && c != '.' && c != '\'');
     let mut pieces = pieces.filter(|piece| !piece.is_empty()).peekable();
-    let mut next = move || pieces.next().map(|piece| (piece, pieces.peek().is_none()));
-    std::iter::from_fn(move || next()).filter_map(move |(piece, is_last)| {
+    let next = move || pieces.next().map(|piece| (piece, pieces.peek().is_none()));
+    std::iter::from_fn(next).filter_map(move |(piece, is_last)| {
         let plain = lower(piece.trim_matches(|c: char| !c.is_alphanumeric()));
         (!plain.is_empty()).then_some(Word { plain, ends_sentence: ends && is_last })
     })

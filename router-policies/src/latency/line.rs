@@ -5,6 +5,8 @@ use serde::{Deserialize, Serialize};
 
 /// Sightings the prior of each coefficient is worth.
 const PRIOR_WORTH: f64 = 2.0;
+/// Most inputs.
+const INPUTS: usize = 3;
 
 /// Sums over what was seen.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -15,7 +17,7 @@ pub(super) struct Line {
 }
 
 impl Line {
-    /// Of so many inputs.
+    /// Of so many inputs, [`INPUTS`] at most.
     pub(super) fn new(inputs: usize) -> Self {
         Line { squares: vec![vec![0.0; inputs]; inputs], products: vec![0.0; inputs], weight: 0.0 }
     }
@@ -61,19 +63,20 @@ impl Line {
 
     /// Its coefficients, none below 0: more work never takes less time. One that comes out negative is taken to be 0
     /// and the others are fitted without it.
-    pub(super) fn slopes(&self, prior: &[f64]) -> Vec<f64> {
-        let mut out = vec![0.0; prior.len()];
-        let mut kept: Vec<usize> = (0..prior.len()).collect();
-        while !kept.is_empty() {
-            let solved = self.solve(&kept, prior);
-            let lowest =
-                (0..kept.len()).filter(|at| solved[*at] < 0.0).min_by(|a, b| solved[*a].total_cmp(&solved[*b]));
+    pub(super) fn slopes(&self, prior: &[f64]) -> [f64; INPUTS] {
+        let mut out = [0.0; INPUTS];
+        let all: [usize; INPUTS] = std::array::from_fn(|at| at);
+        let (mut kept, mut count) = (all, prior.len().min(INPUTS));
+        while count > 0 {
+            let solved = self.solve(&kept[..count], prior);
+            let lowest = (0..count).filter(|at| solved[*at] < 0.0).min_by(|a, b| solved[*a].total_cmp(&solved[*b]));
             match lowest {
                 Some(at) => {
-                    kept.remove(at);
+                    kept.copy_within(at + 1..count, at);
+                    count -= 1;
                 }
                 None => {
-                    kept.iter().zip(solved).for_each(|(at, slope)| out[*at] = slope);
+                    kept.iter().take(count).zip(solved).for_each(|(at, slope)| out[*at] = slope);
                     break;
                 }
             }
@@ -81,43 +84,47 @@ impl Line {
         out
     }
 
-    fn solve(&self, kept: &[usize], prior: &[f64]) -> Vec<f64> {
+    fn solve(&self, kept: &[usize], prior: &[f64]) -> [f64; INPUTS] {
         // Worth so many of the sightings there are; of an input that was never seen, the prior is all there is.
         let pull = |at: usize| {
             let own = self.squares[at][at];
             if own > 0.0 { PRIOR_WORTH * own / self.weight.max(1.0) } else { 1.0 }
         };
-        let mut rows: Vec<Vec<f64>> = kept
-            .iter()
-            .map(|at| {
-                let mut row: Vec<f64> = kept.iter().map(|other| self.squares[*at][*other]).collect();
-                row.push(self.products[*at] + pull(*at) * prior[*at]);
-                row
-            })
-            .collect();
-        for (place, at) in kept.iter().enumerate() {
-            rows[place][place] += pull(*at);
+        let mut rows = [Row::default(); INPUTS];
+        for (place, (row, at)) in rows.iter_mut().zip(kept).enumerate() {
+            row.left.iter_mut().zip(kept).for_each(|(factor, other)| *factor = self.squares[*at][*other]);
+            row.left[place] += pull(*at);
+            row.right = self.products[*at] + pull(*at) * prior[*at];
         }
-        eliminate(&mut rows)
+        eliminate(&mut rows[..kept.len()])
     }
 }
 
+/// An equation.
+#[derive(Clone, Copy, Default)]
+struct Row {
+    left: [f64; INPUTS],
+    right: f64,
+}
+
 /// Gauss with the largest pivot; the pull of the priors keeps every pivot above 0.
-fn eliminate(rows: &mut [Vec<f64>]) -> Vec<f64> {
+fn eliminate(rows: &mut [Row]) -> [f64; INPUTS] {
     let count = rows.len();
     for at in 0..count {
-        let best = (at..count).max_by(|a, b| rows[*a][at].abs().total_cmp(&rows[*b][at].abs())).unwrap_or(at);
+        let size = |row: usize| rows[row].left[at].abs();
+        let best = (at..count).max_by(|a, b| size(*a).total_cmp(&size(*b))).unwrap_or(at);
         rows.swap(at, best);
-        let pivot = rows[at].clone();
-        for row in rows.iter_mut().skip(at + 1) {
-            let share = row[at] / pivot[at];
-            row.iter_mut().zip(&pivot).for_each(|(number, above)| *number -= share * above);
+        let pivot = rows[at];
+        for row in &mut rows[at + 1..] {
+            let share = row.left[at] / pivot.left[at];
+            row.left.iter_mut().zip(pivot.left).for_each(|(number, above)| *number -= share * above);
+            row.right -= share * pivot.right;
         }
     }
-    let mut solved = vec![0.0; count];
+    let mut solved = [0.0; INPUTS];
     for at in (0..count).rev() {
-        let known: f64 = (at + 1..count).map(|other| rows[at][other] * solved[other]).sum();
-        let value = (rows[at][count] - known) / rows[at][at];
+        let known: f64 = (at + 1..count).map(|other| rows[at].left[other] * solved[other]).sum();
+        let value = (rows[at].right - known) / rows[at].left[at];
         solved[at] = if value.is_finite() { value } else { 0.0 };
     }
     solved
