@@ -7,6 +7,7 @@ use std::sync::Arc;
 use weir_kernels::{KernelError, KvPanel, PANEL, Strided};
 
 use super::page::Page;
+use super::places::Places;
 use super::pool::{Lease, Pool};
 use super::tree::{NodeId, Sharing};
 use super::{KvShape, pages_for};
@@ -103,17 +104,39 @@ impl KvCache {
     /// Writes `keys` and `values`, a row of `[kv_heads, head_dim]` for each, of reserved positions behind the committed ones.
     pub(crate) fn write(&mut self, layer: usize, positions: Range<usize>, keys: Strided<'_>, values: Strided<'_>) {
         debug_assert!(positions.start >= self.tokens.len(), "position {} is final", positions.start);
-        let mut next = positions.start;
-        while next < positions.end {
-            let (first, lane) = (next, next % PANEL);
-            next = (next - lane + PANEL).min(positions.end);
-            let own = self.pages.get_mut(first / PANEL).and_then(Arc::get_mut);
-            debug_assert!(own.is_some(), "position {first} lies in a page that is shared or missing");
-            if let Some(page) = own {
-                let row = first - positions.start;
-                page.write(layer, lane..lane + next - first, [keys.skip(row), values.skip(row)]);
-            }
+        let end = positions.end;
+        self.layers(None, layer, end, &mut Vec::new()).1.write(positions, keys, values);
+    }
+
+    /// The panels of layer `read`, if asked for, as [`KvCache::panels`] gives them, and a later layer to write to meanwhile.
+    pub(crate) fn layers<'a>(
+        &'a mut self,
+        read: Option<usize>,
+        write: usize,
+        end: usize,
+        scratch: &'a mut Vec<f32>,
+    ) -> (Vec<KvPanel<'a>>, Places<'a>) {
+        let shape = *self.lease.pool().shape();
+        let count = pages_for(end).min(self.pages.len());
+        let packed = read.is_some() && self.pages.iter().take(count).any(|page| page.is_packed());
+        let length = if packed { shape.layer() } else { 0 };
+        scratch.resize(count * length, 0.0);
+        let mut rest = scratch.as_mut_slice();
+        let (mut layers, mut places) = (Vec::with_capacity(count), Vec::with_capacity(count));
+        for (index, page) in self.pages.iter_mut().take(count).enumerate() {
+            let (own, others) = rest.split_at_mut(length);
+            rest = others;
+            // One that others may hold, too, is read only.
+            let (layer, place) = if index < self.published {
+                (read.map_or(&[][..], |layer| page.layer(layer, own)), None)
+            } else {
+                Arc::get_mut(page).map_or((&[][..], None), |page| page.layers(read, write, own))
+            };
+            layers.push(layer);
+            places.push(place);
         }
+        let panels = if read.is_some() { panels(&shape, &layers) } else { Vec::new() };
+        (panels, Places::new(shape, places))
     }
 
     /// The numbers of the pages that hold positions below `end`, where they lie in a GPU's memory.
@@ -136,13 +159,18 @@ impl KvCache {
             rest = others;
             layers.push(page.layer(layer, own));
         }
-        let mut panels = Vec::with_capacity(shape.attention.kv_heads * layers.len());
-        for head in 0..shape.attention.kv_heads {
-            for layer in &layers {
-                let (keys, values) = layer[head * shape.head()..][..shape.head()].split_at(shape.attention.key_panel());
-                panels.push(KvPanel { keys, values });
-            }
-        }
-        panels
+        panels(shape, &layers)
     }
+}
+
+/// The panels of `layers[n]`, each `[kv_heads, keys then values]`, as `[kv_heads, n]`.
+fn panels<'a>(shape: &KvShape, layers: &[&'a [f32]]) -> Vec<KvPanel<'a>> {
+    let mut panels = Vec::with_capacity(shape.attention.kv_heads * layers.len());
+    for head in 0..shape.attention.kv_heads {
+        for layer in layers {
+            let (keys, values) = layer[head * shape.head()..][..shape.head()].split_at(shape.attention.key_panel());
+            panels.push(KvPanel { keys, values });
+        }
+    }
+    panels
 }

@@ -1,5 +1,5 @@
-//! Keys and values of all requests of an engine, in pages of 32 positions: [`page`] (how one lies in memory), [`pool`]
-//! (how many there may be, and who holds them), [`kv`] (one request's pages), [`tree`] (pages that requests share),
+//! Keys and values of all requests of an engine, in pages of 32 positions: [`page`] (how one lies in memory), [`places`]
+//! (one layer of them, to be written by several threads), [`pool`] (how many there may be, and who holds them), [`kv`] (one request's pages), [`tree`] (pages that requests share),
 //! [`prefixes`] (who gets which, and what is thrown out for it).
 //!
 //! ```text
@@ -12,6 +12,7 @@
 
 mod kv;
 mod page;
+mod places;
 mod pool;
 mod prefixes;
 #[cfg(test)]
@@ -19,6 +20,7 @@ mod tests;
 mod tree;
 
 pub(crate) use kv::KvCache;
+pub(crate) use places::Places;
 pub(crate) use pool::Pool;
 pub(crate) use prefixes::{Need, Pages, PrefixCache};
 pub(crate) use tree::Sharing;

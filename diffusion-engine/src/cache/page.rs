@@ -2,14 +2,13 @@
 //! where it was not written: a page that is not filled at once is zero, because attention multiplies what it does not see
 //! by zero, and zero times NaN is NaN.
 
-use std::ops::Range;
 use std::sync::Arc;
 
 use half::bf16;
 use half::slice::HalfFloatSliceExt;
-use weir_kernels::{PANEL, Strided};
 
 use super::KvShape;
+use super::places::LayerMut;
 use super::pool::Pool;
 use crate::options::KvType;
 
@@ -53,14 +52,31 @@ impl Page {
         Page { storage, pool }
     }
 
-    /// Writes keys and values, a row of `[kv_heads, head_dim]` for each, of some of the 32 positions.
-    pub(super) fn write(&mut self, layer: usize, lanes: Range<usize>, rows: [Strided<'_>; 2]) {
-        let shape = *self.pool.shape();
+    /// Layer `read`, if asked for, as [`Page::layer`] gives it, and the later layer `write` to write to.
+    pub(super) fn layers<'a>(
+        &'a mut self,
+        read: Option<usize>,
+        write: usize,
+        scratch: &'a mut [f32],
+    ) -> (&'a [f32], Option<LayerMut<'a>>) {
+        let length = self.pool.shape().layer();
+        let range = |layer: usize| layer * length..(layer + 1) * length;
         match &mut self.storage {
-            Storage::F32(elements) => put(elements, &shape, layer, lanes, rows, |element| element),
-            Storage::Bf16(elements) => put(elements, &shape, layer, lanes, rows, bf16::from_f32),
+            Storage::F32(elements) => {
+                let (before, from) = elements.split_at_mut(write * length);
+                let read = read.and_then(|layer| before.get(range(layer)));
+                (read.unwrap_or_default(), from.get_mut(..length).map(LayerMut::F32))
+            }
+            Storage::Bf16(elements) => {
+                let (before, from) = elements.split_at_mut(write * length);
+                let read = read.and_then(|layer| before.get(range(layer)));
+                if let Some(packed) = read.filter(|packed| packed.len() == scratch.len()) {
+                    packed.convert_to_f32_slice(scratch);
+                }
+                (scratch, from.get_mut(..length).map(LayerMut::Bf16))
+            }
             #[cfg(any(test, feature = "cuda"))]
-            Storage::Device(number) => debug_assert!(false, "page {number} is a GPU's"),
+            Storage::Device(_) => (scratch, None),
         }
     }
 
@@ -101,35 +117,5 @@ impl Drop for Page {
     fn drop(&mut self) {
         let empty = Storage::F32(Box::default());
         self.pool.take_back(std::mem::replace(&mut self.storage, empty));
-    }
-}
-
-fn put<T: Copy>(
-    page: &mut [T],
-    shape: &KvShape,
-    layer: usize,
-    lanes: Range<usize>,
-    [keys, values]: [Strided<'_>; 2],
-    pack: impl Fn(f32) -> T,
-) {
-    let (d, kv_heads) = (shape.attention.head_dim, shape.attention.kv_heads);
-    let heads = page.chunks_exact_mut(shape.head()).skip(layer * kv_heads).take(kv_heads);
-    for (index, head) in heads.enumerate() {
-        let (key_panel, value_panel) = head.split_at_mut(shape.attention.key_panel());
-        for (i, places) in key_panel.chunks_exact_mut(PANEL).enumerate() {
-            let own = keys.elements.iter().skip(index * d + i).step_by(keys.stride);
-            for (place, key) in places[lanes.clone()].iter_mut().zip(own) {
-                *place = pack(*key);
-            }
-        }
-        for (piece, square) in value_panel.chunks_exact_mut(PANEL * PANEL).enumerate() {
-            let rows = values.elements.chunks(values.stride);
-            for (places, row) in square.chunks_exact_mut(PANEL).skip(lanes.start).take(lanes.len()).zip(rows) {
-                let own = row.iter().take((index + 1) * d).skip(index * d + piece * PANEL);
-                for (place, value) in places.iter_mut().zip(own) {
-                    *place = pack(*value);
-                }
-            }
-        }
     }
 }

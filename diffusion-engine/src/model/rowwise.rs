@@ -8,6 +8,8 @@ use std::ops::Range;
 use weir_kernels::packed::ThreadScratch;
 use weir_kernels::{KernelError, KvPanel, Strided};
 
+use crate::cache::Places;
+
 use super::batch::Batch;
 use super::clock::Work;
 use super::forward::Lane;
@@ -26,6 +28,17 @@ struct Own<'a> {
     choices: &'a mut [f32],
 }
 
+/// One lane's K/V in a section.
+struct Kv<'a> {
+    /// Its rows, and the position of the first.
+    rows: Range<usize>,
+    start: usize,
+    /// Of the layer before.
+    panels: Vec<KvPanel<'a>>,
+    /// Of the next one.
+    places: Option<Places<'a>>,
+}
+
 impl Model {
     /// Whether the layers are made so.
     pub(super) fn may_go_by_rows(&self) -> bool {
@@ -41,12 +54,9 @@ impl Model {
         let tokens: Vec<u32> = lanes.iter().flat_map(|lane| lane.tokens).copied().collect();
         let mut before: Option<&Layer> = None;
         for (index, layer) in self.layers.iter().map(Some).chain([None]).enumerate() {
-            if let Some(before) = before {
-                self.keep(index - 1, lanes, scratch);
-                if layer.is_none() {
-                    // Only K/V is needed of the others from here on.
-                    scratch.narrow(hidden, before.qkv.n());
-                }
+            if let (Some(before), None) = (before, layer) {
+                // Only K/V was needed of the others.
+                scratch.narrow(hidden, before.qkv.n());
             }
             if scratch.batch.rows() == 0 {
                 break;
@@ -65,20 +75,20 @@ impl Model {
         index: usize,
         tokens: &[u32],
         [before, after]: [Option<&Layer>; 2],
-        lanes: &[Lane<'_>],
+        lanes: &mut [Lane<'_>],
         scratch: &mut Scratch,
     ) -> Result<(), KernelError> {
         let shape = self.kv_shape().attention;
         let (hidden, q_width) = (self.config.hidden, shape.heads * shape.head_dim);
+        let kv_width = shape.kv_heads * shape.head_dim;
         let Scratch { x, normed, qkv, mixed, out, unpacked, batch, routes, .. } = scratch;
         let m = batch.rows();
         let width = before.or(after).map_or(0, |layer| layer.qkv.n());
         let (x, normed, out) = (room(x, m * hidden), room(normed, m * hidden), room(out, m * hidden));
         let (qkv, mixed) = (room(qkv, m * width), room(mixed, m * q_width));
-        let lanes: Vec<(Range<usize>, Vec<KvPanel<'_>>)> = match index.checked_sub(1) {
-            Some(index) => unpacked.lanes(index, lanes, batch).collect(),
-            None => Vec::new(),
-        };
+        let both = unpacked.layers([before.and(index.checked_sub(1)), after.map(|_| index)], lanes, batch);
+        let kv = |(rows, start, (panels, places))| Kv { rows, start, panels, places };
+        let lanes: Vec<Kv<'_>> = both.map(kv).collect();
         let (experts, kept) = before.map_or((0, 0), Layer::routes);
         let scores = room(&mut routes.scores, m * experts);
         let choices = room(&mut routes.choices, m * kept);
@@ -113,7 +123,17 @@ impl Model {
             let Own { x, normed, qkv, .. } = own;
             self.compute.kernels.rms_norm(x, &layer.attention_norm, self.config.norm_eps, normed)?;
             self.compute.alone(normed, rows.len(), &mut memory.alone, [(&layer.qkv, &mut *qkv)])?;
-            self.turn(layer, batch, rows, qkv)
+            self.turn(layer, batch, rows.clone(), qkv)?;
+            for lane in &lanes {
+                let own = lane.rows.start.max(rows.start)..lane.rows.end.min(rows.end);
+                if let (Some(places), false) = (&lane.places, own.is_empty()) {
+                    let first = lane.start + own.start - lane.rows.start;
+                    let from = |at: usize| Strided { elements: qkv.get(at..).unwrap_or_default(), stride: width };
+                    let keys = (own.start - rows.start) * width + q_width;
+                    places.write(first..first + own.len(), from(keys), from(keys + kv_width));
+                }
+            }
+            Ok(())
         })
     }
 
@@ -121,7 +141,7 @@ impl Model {
     fn attend(
         &self,
         layer: &Layer,
-        lanes: &[(Range<usize>, Vec<KvPanel<'_>>)],
+        lanes: &[Kv<'_>],
         batch: &Batch,
         rows: Range<usize>,
         own: &mut Own<'_>,
@@ -129,7 +149,7 @@ impl Model {
     ) -> Result<(), KernelError> {
         let shape = self.kv_shape().attention;
         let (compute, q_width, stride) = (&self.compute, shape.heads * shape.head_dim, layer.qkv.n());
-        for (lane, panels) in lanes {
+        for Kv { rows: lane, panels, .. } in lanes {
             let lane = lane.start.max(rows.start)..lane.end.min(rows.end);
             if lane.is_empty() {
                 continue;

@@ -9,6 +9,8 @@ use weir_kernels::packed::experts::{ExpertScratch, Visits};
 use weir_kernels::packed::head::HeadScratch;
 use weir_kernels::route::RouteScratch;
 
+use crate::cache::Places;
+
 use super::batch::Batch;
 use super::clock::Clock;
 use super::forward::Lane;
@@ -65,6 +67,30 @@ impl Unpacked {
         }
         let panels = lanes.iter().zip(&mut self.0).map(move |(lane, own)| lane.cache.panels(layer, lane.end(), own));
         batch.lanes().zip(panels)
+    }
+
+    /// Of each lane, its rows in `batch`, the position of the first, its K/V of layer `read`, and the places of layer
+    /// `write`, the next one.
+    pub(crate) fn layers<'a>(
+        &'a mut self,
+        [read, write]: [Option<usize>; 2],
+        lanes: &'a mut [Lane<'_>],
+        batch: &'a Batch,
+    ) -> impl Iterator<Item = (Range<usize>, usize, (Vec<KvPanel<'a>>, Option<Places<'a>>))> {
+        if self.0.len() < lanes.len() {
+            self.0.resize_with(lanes.len(), Vec::new);
+        }
+        let both = lanes.iter_mut().zip(&mut self.0).map(move |(lane, own)| {
+            let (start, end) = (lane.cache.committed(), lane.end());
+            match (read, write) {
+                (Some(read), None) => (start, (lane.cache.panels(read, end, own), None)),
+                (read, write) => {
+                    let (panels, places) = lane.cache.layers(read, write.unwrap_or_default(), end, own);
+                    (start, (panels, Some(places)))
+                }
+            }
+        });
+        batch.lanes().zip(both).map(|(rows, (start, both))| (rows, start, both))
     }
 }
 

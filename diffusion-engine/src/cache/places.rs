@@ -1,0 +1,78 @@
+//! Where a forward's keys and values of one layer go, for threads that each write rows of their own at once: a page is
+//! locked for as long as one of them writes to it. Must never reach a page that is shared with another request.
+
+use std::ops::Range;
+use std::sync::{Mutex, PoisonError};
+
+use half::bf16;
+use weir_kernels::{PANEL, Strided};
+
+use super::KvShape;
+
+/// One request's.
+pub(crate) struct Places<'a> {
+    shape: KvShape,
+    /// Those of its own, at the place of each.
+    pages: Vec<Option<Mutex<LayerMut<'a>>>>,
+}
+
+/// A layer of a page, `[kv_heads, keys then values]`.
+pub(super) enum LayerMut<'a> {
+    F32(&'a mut [f32]),
+    Bf16(&'a mut [bf16]),
+}
+
+impl<'a> Places<'a> {
+    pub(super) fn new(shape: KvShape, pages: Vec<Option<LayerMut<'a>>>) -> Self {
+        Places { shape, pages: pages.into_iter().map(|page| page.map(Mutex::new)).collect() }
+    }
+
+    /// Writes `keys` and `values`, a row of `[kv_heads, head_dim]` for each, of reserved positions behind the committed
+    /// ones.
+    pub(crate) fn write(&self, positions: Range<usize>, keys: Strided<'_>, values: Strided<'_>) {
+        let mut next = positions.start;
+        while next < positions.end {
+            let (first, lane) = (next, next % PANEL);
+            next = (next - lane + PANEL).min(positions.end);
+            let own = self.pages.get(first / PANEL).and_then(Option::as_ref);
+            debug_assert!(own.is_some(), "position {first} lies in a page that is shared or missing");
+            if let Some(page) = own {
+                let (row, lanes) = (first - positions.start, lane..lane + next - first);
+                let rows = [keys.skip(row), values.skip(row)];
+                // A panic in between leaves finite numbers, and the forward that failed commits none of them.
+                match &mut *page.lock().unwrap_or_else(PoisonError::into_inner) {
+                    LayerMut::F32(elements) => put(elements, &self.shape, lanes, rows, |element| element),
+                    LayerMut::Bf16(elements) => put(elements, &self.shape, lanes, rows, bf16::from_f32),
+                }
+            }
+        }
+    }
+}
+
+fn put<T: Copy>(
+    layer: &mut [T],
+    shape: &KvShape,
+    lanes: Range<usize>,
+    [keys, values]: [Strided<'_>; 2],
+    pack: impl Fn(f32) -> T,
+) {
+    let d = shape.attention.head_dim;
+    for (index, head) in layer.chunks_exact_mut(shape.head()).enumerate() {
+        let (key_panel, value_panel) = head.split_at_mut(shape.attention.key_panel());
+        for (i, places) in key_panel.chunks_exact_mut(PANEL).enumerate() {
+            let own = keys.elements.iter().skip(index * d + i).step_by(keys.stride);
+            for (place, key) in places[lanes.clone()].iter_mut().zip(own) {
+                *place = pack(*key);
+            }
+        }
+        for (piece, square) in value_panel.chunks_exact_mut(PANEL * PANEL).enumerate() {
+            let rows = values.elements.chunks(values.stride);
+            for (places, row) in square.chunks_exact_mut(PANEL).skip(lanes.start).take(lanes.len()).zip(rows) {
+                let own = row.iter().take((index + 1) * d).skip(index * d + piece * PANEL);
+                for (place, value) in places.iter_mut().zip(own) {
+                    *place = pack(*value);
+                }
+            }
+        }
+    }
+}
