@@ -53,7 +53,7 @@ fn a_product_equals_the_triple_loop_over_what_was_packed_and_stays_inside_its_ou
     let mut failures = Vec::new();
     let team = Team::new(2);
     let all = [(1, 1), (16, 32), (15, 31), (17, 33), (33, 64), (48, 65), (80, 160), (130, 512)];
-    let shapes = under_miri(&all, &[(1, 1), (15, 31), (17, 33), (33, 65)]);
+    let shapes = under_miri(&all, &[(1, 1), (15, 31), (17, 65)]);
     for kernels in every() {
         for (n, k) in shapes.iter().copied() {
             let w = numbers.take(n * k);
@@ -86,7 +86,7 @@ fn a_product_equals_the_triple_loop_over_what_was_packed_and_stays_inside_its_ou
 #[test]
 fn a_row_has_the_same_bits_alone_and_in_a_batch_and_on_any_number_of_threads() {
     let mut numbers = Numbers(SEED);
-    let (m, n, k) = if cfg!(miri) { (3, 40, 64) } else { (37, 600, 512) };
+    let (m, n, k) = if cfg!(miri) { (2, 20, 64) } else { (37, 600, 512) };
     let (x, w) = (numbers.take(m * k), numbers.take(n * k));
     for kernels in every() {
         for format in Format::ALL {
@@ -112,6 +112,7 @@ fn a_row_has_the_same_bits_alone_and_in_a_batch_and_on_any_number_of_threads() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "there is one that Miri knows")]
 fn every_instruction_set_gives_the_plain_codes_result() {
     let mut numbers = Numbers(SEED);
     let (m, n, k) = (5, 48, 256);
@@ -223,11 +224,12 @@ impl Expert {
 fn experts_equal_one_expert_at_a_time_whoever_visits_them() {
     let mut numbers = Numbers(SEED);
     let f32s = registry::best();
-    for (hidden, width, format) in
-        [(64, 32, Format::Q4), (80, 48, Format::Q4m), (128, 40, Format::Q8), (96, 64, Format::Bf16)]
-    {
-        let experts: Vec<Expert> = (0..6).map(|_| Expert::new(&mut numbers, format, hidden, width)).collect();
-        for (m, pattern) in under_miri(&[(1, 0), (7, 0), (32, 0), (9, 1), (64, 2), (33, 3)], &[(2, 0), (2, 1), (2, 3)])
+    let all = [(64, 32, Format::Q4), (80, 48, Format::Q4m), (128, 40, Format::Q8), (96, 64, Format::Bf16)];
+    let few = [(32, 16, Format::Q4), (17, 16, Format::Q4m), (32, 9, Format::Q8), (16, 16, Format::Bf16)];
+    let count = if cfg!(miri) { 3 } else { 6 };
+    for (hidden, width, format) in under_miri(&all, &few) {
+        let experts: Vec<Expert> = (0..count).map(|_| Expert::new(&mut numbers, format, hidden, width)).collect();
+        for (m, pattern) in under_miri(&[(1, 0), (7, 0), (32, 0), (9, 1), (64, 2), (33, 3)], &[(2, 0), (1, 1), (1, 3)])
         {
             let x = numbers.take(m * hidden);
             let mut visits = Visits::default();
@@ -237,7 +239,7 @@ fn experts_equal_one_expert_at_a_time_whoever_visits_them() {
                     .filter(|token| match pattern {
                         // Spread out; all to one, the others unused; all to all; nobody.
                         0 => (token + expert) % 3 == 0,
-                        1 => expert == 4,
+                        1 => expert == count - 2,
                         2 => true,
                         _ => false,
                     })
@@ -306,7 +308,7 @@ fn the_confidence_head_equals_the_logits_top() {
     for (n, k) in under_miri(&[(1, 32), (17, 64), (256, 64), (257, 32), (3000, 96)], &[(1, 32), (257, 32)]) {
         let packed = PackedWeights::pack(Format::Q8, &numbers.take(n * k), n, k).expect("packs");
         for kernels in every() {
-            for m in under_miri(&[1, 5, 32], &[2]) {
+            for m in under_miri(&[1, 5, 32], &[1]) {
                 let x: Vec<f32> = numbers.take(m * k).iter().map(|x| x * 3.0).collect();
                 let inputs = inputs(kernels, &x, m, k);
                 let team = Team::new(2);

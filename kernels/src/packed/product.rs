@@ -66,8 +66,8 @@ pub struct Products<'a> {
     pub team: &'a Team,
 }
 
-/// Bytes of weights that are worth a second thread.
-const WORTH_SHARING: usize = 64 << 10;
+/// Bytes of weights that are worth a second thread; under Miri few, or it would take minutes to see two work together.
+const WORTH_SHARING: usize = if cfg!(miri) { 1 << 10 } else { 64 << 10 };
 
 impl Products<'_> {
     /// Takes `x[rows, k]` into `inputs` for weights that want integers, f32, or both.
