@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use weir_kernels::KernelError;
-pub use weir_kernels::packed::Roofline;
+pub use weir_kernels::packed::{Roofline, Team};
 
 use crate::cache::KvCache;
 use crate::checkpoint::config::ModelConfig;

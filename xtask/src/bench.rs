@@ -36,6 +36,9 @@ pub(crate) struct Args {
     /// With `--shape`: small pages for the weights, as a mapped file has them.
     #[arg(long)]
     small_pages: bool,
+    /// `engine` only: kernel threads on cores of their own, as with `engine.pin_threads`.
+    #[arg(long)]
+    pin_threads: bool,
 }
 
 impl Args {
@@ -50,6 +53,7 @@ impl Args {
             named("prefix", number(self.prefix)),
             named("pool", number(self.pool)),
             self.small_pages.then(|| "--small-pages".to_owned()),
+            self.pin_threads.then(|| "--pin-threads".to_owned()),
         ];
         all.into_iter().flatten().collect()
     }

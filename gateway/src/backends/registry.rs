@@ -7,6 +7,7 @@ use std::sync::Arc;
 use weir_diffusion_engine::{
     ComputeDevice, Engine, EngineLoad, EngineOptions, KvType, LoadError, ModelFiles, SharePrefixes, WeightFormat,
 };
+use weir_kernels::packed::Team;
 use weir_router_policies::{BackendFacts, BackendRole};
 
 use super::{BackendService, Counter, ModelEntry, builtin, open};
@@ -98,6 +99,13 @@ impl Registry {
     /// An engine's files are wrong, or there is no HTTP client.
     pub fn start(settings: &Settings, before: Option<Before<'_>>) -> Result<Self, StartError> {
         let mut backends = Vec::new();
+        // The threads are the process's, and are started once.
+        if let (true, None) = (settings.pin_threads && !settings.engines.is_empty(), before) {
+            match Team::shared_on_cores() {
+                Ok(team) => tracing::info!(threads = team.threads(), "kernel threads stay on their cores"),
+                Err(why) => tracing::warn!("engine.pin_threads: kernel threads are not kept on cores: {why}"),
+            }
+        }
         for engine in &settings.engines {
             backends.push(start_engine(engine, &settings.attempts, before)?);
         }

@@ -60,6 +60,7 @@ pub(super) fn resolve(
             server,
             admin,
             engines,
+            pin_threads: written.engine.pin_threads,
             backends,
             policy,
             trials,

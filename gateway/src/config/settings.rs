@@ -28,6 +28,8 @@ pub struct Settings {
     pub admin: Option<AdminSettings>,
     /// The built-in engines that are switched on: at most one of each role.
     pub engines: Vec<EngineSettings>,
+    /// Whether their threads stay on cores.
+    pub pin_threads: bool,
     /// Upstreams, in the order written.
     pub backends: Vec<BackendSettings>,
     /// The routing rules.

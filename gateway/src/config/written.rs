@@ -51,6 +51,8 @@ pub struct Written {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct EnginesWritten {
+    /// Whether each thread that computes beside an engine's own stays on one core. Default false.
+    pub pin_threads: bool,
     /// The block-diffusion engine.
     pub diffusion: DiffusionWritten,
     /// Its AR twin.

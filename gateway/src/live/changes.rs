@@ -23,6 +23,7 @@ pub(super) fn between(old: &Settings, new: &Settings) -> Changes {
         server,
         admin,
         engines,
+        pin_threads,
         backends,
         policy,
         trials,
@@ -45,6 +46,7 @@ pub(super) fn between(old: &Settings, new: &Settings) -> Changes {
         let of = |engines: &[crate::config::EngineSettings]| engines.iter().find(|one| one.role == role).cloned();
         found.take(format!("engine.{}", role.as_str()), of(&old.engines) != of(engines));
     }
+    found.restart("engine.pin_threads", old.pin_threads != *pin_threads);
     found.named("backend", &old.backends, backends, |one| &one.name);
     let order = |backends: &[crate::config::BackendSettings]| -> Vec<String> {
         backends.iter().map(|one| one.name.clone()).collect()
@@ -175,5 +177,6 @@ mod tests {
         check(&admin(1), &admin(2), &[], &["admin.listen"]);
         let other = admin(1).replace(&hash.to_string(), &crate::tenants::key::KeyHash::of(b"l").to_string());
         check(&admin(1), &other, &["admin key"], &[]);
+        check("", "[engine]\npin_threads = true", &[], &["engine.pin_threads"]);
     }
 }

@@ -8,6 +8,7 @@
 
 mod alone;
 mod attention;
+pub mod cores;
 mod decode;
 mod encode;
 pub mod experts;

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use crate::route::RouteScratch;
 
 use super::alone::Alone;
+use super::cores::{self, NotPinned};
 use super::experts::Visits;
 use super::inputs::Inputs;
 
@@ -109,7 +110,11 @@ pub struct Team {
     threads: usize,
     own: Mutex<ThreadScratch>,
     helpers: Vec<std::thread::JoinHandle<()>>,
+    on_cores: bool,
 }
+
+/// The one that everybody in this process shares.
+static SHARED: OnceLock<Team> = OnceLock::new();
 
 impl std::fmt::Debug for Team {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -120,6 +125,28 @@ impl std::fmt::Debug for Team {
 impl Team {
     /// A team of `threads`, at least the caller. Where the system refuses a thread there are fewer.
     pub fn new(threads: usize) -> Team {
+        Team::start(threads, |_| ())
+    }
+
+    /// A team whose helpers each stay on a core of their own; the first is left to the callers.
+    ///
+    /// # Errors
+    /// They cannot.
+    pub fn on_cores(threads: usize) -> Result<Team, NotPinned> {
+        let cores = cores::for_each_of(threads)?;
+        let (tell, told) = std::sync::mpsc::channel();
+        let mut team = Team::start(threads, move |index| {
+            let put = cores.get(index).map_or(Ok(()), |core| cores::stay_on(*core));
+            // Who asked waits for it.
+            let _ = tell.send(put);
+        });
+        told.iter().take(team.helpers.len()).collect::<Result<(), _>>()?;
+        team.on_cores = true;
+        Ok(team)
+    }
+
+    /// `begin` is what a helper does first, given its index from 1.
+    fn start(threads: usize, begin: impl Fn(usize) + Clone + Send + 'static) -> Team {
         let common = Arc::new(Common {
             round: Line(AtomicUsize::new(0)),
             section: UnsafeCell::new(None),
@@ -134,20 +161,47 @@ impl Team {
         });
         let mut helpers = Vec::new();
         for index in 1..threads {
-            let common = Arc::clone(&common);
+            let (common, begin) = (Arc::clone(&common), begin.clone());
             let named = std::thread::Builder::new().name(format!("weir-kernel-{index}"));
-            match named.spawn(move || help(&common)) {
+            let life = move || {
+                begin(index);
+                help(&common);
+            };
+            match named.spawn(life) {
                 Ok(helper) => helpers.push(helper),
                 Err(_) => break,
             }
         }
-        Team { common, threads: 1 + helpers.len(), own: Mutex::default(), helpers }
+        Team { common, threads: 1 + helpers.len(), own: Mutex::default(), helpers, on_cores: false }
+    }
+
+    /// Threads that this process may use at once.
+    pub fn most_threads() -> usize {
+        std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
     }
 
     /// The team that everybody in this process shares, as many threads as it may use; they sleep while nobody asks.
     pub fn shared() -> &'static Team {
-        static SHARED: OnceLock<Team> = OnceLock::new();
-        SHARED.get_or_init(|| Team::new(std::thread::available_parallelism().map_or(1, std::num::NonZero::get)))
+        SHARED.get_or_init(|| Team::new(Team::most_threads()))
+    }
+
+    /// [`Team::shared`], its helpers on cores of their own; before anybody else asks for it.
+    ///
+    /// # Errors
+    /// They cannot be, and are not.
+    pub fn shared_on_cores() -> Result<&'static Team, NotPinned> {
+        let mut refused = None;
+        let team = SHARED.get_or_init(|| {
+            Team::on_cores(Team::most_threads()).unwrap_or_else(|why| {
+                refused = Some(why);
+                Team::new(Team::most_threads())
+            })
+        });
+        match refused {
+            Some(why) => Err(why),
+            None if team.on_cores => Ok(team),
+            None => Err(NotPinned::Late),
+        }
     }
 
     /// How many threads work, the caller included.

@@ -36,6 +36,7 @@ fn doctor_says_what_would_be_used_and_what_to_do_about_a_fault() -> Result<()> {
         "threads",
         "kernels `",
         "packed models would use",
+        "threads for kernels, on whichever cores are free",
         "memory",
         "GPU",
         "policy",
@@ -58,6 +59,39 @@ fn doctor_says_what_would_be_used_and_what_to_do_about_a_fault() -> Result<()> {
             assert!(out.contains(word), "{config}: no `{word}` in {out}");
         }
         assert!(err.contains("1 problem"), "{err}");
+    }
+    Ok(())
+}
+
+/// Each kernel thread has one core, of those that the program may use; where it cannot be so, the log and the doctor say it.
+#[test]
+#[cfg(target_os = "linux")]
+fn kernel_threads_stay_on_cores_where_it_is_wanted() -> Result<()> {
+    let config = "[engine]\npin_threads = true\n";
+    let weir_program = Weir::start(config)?;
+    let allowed = |status: &str| -> Option<String> {
+        let line = std::fs::read_to_string(status).ok()?;
+        let line = line.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"))?.trim().to_owned();
+        Some(line)
+    };
+    let task = format!("/proc/{}/task", weir_program.id());
+    let main = allowed(&format!("{task}/{}/status", weir_program.id())).unwrap_or_default();
+    let mut cores = Vec::new();
+    for thread in std::fs::read_dir(&task)? {
+        let thread = thread?.path().display().to_string();
+        if std::fs::read_to_string(format!("{thread}/comm")).is_ok_and(|name| name.starts_with("weir-kernel-")) {
+            cores.extend(allowed(&format!("{thread}/status")));
+        }
+    }
+    let (_, said, _) = weir("doctor", &format!("{config}[server]\nlisten = \"127.0.0.1:0\"\n"))?;
+    if said.contains("each of them on a core of its own") {
+        cores.sort();
+        assert!(cores.iter().all(|core| core.parse::<usize>().is_ok()), "{cores:?} of {main}");
+        assert!(cores.windows(2).all(|pair| pair[0] != pair[1]), "{cores:?} of {main}");
+    } else {
+        assert!(said.contains("will not keep them on cores"), "{said}");
+        assert!(cores.iter().all(|core| *core == main), "{cores:?} of {main}");
+        assert!(weir_program.log().contains("not kept on cores"), "{}", weir_program.log());
     }
     Ok(())
 }

@@ -1,11 +1,13 @@
 //! Processor, kernels and memory. Must never measure: that is what benches are for.
 
+use weir_kernels::packed::{Team, cores};
 use weir_kernels::{packed, registry};
 
 use super::{Finding, Subject, bytes};
 
-pub(super) fn look(_: &Subject) -> Vec<Finding> {
-    vec![processor(), kernels(), packed_kernels(), memory()]
+pub(super) fn look(subject: &Subject) -> Vec<Finding> {
+    let pinned = subject.settings.as_ref().is_ok_and(|settings| settings.pin_threads);
+    vec![processor(), kernels(), packed_kernels(), kernel_threads(pinned), memory()]
 }
 
 fn processor() -> Finding {
@@ -73,6 +75,19 @@ fn kernels() -> Finding {
         return Finding::note(text).fix("AVX2 with FMA, or AVX-512, would be several times faster");
     }
     Finding::ok(text)
+}
+
+/// What computes, and whether it stays where it is.
+fn kernel_threads(pinned: bool) -> Finding {
+    let threads = Team::most_threads();
+    match (pinned, cores::for_each_of(threads)) {
+        (false, _) => Finding::ok(format!("{threads} threads for kernels, on whichever cores are free")),
+        (true, Ok(_)) => Finding::ok(format!("{threads} threads for kernels, each of them on a core of its own")),
+        (true, Err(why)) => {
+            let text = format!("{threads} threads for kernels, and `engine.pin_threads` will not keep them on cores");
+            Finding::note(format!("{text}: {why}")).fix("set it to false")
+        }
+    }
 }
 
 fn memory() -> Finding {

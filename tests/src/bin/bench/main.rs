@@ -19,6 +19,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use clap::{Parser, ValueEnum};
+use weir_diffusion_engine::speed::Team;
 
 /// Prints figures.
 #[derive(Debug, Parser)]
@@ -35,6 +36,9 @@ struct Arguments {
     /// `formats` only: GGUF files of the same model to compare too (training/to_gguf.py makes them).
     #[arg(long, value_name = "FILE")]
     gguf: Vec<PathBuf>,
+    /// Kernel threads on cores of their own, as with `engine.pin_threads`.
+    #[arg(long)]
+    pin_threads: bool,
     #[command(flatten)]
     shape: shape::Args,
 }
@@ -63,6 +67,9 @@ enum What {
 
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
+    if arguments.pin_threads {
+        Team::shared_on_cores().context("--pin-threads")?;
+    }
     let models = arguments.models.unwrap_or_else(|| weir_tests::binary::repository().join("models/nano"));
     let place = std::env::var_os("WEIR_BENCH_OUT").map_or_else(|| PathBuf::from("target/bench"), PathBuf::from);
     // Programs that run elsewhere read what lies there.
