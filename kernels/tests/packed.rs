@@ -53,14 +53,14 @@ fn a_product_equals_the_triple_loop_over_what_was_packed_and_stays_inside_its_ou
     let mut failures = Vec::new();
     let team = Team::new(2);
     let all = [(1, 1), (16, 32), (15, 31), (17, 33), (33, 64), (48, 65), (80, 160), (130, 512)];
-    let shapes = under_miri(&all, &[(1, 1), (15, 31), (17, 65)]);
+    let shapes = under_miri(&all, &[(1, 1), (17, 65)]);
     for kernels in every() {
         for (n, k) in shapes.iter().copied() {
             let w = numbers.take(n * k);
             for format in Format::ALL {
                 let packed = PackedWeights::pack(format, &w, n, k).expect("packs");
                 let unpacked = packed.unpack();
-                for m in under_miri(&[1, 2, 3, 5, 7, 8, 9, 13, 33, 64], &[1, 3]) {
+                for m in under_miri(&[1, 2, 3, 5, 7, 8, 9, 13, 33, 64], &[2]) {
                     let x = numbers.take(m * k);
                     let inputs = inputs(kernels, &x, m, k);
                     let mut guarded = vec![CANARY; m * n + 64];
