@@ -119,3 +119,41 @@ async fn drain(mut body: impl Stream<Item = Piece> + Unpin) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    const PIECE: usize = 16 * 1024;
+
+    #[tokio::test(start_paused = true)]
+    async fn nothing_is_read_ahead_and_what_is_over_is_let_go() {
+        let given = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&given);
+        let endless = futures::stream::repeat_with(move || {
+            counted.fetch_add(1, Ordering::Relaxed);
+            Ok(Bytes::from_static(&[b'x'; PIECE]))
+        });
+        let (take, mut come) = mpsc::channel(1);
+        let reading = tokio::spawn(read(endless, take));
+        let together = come.recv().await.expect("pieces").len();
+        assert_eq!(together, TOGETHER_MAX / PIECE);
+        tokio::time::sleep(Duration::from_secs(3600)).await;
+        let ahead = given.load(Ordering::Relaxed);
+        assert_eq!(ahead, 3 * together, "those taken, those waiting, and those waiting for room");
+        drop(come);
+        reading.await.expect("an end");
+        assert!(given.load(Ordering::Relaxed) <= ahead + DRAIN_LIMIT / PIECE + 1);
+    }
+
+    #[tokio::test]
+    async fn all_comes_in_order_and_then_nothing() {
+        let pieces = ["a", "b", "c"].map(|text| Ok(Bytes::from_static(text.as_bytes())));
+        let (take, mut come) = mpsc::channel(1);
+        tokio::spawn(read(futures::stream::iter(pieces), take));
+        let together: Vec<Bytes> = come.recv().await.expect("pieces").into_iter().map(Result::unwrap).collect();
+        assert_eq!((together.concat().as_slice(), come.recv().await.is_none()), (b"abc".as_slice(), true));
+    }
+}
