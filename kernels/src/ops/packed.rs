@@ -94,7 +94,8 @@ unsafe fn tile<S: Strip, F: Block, const T: usize>(
                 let end = groups.min(g + SPAN / GROUP);
                 let mut span = [S::splat(0.0); T];
                 let mut cell = first + g * (GROUP / BLOCK) * step;
-                let scales = x.scales.add(cell);
+                // Inputs for a format without scales have none to point into.
+                let scales = x.scales.wrapping_add(cell);
                 while g < end {
                     if part == 0 && !ahead.is_null() {
                         fetch(next, F::BYTES);
