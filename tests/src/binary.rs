@@ -166,9 +166,18 @@ impl Weir {
         Ok(())
     }
 
-    /// Its standard error so far.
+    /// Its standard error so far, which a line just written may not have reached yet; see [`Weir::said`].
     pub fn log(&self) -> String {
         self.log.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Its standard error, once that holds these words.
+    ///
+    /// # Errors
+    /// It never did.
+    pub async fn said(&self, words: &str) -> Result<String> {
+        let log = || async { Some(self.log()).filter(|log| log.contains(words)) };
+        crate::wait::until(words, log).await.with_context(|| self.log())
     }
 
     /// Its working folder.

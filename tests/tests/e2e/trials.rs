@@ -74,7 +74,7 @@ async fn a_canary_that_fails_gives_itself_up() -> Result<()> {
     }
     assert!((6..30).contains(&failed), "{failed} of {rounds}");
     assert!(page(&weir).await?.contains(r#"weir_canary_rolled_back_total{by="errors"} 1"#));
-    assert!(weir.log().contains("the canary policy is rolled back"), "{}", weir.log());
+    weir.said("the canary policy is rolled back").await?;
     for conversation in 0..8 {
         let (status, backend, _) = send(&weir, &format!("later-{conversation}"), &ask("hello")).await?;
         assert_eq!((status, backend.as_str()), (200, "ar"), "the live policy decides for everybody again");
