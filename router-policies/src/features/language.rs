@@ -90,7 +90,7 @@ const SMALL_WORDS: &[(Language, &str)] = &[
 ];
 
 /// The small words, with a bit for every list they are in.
-static KNOWN: LazyLock<LookedUp<&str, u16>> = LazyLock::new(|| {
+static KNOWN: LazyLock<LookedUp<u16>> = LazyLock::new(|| {
     let lists = SMALL_WORDS.iter().enumerate();
     let words = lists.flat_map(|(at, (_, list))| list.split(' ').map(move |word| (word, 1 << at)));
     LookedUp::of(words, |lists, more| *lists |= more)

@@ -65,7 +65,7 @@ const CONSTRAINT_WORDS: &[&str] = &[
     "maximize",
 ];
 
-static CONSTRAINTS: LazyLock<LookedUp<&str, bool>> =
+static CONSTRAINTS: LazyLock<LookedUp<bool>> =
     LazyLock::new(|| LookedUp::of(CONSTRAINT_WORDS.iter().map(|word| (*word, true)), |known, more| *known = more));
 
 /// Figures of one text.

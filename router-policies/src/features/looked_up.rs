@@ -6,11 +6,11 @@ use std::hash::{BuildHasherDefault, Hasher};
 
 /// Values by word.
 #[derive(Debug)]
-pub(super) struct LookedUp<W, T>(HashMap<W, T, BuildHasherDefault<Fnv>>);
+pub(super) struct LookedUp<T>(HashMap<&'static str, T, BuildHasherDefault<Fnv>>);
 
-impl<W: std::borrow::Borrow<str> + Eq + std::hash::Hash, T: Copy + Default> LookedUp<W, T> {
+impl<T: Copy + Default> LookedUp<T> {
     /// Of words that may stand there more than once: `add` puts their values together.
-    pub(super) fn of(words: impl Iterator<Item = (W, T)>, add: impl Fn(&mut T, T)) -> Self {
+    pub(super) fn of(words: impl Iterator<Item = (&'static str, T)>, add: impl Fn(&mut T, T)) -> Self {
         let mut all = HashMap::default();
         words.for_each(|(word, value)| add(all.entry(word).or_default(), value));
         LookedUp(all)

@@ -123,7 +123,7 @@ const ACTS: &str = "set turn switch put make change adjust toggle create add sen
 const LOOKUPS: &str = "get read list search find fetch check show lookup query view describe";
 
 /// Asked for every word of every tool.
-static CONCEPTS: LazyLock<LookedUp<&str, Concepts>> = LazyLock::new(|| {
+static CONCEPTS: LazyLock<LookedUp<Concepts>> = LazyLock::new(|| {
     let groups = GROUPS.iter().enumerate();
     let words = groups.flat_map(|(bit, group)| group.split_whitespace().map(move |word| (stem(word), 1 << bit)));
     LookedUp::of(words, |concepts, more| *concepts |= more)
