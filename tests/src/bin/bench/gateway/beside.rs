@@ -1,6 +1,8 @@
 //! Weir beside a proxy that only moves bytes, and beside nothing: the same requests, in turns, so that a busy machine
 //! hurts all alike.
 
+use std::time::Duration;
+
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 use weir_tests::asking::{question, with};
@@ -10,7 +12,10 @@ use super::load::Callers;
 use super::mock::{Mock, PIECES, SLOWLY};
 use super::proxies::Way;
 
-const CONCURRENCY: [usize; 3] = [1, 10, 64];
+/// How many callers, and how often each asks; as soon as it has its answer where that is left out, which keeps all cores
+/// busy, so that added time is mostly the wait for one.
+const LOADS: [(usize, Option<Duration>); 4] =
+    [(1, None), (10, None), (64, None), (10, Some(Duration::from_millis(25)))];
 
 /// What one way took of one kind of requests.
 #[derive(Default)]
@@ -42,13 +47,13 @@ pub(super) async fn measure(smoke: bool) -> Result<Value> {
     // Asks whole what its caller wants whole; streams are the same.
     ways.push(Way::weir("whole", mock.address, "stream_whole = false\n")?);
     println!(
-        "\n{:<9} {:>4} {:<8} {:>8} {:>8} {:>10} {:>10} {:>12} {:>11}",
+        "\n{:<9} {:>9} {:<8} {:>8} {:>8} {:>10} {:>10} {:>12} {:>11}",
         "answers", "at", "through", "p50 ms", "p99 ms", "added p50", "added p99", "CPU s/1000", "of haproxy"
     );
     let mut all = Vec::new();
     for stream in [false, true] {
-        for concurrency in CONCURRENCY {
-            all.extend(one(&ways, stream, concurrency, smoke).await?);
+        for load in LOADS {
+            all.extend(one(&ways, stream, load, smoke).await?);
         }
     }
     let delays = delays(&mock, &ways, if smoke { 2 } else { 20 }).await?;
@@ -71,7 +76,12 @@ fn request(stream: bool, text: &str) -> Vec<u8> {
     format!("{head}\r\ncontent-length: {}\r\n\r\n{body}", body.len()).into_bytes()
 }
 
-async fn one(ways: &[Way], stream: bool, concurrency: usize, smoke: bool) -> Result<Vec<Value>> {
+async fn one(
+    ways: &[Way],
+    stream: bool,
+    (concurrency, pace): (usize, Option<Duration>),
+    smoke: bool,
+) -> Result<Vec<Value>> {
     let request = request(stream, &"Sort these words: lemon, apple, mirror. ".repeat(8));
     let (rounds, requests) = if smoke { (2, 64) } else { (12, if stream { 192 } else { 384 }) };
     let times = (requests / concurrency).max(1);
@@ -79,7 +89,7 @@ async fn one(ways: &[Way], stream: bool, concurrency: usize, smoke: bool) -> Res
     for way in ways {
         let mut of_way = Callers::connect(way.address, concurrency).await?;
         // The first requests open connections behind it.
-        of_way.ask(&request, 2).await?;
+        of_way.ask(&request, 2, None).await?;
         callers.push(of_way);
     }
     let mut taken: Vec<Taken> = ways.iter().map(|_| Taken::default()).collect();
@@ -88,11 +98,13 @@ async fn one(ways: &[Way], stream: bool, concurrency: usize, smoke: bool) -> Res
             // Each is the first as often as the others.
             let at = (at + round) % ways.len();
             let before = ways[at].cpu_seconds()?;
-            taken[at].ms.extend(callers[at].ask(&request, times).await?);
+            taken[at].ms.extend(callers[at].ask(&request, times, pace).await?);
             taken[at].cpu_seconds += ways[at].cpu_seconds()? - before;
         }
     }
     let kind = if stream { "streamed" } else { "plain" };
+    let a_second = pace.map(|pace| concurrency as f64 / pace.as_secs_f64());
+    let load = a_second.map_or_else(|| concurrency.to_string(), |rate| format!("{concurrency}, {rate:.0}/s"));
     let direct = (taken[0].percentile(50), taken[0].percentile(99));
     let haproxy = ways.iter().position(|way| way.name == "haproxy").map(|at| taken[at].cpu_per_thousand());
     let mut out = Vec::new();
@@ -102,11 +114,11 @@ async fn one(ways: &[Way], stream: bool, concurrency: usize, smoke: bool) -> Res
         let of_haproxy = haproxy.filter(|cpu| *cpu > 0.0).map(|haproxy| cpu / haproxy);
         let shown = of_haproxy.map_or_else(|| "-".to_owned(), |ratio| format!("{ratio:.2}"));
         println!(
-            "{kind:<9} {concurrency:>4} {:<8} {p50:>8.3} {p99:>8.3} {added_p50:>10.3} {added_p99:>10.3} {cpu:>12.4} {shown:>11}",
+            "{kind:<9} {load:>9} {:<8} {p50:>8.3} {p99:>8.3} {added_p50:>10.3} {added_p99:>10.3} {cpu:>12.4} {shown:>11}",
             way.name
         );
         out.push(
-            json!({"answers": kind, "concurrency": concurrency, "through": way.name, "p50_ms": p50, "p99_ms": p99,
+            json!({"answers": kind, "concurrency": concurrency, "requests_a_second": a_second, "through": way.name, "p50_ms": p50, "p99_ms": p99,
             "added_p50_ms": added_p50, "added_p99_ms": added_p99, "cpu_seconds_per_1000": cpu,
             "cpu_of_haproxy": of_haproxy, "requests": taken.ms.len()}),
         );

@@ -1,7 +1,7 @@
 //! A client that costs next to nothing: requests are written once, answers are only looked at for their end.
 
 use std::net::SocketAddr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use futures::future::try_join_all;
@@ -68,12 +68,21 @@ impl Callers {
         Ok(Callers { wires: try_join_all(wires).await? })
     }
 
-    /// Each asks `times` times, all at once; how long each answer took, in ms.
-    pub(super) async fn ask(&mut self, request: &[u8], times: usize) -> Result<Vec<f64>> {
-        let each = self.wires.iter_mut().map(|wire| async move {
+    /// Each asks `times` times, as soon as it has its answer or once in a `pace`, one after the other then; how long each
+    /// answer took, in ms.
+    pub(super) async fn ask(&mut self, request: &[u8], times: usize, pace: Option<Duration>) -> Result<Vec<f64>> {
+        let (start, callers) = (Instant::now(), self.wires.len() as u32);
+        let each = self.wires.iter_mut().zip(0..).map(|(wire, caller): (_, u32)| async move {
             let mut took = Vec::with_capacity(times);
-            for _ in 0..times {
-                let begun = Instant::now();
+            for round in 0..times as u32 {
+                let mut begun = Instant::now();
+                if let Some(pace) = pace {
+                    let due = start + pace * round + pace * caller / callers;
+                    // Who is late has waited since it was due.
+                    let late = begun > due;
+                    tokio::time::sleep_until(due.into()).await;
+                    begun = if late { due } else { Instant::now() };
+                }
                 wire.socket.write_all(request).await?;
                 let answer = wire.message().await?;
                 took.push(ms(begun.elapsed()));
