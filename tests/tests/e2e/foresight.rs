@@ -97,7 +97,8 @@ async fn until_route(weir: &Weir, route: &str, from: usize) -> Result<usize> {
 
 #[tokio::test]
 async fn who_becomes_slow_loses_the_traffic_and_a_probe_brings_it_back() -> Result<()> {
-    let (dllm, gpu) = (Paced::start(2).await?, Paced::start(40).await?);
+    // Far apart, since a busy machine adds to both.
+    let (dllm, gpu) = (Paced::start(2).await?, Paced::start(150).await?);
     let upstream = |name: &str, url: &str, role: &str| {
         format!("[[backend]]\nname = {name:?}\nbase_url = {url:?}\nmodel = \"{name}-model\"\nrole = {role:?}\n")
     };
@@ -112,7 +113,7 @@ async fn who_becomes_slow_loses_the_traffic_and_a_probe_brings_it_back() -> Resu
         ask(&weir, "gpu", number).await?;
     }
     assert_eq!(until_route(&weir, "diffusion", 100).await?, 0, "it is measured to be the quicker one");
-    dllm.pace(200);
+    dllm.pace(900);
     let lost = until_route(&weir, "ar", 200).await?;
     assert!(lost > 0, "one request must have told");
     dllm.pace(2);
