@@ -59,17 +59,12 @@ impl Recipe {
     pub const EXACT: Recipe = Recipe { formats: [None; Class::ALL.len()] };
 
     /// 8 bits, and the router as it is: what a recipe `q8` says.
-    pub const Q8: Recipe = Recipe {
-        formats: [
-            Some(Format::Q8),
-            Some(Format::Q8),
-            Some(Format::Q8),
-            None,
-            Some(Format::Q8),
-            Some(Format::Q8),
-            Some(Format::Q8),
-        ],
-    };
+    pub const Q8: Recipe = Recipe::all(Format::Q8);
+
+    /// One format, and the router as it is: f32, as the reference computes it.
+    const fn all(format: Format) -> Recipe {
+        Recipe { formats: [Some(format); Class::ALL.len()] }.with(Class::Router, None)
+    }
 
     /// The format of a class.
     pub fn format(&self, class: Class) -> Option<Format> {
@@ -77,24 +72,14 @@ impl Recipe {
     }
 
     /// The same with another format for one class.
-    pub fn with(mut self, class: Class, format: Option<Format>) -> Recipe {
+    pub const fn with(mut self, class: Class, format: Option<Format>) -> Recipe {
         self.formats[class as usize] = format;
         self
     }
 
     /// What is packed when nothing is said: 4 bits with a minimum where most of the weights are, 8 bits for what every
     /// token passes through. docs/quantisation.md has the divergences behind it.
-    pub const DEFAULT: Recipe = Recipe {
-        formats: [
-            Some(Format::Q8),
-            Some(Format::Q8),
-            Some(Format::Q8),
-            None,
-            Some(Format::Q8),
-            Some(Format::Q4m),
-            Some(Format::Q8),
-        ],
-    };
+    pub const DEFAULT: Recipe = Recipe::Q8.with(Class::Experts, Some(Format::Q4m));
 
     /// A recipe by name, with exceptions: `default`, `q4`, `q4m,head=q8,router=f32`. The name's format is that of experts and
     /// whatever is not said to need more: a router is f32, as the reference computes it.
@@ -108,7 +93,7 @@ impl Recipe {
             ("default", _) => Recipe::DEFAULT,
             (_, format) => match format? {
                 None => Recipe::EXACT,
-                Some(format) => Recipe { formats: [Some(format); Class::ALL.len()] }.with(Class::Router, None),
+                Some(format) => Recipe::all(format),
             },
         };
         parts.try_fold(base, |recipe, part| {

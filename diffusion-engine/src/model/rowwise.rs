@@ -125,7 +125,7 @@ impl Model {
             self.compute.alone(normed, rows.len(), &mut memory.alone, [(&layer.qkv, &mut *qkv)])?;
             self.turn(layer, batch, rows.clone(), qkv)?;
             for lane in &lanes {
-                let own = lane.rows.start.max(rows.start)..lane.rows.end.min(rows.end);
+                let own = shared(&lane.rows, &rows);
                 if let (Some(places), false) = (&lane.places, own.is_empty()) {
                     let first = lane.start + own.start - lane.rows.start;
                     let from = |at: usize| Strided { elements: qkv.get(at..).unwrap_or_default(), stride: width };
@@ -150,7 +150,7 @@ impl Model {
         let shape = self.kv_shape().attention;
         let (compute, q_width, stride) = (&self.compute, shape.heads * shape.head_dim, layer.qkv.n());
         for Kv { rows: lane, panels, .. } in lanes {
-            let lane = lane.start.max(rows.start)..lane.end.min(rows.end);
+            let lane = shared(lane, &rows);
             if lane.is_empty() {
                 continue;
             }
@@ -253,4 +253,9 @@ impl Model {
         }
         clock.did(Work::Rows);
     }
+}
+
+/// Rows that are in both.
+fn shared(a: &Range<usize>, b: &Range<usize>) -> Range<usize> {
+    a.start.max(b.start)..a.end.min(b.end)
 }

@@ -55,6 +55,14 @@ pub(crate) struct Routes {
 pub(crate) struct Unpacked(Vec<Vec<f32>>);
 
 impl Unpacked {
+    /// Memory of each of `count` lanes.
+    fn of(&mut self, count: usize) -> &mut [Vec<f32>] {
+        if self.0.len() < count {
+            self.0.resize_with(count, Vec::new);
+        }
+        &mut self.0
+    }
+
     /// Of each lane, its rows in `batch` and its K/V of one layer, up to its last token.
     pub(crate) fn lanes<'a>(
         &'a mut self,
@@ -62,10 +70,8 @@ impl Unpacked {
         lanes: &'a [Lane<'_>],
         batch: &'a Batch,
     ) -> impl Iterator<Item = (Range<usize>, Vec<KvPanel<'a>>)> {
-        if self.0.len() < lanes.len() {
-            self.0.resize_with(lanes.len(), Vec::new);
-        }
-        let panels = lanes.iter().zip(&mut self.0).map(move |(lane, own)| lane.cache.panels(layer, lane.end(), own));
+        let panels =
+            lanes.iter().zip(self.of(lanes.len())).map(move |(lane, own)| lane.cache.panels(layer, lane.end(), own));
         batch.lanes().zip(panels)
     }
 
@@ -77,10 +83,8 @@ impl Unpacked {
         lanes: &'a mut [Lane<'_>],
         batch: &'a Batch,
     ) -> impl Iterator<Item = (Range<usize>, usize, (Vec<KvPanel<'a>>, Option<Places<'a>>))> {
-        if self.0.len() < lanes.len() {
-            self.0.resize_with(lanes.len(), Vec::new);
-        }
-        let both = lanes.iter_mut().zip(&mut self.0).map(move |(lane, own)| {
+        let count = lanes.len();
+        let both = lanes.iter_mut().zip(self.of(count)).map(move |(lane, own)| {
             let (start, end) = (lane.cache.committed(), lane.end());
             match (read, write) {
                 (Some(read), None) => (start, (lane.cache.panels(read, end, own), None)),

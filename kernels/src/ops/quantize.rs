@@ -1,6 +1,6 @@
 //! Activations to 8 bits. Must never meet a weight.
 
-use crate::packed::{BLOCK, SPAN};
+use crate::packed::{BLOCK, BlockSums};
 use crate::simd::Vector;
 
 /// Quantises `blocks` blocks of 32 numbers, four at most, to -127..=127 with one scale; gives what a quant is worth. Block
@@ -15,7 +15,7 @@ pub(crate) unsafe fn quantize<V: Vector>(
     blocks: usize,
     to: *mut i8,
     step: usize,
-    sums: &mut [i32; SPAN / BLOCK],
+    sums: &mut BlockSums,
 ) -> f32 {
     // SAFETY: whole vectors make a block.
     unsafe {

@@ -70,7 +70,7 @@ impl Products<'_> {
             // SAFETY: each part writes its own rows.
             let seen = unsafe { seen.part(part * rows, rows) };
             let (begin, end) = (strips * part / parts, strips * (part + 1) / parts);
-            let after = if own.next < parts { strips * own.next / parts } else { strips };
+            let after = own.next_start(strips, parts);
             let logits = own.floats(rows * STRIP * TOGETHER);
             for first in (begin..end).step_by(TOGETHER) {
                 let count = TOGETHER.min(end - first);

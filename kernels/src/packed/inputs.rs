@@ -2,7 +2,7 @@
 //! block side by side. So a walk over the weights reads one piece of memory from end to end, however many rows there
 //! are. Quantised to 8 bits with a scale for 128, or kept as f32, by what the weights need. Must never lay out weights.
 
-use super::format::{BLOCK, GROUP, SPAN};
+use super::format::{BLOCK, BlockSums, GROUP, SPAN};
 use super::product::PackedKernels;
 
 /// Rows of a tile; a whole number of every loop's tiles. Of all rows side by side 128 would lie 4 KB apart from block to
@@ -235,7 +235,7 @@ impl Writer {
             // SAFETY: the cells are inside by the caller's promise; the numbers are as many; the registry saw the CPU.
             unsafe {
                 if self.has.quants {
-                    let mut sums = [0; SPAN / BLOCK];
+                    let mut sums = BlockSums::default();
                     let to = self.quants.add(at(0) * BLOCK);
                     let scale = (kernels.quantize)(numbers.as_ptr(), blocks, to, step * BLOCK, &mut sums);
                     for (block, sum) in sums.iter().enumerate().take(blocks) {

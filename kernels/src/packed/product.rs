@@ -4,7 +4,7 @@ use crate::error::{KernelError, expect};
 use crate::kernels::Kernels;
 use crate::panel::PackedMatrix;
 
-use super::format::{Format, GROUP, STRIP};
+use super::format::{BlockSums, Format, GROUP, STRIP};
 use super::inputs::{Inputs, View};
 use super::matrix::PackedWeights;
 use super::shared::Shared;
@@ -22,7 +22,7 @@ pub struct PackedKernels {
 type StripLoop = unsafe fn(Format, *const u8, usize, &View, *const u8, *mut f32, usize);
 
 /// Numbers, how many blocks, where the first one's quants go, bytes to the next one's, their sums; gives the scale.
-type QuantizeLoop = unsafe fn(*const f32, usize, *mut i8, usize, &mut [i32; 4]) -> f32;
+type QuantizeLoop = unsafe fn(*const f32, usize, *mut i8, usize, &mut BlockSums) -> f32;
 
 impl std::fmt::Debug for PackedKernels {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -180,7 +180,7 @@ impl Products<'_> {
         let parts = self.parts(w.bytes().len(), strips);
         self.team.run(parts, |part, own| {
             let (begin, end) = (strips * part / parts, strips * (part + 1) / parts);
-            let after = if own.next < parts { strips * own.next / parts } else { strips };
+            let after = own.next_start(strips, parts);
             let own = own.floats(rows * STRIP);
             for strip in begin..end {
                 let next = w.strip(if strip + 1 == end { after } else { strip + 1 });

@@ -42,6 +42,12 @@ pub struct ThreadScratch {
 }
 
 impl ThreadScratch {
+    /// Where `strips`, cut into `parts`, are gone on with: the first strip of the part that the thread is likely to take
+    /// next; `strips` where there is none.
+    pub(super) fn next_start(&self, strips: usize, parts: usize) -> usize {
+        if self.next < parts { strips * self.next / parts } else { strips }
+    }
+
     /// `length` floats that hold anything.
     pub fn floats(&mut self, length: usize) -> &mut [f32] {
         grown(&mut self.floats, length)
