@@ -5,8 +5,7 @@
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::AtomicUsize;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use llguidance::{Matcher, TokenParser};
 
@@ -27,11 +26,11 @@ pub(crate) struct Form {
     pub(crate) learnt: Arc<Learnt>,
 }
 
-/// What answers of a form have found out about it, for those to come.
+/// What answers of a form have found out about it, for those to come. Nothing of it may change what they say.
 #[derive(Default)]
 pub(crate) struct Learnt {
-    /// Length of the longest way to an end that one had to look for, and one more; 0 before any did.
-    pub(crate) longest_end: AtomicUsize,
+    /// Tokens from the form's start to its nearest end.
+    pub(crate) shortest: OnceLock<usize>,
     pub(crate) cuts: Cuts,
 }
 

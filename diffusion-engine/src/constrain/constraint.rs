@@ -15,7 +15,6 @@ mod limit;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use llguidance::Matcher;
 use llguidance::toktrie::SimpleVob;
@@ -26,7 +25,6 @@ use crate::decode::Canvas;
 use super::compiled::{Form, Learnt};
 use super::forcing::forced;
 use super::vocabulary::Vocabulary;
-use limit::{LONGEST_END, LOOK_EVERY};
 
 /// Steps that the frontier may wait for the decoder to write at it; then the likeliest allowed token is written.
 /// Without a limit a block could take as many steps as it has pairs of positions.
@@ -89,7 +87,7 @@ pub(crate) trait Choose {
 impl Constraint {
     pub(crate) fn new(form: Form, vocabulary: Arc<Vocabulary>, ends: Vec<u32>) -> Self {
         let Form { matcher, learnt } = form;
-        let known = learnt.longest_end.load(Ordering::Relaxed).checked_sub(1);
+        let end_length = *learnt.shortest.get_or_init(|| limit::shortest(&matcher, &vocabulary, &learnt.cuts));
         Constraint {
             matcher,
             vocabulary,
@@ -101,8 +99,8 @@ impl Constraint {
             ended: false,
             waited: 0,
             learnt,
-            end_length: known.unwrap_or(LONGEST_END),
-            since: if known.is_some() { 0 } else { LOOK_EVERY },
+            end_length,
+            since: 0,
             hopeless: false,
             closing: VecDeque::new(),
             forced_tokens: 0,

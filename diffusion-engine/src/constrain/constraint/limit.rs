@@ -1,21 +1,27 @@
 //! The answer's token limit: when its nearest end is only just in reach, it is time to write that. Must never change the
 //! canvas.
 
-use std::sync::atomic::Ordering;
-
+use llguidance::Matcher;
 use weir_protocol::EngineError;
 
 use super::super::closing::nearest_end;
+use super::super::forcing::Cuts;
+use super::super::vocabulary::Vocabulary;
 use super::{Constraint, broken};
 
 /// The nearest end is looked for after so many tokens, or a quarter of those that are to spare ...
-pub(super) const LOOK_EVERY: usize = 8;
+const LOOK_EVERY: usize = 8;
 
 /// ... and after each one when no more than these, beyond twice its length, are to spare.
 const SPARE: usize = 32;
 
 /// Longest end that is looked for.
-pub(super) const LONGEST_END: usize = 1024;
+const LONGEST_END: usize = 1024;
+
+/// Tokens to the nearest end from where `matcher` is, [`LONGEST_END`] if none is nearer.
+pub(super) fn shortest(matcher: &Matcher, vocabulary: &Vocabulary, cuts: &Cuts) -> usize {
+    nearest_end(matcher, vocabulary, cuts, LONGEST_END).map_or(LONGEST_END, |end| end.len())
+}
 
 impl Constraint {
     /// Whether the `left` tokens after the one just consumed cannot reach an end any more, or only just.
@@ -27,7 +33,6 @@ impl Constraint {
         }
         self.since = 0;
         let end = self.nearest_end(left);
-        self.learnt.longest_end.fetch_max(end.as_ref().map_or(0, |end| end.len() + 1), Ordering::Relaxed);
         self.end_length = end.as_ref().map_or(LONGEST_END, Vec::len);
         self.hopeless &= end.is_none();
         // The end found is not the shortest, and seen from the next token it may be some tokens longer.
