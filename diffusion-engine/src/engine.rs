@@ -317,7 +317,7 @@ fn run_thread(model: impl Forward, pool: Arc<Pool>, options: &EngineOptions) -> 
     std::thread::Builder::new()
         .name("weir-engine".into())
         .spawn(move || runner::run(&shared, &model, limits))
-        .map_err(|source| LoadError::Thread { source })?;
+        .map_err(|cause| LoadError::Thread { cause })?;
     Ok(queue)
 }
 

@@ -7,12 +7,12 @@ use std::path::PathBuf;
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
     /// A file is missing or cannot be read.
-    #[error("cannot read {}: {source}", .file.display())]
+    #[error("cannot read {}: {cause}", .file.display())]
     Read {
         /// The file.
         file: PathBuf,
         /// What the system said.
-        source: std::io::Error,
+        cause: std::io::Error,
     },
     /// `config.json`, or an engine option, is wrong.
     #[error("{file}: field `{field}`: {message}")]
@@ -53,9 +53,9 @@ pub enum LoadError {
         message: String,
     },
     /// The engine's thread could not be started.
-    #[error("cannot start the engine thread: {source}")]
+    #[error("cannot start the engine thread: {cause}")]
     Thread {
         /// What the system said.
-        source: std::io::Error,
+        cause: std::io::Error,
     },
 }

@@ -163,7 +163,7 @@ pub(crate) fn fingerprint(path: &Path) -> String {
 
 /// Maps one file.
 pub(crate) fn map(path: &Path) -> Result<Named, LoadError> {
-    let failed = |source| LoadError::Read { file: path.to_path_buf(), source };
+    let failed = |cause| LoadError::Read { file: path.to_path_buf(), cause };
     let file = File::open(path).map_err(failed)?;
     if file.metadata().map_err(failed)?.len() == 0 {
         return Ok(Named { name: display(path), bytes: Bytes::Static(&[]) });
@@ -181,7 +181,7 @@ fn embedded(name: &str, bytes: &'static [u8]) -> Named {
 
 fn read(dir: &Path, name: &str, limit: u64) -> Result<Named, LoadError> {
     let path = dir.join(name);
-    let failed = |source| LoadError::Read { file: path.clone(), source };
+    let failed = |cause| LoadError::Read { file: path.clone(), cause };
     let mut bytes = Vec::new();
     File::open(&path).map_err(failed)?.take(limit + 1).read_to_end(&mut bytes).map_err(failed)?;
     if bytes.len() as u64 > limit {

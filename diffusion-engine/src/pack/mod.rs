@@ -13,27 +13,37 @@ use crate::error::LoadError;
 use crate::model::recipe::Recipe;
 use crate::options::ModelFiles;
 
+use write::write_error;
+
 /// Why packing failed.
 #[derive(Debug, thiserror::Error)]
 pub enum PackError {
     /// The source is wrong.
     #[error(transparent)]
     Load(#[from] LoadError),
+    /// The output would go among another checkpoint's files.
+    #[error("{} holds {weights}, whose config and tokenizer would be overwritten: name a folder of its own", .folder.display())]
+    Occupied {
+        /// The folder to write into.
+        folder: PathBuf,
+        /// A file of weights in it.
+        weights: String,
+    },
     /// A number cannot be stored so.
-    #[error("tensor `{tensor}`: {source}")]
+    #[error("tensor `{tensor}`: {cause}")]
     Number {
         /// The tensor.
         tensor: String,
         /// What is wrong.
-        source: weir_kernels::packed::EncodeError,
+        cause: weir_kernels::packed::EncodeError,
     },
     /// The output cannot be written.
-    #[error("cannot write {}: {source}", .file.display())]
+    #[error("cannot write {}: {cause}", .file.display())]
     Write {
         /// The file.
         file: PathBuf,
         /// What the system said.
-        source: std::io::Error,
+        cause: std::io::Error,
     },
 }
 
@@ -74,19 +84,33 @@ pub fn pack(
 ) -> Result<Packed, PackError> {
     let checkpoint = Checkpoint::open(ModelFiles::Dir(from.to_path_buf()))?;
     let config = checkpoint.config()?;
+    if config.dense.is_some() {
+        let message = format!("`{}` is packed at each start: give [engine.ar] this file as it is", config.architecture);
+        let field = "general.architecture".to_owned();
+        return Err(LoadError::Config { file: from.display().to_string(), field, message }.into());
+    }
+    is_free(to)?;
     let papers = checkpoint.papers()?;
     let mut weights = checkpoint.weights()?;
     let plan = plan::Plan::new(&config, &mut weights, recipe, source::fingerprint(from))?;
-    let failed = |file: &Path| {
-        let file = file.to_path_buf();
-        move |source| PackError::Write { file, source }
-    };
-    std::fs::create_dir_all(to).map_err(failed(to))?;
+    std::fs::create_dir_all(to).map_err(write_error(to))?;
+    let file = to.join(source::PACKED);
+    let output = write::write(&plan, &mut weights, &file, &mut progress)?;
+    // Last, so that what is there from another checkpoint stays whole until then.
     for (name, bytes) in papers {
         let file = to.join(name);
-        std::fs::write(&file, &*bytes.bytes).map_err(failed(&file))?;
+        std::fs::write(&file, &*bytes.bytes).map_err(write_error(&file))?;
     }
-    let file = to.join(source::PACKED);
-    let bytes = write::write(&plan, &mut weights, &file, &mut progress)?;
-    Ok(Packed { file, bytes, tensors: plan.items.len() })
+    output.finish()?;
+    Ok(Packed { file, bytes: plan.total(), tensors: plan.items.len() })
+}
+
+/// Refuses a folder with another checkpoint's weights.
+fn is_free(folder: &Path) -> Result<(), PackError> {
+    let files = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut names = files.map(|file| file.file_name().to_string_lossy().into_owned());
+    match names.find(|name| name.ends_with(".safetensors")) {
+        Some(weights) => Err(PackError::Occupied { folder: folder.to_path_buf(), weights }),
+        None => Ok(()),
+    }
 }

@@ -17,13 +17,13 @@ use super::{PackError, PackProgress};
 /// Numbers that are read, packed and written at a time, by each thread.
 const PIECE: usize = 1 << 20;
 
-/// Writes `file` and its sums; gives the bytes.
+/// Writes all of `file` and its sums but their names.
 pub(super) fn write(
     plan: &Plan,
     weights: &mut Weights,
     file: &Path,
     progress: &mut dyn FnMut(PackProgress<'_>),
-) -> Result<u64, PackError> {
+) -> Result<Output, PackError> {
     let mut output = Output::open(plan, file)?;
     let total = plan.total();
     let mut done = plan.header.len() as u64;
@@ -36,11 +36,10 @@ pub(super) fn write(
         done += item.bytes as u64;
         progress(PackProgress { tensor: &item.name, done, total, kept: false });
     }
-    output.finish()?;
-    Ok(total)
+    Ok(output)
 }
 
-struct Output {
+pub(super) struct Output {
     file: PathBuf,
     /// Data and sums under their names of the meantime.
     partial: [PathBuf; 2],
@@ -80,7 +79,7 @@ impl Output {
                 Some(format) => packed(&values, k, each, |rows, values| {
                     let mut bytes = vec![0; format.bytes(rows, k).unwrap_or_default()];
                     PackedWeights::pack_into(format, values, rows, k, &mut bytes)
-                        .map_err(|source| PackError::Number { tensor: name.clone(), source })?;
+                        .map_err(|cause| PackError::Number { tensor: name.clone(), cause })?;
                     Ok(bytes)
                 })?,
             };
@@ -92,7 +91,7 @@ impl Output {
     }
 
     /// Gives both files their names. The sums come first: whoever sees the data finds them.
-    fn finish(self) -> Result<(), PackError> {
+    pub(super) fn finish(self) -> Result<(), PackError> {
         self.sums.sync_all().map_err(write_error(&self.partial[1]))?;
         self.data.sync_all().map_err(write_error(&self.partial[0]))?;
         let [data, sums] = &self.partial;
@@ -180,7 +179,7 @@ fn open_at(options: &OpenOptions, file: &Path) -> Result<File, PackError> {
     options.open(file).map_err(write_error(file))
 }
 
-fn write_error(file: &Path) -> impl FnOnce(std::io::Error) -> PackError {
+pub(super) fn write_error(file: &Path) -> impl FnOnce(std::io::Error) -> PackError {
     let file = file.to_path_buf();
-    move |source| PackError::Write { file, source }
+    move |cause| PackError::Write { file, cause }
 }

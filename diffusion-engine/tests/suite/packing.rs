@@ -9,7 +9,7 @@ use weir_diffusion_engine::{
 };
 
 use crate::answers::{ask, request};
-use crate::{gguf_file, support};
+use crate::{dense, gguf_file, support};
 
 fn nano() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/nano/diffusion")
@@ -176,6 +176,18 @@ fn a_cut_off_packing_goes_on_where_it_was() {
 }
 
 #[test]
+fn another_checkpoints_folder_is_left_alone() {
+    let folder = tempfile::tempdir().expect("folder");
+    let config = folder.path().join("config.json");
+    std::fs::write(&config, "another's").expect("writable");
+    std::fs::write(folder.path().join("model-00001-of-00002.safetensors"), "another's").expect("writable");
+    let error = pack(&nano(), folder.path(), &recipe("q8"), |_| {}).expect_err("refused").to_string();
+    assert!(error.contains("model-00001-of-00002.safetensors") && error.contains("a folder of its own"), "{error}");
+    assert_eq!(std::fs::read_to_string(&config).expect("there"), "another's");
+    assert_eq!(std::fs::read_dir(folder.path()).expect("there").count(), 2, "nothing was added");
+}
+
+#[test]
 fn a_gguf_file_packs_too_and_recipes_name_their_mistakes() {
     let dir = tempfile::tempdir().expect("folder");
     let path = dir.path().join("tiny.gguf");
@@ -186,6 +198,10 @@ fn a_gguf_file_packs_too_and_recipes_name_their_mistakes() {
     assert_eq!(logits_for(packed(&path, "f32").path(), &ids, 32, true).expect("logits"), exact);
     let tiny = support::tiny_model("bailing_moe_v2");
     assert!(verify(packed(tiny.path(), "default").path(), |_| {}).is_empty());
+
+    let chat = dense::written(&dir, &dense::tiny("llama"));
+    let error = pack(&chat, &dir.path().join("chat"), &recipe("q8"), |_| {}).expect_err("refused").to_string();
+    assert!(error.contains("[engine.ar] this file as it is") && !dir.path().join("chat").exists(), "{error}");
 
     for (text, due) in [("q5", "q5"), ("q4,heads=q8", "heads"), ("q4,head", "class=format"), ("q4,head=f64", "f64")] {
         let error = Recipe::parse(text).expect_err("wrong");
