@@ -75,6 +75,8 @@ pub struct Hints {
     pub total_ms: Option<u64>,
     /// Which try of the same request it is, from 1.
     pub attempt: Option<u32>,
+    /// What it wants of its dialect's newest (Anthropic's `anthropic-beta`), for an upstream of the same dialect.
+    pub betas: Option<String>,
     /// What a log may say of where it comes from.
     pub origin: Origin,
 }

@@ -14,6 +14,9 @@ const FIRST_CONTENT: &[&str] = &["x-weir-first-content-ms"];
 const TOTAL: &[&str] = &["x-weir-total-ms"];
 const ATTEMPT: &[&str] = &["x-weir-attempt"];
 
+/// Longest list of betas taken.
+const BETAS_MAX: usize = 2048;
+
 /// Longest id that is logged.
 const ID_MAX: usize = 128;
 
@@ -26,6 +29,7 @@ pub(super) fn of(headers: &HeaderMap) -> Hints {
         first_content_ms: text(headers, FIRST_CONTENT).and_then(|value| value.parse().ok()),
         total_ms: text(headers, TOTAL).and_then(|value| value.parse().ok()),
         attempt: text(headers, ATTEMPT).and_then(|value| value.parse().ok()),
+        betas: betas(headers),
         origin: Origin {
             session: id(headers, "x-weir-session"),
             job: id(headers, "x-weir-job"),
@@ -34,6 +38,13 @@ pub(super) fn of(headers: &HeaderMap) -> Hints {
             tenant_tag: id(headers, "x-weir-tenant-tag"),
         },
     }
+}
+
+/// All that is named, in one list; other characters than those of such names are in no list that is meant well.
+fn betas(headers: &HeaderMap) -> Option<String> {
+    let named: Vec<&str> = headers.get_all("anthropic-beta").iter().filter_map(|value| value.to_str().ok()).collect();
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_., ".contains(c);
+    Some(named.join(",")).filter(|list| !list.is_empty() && list.len() <= BETAS_MAX && list.chars().all(plain))
 }
 
 /// An id as ids are: what has other characters, or is longer, is left out of logs whole.
@@ -50,6 +61,17 @@ fn text(headers: &HeaderMap, names: &[&str]) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn betas_are_one_list() {
+        let mut headers = HeaderMap::new();
+        assert_eq!(of(&headers).betas, None);
+        headers.append("anthropic-beta", "a-2025-01-01,b-2".parse().expect("a header"));
+        headers.append("anthropic-beta", "c".parse().expect("a header"));
+        assert_eq!(of(&headers).betas.as_deref(), Some("a-2025-01-01,b-2,c"));
+        headers.append("anthropic-beta", "\"x\"".parse().expect("a header"));
+        assert_eq!(of(&headers).betas, None);
+    }
 
     #[test]
     fn our_own_names_come_first_and_nonsense_is_nothing() {

@@ -33,6 +33,7 @@ mod tenants;
 mod tls;
 mod tool_calls;
 mod traces;
+mod translated;
 mod trials;
 
 use anyhow::Result;

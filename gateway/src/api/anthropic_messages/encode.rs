@@ -9,6 +9,10 @@ use crate::api::answering::stats::{DiffusionBody, DraftBody, Extra};
 /// What streams send while nothing is ready.
 pub(super) const PING: &[u8] = b"event: ping\ndata: {\"type\":\"ping\"}\n\n";
 
+/// The signature of thinking that no backend of this dialect has signed: sent back, it is known for what it is
+/// (`backends/anthropic/unsealed.rs`).
+pub(crate) const UNSEALED: &str = "weir";
+
 /// An answer: whole, or as a stream begins it.
 #[derive(Serialize)]
 pub(crate) struct MessageBody {

@@ -3,7 +3,7 @@
 pub mod decode;
 
 mod count;
-mod encode;
+pub(crate) mod encode;
 pub(crate) mod error;
 mod joined;
 mod stream;

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use serde::Deserialize;
 use weir_protocol::{EngineError, Event, FinishReason, Usage};
 
-use super::encode::{Block, BlockDelta, MessageBody, MessageDelta, StreamEvent, UsageBody, stop_reason};
+use super::encode::{Block, BlockDelta, MessageBody, MessageDelta, StreamEvent, UNSEALED, UsageBody, stop_reason};
 use super::error::ErrorBody;
 use crate::api::answering::Identity;
 use crate::api::answering::braces::Braces;
@@ -41,7 +41,12 @@ pub(crate) struct MessagesGrammar {
 enum Open {
     Text,
     Thinking,
-    Call { index: u32, braces: Braces },
+    /// Thinking that has its signature.
+    Sealed,
+    Call {
+        index: u32,
+        braces: Braces,
+    },
 }
 
 /// A call that has to wait for its turn.
@@ -173,6 +178,7 @@ impl MessagesGrammar {
             Event::ReasoningSignature(signature) => {
                 self.think(out);
                 self.delta(BlockDelta::Signature { signature }, out);
+                self.open = Some(Open::Sealed);
                 self.close(out);
             }
             Event::ToolCallStarted { index, id, name } => {
@@ -250,6 +256,9 @@ impl MessagesGrammar {
     }
 
     fn close(&mut self, out: &mut Frames) {
+        if matches!(self.open, Some(Open::Thinking)) {
+            self.delta(BlockDelta::Signature { signature: UNSEALED.into() }, out);
+        }
         if self.open.take().is_some() {
             out.push(&StreamEvent::ContentBlockStop { index: self.index });
             self.index += 1;

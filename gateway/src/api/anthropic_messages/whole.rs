@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 use weir_protocol::{EngineError, FinishReason};
 
-use super::encode::{Block, MessageBody, UsageBody, stop_reason};
+use super::encode::{Block, MessageBody, UNSEALED, UsageBody, stop_reason};
 use crate::api::answering::Identity;
 use crate::api::answering::collect::{Call, Collected, Item};
 use crate::api::reading;
@@ -18,7 +18,10 @@ impl MessageBody {
         for item in answer.items {
             match item {
                 Item::Reasoning { text, signature } => {
-                    content.push(Block::Thinking { thinking: text, signature: signature.unwrap_or_default() });
+                    content.push(Block::Thinking {
+                        thinking: text,
+                        signature: signature.unwrap_or_else(|| UNSEALED.into()),
+                    });
                 }
                 Item::Text { text, .. } if text.is_empty() => {}
                 Item::Text { text, .. } => content.push(Block::Text { text }),

@@ -107,7 +107,7 @@ fn image(url: &str) -> Result<Value, EngineError> {
 fn result(message: &Message) -> Result<Value, EngineError> {
     let mut fields = Fields::default();
     fields.set("type", "tool_result");
-    fields.set_some("tool_use_id", message.tool_call_id.as_deref());
+    fields.set_some("tool_use_id", message.tool_call_id.as_deref().map(call_id));
     fields.set_list("content", said(message)?);
     if message.tool_failed {
         fields.set("is_error", true);
@@ -124,9 +124,15 @@ fn assistant(message: &Message) -> Result<Vec<Value>, EngineError> {
         if !input.is_object() {
             return Err(unsupported("messages", "the arguments of a tool call are not a JSON object"));
         }
-        blocks.push(json!({"type": "tool_use", "id": call.id, "name": call.name, "input": input}));
+        blocks.push(json!({"type": "tool_use", "id": call_id(&call.id), "name": call.name, "input": input}));
     }
     Ok(blocks)
+}
+
+/// Calls of other backends have ids that are refused there, such as `functions.look:0`.
+fn call_id(id: &str) -> String {
+    let plain = |c: char| if c.is_ascii_alphanumeric() || c == '_' || c == '-' { c } else { '_' };
+    if id.is_empty() { "_".into() } else { id.chars().map(plain).collect() }
 }
 
 fn tools(request: &ChatRequest, fields: &mut Fields) {
@@ -184,9 +190,9 @@ mod tests {
                     {"type": "image_url", "image_url": {"url": "https://x.test/a.png"}}]},
                 {"role": "assistant", "content": null, "tool_calls": [
                     {"id": "c1", "type": "function", "function": {"name": "look", "arguments": "{\"x\":1}"}},
-                    {"id": "c2", "type": "function", "function": {"name": "look", "arguments": ""}}]},
+                    {"id": "functions.look:1", "type": "function", "function": {"name": "look", "arguments": ""}}]},
                 {"role": "tool", "tool_call_id": "c1", "content": "a cat"},
-                {"role": "tool", "tool_call_id": "c2", "content": ""},
+                {"role": "tool", "tool_call_id": "functions.look:1", "content": ""},
                 {"role": "user", "content": "sure?"}],
             "tools": [{"type": "function", "function": {"name": "look", "description": "d"}}],
             "tool_choice": "required", "parallel_tool_calls": false,
@@ -203,10 +209,10 @@ mod tests {
                     {"type": "image", "source": {"type": "url", "url": "https://x.test/a.png"}}]},
                 {"role": "assistant", "content": [
                     {"type": "tool_use", "id": "c1", "name": "look", "input": {"x": 1}},
-                    {"type": "tool_use", "id": "c2", "name": "look", "input": {}}]},
+                    {"type": "tool_use", "id": "functions_look_1", "name": "look", "input": {}}]},
                 {"role": "user", "content": [
                     {"type": "tool_result", "tool_use_id": "c1", "content": [{"type": "text", "text": "a cat"}]},
-                    {"type": "tool_result", "tool_use_id": "c2"},
+                    {"type": "tool_result", "tool_use_id": "functions_look_1"},
                     {"type": "text", "text": "sure?"}]}],
             "tools": [{"name": "look", "description": "d", "input_schema": {"type": "object"}}],
             "tool_choice": {"type": "any", "disable_parallel_tool_use": true},

@@ -3,7 +3,7 @@
 
 use weir_protocol::{ChatRequest, Dialect, EngineError};
 
-use super::Anthropic;
+use super::{Anthropic, own_headers, unsealed};
 use crate::backends::upstream::body::forwarded;
 use crate::backends::upstream::demands::unsupported;
 use crate::backends::upstream::once::Once;
@@ -31,7 +31,9 @@ impl Counter {
         let settings = self.0.settings();
         let named = settings.models.iter().find(|model| **model == request.model);
         let model = named.unwrap_or(&settings.model).as_str();
-        let counted = self.0.ask(forwarded(&request.raw, &[("model", model.into())])?).await?;
+        let mut ours = vec![("model", model.into())];
+        ours.extend(unsealed::without(&request.raw).map(|messages| ("messages", messages)));
+        let counted = self.0.ask(forwarded(&request.raw, &ours)?, own_headers(request)).await?;
         let odd = || EngineError::Upstream { status: 0, message: "it gave no count".into() };
         counted["input_tokens"].as_u64().ok_or_else(odd)
     }

@@ -11,6 +11,8 @@ use crate::backends::upstream::{Decoder, Shows, refusal};
 #[derive(Debug)]
 pub(super) struct EventDecoder {
     window: u64,
+    /// Whether the caller speaks this dialect: it knows words for an end that nobody else does, and what a seal is for.
+    alike: bool,
     answer: Answer,
     blocks: Vec<Block>,
     /// The index of the block that was begun and not ended.
@@ -37,8 +39,8 @@ enum Kind {
 }
 
 impl EventDecoder {
-    pub(super) fn new(asked: &str, window: u64) -> Self {
-        EventDecoder { window, answer: Answer::new(asked), blocks: Vec::new(), open: None, shows: Shows::Plain }
+    pub(super) fn new(asked: &str, window: u64, alike: bool) -> Self {
+        EventDecoder { window, alike, answer: Answer::new(asked), blocks: Vec::new(), open: None, shows: Shows::Plain }
     }
 
     fn event(&mut self, event: &Value, events: &mut Vec<Event>) -> Result<(), EngineError> {
@@ -116,9 +118,7 @@ impl EventDecoder {
         match text("type") {
             "text_delta" => self.answer.text(text("text"), events),
             "thinking_delta" => self.answer.reasoning(text("thinking"), events),
-            "signature_delta" if !text("signature").is_empty() => {
-                events.push(Event::ReasoningSignature(text("signature").to_owned()));
-            }
+            "signature_delta" => events.extend(self.seal(delta)),
             "input_json_delta" => {
                 let piece = text("partial_json");
                 match self.block(index).map(|block| &mut block.kind) {
@@ -134,6 +134,12 @@ impl EventDecoder {
             _ => {}
         }
         Ok(())
+    }
+
+    /// The signature in a delta or in a block.
+    fn seal(&self, holder: &Value) -> Option<Event> {
+        let signature = holder["signature"].as_str().filter(|signature| self.alike && !signature.is_empty());
+        signature.map(|signature| Event::ReasoningSignature(signature.to_owned()))
     }
 
     /// The block a piece belongs to: the last one opened with this index, or the last one where none is said.
@@ -161,7 +167,9 @@ impl EventDecoder {
             "max_tokens" | "model_context_window_exceeded" => FinishReason::Length,
             "tool_use" => FinishReason::ToolCalls,
             "refusal" => FinishReason::ContentFilter,
-            // `pause_turn` and the like: not an end we can vouch for.
+            // `pause_turn`, and whatever is new: who speaks this dialect reads the word itself.
+            _ if self.alike && self.shows != Shows::Mended => FinishReason::Stop,
+            // To others it is not an end we can vouch for.
             other if refusal::is_word(other) => return Err(cut(&format!("the upstream ended with `{other}`"))),
             _ => return Err(cut("the upstream ended with an unknown reason")),
         });
@@ -176,6 +184,9 @@ impl EventDecoder {
         let counted = self.answer.counted();
         if let Some(output) = usage["output_tokens"].as_u64() {
             counted.completion_tokens = output;
+        }
+        if let Some(thinking) = usage["output_tokens_details"]["thinking_tokens"].as_u64() {
+            counted.reasoning_tokens = thinking;
         }
         if let Some(input) = usage["input_tokens"].as_u64() {
             let part = |key: &str, before: u64| usage[key].as_u64().unwrap_or(before);
@@ -194,9 +205,7 @@ impl EventDecoder {
         self.answer.start(message["model"].as_str(), events);
         for block in message["content"].as_array().into_iter().flatten() {
             self.open(None, block, events);
-            if let Some(signature) = block["signature"].as_str().filter(|signature| !signature.is_empty()) {
-                events.push(Event::ReasoningSignature(signature.to_owned()));
-            }
+            events.extend(self.seal(block));
         }
         self.count(&message["usage"]);
         self.stop(message)?;
@@ -249,11 +258,11 @@ impl Decoder for EventDecoder {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::backends::upstream::tests::script::{check, check_promise, check_whole};
+    use crate::backends::upstream::tests::script::{check, check_promise, check_whole, show};
     use proptest::prelude::*;
 
     fn decoder() -> EventDecoder {
-        EventDecoder::new("asked", 9)
+        EventDecoder::new("asked", 9, true)
     }
 
     const START: &str = r#"{"type":"message_start","message":{"model":"m","usage":{"input_tokens":3,"cache_read_input_tokens":4,"output_tokens":1}}}"#;
@@ -287,10 +296,33 @@ mod tests {
         check(decoder(), &[START, TEXT, A, "{\"type"], "<m>a ERR stream_cut");
         check(decoder(), &[START, TEXT, A, "7"], "<m>a ERR stream_cut");
         let paused = r#"{"type":"message_delta","delta":{"stop_reason":"pause_turn"}}"#;
+        check(EventDecoder::new("asked", 9, false), &[START, TEXT, A, paused, STOP], "<m>a ERR stream_cut");
         check(decoder(), &[START, TEXT, A, paused, STOP], "<m>a ERR stream_cut");
+        // A caller of this dialect is shown the word itself, unless it is shown only what was read.
+        check(decoder(), &[START, TEXT, A, CLOSE, paused, STOP], "<m>a#7+1/4!stop");
         let busy = r#"{"type":"error","error":{"type":"overloaded_error","message":"x"}}"#;
         check(decoder(), &[START, TEXT, A, busy, STOP], "<m>a ERR upstream");
         check(decoder(), &[r#"{"type":"error","error":{"type":"rate_limit_error"}}"#], " ERR rate_limited");
+    }
+
+    #[test]
+    fn thinking_is_counted_and_its_seal_is_for_those_who_speak_this_dialect() {
+        let seal = r#"{"type":"content_block_delta","index":0,"delta":{"type":"signature_delta","signature":"s"}}"#;
+        let end =
+            END.replace("\"output_tokens\":2", "\"output_tokens\":2,\"output_tokens_details\":{\"thinking_tokens\":1}");
+        for (alike, expect) in [(true, "<m>~s#7+2/4!stop"), (false, "<m>#7+2/4!stop")] {
+            let mut decoder = EventDecoder::new("asked", 9, alike);
+            let mut events = Vec::new();
+            for piece in [START, &TEXT.replace("\"text\"", "\"thinking\""), seal, CLOSE, &end, STOP] {
+                decoder.take(piece, &mut events).expect("a good stream");
+            }
+            assert_eq!(events.iter().map(show).collect::<String>(), expect);
+            let counted = events.iter().find_map(|event| match event {
+                Event::Usage(usage) => Some(usage.reasoning_tokens),
+                _ => None,
+            });
+            assert_eq!(counted, Some(1));
+        }
     }
 
     #[test]

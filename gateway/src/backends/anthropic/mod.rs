@@ -3,6 +3,7 @@
 mod compose;
 mod count;
 mod decode;
+mod unsealed;
 
 pub use count::Counter;
 
@@ -19,6 +20,9 @@ use crate::config::wire::WireSettings;
 /// The version of the API that is spoken here.
 const VERSION: HeaderValue = HeaderValue::from_static("2023-06-01");
 
+/// The header that names what of the API's newest is wanted.
+const BETAS: HeaderName = HeaderName::from_static("anthropic-beta");
+
 /// How to talk to one such upstream.
 pub(super) struct Anthropic {
     window: u64,
@@ -29,6 +33,11 @@ impl Anthropic {
     pub(super) fn new(settings: &BackendSettings) -> Self {
         Anthropic { window: settings.context_tokens, wire: settings.wire.clone() }
     }
+}
+
+fn own_headers(request: &ChatRequest) -> Option<(HeaderName, HeaderValue)> {
+    let betas = request.hints.betas.as_deref().filter(|_| request.is_in(Dialect::AnthropicMessages))?;
+    Some((BETAS, HeaderValue::try_from(betas).ok()?))
 }
 
 impl Wire for Anthropic {
@@ -44,20 +53,26 @@ impl Wire for Anthropic {
         vec![(HeaderName::from_static("anthropic-version"), VERSION)]
     }
 
+    /// What a caller of this dialect wants of the API's newest.
+    fn own_headers(&self, request: &ChatRequest) -> Option<(HeaderName, HeaderValue)> {
+        own_headers(request)
+    }
+
     fn body(&self, request: &ChatRequest, model: &str) -> Result<Vec<u8>, EngineError> {
         if request.is_in(Dialect::AnthropicMessages) {
             refuse_own_forms(request)?;
             let mut ours = vec![("model", model.into()), ("stream", (request.stream || self.wire.stream_whole).into())];
-            if !request.raw.contains_key("max_tokens") {
+            if request.max_tokens.is_none() {
                 ours.push(("max_tokens", self.wire.max_tokens.into()));
             }
+            ours.extend(unsealed::without(&request.raw).map(|messages| ("messages", messages)));
             return forwarded(&request.raw, &ours);
         }
         compose::body(request, model, &self.wire)
     }
 
-    fn decoder(&self, model: &str) -> Box<dyn Decoder> {
-        Box::new(decode::EventDecoder::new(model, self.window))
+    fn decoder(&self, model: &str, alike: bool) -> Box<dyn Decoder> {
+        Box::new(decode::EventDecoder::new(model, self.window, alike))
     }
 
     fn speaks(&self, request: &ChatRequest) -> bool {

@@ -34,7 +34,7 @@ impl Wire for Ollama {
         compose::body(request, model, self.takes_effort)
     }
 
-    fn decoder(&self, model: &str) -> Box<dyn Decoder> {
+    fn decoder(&self, model: &str, _: bool) -> Box<dyn Decoder> {
         Box::new(decode::LineDecoder::new(model, self.window))
     }
 }

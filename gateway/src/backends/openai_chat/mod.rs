@@ -42,7 +42,7 @@ impl Wire for OpenAiChat {
         }
     }
 
-    fn decoder(&self, model: &str) -> Box<dyn Decoder> {
+    fn decoder(&self, model: &str, _: bool) -> Box<dyn Decoder> {
         Box::new(ChunkDecoder::new(model, self.window))
     }
 

@@ -13,14 +13,21 @@ use crate::backends::upstream::{Decoder, Shows, refusal};
 #[derive(Debug)]
 pub(super) struct EventDecoder {
     window: u64,
+    /// Whether the caller speaks this dialect: to all others a seal is worth nothing.
+    alike: bool,
     answer: Answer,
     calls: Vec<Call>,
     /// Items that were added.
     items: u64,
     /// The number of the next event.
     next: u64,
+    /// The summary's part that is being told.
+    summary: Option<(u64, u64)>,
     shows: Shows,
 }
+
+/// What stands between the parts of a summary.
+const BETWEEN_PARTS: &str = "\n\n";
 
 /// A call under way.
 #[derive(Debug)]
@@ -37,8 +44,9 @@ struct Call {
 }
 
 impl EventDecoder {
-    pub(super) fn new(asked: &str, window: u64) -> Self {
-        EventDecoder { window, answer: Answer::new(asked), calls: Vec::new(), items: 0, next: 0, shows: Shows::Plain }
+    pub(super) fn new(asked: &str, window: u64, alike: bool) -> Self {
+        let (answer, calls) = (Answer::new(asked), Vec::new());
+        EventDecoder { window, alike, answer, calls, items: 0, next: 0, summary: None, shows: Shows::Plain }
     }
 
     fn event(&mut self, event: &Value, events: &mut Vec<Event>) -> Result<(), EngineError> {
@@ -58,9 +66,8 @@ impl EventDecoder {
                 self.answer.text(text("delta"), events);
             }
             "response.refusal.delta" => self.answer.text(text("delta"), events),
-            "response.reasoning_text.delta" | "response.reasoning_summary_text.delta" => {
-                self.answer.reasoning(text("delta"), events);
-            }
+            "response.reasoning_text.delta" => self.answer.reasoning(text("delta"), events),
+            "response.reasoning_summary_text.delta" => self.summary(event, events),
             "response.function_call_arguments.delta" => {
                 let call = self.call(event).ok_or_else(|| cut("arguments came without their tool call"))?;
                 give(call, text("delta"), events);
@@ -124,6 +131,16 @@ impl EventDecoder {
         self.calls.get_mut(at)
     }
 
+    /// A summary has parts with headings of their own; what is told of it elsewhere is one text.
+    fn summary(&mut self, event: &Value, events: &mut Vec<Event>) {
+        let part = event["output_index"].as_u64().zip(event["summary_index"].as_u64());
+        if self.summary.is_some() && part.is_some() && part != self.summary {
+            self.answer.reasoning(BETWEEN_PARTS, events);
+        }
+        self.summary = part;
+        self.answer.reasoning(event["delta"].as_str().unwrap_or_default(), events);
+    }
+
     fn item_done(&mut self, event: &Value, events: &mut Vec<Event>) {
         let item = &event["item"];
         match item["type"].as_str().unwrap_or_default() {
@@ -139,7 +156,7 @@ impl EventDecoder {
                 }
             }
             "reasoning" => {
-                let seal = item["encrypted_content"].as_str().filter(|seal| !seal.is_empty());
+                let seal = item["encrypted_content"].as_str().filter(|seal| self.alike && !seal.is_empty());
                 events.extend(seal.map(|seal| Event::ReasoningSignature(seal.to_owned())));
             }
             _ => {}
@@ -182,8 +199,9 @@ impl EventDecoder {
 
     /// An item of a whole response.
     fn item(&mut self, item: &Value, events: &mut Vec<Event>) {
-        let texts = |list: &Value, key: &str| -> String {
-            list.as_array().into_iter().flatten().filter_map(|part| part[key].as_str()).collect()
+        let texts = |list: &Value| -> Vec<String> {
+            let parts = list.as_array().into_iter().flatten();
+            parts.filter_map(|part| part["text"].as_str()).map(str::to_owned).collect()
         };
         match item["type"].as_str().unwrap_or_default() {
             "message" => {
@@ -194,8 +212,9 @@ impl EventDecoder {
                 }
             }
             "reasoning" => {
-                let list = if texts(&item["content"], "text").is_empty() { &item["summary"] } else { &item["content"] };
-                self.answer.reasoning(&texts(list, "text"), events);
+                let shown = texts(&item["content"]).concat();
+                let told = if shown.is_empty() { texts(&item["summary"]).join(BETWEEN_PARTS) } else { shown };
+                self.answer.reasoning(&told, events);
                 self.item_done(&serde_json::json!({"item": item}), events);
             }
             "function_call" => {

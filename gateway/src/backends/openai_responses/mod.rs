@@ -46,8 +46,8 @@ impl Wire for OpenAiResponses {
         compose::body(request, model, self.wire.takes_effort)
     }
 
-    fn decoder(&self, model: &str) -> Box<dyn Decoder> {
-        Box::new(decode::EventDecoder::new(model, self.window))
+    fn decoder(&self, model: &str, alike: bool) -> Box<dyn Decoder> {
+        Box::new(decode::EventDecoder::new(model, self.window, alike))
     }
 
     fn speaks(&self, request: &ChatRequest) -> bool {

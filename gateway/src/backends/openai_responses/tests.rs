@@ -7,7 +7,7 @@ use super::decode::EventDecoder;
 use crate::backends::upstream::tests::script::{check, check_promise, check_whole};
 
 fn decoder() -> EventDecoder {
-    EventDecoder::new("asked", 9)
+    EventDecoder::new("asked", 9, true)
 }
 
 const START: &str = r#"{"type":"response.created","response":{"model":"m","status":"in_progress"}}"#;
@@ -32,6 +32,19 @@ fn a_good_stream_ends_once() {
     let think = r#"{"type":"response.reasoning_summary_text.delta","delta":"hm"}"#;
     let sealed = r#"{"type":"response.output_item.done","item":{"type":"reasoning","encrypted_content":"s"}}"#;
     check(decoder(), &[START, think, sealed, A, DONE], "<m>(hm)~sa#5+2/4!stop");
+    check(EventDecoder::new("asked", 9, false), &[START, think, sealed, A, DONE], "<m>(hm)a#5+2/4!stop");
+}
+
+#[test]
+fn the_parts_of_a_summary_stand_apart() {
+    let part = |at: u32, text: &str| {
+        let place = json!({"type": "response.reasoning_summary_text.delta", "output_index": 0, "summary_index": at});
+        crate::api::reading::tests::with(place, json!({"delta": text})).to_string()
+    };
+    let pieces = [START, &part(0, "o"), &part(0, "ne"), &part(1, "two"), A, DONE];
+    check(decoder(), &pieces, "<m>(o)(ne)(\n\n)(two)a#5+2/4!stop");
+    let whole = r#"{"model":"m","status":"completed","output":[{"type":"reasoning","summary":[{"text":"one"},{"text":"two"}]}]}"#;
+    check_whole(decoder(), whole, "<m>(one\n\ntwo)!stop");
 }
 
 #[test]

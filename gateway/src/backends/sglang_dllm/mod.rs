@@ -47,7 +47,7 @@ impl Wire for SglangDllm {
         compose::body(request, model, &self.wire)
     }
 
-    fn decoder(&self, model: &str) -> Box<dyn Decoder> {
+    fn decoder(&self, model: &str, _: bool) -> Box<dyn Decoder> {
         Box::new(ChunkDecoder::new(model, self.window))
     }
 

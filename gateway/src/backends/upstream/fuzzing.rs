@@ -15,7 +15,7 @@ pub(crate) fn read(
     size: usize,
 ) -> (Vec<Event>, Option<EngineError>) {
     let wire = wire(settings);
-    let mut reading = Reading::new(200, wire.framing(), wire.decoder("asked"), passes);
+    let mut reading = Reading::new(200, wire.framing(), wire.decoder("asked", passes), passes);
     let pieces = bytes.chunks(size.max(1)).map(|piece| Ok(Some(Ok(Bytes::copy_from_slice(piece)))));
     let mut events = Vec::new();
     for piece in pieces.chain([Ok(None)]) {

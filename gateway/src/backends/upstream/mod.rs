@@ -71,8 +71,14 @@ pub(super) trait Wire: Send + Sync + 'static {
     /// The request demands what this kind of upstream cannot carry.
     fn body(&self, request: &ChatRequest, model: &str) -> Result<Vec<u8>, EngineError>;
 
-    /// Reads one answer; `model` is the one asked for.
-    fn decoder(&self, model: &str) -> Box<dyn Decoder>;
+    /// Headers of this request alone.
+    fn own_headers(&self, _request: &ChatRequest) -> Option<(HeaderName, HeaderValue)> {
+        None
+    }
+
+    /// Reads one answer; `model` is the one asked for, `alike` whether the caller speaks this dialect too: seals and words
+    /// that only this dialect has are then told.
+    fn decoder(&self, model: &str, alike: bool) -> Box<dyn Decoder>;
 
     /// Whether it answers this request in the caller's own dialect: then its answer is passed on as it is.
     fn speaks(&self, _request: &ChatRequest) -> bool {
@@ -196,10 +202,12 @@ impl Upstream {
         let body = self.wire.body(&attempt.request, model)?;
         let client = self.clients.own(&self.settings);
         self.wire.admit(client, &self.headers)?;
-        let decoder = self.wire.decoder(model);
+        let passes = self.wire.speaks(&attempt.request);
+        let decoder = self.wire.decoder(model, passes);
         let clock = Clock::start(&self.settings);
         let mut request = Request::new(Method::POST, self.url(self.wire.path(&attempt.request))?);
         request.headers_mut().clone_from(&self.headers);
+        request.headers_mut().extend(self.wire.own_headers(&attempt.request));
         request.headers_mut().extend(attempt.trace);
         *request.body_mut() = Some(body.into());
         let response = clock.bound(Wait::Headers, client.execute(request)).await?.map_err(|e| self.unsent(&e))?;
@@ -207,7 +215,6 @@ impl Upstream {
             return Err(refusal::read(response, &clock, self.settings.context_tokens).await);
         }
         let limits = limits::of(response.headers());
-        let passes = self.wire.speaks(&attempt.request);
         let reading = reading::Reading::new(response.status().as_u16(), self.wire.framing(), decoder, passes);
         Ok(Box::pin(reading::events(response, reading, clock, limits)))
     }

@@ -1,6 +1,6 @@
 //! Small questions beside the answers, such as a count: one document each. Must never be used for what a caller streams.
 
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName, HeaderValue};
 use reqwest::Client;
 use serde_json::Value;
 use weir_protocol::EngineError;
@@ -40,13 +40,19 @@ impl Once {
         &self.settings
     }
 
-    /// Asks.
+    /// Asks, with a header of this question alone.
     ///
     /// # Errors
     /// It refused, took too long, or answered with something else.
-    pub(in crate::backends) async fn ask(&self, body: Vec<u8>) -> Result<Value, EngineError> {
+    pub(in crate::backends) async fn ask(
+        &self,
+        body: Vec<u8>,
+        own: Option<(HeaderName, HeaderValue)>,
+    ) -> Result<Value, EngineError> {
         let clock = Clock::start(&self.settings);
-        let request = self.client.post(&self.url).headers(self.headers.clone()).body(body);
+        let mut headers = self.headers.clone();
+        headers.extend(own);
+        let request = self.client.post(&self.url).headers(headers).body(body);
         let unsent = |_| EngineError::Upstream { status: 0, message: "it cannot be reached".into() };
         let response = clock.bound(Wait::Headers, request.send()).await?.map_err(unsent)?;
         if !response.status().is_success() {

@@ -3,6 +3,7 @@
 use serde_json::Value;
 use weir_protocol::{EngineError, Message, Part, Role, ToolCall};
 
+use crate::api::anthropic_messages::encode::UNSEALED;
 use crate::api::reading::fields::{self, Members, Path};
 
 const ROLES: &[(&str, Role)] = &[("user", Role::User), ("assistant", Role::Assistant), ("system", Role::System)];
@@ -52,7 +53,7 @@ fn turn(
                 let text = members.need("thinking", fields::string)?;
                 said.reasoning.get_or_insert_default().push_str(text);
                 let seal = members.read("signature", fields::string)?;
-                said.reasoning_signature = seal.filter(|seal| !seal.is_empty()).map(str::to_owned);
+                said.reasoning_signature = seal.filter(|seal| !seal.is_empty() && *seal != UNSEALED).map(str::to_owned);
             }
             // Readable to nobody but the backend that sealed it.
             ("redacted_thinking", Role::Assistant) => {}
