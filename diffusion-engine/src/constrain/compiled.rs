@@ -24,6 +24,8 @@ const MOST_STATES: usize = 8192;
 pub(crate) struct Form {
     pub(crate) matcher: Matcher,
     pub(crate) learnt: Arc<Learnt>,
+    /// The request's field that demands it.
+    pub(crate) field: &'static str,
 }
 
 /// What answers of a form have found out about it, for those to come. Nothing of it may change what they say.
@@ -44,14 +46,15 @@ struct Entry {
 
 impl Entry {
     fn form(&self) -> Form {
-        Form { matcher: Matcher::new(Ok(self.parser.clone())), learnt: Arc::clone(&self.learnt) }
+        let matcher = Matcher::new(Ok(self.parser.clone()));
+        Form { matcher, learnt: Arc::clone(&self.learnt), field: "response_format" }
     }
 
     /// Whether it may be used once more: it has not grown too large, and no answer broke it.
     fn is_sound(&self) -> bool {
         // The library's lock is poisoned where it panicked.
-        let states = catch_unwind(AssertUnwindSafe(|| self.parser.parser.lexer_stats().num_states));
-        states.is_ok_and(|states| states <= MOST_STATES)
+        let stats = catch_unwind(AssertUnwindSafe(|| self.parser.parser.lexer_stats()));
+        stats.is_ok_and(|stats| stats.num_states <= MOST_STATES && !stats.error)
     }
 }
 

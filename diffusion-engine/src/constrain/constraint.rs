@@ -10,6 +10,7 @@
 //! taken back unless everything validated still fits with it. When the tokens left only just reach the nearest end,
 //! that end is written. Must never let the frontier pass a token that the grammar forbids.
 
+mod broken;
 mod edits;
 mod limit;
 
@@ -25,17 +26,26 @@ use crate::decode::Canvas;
 use super::compiled::{Form, Learnt};
 use super::forcing::forced;
 use super::vocabulary::Vocabulary;
+use broken::broken;
 
 /// Steps that the frontier may wait for the decoder to write at it; then the likeliest allowed token is written.
 /// Without a limit a block could take as many steps as it has pairs of positions.
 const PATIENCE: u32 = 1;
+
+/// After so many tokens a mask is worked out though none is needed: what the library may spend on new states of a
+/// grammar's texts is measured out anew with each, and all answers of a form draw on it.
+const UNMASKED: usize = 32;
 
 /// Most tokens an autoregressive answer takes at once: forced ones included.
 const STRETCH: usize = 64;
 
 /// The form of one answer and how far the active canvas fulfils it.
 pub(crate) struct Constraint {
+    /// The request's field that demands it.
+    field: &'static str,
     matcher: Matcher,
+    /// Tokens consumed since the last mask.
+    unmasked: usize,
     vocabulary: Arc<Vocabulary>,
     ends: Vec<u32>,
     /// First position of the canvas that is not validated.
@@ -86,10 +96,12 @@ pub(crate) trait Choose {
 
 impl Constraint {
     pub(crate) fn new(form: Form, vocabulary: Arc<Vocabulary>, ends: Vec<u32>) -> Self {
-        let Form { matcher, learnt } = form;
+        let Form { matcher, learnt, field } = form;
         let end_length = *learnt.shortest.get_or_init(|| limit::shortest(&matcher, &vocabulary, &learnt.cuts));
         Constraint {
+            field,
             matcher,
+            unmasked: 0,
             vocabulary,
             ends,
             frontier: 0,
@@ -125,8 +137,12 @@ impl Constraint {
         if !self.is_open(canvas) {
             return Ok(None);
         }
-        let mask = self.matcher.compute_mask().map_err(broken)?;
-        Ok(Some((self.frontier, mask)))
+        Ok(Some((self.frontier, self.mask()?)))
+    }
+
+    fn mask(&mut self) -> Result<SimpleVob, EngineError> {
+        self.unmasked = 0;
+        self.matcher.compute_mask().map_err(broken(self.field))
     }
 
     /// Whether the model is to write at the frontier.
@@ -219,7 +235,8 @@ impl Constraint {
     }
 
     fn consume(&mut self, tokens: &[u32]) -> Result<(), EngineError> {
-        self.matcher.consume_tokens(tokens).map_err(broken)
+        self.unmasked += tokens.len();
+        self.matcher.consume_tokens(tokens).map_err(broken(self.field))
     }
 
     fn may_end(&mut self) -> bool {
@@ -233,6 +250,9 @@ impl Constraint {
         room: usize,
         mut again: Option<(f32, &mut dyn Choose)>,
     ) -> Result<(), EngineError> {
+        if self.unmasked > UNMASKED && !self.matcher.is_stopped() {
+            self.mask()?;
+        }
         let mut chosen_at = None;
         while !self.is_decided() {
             let left = room.saturating_sub(self.frontier - canvas.fixed);
@@ -250,7 +270,7 @@ impl Constraint {
                 }
                 let Some((threshold, choose)) = &mut again else { break };
                 if chosen_at.replace(at) == Some(at) {
-                    return Err(broken("it allows a token that it then refuses"));
+                    return Err(broken(self.field)("it allows a token that it then refuses"));
                 }
                 if !self.write_allowed(canvas, *threshold, *choose)? {
                     break;
@@ -275,7 +295,7 @@ impl Constraint {
     /// where nothing else can follow.
     fn write_forced(&mut self, canvas: &mut Canvas) -> Result<bool, EngineError> {
         if let Some(error) = self.matcher.get_error() {
-            return Err(broken(error));
+            return Err(broken(self.field)(error));
         }
         let tokens = match self.closing.pop_front() {
             Some(token) => vec![token],
@@ -368,12 +388,6 @@ impl Constraint {
         if self.ends.contains(&token) {
             return Ok(self.may_end());
         }
-        Ok(self.matcher.validate_tokens(&[token]).map_err(broken)? == 1)
+        Ok(self.matcher.validate_tokens(&[token]).map_err(broken(self.field))? == 1)
     }
-}
-
-/// The grammar grew beyond the library's limits, or it contradicts itself. The library's words hold no answer text.
-fn broken(reason: impl std::fmt::Display) -> EngineError {
-    let message = format!("its grammar cannot be followed any further: {reason}");
-    EngineError::Unsupported { field: "response_format".into(), message }
 }

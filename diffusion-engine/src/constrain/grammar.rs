@@ -31,7 +31,7 @@ pub(crate) fn form(request: &ChatRequest, vocabulary: &Vocabulary) -> Result<Opt
     let several = !matches!(request.tool_choice, ToolChoice::Function(_)) && request.parallel_tool_calls != Some(false);
     let grammar = TopLevelGrammar::from_lark(calls(&tools, answer.as_ref(), several));
     match vocabulary.form(grammar, &request.tenant.clone().unwrap_or_default()) {
-        Ok(form) => Ok(Some(form)),
+        Ok(form) => Ok(Some(Form { field: "tools", ..form })),
         Err(reason) => Err(culprit(request, &tools, answer.as_ref(), vocabulary, reason)),
     }
 }
@@ -75,7 +75,8 @@ fn format_only(request: &ChatRequest, vocabulary: &Vocabulary) -> Result<Option<
         ResponseFormat::Grammar(lark) => (TopLevelGrammar::from_lark(lark.clone()), "grammar"),
     };
     match vocabulary.form(grammar, &request.tenant.clone().unwrap_or_default()) {
-        Ok(form) => Ok(Some(form)),
+        Ok(form) if field.is_empty() => Ok(Some(form)),
+        Ok(form) => Ok(Some(Form { field, ..form })),
         Err(reason) if field.is_empty() => Err(unsupported(SCHEMA, reason)),
         Err(reason) => Err(EngineError::invalid(field, reason)),
     }
@@ -86,6 +87,9 @@ const SCHEMA: &str = "response_format.json_schema.schema";
 fn unsupported(field: impl Into<String>, reason: String) -> EngineError {
     EngineError::Unsupported { field: field.into(), message: format!("it cannot be enforced: {reason}") }
 }
+
+/// Most tools that are tried alone: each may cost all that the library may spend.
+const MOST_TRIED: usize = 32;
 
 /// Which of the schemas the library refuses: each is tried alone.
 fn culprit(
@@ -101,7 +105,7 @@ fn culprit(
     {
         return unsupported(SCHEMA, reason);
     }
-    for tool in tools {
+    for tool in tools.iter().take(MOST_TRIED) {
         if let Some(reason) = alone(&parameters(tool)) {
             let index = request.tools.iter().position(|offered| offered.name == tool.name).unwrap_or(0);
             return unsupported(format!("tools[{index}].function.parameters"), reason);

@@ -221,6 +221,39 @@ fn exclusive_bounds_hold_for_who_reads_64_bits() {
     assert!(!accepts(&bench, &request, "{\"exclusiveMaximum\": -1.5}"));
 }
 
+#[test]
+fn what_would_take_all_memory_to_begin_is_refused() {
+    let bench = Bench::new();
+    let ask = |response_format| {
+        let request = ChatRequest { response_format, ..Default::default() };
+        grammar::form(&request, &bench.vocabulary).map(|_| ()).map_err(|error| error.to_string())
+    };
+    // Some text fits each of them, which the library sees at once; what may not stand first takes it forever.
+    let many = r#"start: A
+        A: /y/ | (/x(a{997})*b/ & /x(a{1009})*b/ & /x(a{991})*b/ & /xa+b/)"#;
+    let large = json!({"type": "integer", "multipleOf": 9_999_991});
+    let nested = format!("start: a\na: %json {large}");
+    for form in [
+        ResponseFormat::Grammar(many.into()),
+        ResponseFormat::Grammar(nested),
+        ResponseFormat::JsonSchema(large),
+        ResponseFormat::JsonSchema(json!({"allOf": [{"type": "integer", "multipleOf": 997}, {"multipleOf": 991}]})),
+    ] {
+        let refused = ask(form).expect_err("refused");
+        assert!(refused.contains("too long"), "{refused}");
+    }
+    assert_eq!(ask(ResponseFormat::JsonSchema(json!({"type": "integer", "multipleOf": 9973}))), Ok(()));
+}
+
+#[test]
+fn a_demand_that_nothing_fits_is_named() {
+    let bench = Bench::new();
+    let request = ChatRequest { response_format: ResponseFormat::Grammar("start: start".into()), ..Default::default() };
+    let mut constraint = bench.constraint(&request);
+    let error = constraint.extend(10, Some(&mut Whims(1, false))).expect_err("no text").to_string();
+    assert!(error.contains("`grammar`") && error.ends_with("no text fits it"), "{error}");
+}
+
 fn accepts(bench: &Bench, request: &ChatRequest, text: &str) -> bool {
     let mut matcher = grammar::form(request, &bench.vocabulary).expect("a grammar").expect("a demand").matcher;
     let tokens = bench.tokenizer.encode_answer(text);

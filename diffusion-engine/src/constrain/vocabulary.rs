@@ -5,7 +5,8 @@ use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use llguidance::api::TopLevelGrammar;
+use llguidance::api::{GrammarInit, TopLevelGrammar};
+use llguidance::earley::lexerspec::LexerSpec;
 use llguidance::toktrie::{TokEnv, TokRxInfo, TokTrie, TokenizerEnv};
 use llguidance::{ParserFactory, TokenParser};
 
@@ -67,9 +68,38 @@ impl Vocabulary {
     /// As [`Vocabulary::form`].
     pub(crate) fn compile(&self, grammar: TopLevelGrammar) -> Result<TokenParser, String> {
         // The library cuts long schema text for its messages at a byte, which need not be a character's border.
-        let parser = catch_unwind(AssertUnwindSafe(|| self.factory.create_parser(grammar)));
-        let parser = parser.map_err(|_| "the grammar library gave up on it".to_owned())?;
+        let parser = catch_unwind(AssertUnwindSafe(|| self.parser(grammar)));
+        parser.map_err(|_| "the grammar library gave up on it".to_owned())?
+    }
+
+    fn parser(&self, grammar: TopLevelGrammar) -> Result<TokenParser, String> {
+        let (grammar, lexer) = GrammarInit::Serialized(grammar)
+            .to_internal(Some(self.factory.tok_env().clone()), self.factory.limits().clone())
+            .map_err(|error| error.to_string())?;
+        self.begins_soon(&lexer)?;
+        let parser = self.factory.create_parser_from_init_default(GrammarInit::Internal(grammar, lexer));
         parser.map_err(|error| error.to_string())
+    }
+
+    /// Whether what may stand first is found within the library's own limit, by which it does not go there: a
+    /// `multipleOf` of millions, or texts that must fit several patterns at once, would take minutes and all memory.
+    fn begins_soon(&self, lexer: &LexerSpec) -> Result<(), String> {
+        let mut lexer = lexer.clone();
+        lexer.add_extra_lexemes(&self.factory.extra_lexemes());
+        let mut limits = self.factory.limits().clone();
+        let mut texts = lexer.to_regex_vec(&mut limits).map_err(|error| error.to_string())?;
+        texts.set_fuel(limits.initial_lexer_fuel);
+        let start = texts.initial_state(&lexer.all_lexemes());
+        for byte in 0..=u8::MAX {
+            if texts.has_error() {
+                break;
+            }
+            texts.transition(start, byte);
+        }
+        match texts.get_error() {
+            Some(reason) => Err(format!("it would take too long to work out what fits it: {reason}")),
+            None => Ok(()),
+        }
     }
 
     /// The tokens by their bytes.

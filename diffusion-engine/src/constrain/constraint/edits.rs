@@ -5,7 +5,8 @@ use weir_protocol::EngineError;
 
 use crate::decode::Canvas;
 
-use super::{Constraint, broken};
+use super::Constraint;
+use super::broken::broken;
 
 impl Constraint {
     /// Takes back edits of validated tokens that do not fit, and all of them where not `any` may be made: near the token
@@ -26,7 +27,7 @@ impl Constraint {
         changed.retain(|(at, _)| *at < consumed && !self.is_forced(*at));
         let Some(first) = changed.first().map(|(at, _)| *at).filter(|_| any) else { return Ok(()) };
         let Some(place) = canvas.tokens.get_mut(first..consumed) else { return Ok(()) };
-        self.matcher.rollback(place.len()).map_err(broken)?;
+        self.matcher.rollback(place.len()).map_err(broken(self.field))?;
         let mut kept = place.to_vec();
         self.edit(&mut kept, first, &changed)?;
         self.consume(&kept)?;
@@ -61,9 +62,9 @@ impl Constraint {
 
     /// Whether `tokens` may follow, and whether an answer that had ended still ends after them. Changes nothing.
     fn fits(&mut self, tokens: &[u32]) -> Result<bool, EngineError> {
-        let taken = self.matcher.try_consume_tokens(tokens).map_err(broken)?;
+        let taken = self.matcher.try_consume_tokens(tokens).map_err(broken(self.field))?;
         let fits = taken == tokens.len() && (!self.ended || self.may_end());
-        self.matcher.rollback(taken).map_err(broken)?;
+        self.matcher.rollback(taken).map_err(broken(self.field))?;
         Ok(fits)
     }
 }

@@ -7,7 +7,8 @@ use weir_protocol::EngineError;
 use super::super::closing::nearest_end;
 use super::super::forcing::Cuts;
 use super::super::vocabulary::Vocabulary;
-use super::{Constraint, broken};
+use super::Constraint;
+use super::broken::broken;
 
 /// The nearest end is looked for after so many tokens, or a quarter of those that are to spare ...
 const LOOK_EVERY: usize = 8;
@@ -43,7 +44,7 @@ impl Constraint {
     /// Takes `token`, just consumed, back and sets out for the nearest end. `false`, and the token stays, when there
     /// is none within `left` tokens from before it either.
     pub(super) fn close_before(&mut self, token: u32, left: usize) -> Result<bool, EngineError> {
-        self.matcher.rollback(1).map_err(broken)?;
+        self.matcher.rollback(1).map_err(broken(self.field))?;
         match self.nearest_end(left.saturating_sub(1)) {
             Some(end) => {
                 self.closing = end.into();
