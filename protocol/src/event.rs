@@ -19,6 +19,8 @@ pub enum Event {
     Verbatim(Verbatim),
     /// More answer text.
     TextDelta(String),
+    /// More of what the model says where it will not do what is asked, from backends that tell it apart from an answer.
+    RefusalDelta(String),
     /// The log-probabilities of the tokens whose text comes next (only if asked for). Each token once, in order.
     Logprobs(Vec<TokenLogprob>),
     /// More reasoning text.
@@ -72,7 +74,7 @@ impl Event {
     /// Whether the caller would see this as part of the answer: after the first one no other backend may take over.
     pub fn is_content(&self) -> bool {
         match self {
-            Event::TextDelta(text) | Event::ReasoningDelta(text) => !text.is_empty(),
+            Event::TextDelta(text) | Event::RefusalDelta(text) | Event::ReasoningDelta(text) => !text.is_empty(),
             Event::ToolCallStarted { .. } | Event::ToolCallDelta { .. } => true,
             Event::Started { .. }
             | Event::RateLimits(_)

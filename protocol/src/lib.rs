@@ -15,6 +15,7 @@ pub use effort::Effort;
 pub use error::{Denial, EngineError, TimeoutPhase};
 pub use event::{Event, FinishReason, TokenChance, TokenLogprob, Verbatim};
 pub use request::{
-    ChatRequest, Dialect, Hints, Message, Origin, Part, ResponseFormat, Role, Sampling, Tool, ToolCall, ToolChoice,
+    ChatRequest, Dialect, Hints, Message, Origin, Part, ResponseFormat, Role, Sampling, SchemaTerms, Tool, ToolCall,
+    ToolChoice,
 };
 pub use usage::{DiffusionStats, Usage};

@@ -32,6 +32,8 @@ pub struct ChatRequest {
     pub effort: Option<Effort>,
     /// Structure demanded of the answer.
     pub response_format: ResponseFormat,
+    /// What the caller says of its schema, where it demands one.
+    pub schema_terms: SchemaTerms,
     /// Sampling settings; `None` means the backend's default.
     pub sampling: Sampling,
     /// Most tokens to generate, `None` for the backend's default.
@@ -181,10 +183,18 @@ impl Message {
         Message { content: vec![Part::Text(text.into())], ..Message::empty(role) }
     }
 
-    /// All text parts joined, as models without parts see the turn.
+    /// All text parts joined, as models without parts see the turn. Parts of what others say are texts of their own (a
+    /// tool's two results) and do not run into each other; those of an answer are pieces of one.
     pub fn joined_text(&self) -> String {
-        let texts: Vec<&str> = self.content.iter().filter_map(Part::as_text).collect();
-        texts.concat()
+        let mut joined = String::new();
+        for text in self.content.iter().filter_map(Part::as_text).filter(|text| !text.is_empty()) {
+            let stands_apart = joined.is_empty() || joined.ends_with(char::is_whitespace);
+            if self.role != Role::Assistant && !stands_apart && !text.starts_with(char::is_whitespace) {
+                joined.push('\n');
+            }
+            joined.push_str(text);
+        }
+        joined
     }
 }
 
@@ -216,7 +226,7 @@ impl Part {
 }
 
 /// A function the caller offers.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Tool {
     /// Function name.
     pub name: String,
@@ -224,6 +234,8 @@ pub struct Tool {
     pub description: Option<String>,
     /// JSON schema of its arguments, `Null` when the caller gave none.
     pub parameters: Value,
+    /// Whether the caller demands that calls fit the schema. The built-in engines' always do.
+    pub strict: bool,
 }
 
 /// A call the model made.
@@ -265,6 +277,17 @@ pub enum ResponseFormat {
     Regex(String),
     /// Text that this Lark grammar derives.
     Grammar(String),
+}
+
+/// What stands beside a demanded JSON schema. For upstreams only: the built-in engines always keep to it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SchemaTerms {
+    /// Its name.
+    pub name: Option<String>,
+    /// What it is for, for the model.
+    pub description: Option<String>,
+    /// Whether the answer must fit. Upstreams take only some schemas then, so it is never made up.
+    pub strict: bool,
 }
 
 /// Sampling settings, `None` where the caller said nothing. Order in which an engine applies them: bias and penalties to

@@ -117,6 +117,7 @@ pub fn condense(request: &ChatRequest, features: &Features, settings: &CondenseS
         prefill: false,
         effort: request.effort,
         response_format: request.response_format.clone(),
+        schema_terms: request.schema_terms.clone(),
         sampling: request.sampling.clone(),
         max_tokens: request.max_tokens,
         stream: request.stream,

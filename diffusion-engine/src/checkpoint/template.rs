@@ -190,6 +190,7 @@ mod tests {
                 name: text.into(),
                 description: Some(text.into()),
                 parameters: json!({"type": "object", text: {"description": text}}),
+                ..Tool::default()
             }],
             ..ChatRequest::default()
         }

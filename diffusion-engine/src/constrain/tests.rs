@@ -193,6 +193,7 @@ fn with_tools(choice: ToolChoice) -> ChatRequest {
         description: None,
         parameters: json!({"type": "object", "properties": {field: {"type": kind, "maxLength": 9}}, "required": [field],
             "additionalProperties": false}),
+        ..Tool::default()
     };
     ChatRequest {
         tools: vec![tool("set", "on", "boolean"), tool("say", "text", "string")],

@@ -40,8 +40,9 @@ impl Sampler {
             return Err(EngineError::invalid("temperature", "must be a number from 0 to 2"));
         }
         let top_p = sampling.top_p.unwrap_or(1.0);
-        if !(top_p > 0.0 && top_p <= 1.0) {
-            return Err(EngineError::invalid("top_p", "must be a number above 0, at most 1"));
+        // 0 is the likeliest token alone.
+        if !(0.0..=1.0).contains(&top_p) {
+            return Err(EngineError::invalid("top_p", "must be a number from 0 to 1"));
         }
         let min_p = sampling.min_p.unwrap_or(0.0);
         if !(0.0..=1.0).contains(&min_p) {
@@ -284,7 +285,7 @@ mod tests {
         let mut kept = Vec::new();
         let mut mass = 0.0;
         for token in tokens {
-            if mass < f64::from(sampler.top_p) * total || sampler.top_p >= 1.0 {
+            if kept.is_empty() || mass < f64::from(sampler.top_p) * total || sampler.top_p >= 1.0 {
                 mass += token.1.exp();
                 if token.1.exp() >= f64::from(sampler.min_p) {
                     kept.push(token);
@@ -301,7 +302,7 @@ mod tests {
         fn equals_the_plain_form(
             logits in prop::collection::vec(-30.0f32..30.0, 1..300),
             temperature in 0.05f32..2.0,
-            top_p in prop_oneof![Just(1.0f32), 0.01f32..1.0],
+            top_p in prop_oneof![Just(1.0f32), Just(0.0f32), 0.01f32..1.0],
             top_k in prop_oneof![Just(0u32), 1u32..100],
             min_p in prop_oneof![Just(0.0f32), 0.0f32..1.0],
             seed: u64,
@@ -321,7 +322,7 @@ mod tests {
             (Sampling { temperature: Some(-0.1), ..none.clone() }, "temperature"),
             (Sampling { temperature: Some(2.1), ..none.clone() }, "temperature"),
             (Sampling { temperature: Some(f32::NAN), ..none.clone() }, "temperature"),
-            (Sampling { top_p: Some(0.0), ..none.clone() }, "top_p"),
+            (Sampling { top_p: Some(-0.1), ..none.clone() }, "top_p"),
             (Sampling { top_p: Some(1.1), ..none.clone() }, "top_p"),
             (Sampling { top_p: Some(f32::NAN), ..none.clone() }, "top_p"),
             (Sampling { min_p: Some(1.1), ..none.clone() }, "min_p"),

@@ -189,7 +189,7 @@ fn seeds_repeat_and_differ() {
 }
 
 fn tool(name: &str, parameters: &Value) -> Tool {
-    Tool { name: name.into(), description: None, parameters: parameters.clone() }
+    Tool { name: name.into(), description: None, parameters: parameters.clone(), ..Tool::default() }
 }
 
 fn refused(engine: &Engine, change: impl FnOnce(&mut ChatRequest)) -> EngineError {

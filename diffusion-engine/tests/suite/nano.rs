@@ -33,6 +33,7 @@ fn held_out(step: usize) -> Vec<ChatRequest> {
                 name: tool["function"]["name"].as_str().expect("name").to_owned(),
                 description: tool["function"]["description"].as_str().map(str::to_owned),
                 parameters: tool["function"]["parameters"].clone(),
+                ..Tool::default()
             });
             ChatRequest {
                 messages: messages.collect(),

@@ -55,7 +55,8 @@ fn company_changes_nothing() {
 fn a_call_is_forced_and_fits_its_tool() {
     let parameters = json!({"type": "object", "required": ["on"], "additionalProperties": false,
         "properties": {"room": {"enum": ["kitchen", "hall"]}, "on": {"type": "boolean"}}});
-    let tool = |name: &str| Tool { name: name.into(), description: None, parameters: parameters.clone() };
+    let tool =
+        |name: &str| Tool { name: name.into(), description: None, parameters: parameters.clone(), ..Tool::default() };
     for kind in ["llada2_moe", "bailing_moe_v2"] {
         let engine = engine(kind, lively(DecoderKind::Joint));
         for choice in [ToolChoice::Required, ToolChoice::Function("set_light".into())] {

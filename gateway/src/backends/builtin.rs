@@ -136,7 +136,12 @@ mod tests {
 
     #[test]
     fn only_what_may_be_called_is_offered() {
-        let tool = |name: &str| Tool { name: name.into(), description: None, parameters: serde_json::Value::Null };
+        let tool = |name: &str| Tool {
+            name: name.into(),
+            description: None,
+            parameters: serde_json::Value::Null,
+            ..Tool::default()
+        };
         let mut request = ChatRequest { tools: vec![tool("a"), tool("b")], ..saying("x".into()) };
         assert_eq!(offered(&request), ["a", "b"]);
         request.tool_choice = ToolChoice::Function("b".into());

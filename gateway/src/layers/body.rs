@@ -1,4 +1,4 @@
-//! Reads the request's body, whole, up to the limit; beyond it the answer is 413. Handlers behind it never wait for
+//! Reads the request's body, whole, up to the limit; beyond it the answer is 413, and 415 if it is packed. Handlers behind it never wait for
 //! the caller's bytes and never see more than the limit.
 
 use std::time::Duration;
@@ -7,7 +7,8 @@ use axum::body::{Body, Bytes};
 use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::Response;
-use http::StatusCode;
+use http::header::CONTENT_ENCODING;
+use http::{HeaderMap, StatusCode};
 use http_body_util::BodyExt;
 
 use crate::api;
@@ -34,6 +35,7 @@ pub async fn layer(State(limit): State<BodyLimit>, request: Request, next: Next)
     let (parts, body) = request.into_parts();
     let path = parts.uri.clone();
     let unread = match read(body, limit.bytes).await {
+        Ok(_) if is_encoded(&parts.headers) => Unread::Encoded,
         Ok(bytes) => {
             if let Some(record) = parts.extensions.get::<Record>() {
                 record.body_read();
@@ -47,14 +49,24 @@ pub async fn layer(State(limit): State<BodyLimit>, request: Request, next: Next)
             let message = format!("the body is larger than {} bytes", limit.bytes);
             (StatusCode::PAYLOAD_TOO_LARGE, "request_too_large", message)
         }
+        Unread::Encoded => {
+            let message = "bodies are read as they are: send this one without `content-encoding`".to_owned();
+            (StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_content_encoding", message)
+        }
         Unread::Slow => (StatusCode::REQUEST_TIMEOUT, "timeout", "the body did not arrive in time".to_owned()),
         Unread::Broken => (StatusCode::BAD_REQUEST, "invalid_request", "the body broke off".to_owned()),
     };
     api::refusal(path.path(), status, kind, &message)
 }
 
+/// Whether what came is to be unpacked first.
+fn is_encoded(headers: &HeaderMap) -> bool {
+    headers.get_all(CONTENT_ENCODING).iter().any(|value| !value.as_bytes().eq_ignore_ascii_case(b"identity"))
+}
+
 enum Unread {
     TooLarge,
+    Encoded,
     Slow,
     Broken,
 }

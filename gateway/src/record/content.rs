@@ -32,7 +32,7 @@ impl AnswerSaid {
     /// An event goes to the caller.
     pub(crate) fn saw(&mut self, event: &Event) {
         match event {
-            Event::TextDelta(more) => push(&mut self.text, more),
+            Event::TextDelta(more) | Event::RefusalDelta(more) => push(&mut self.text, more),
             Event::ReasoningDelta(more) => push(&mut self.reasoning, more),
             Event::ToolCallStarted { index, name, .. } => {
                 self.calls.push(Said { index: *index, name: name.clone(), arguments: String::new() });

@@ -44,6 +44,8 @@ impl Form {
         }
         match event {
             Event::TextDelta(text) => self.text.push_str(text),
+            // No answer, so none that breaks the form.
+            Event::RefusalDelta(_) => self.over = true,
             Event::ToolCallStarted { index, name, .. } => self.calls.push((*index, name.clone(), String::new())),
             Event::ToolCallDelta { index, arguments } => {
                 if let Some((_, _, kept)) = self.calls.iter_mut().find(|(known, ..)| known == index) {
@@ -140,8 +142,8 @@ mod tests {
     #[test]
     fn calls_must_be_of_offered_tools_and_fit_them() {
         let parameters = json!({"type": "object", "properties": {"room": {"enum": ["hall"]}}, "required": ["room"]});
-        let lamp = Tool { name: "lamp".into(), description: None, parameters };
-        let free = Tool { name: "now".into(), description: None, parameters: Value::Null };
+        let lamp = Tool { name: "lamp".into(), description: None, parameters, ..Tool::default() };
+        let free = Tool { name: "now".into(), description: None, parameters: Value::Null, ..Tool::default() };
         let asked = |tool_choice| ChatRequest {
             tools: vec![lamp.clone(), free.clone()],
             tool_choice,

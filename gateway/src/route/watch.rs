@@ -89,7 +89,7 @@ impl Watch {
             form.saw(event);
         }
         match event {
-            Event::TextDelta(text) => self.seen.bytes += text.len() as u64,
+            Event::TextDelta(text) | Event::RefusalDelta(text) => self.seen.bytes += text.len() as u64,
             Event::ToolCallDelta { arguments, .. } => self.seen.bytes += arguments.len() as u64,
             Event::Finished { .. } => self.seen.end = End::Finished,
             _ => {}

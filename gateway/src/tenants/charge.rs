@@ -50,7 +50,10 @@ impl Charge {
             self.backend = Some(backend.to_owned());
         }
         match event {
-            Event::TextDelta(text) | Event::ReasoningDelta(text) | Event::ToolCallDelta { arguments: text, .. } => {
+            Event::TextDelta(text)
+            | Event::RefusalDelta(text)
+            | Event::ReasoningDelta(text)
+            | Event::ToolCallDelta { arguments: text, .. } => {
                 self.answer_bytes += text.len() as u64;
             }
             Event::Usage(usage) => self.usage = Some(usage.clone()),

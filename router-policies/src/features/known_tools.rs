@@ -177,7 +177,7 @@ mod tests {
 
     fn tool(name: &str, field: &str) -> Tool {
         let parameters = json!({"type": "object", "properties": {field: {"type": "integer"}}});
-        Tool { name: name.into(), description: Some("Sets a light in a room.".into()), parameters }
+        Tool { name: name.into(), description: Some("Sets a light in a room.".into()), parameters, ..Tool::default() }
     }
 
     #[test]

@@ -28,6 +28,7 @@ pub(crate) fn tool(name: &str, description: &str, parameters: &[&str]) -> Tool {
         name: name.to_owned(),
         description: (!description.is_empty()).then(|| description.to_owned()),
         parameters: json!({"type": "object", "properties": properties}),
+        ..Tool::default()
     }
 }
 

@@ -3,7 +3,7 @@
 
 use anyhow::Result;
 use serde_json::{Value, json};
-use weir_tests::asking::{Reply, ask, get, post, question, with};
+use weir_tests::asking::{Reply, ask, client, get, post, question, read, with};
 use weir_tests::binary::Weir;
 
 use crate::embedded;
@@ -77,7 +77,7 @@ async fn fields_that_are_wrong_are_named() -> Result<()> {
         ("temperature", json!({"temperature": "hot"})),
         ("temperature", json!({"temperature": -1})),
         ("temperature", json!({"temperature": 1e300})),
-        ("top_p", json!({"top_p": 0})),
+        ("top_p", json!({"top_p": 1.5})),
         ("max_tokens", json!({"max_tokens": 0})),
         ("max_tokens", json!({"max_tokens": -1})),
         ("max_tokens", json!({"max_tokens": 1.5})),
@@ -110,6 +110,24 @@ async fn an_unknown_model_is_404_with_the_nearest() -> Result<()> {
     check(&reply, 404, Some("model"));
     assert_eq!(reply.json()["error"]["code"], "model_not_found");
     assert!(reply.text.contains("did you mean `diffusion`"), "{}", reply.text);
+    lives_on_in_silence(&weir).await
+}
+
+#[tokio::test]
+async fn packed_bodies_are_named() -> Result<()> {
+    let weir = embedded()?;
+    for (path, kind) in [("/v1/chat/completions", "unsupported_content_encoding"), ("/v1/messages", "")] {
+        let request = client()?.post(weir.url(path)).header("content-encoding", "gzip").body(MARK);
+        let reply = read(request.send().await?).await?;
+        let error = reply.json()["error"].clone();
+        assert_eq!(
+            (reply.status, error["code"].as_str()),
+            (415, Some("unsupported_content_encoding")),
+            "{}",
+            reply.text
+        );
+        assert_eq!(reply.json()["type"] == "error", kind.is_empty(), "{}", reply.text);
+    }
     lives_on_in_silence(&weir).await
 }
 

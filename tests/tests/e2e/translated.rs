@@ -27,6 +27,51 @@ async fn asked(weir: &Weir, upstream: &FaultUpstream, dialect: Dialect, body: &V
 }
 
 #[tokio::test]
+async fn demands_on_tools_and_forms_are_as_strict_as_the_caller_made_them() -> Result<()> {
+    let upstream = FaultUpstream::start().await?;
+    let weir = gateway(&upstream).await?;
+    let schema = json!({"type": "object"});
+    for strict in [true, false] {
+        let named = json!({"name": "thing", "schema": schema, "strict": strict});
+        let function = json!({"name": "look", "parameters": schema, "strict": strict});
+        let chat = |model: &str| {
+            json!({"model": model, "messages": [{"role": "user", "content": "hi"}], "service_tier": "flex", "user": "u",
+                "tools": [{"type": "function", "function": function}],
+                "response_format": {"type": "json_schema", "json_schema": named}})
+        };
+        let sent = asked(&weir, &upstream, Dialect::Chat, &chat("openai-responses")).await?;
+        assert_eq!((&sent["tools"][0]["strict"], &sent["text"]["format"]["strict"]), (&json!(strict), &json!(strict)));
+        assert_eq!((&sent["text"]["format"]["name"], &sent["service_tier"]), (&json!("thing"), &json!("flex")));
+        let sent = asked(&weir, &upstream, Dialect::Chat, &chat("anthropic")).await?;
+        assert_eq!(sent["tools"][0].get("strict"), strict.then_some(&json!(true)));
+        let mut format = named.clone();
+        format["type"] = json!("json_schema");
+        let responses = json!({"model": "openai-chat", "input": "hi", "service_tier": "flex", "prompt_cache_key": "k",
+            "tools": [{"type": "function", "name": "look", "parameters": schema, "strict": strict}], "text": {"format": format}});
+        let sent = asked(&weir, &upstream, Dialect::Responses, &responses).await?;
+        assert_eq!(sent["response_format"]["json_schema"], named);
+        assert_eq!(sent["tools"][0]["function"].get("strict"), strict.then_some(&json!(true)));
+        assert_eq!((&sent["service_tier"], sent.get("prompt_cache_key")), (&json!("flex"), None));
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn texts_that_stand_apart_do_not_run_into_each_other() -> Result<()> {
+    let upstream = FaultUpstream::start().await?;
+    let weir = gateway(&upstream).await?;
+    let text = |text: &str| json!({"type": "text", "text": text});
+    let body = json!({"model": "openai-chat", "max_tokens": 9, "system": [text("one"), text("two")], "messages": [
+        {"role": "user", "content": "hi"},
+        {"role": "assistant", "content": [{"type": "tool_use", "id": "t1", "name": "ls", "input": {}}]},
+        {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "t1", "content": [text("a.txt"), text("b.txt\n"), text("c")]}]}]});
+    let sent = asked(&weir, &upstream, Dialect::Messages, &body).await?;
+    assert_eq!(sent["messages"][0]["content"], "one\ntwo");
+    assert_eq!(sent["messages"][3]["content"], "a.txt\nb.txt\nc");
+    Ok(())
+}
+
+#[tokio::test]
 async fn betas_reach_an_upstream_of_the_same_dialect_only() -> Result<()> {
     let upstream = FaultUpstream::start().await?;
     let weir = gateway(&upstream).await?;

@@ -307,6 +307,7 @@ fn offered() -> Vec<Tool> {
         parameters: serde_json::json!({"type": "object", "properties": parameters.iter()
             .map(|name| ((*name).to_owned(), serde_json::json!({"type": "string"})))
             .collect::<serde_json::Map<_, _>>()}),
+        ..Tool::default()
     };
     vec![
         tool("read", "Gives the lines of a workspace file.", &["path"]),

@@ -49,6 +49,8 @@ pub(crate) enum Item {
         /// Of its tokens.
         logprobs: Vec<TokenLogprob>,
     },
+    /// What was said where the model would not do what was asked.
+    Refusal(String),
     /// A tool call.
     Call(Call),
 }
@@ -102,6 +104,10 @@ impl Collecting {
         match event {
             Event::Started { model } => self.model = model,
             Event::TextDelta(more) => self.text(&more),
+            Event::RefusalDelta(more) => match self.items.last_mut() {
+                Some(Item::Refusal(text)) => text.push_str(&more),
+                _ => self.items.push(Item::Refusal(more)),
+            },
             Event::Logprobs(more) => self.logprobs.extend(more),
             Event::ReasoningDelta(more) => match self.items.last_mut() {
                 Some(Item::Reasoning { text, signature: None }) => text.push_str(&more),

@@ -150,7 +150,7 @@ impl Order {
     pub(crate) fn check(&mut self, event: &Event) -> Result<bool, EngineError> {
         match event {
             Event::Started { .. } => Ok(!std::mem::replace(&mut self.started, true)),
-            Event::TextDelta(text) | Event::ReasoningDelta(text) => Ok(!text.is_empty()),
+            Event::TextDelta(text) | Event::RefusalDelta(text) | Event::ReasoningDelta(text) => Ok(!text.is_empty()),
             Event::ToolCallStarted { index, .. } if self.calls.contains(index) => {
                 Err(EngineError::internal("a call was begun twice"))
             }
@@ -222,6 +222,7 @@ pub(crate) mod tests {
             Just(started()),
             ".{0,4}".prop_map(Event::TextDelta),
             ".{0,4}".prop_map(Event::TextDelta),
+            ".{0,4}".prop_map(Event::RefusalDelta),
             ".{0,4}".prop_map(Event::ReasoningDelta),
             Just(Event::ReasoningSignature("s".into())),
             (0u32..3).prop_map(|index| call(index, "i", "n")),

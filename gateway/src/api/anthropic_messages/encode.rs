@@ -137,6 +137,11 @@ impl From<&Usage> for UsageBody {
     }
 }
 
+/// The reason of an answer, `refused` if the model would not do what was asked.
+pub(super) fn with_refusal(reason: FinishReason, refused: bool) -> FinishReason {
+    if refused && reason == FinishReason::Stop { FinishReason::ContentFilter } else { reason }
+}
+
 /// The dialect's word for the end; a stop text that is known has its own.
 pub(super) fn stop_reason(reason: FinishReason, stopped_at: Option<&str>) -> &'static str {
     match reason {

@@ -8,7 +8,9 @@ use bytes::Bytes;
 use serde::Deserialize;
 use weir_protocol::{EngineError, Event, FinishReason, Usage};
 
-use super::encode::{Block, BlockDelta, MessageBody, MessageDelta, StreamEvent, UNSEALED, UsageBody, stop_reason};
+use super::encode::{
+    Block, BlockDelta, MessageBody, MessageDelta, StreamEvent, UNSEALED, UsageBody, stop_reason, with_refusal,
+};
 use super::error::ErrorBody;
 use crate::api::answering::Identity;
 use crate::api::answering::braces::Braces;
@@ -30,6 +32,8 @@ pub(crate) struct MessagesGrammar {
     waiting: VecDeque<Waiting>,
     usage: Option<Usage>,
     stopped_at: Option<String>,
+    /// Whether the model would not do what was asked: here that is the reason of the end.
+    refused: bool,
     /// Who went on where another was cut.
     continued: Option<String>,
     /// Whether the upstream's own events are sent, and whether the last one was among them.
@@ -69,6 +73,7 @@ impl MessagesGrammar {
             waiting: VecDeque::new(),
             usage: None,
             stopped_at: None,
+            refused: false,
             continued: None,
             passing: false,
             stopped: false,
@@ -164,6 +169,10 @@ impl MessagesGrammar {
         match event {
             // No place for log-probabilities here; the beginning was said.
             Event::Started { .. } | Event::Logprobs(_) | Event::RateLimits(_) | Event::Verbatim(_) => {}
+            Event::RefusalDelta(text) => {
+                self.refused = true;
+                self.say(Event::TextDelta(text), out)?;
+            }
             Event::TextDelta(text) => {
                 if !matches!(self.open, Some(Open::Text)) {
                     self.close_all(out);
@@ -277,6 +286,7 @@ impl MessagesGrammar {
     fn finish(&mut self, reason: FinishReason, out: &mut Frames) {
         self.close_all(out);
         let stopped_at = self.stopped_at.take();
+        let reason = with_refusal(reason, self.refused);
         let delta = MessageDelta {
             stop_reason: stop_reason(reason, stopped_at.as_deref()),
             stop_sequence: stopped_at.filter(|_| reason == FinishReason::Stop),

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 use weir_protocol::{EngineError, FinishReason};
 
-use super::encode::{Block, MessageBody, UNSEALED, UsageBody, stop_reason};
+use super::encode::{Block, MessageBody, UNSEALED, UsageBody, stop_reason, with_refusal};
 use crate::api::answering::Identity;
 use crate::api::answering::collect::{Call, Collected, Item};
 use crate::api::reading;
@@ -15,6 +15,8 @@ impl MessageBody {
     /// The arguments of a call are no JSON object, as this dialect demands.
     pub(super) fn new(identity: Identity, answer: Collected) -> Result<Self, EngineError> {
         let mut content = Vec::with_capacity(answer.items.len());
+        let refused = answer.items.iter().any(|item| matches!(item, Item::Refusal(_)));
+        let reason = with_refusal(answer.reason, refused);
         for item in answer.items {
             match item {
                 Item::Reasoning { text, signature } => {
@@ -24,8 +26,8 @@ impl MessageBody {
                     });
                 }
                 Item::Text { text, .. } if text.is_empty() => {}
-                Item::Text { text, .. } => content.push(Block::Text { text }),
-                Item::Call(call) => content.extend(tool_use(call, answer.reason)?),
+                Item::Text { text, .. } | Item::Refusal(text) => content.push(Block::Text { text }),
+                Item::Call(call) => content.extend(tool_use(call, reason)?),
             }
         }
         Ok(MessageBody {
@@ -34,8 +36,8 @@ impl MessageBody {
             role: "assistant",
             model: answer.model,
             content,
-            stop_reason: Some(stop_reason(answer.reason, answer.stopped_at.as_deref())),
-            stop_sequence: answer.stopped_at.filter(|_| answer.reason == FinishReason::Stop),
+            stop_reason: Some(stop_reason(reason, answer.stopped_at.as_deref())),
+            stop_sequence: answer.stopped_at.filter(|_| reason == FinishReason::Stop),
             usage: UsageBody::from(&answer.usage.unwrap_or_default()),
         })
     }
@@ -100,6 +102,12 @@ mod tests {
                 r#"{"id":"msg_1","type":"message","role":"assistant","model":"m","content":[{"type":"thinking","thinking":"hm","signature":"seal"},{"type":"text","text":"so"},{"type":"tool_use","id":"c1","name":"f","input":{"b":1,"a":2}},{"type":"tool_use","id":"c2","name":"g","input":{}}],"stop_reason":"tool_use","stop_sequence":null,"usage":{"input_tokens":4,"cache_creation_input_tokens":2,"cache_read_input_tokens":3,"output_tokens":4,"output_tokens_details":{"thinking_tokens":1}}}"#
             )
         );
+    }
+
+    #[tokio::test]
+    async fn a_refusal_is_text_and_the_reason() {
+        let whole = written(vec![started(), Event::RefusalDelta("no".into()), stop()]).await.expect("complete");
+        assert!(whole.contains(r#""content":[{"type":"text","text":"no"}],"stop_reason":"refusal""#), "{whole}");
     }
 
     #[tokio::test]

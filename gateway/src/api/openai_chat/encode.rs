@@ -42,6 +42,8 @@ pub(crate) struct Delta {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) content: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) refusal: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) reasoning_content: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) tool_calls: Option<[CallDelta; 1]>,
@@ -89,10 +91,10 @@ pub(crate) struct CompletionChoice {
 #[derive(Serialize)]
 pub(crate) struct AssistantMessage {
     pub(crate) role: &'static str,
-    /// Null when the answer only calls tools.
+    /// Null when the answer only calls tools, or refuses.
     pub(crate) content: Option<String>,
-    /// Always null, but clients that check the schema demand it.
-    pub(crate) refusal: (),
+    /// Mostly null; clients that check the schema demand it.
+    pub(crate) refusal: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) reasoning_content: Option<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]

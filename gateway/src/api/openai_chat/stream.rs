@@ -56,6 +56,7 @@ impl Grammar for ChatGrammar {
                 Vec::new()
             }
             Event::TextDelta(text) => self.delta(Delta { content: Some(text), ..Delta::default() }),
+            Event::RefusalDelta(text) => self.delta(Delta { refusal: Some(text), ..Delta::default() }),
             Event::ReasoningDelta(text) => self.delta(Delta { reasoning_content: Some(text), ..Delta::default() }),
             Event::ToolCallStarted { index, id, name } => {
                 let function = FunctionDelta { name: Some(name), arguments: String::new() };
@@ -244,6 +245,12 @@ mod tests {
     fn text_streams_and_ends() {
         let says = r#"{"choices":[{"index":0,"delta":{"content":"a\nb"}}]}"#;
         check(vec![started(), text("a\nb"), text(""), stop()], false, false, &[ROLE, says, STOP, "[DONE]"]);
+    }
+
+    #[test]
+    fn a_refusal_is_told_apart_from_an_answer() {
+        let says = r#"{"choices":[{"index":0,"delta":{"refusal":"no"}}]}"#;
+        check(vec![started(), Event::RefusalDelta("no".into()), stop()], false, false, &[ROLE, says, STOP, "[DONE]"]);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use crate::api::answering::collect::{Call, Collected, Item};
 impl Completion {
     /// The document; calls stand in the order of their positions.
     pub(super) fn new(identity: Identity, answer: Collected) -> Self {
-        let (mut text, mut reasoning) = (String::new(), String::new());
+        let (mut text, mut refusal, mut reasoning) = (String::new(), String::new(), String::new());
         let mut logprobs: Vec<TokenLogprob> = Vec::new();
         let mut calls: Vec<Call> = Vec::new();
         for item in answer.items {
@@ -19,15 +19,16 @@ impl Completion {
                     text.push_str(&more);
                     logprobs.extend(about);
                 }
+                Item::Refusal(more) => refusal.push_str(&more),
                 Item::Call(call) => calls.push(call),
             }
         }
         calls.sort_by_key(|call| call.index);
-        let only_calls = text.is_empty() && !calls.is_empty();
+        let says_nothing = text.is_empty() && (!calls.is_empty() || !refusal.is_empty());
         let message = AssistantMessage {
             role: "assistant",
-            content: (!only_calls).then_some(text),
-            refusal: (),
+            content: (!says_nothing).then_some(text),
+            refusal: Some(refusal).filter(|text| !text.is_empty()),
             reasoning_content: Some(reasoning).filter(|text| !text.is_empty()),
             tool_calls: calls.into_iter().map(CallBody::from).collect(),
         };
@@ -86,6 +87,15 @@ mod tests {
                 ends(FinishReason::Length),
             ],
             r#"{"id":"c","object":"chat.completion","created":9,"model":"m","choices":[{"index":0,"message":{"role":"assistant","content":"ab","refusal":null,"reasoning_content":"hm"},"logprobs":{"content":[{"token":"b","logprob":-0.5,"bytes":[98],"top_logprobs":[{"token":"�","logprob":-1.0,"bytes":null}]}],"refusal":null},"finish_reason":"length"}],"usage":{"prompt_tokens":1,"completion_tokens":2,"total_tokens":3,"prompt_tokens_details":{"cached_tokens":0}}}"#,
+        )
+        .await;
+    }
+
+    #[tokio::test]
+    async fn a_refusal_is_no_content() {
+        check(
+            vec![started(), Event::RefusalDelta("n".into()), Event::RefusalDelta("o".into()), ends(FinishReason::Stop)],
+            r#"{"id":"c","object":"chat.completion","created":9,"model":"m","choices":[{"index":0,"message":{"role":"assistant","content":null,"refusal":"no"},"logprobs":null,"finish_reason":"stop"}]}"#,
         )
         .await;
     }

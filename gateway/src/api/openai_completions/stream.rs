@@ -52,7 +52,7 @@ impl Grammar for CompletionsGrammar {
                 self.logprobs.extend(more);
                 Vec::new()
             }
-            Event::TextDelta(text) => vec![self.say(text, None)],
+            Event::TextDelta(text) | Event::RefusalDelta(text) => vec![self.say(text, None)],
             Event::ToolCallStarted { .. } | Event::ToolCallDelta { .. } => return Err(no_call()),
             // No place for them in this dialect: a completion is what the model says, not what it thinks.
             Event::ReasoningDelta(_)
@@ -152,6 +152,7 @@ impl Whole {
                     text.push_str(&more);
                     about.extend(logprobs);
                 }
+                Item::Refusal(more) => text.push_str(&more),
                 Item::Reasoning { .. } => {}
                 Item::Call(_) => return Err(no_call()),
             }

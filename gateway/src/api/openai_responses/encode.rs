@@ -135,6 +135,7 @@ pub(crate) enum ItemBody {
 #[serde(tag = "type", rename_all = "snake_case")]
 pub(crate) enum ContentPart {
     OutputText { text: String, annotations: [(); 0], logprobs: Vec<LogprobBody> },
+    Refusal { refusal: String },
     ReasoningText { text: String },
 }
 

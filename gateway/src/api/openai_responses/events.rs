@@ -42,6 +42,11 @@ pub(super) enum Payload<'a> {
         #[serde(skip_serializing_if = "Option::is_none")]
         logprobs: Option<&'a [LogprobBody]>,
     },
+    RefusalDone {
+        #[serde(flatten)]
+        place: Place<'a>,
+        refusal: &'a str,
+    },
     ArgumentsDone {
         #[serde(flatten)]
         place: Place<'a>,

@@ -37,6 +37,8 @@ struct Speech {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Message,
+    /// A message that refuses.
+    Refusal,
     Reasoning,
 }
 
@@ -72,6 +74,13 @@ impl Items {
         if let Some(speech) = self.speech.as_mut().filter(|speech| speech.kind == Kind::Message) {
             speech.logprobs.extend(logprobs.into_iter().map(LogprobBody::from));
         }
+    }
+
+    /// More of a refusal.
+    pub(super) fn refusal(&mut self, delta: &str, events: &mut Events) {
+        let speech = self.speak(Kind::Refusal, events);
+        speech.text.push_str(delta);
+        events.push("response.refusal.delta", Payload::Delta { place: speech.place(), delta, logprobs: None });
     }
 
     /// More reasoning.
@@ -160,11 +169,16 @@ impl Items {
 
     fn end_speech(&mut self, status: &'static str, events: &mut Events) {
         let Some(speech) = self.speech.take() else { return };
-        let (kind, logprobs) = match speech.kind {
-            Kind::Message => ("response.output_text.done", Some(speech.logprobs.as_slice())),
-            Kind::Reasoning => ("response.reasoning_text.done", None),
+        let (place, text) = (speech.place(), speech.text.as_str());
+        let (kind, done) = match speech.kind {
+            Kind::Message => {
+                let logprobs = Some(speech.logprobs.as_slice());
+                ("response.output_text.done", Payload::TextDone { place, text, logprobs })
+            }
+            Kind::Refusal => ("response.refusal.done", Payload::RefusalDone { place, refusal: text }),
+            Kind::Reasoning => ("response.reasoning_text.done", Payload::TextDone { place, text, logprobs: None }),
         };
-        events.push(kind, Payload::TextDone { place: speech.place(), text: &speech.text, logprobs });
+        events.push(kind, done);
         let part = speech.part();
         events.push("response.content_part.done", Payload::Part { place: speech.place(), part: &part });
         self.finish(speech.at, speech.item(status, vec![part]), events);
@@ -190,7 +204,7 @@ impl Items {
 impl Kind {
     fn of_item(self) -> ItemKind {
         match self {
-            Kind::Message => ItemKind::Message,
+            Kind::Message | Kind::Refusal => ItemKind::Message,
             Kind::Reasoning => ItemKind::Reasoning,
         }
     }
@@ -204,6 +218,7 @@ impl Speech {
     fn part(&self) -> ContentPart {
         match self.kind {
             Kind::Message => ContentPart::output(self.text.clone(), self.logprobs.clone()),
+            Kind::Refusal => ContentPart::Refusal { refusal: self.text.clone() },
             Kind::Reasoning => ContentPart::ReasoningText { text: self.text.clone() },
         }
     }
@@ -211,7 +226,7 @@ impl Speech {
     fn item(&self, status: &'static str, content: Vec<ContentPart>) -> ItemBody {
         let id = self.id.clone();
         match self.kind {
-            Kind::Message => ItemBody::Message { id, status, role: "assistant", content },
+            Kind::Message | Kind::Refusal => ItemBody::Message { id, status, role: "assistant", content },
             Kind::Reasoning => {
                 ItemBody::Reasoning { id, summary: [], content, encrypted_content: self.seal.clone(), status }
             }

@@ -45,6 +45,7 @@ impl Grammar for ResponsesGrammar {
                 let logprobs = std::mem::take(&mut self.logprobs);
                 self.items.text(&text, logprobs, &mut self.events);
             }
+            Event::RefusalDelta(text) => self.items.refusal(&text, &mut self.events),
             Event::ReasoningDelta(text) => self.items.reasoning(&text, &mut self.events),
             Event::ReasoningSignature(seal) => self.items.seal(seal, &mut self.events),
             Event::ToolCallStarted { index, id, name } => self.items.call(index, id, name, &mut self.events),

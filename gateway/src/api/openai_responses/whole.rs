@@ -52,6 +52,12 @@ fn body(item: Item, response: &str, at: usize, status: &'static str) -> ItemBody
             role: "assistant",
             content: vec![ContentPart::output(text, logprobs.into_iter().map(LogprobBody::from).collect())],
         },
+        Item::Refusal(refusal) => ItemBody::Message {
+            id: item_id(response, ItemKind::Message, at),
+            status,
+            role: "assistant",
+            content: vec![ContentPart::Refusal { refusal }],
+        },
         Item::Call(call) => ItemBody::FunctionCall {
             id: item_id(response, ItemKind::FunctionCall, at),
             status,

@@ -123,7 +123,10 @@ pub(crate) fn whole(path: &Path<'_>, value: &Value, least: u32, most: u32) -> Re
     if !value.is_number() {
         return Err(path.mistyped("a whole number", value));
     }
-    let fits = value.as_u64().and_then(|number| u32::try_from(number).ok()).filter(|n| (least..=most).contains(n));
+    // 64.0 is as whole as 64.
+    let plain =
+        value.as_f64().filter(|number| number.fract() == 0.0 && *number >= 0.0 && *number <= f64::from(u32::MAX));
+    let fits = plain.map(|number| number as u32).filter(|number| (least..=most).contains(number));
     fits.ok_or_else(|| path.wrong(format!("must be a whole number from {least} to {most}")))
 }
 

@@ -9,7 +9,7 @@ pub(crate) mod tool_choice;
 
 use serde_json::error::Category;
 use serde_json::{Map, Value};
-use weir_protocol::EngineError;
+use weir_protocol::{EngineError, SchemaTerms};
 
 use fields::{Members, Path};
 
@@ -25,7 +25,8 @@ pub(crate) fn parse(body: &[u8]) -> Result<Map<String, Value>, EngineError> {
     let text = std::str::from_utf8(body).map_err(|error| {
         EngineError::invalid("", format!("the body is not UTF-8 (at byte {})", error.valid_up_to()))
     })?;
-    let value = json::parse(text).map_err(|error| {
+    // Some editors and shells put a mark before the text, and a reader may skip it (RFC 8259).
+    let value = json::parse(text.strip_prefix('\u{feff}').unwrap_or(text)).map_err(|error| {
         let what = match error.classify() {
             Category::Eof => "the body's JSON ends too early",
             _ if error.to_string().starts_with("recursion limit") => "the body's JSON is nested too deeply",
@@ -64,6 +65,13 @@ pub(crate) fn function_name(members: &Members<'_, '_>) -> Result<String, EngineE
 /// A JSON schema: any object.
 pub(crate) fn schema(path: &Path<'_>, value: &Value) -> Result<Value, EngineError> {
     fields::object(path, value).map(|_| value.clone())
+}
+
+/// What a member says of its schema, as both of OpenAI's conversation dialects have it.
+pub(crate) fn schema_terms(members: &Members<'_, '_>) -> Result<SchemaTerms, EngineError> {
+    let text = |key| members.read(key, fields::string).map(|text| text.map(str::to_owned));
+    let strict = members.read("strict", fields::boolean)?.unwrap_or(false);
+    Ok(SchemaTerms { name: text("name")?, description: text("description")?, strict })
 }
 
 /// A regular expression or a grammar.

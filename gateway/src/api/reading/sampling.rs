@@ -20,7 +20,7 @@ const MAX_STOP_BYTES: usize = 1024;
 pub(crate) fn settings(body: &Members<'_, '_>) -> Result<Sampling, EngineError> {
     Ok(Sampling {
         temperature: body.read("temperature", |path, value| fields::number(path, value, 0.0, 2.0))?,
-        top_p: body.read("top_p", above_zero(1.0))?,
+        top_p: body.read("top_p", |path, value| fields::number(path, value, 0.0, 1.0))?,
         top_k: body.read("top_k", top_k)?,
         min_p: body.read("min_p", |path, value| fields::number(path, value, 0.0, 1.0))?,
         seed: body.read("seed", seed)?,

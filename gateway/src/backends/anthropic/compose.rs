@@ -30,7 +30,8 @@ pub(super) fn body(request: &ChatRequest, model: &str, wire: &WireSettings) -> R
         thinking(request, limit, &mut fields);
     }
     let system = request.messages.iter().filter(|message| message.role == Role::System);
-    let system: Vec<Value> = system.map(Message::joined_text).filter_map(text_block).collect();
+    let texts = system.flat_map(|message| message.content.iter().filter_map(Part::as_text));
+    let system: Vec<Value> = texts.map(str::to_owned).filter_map(text_block).collect();
     fields.set_list("system", system);
     fields.set("messages", conversation(&request.messages)?);
     tools(request, &mut fields);
@@ -145,6 +146,7 @@ fn tools(request: &ChatRequest, fields: &mut Fields) {
         fields.set_some("description", tool.description.as_deref());
         let schema = Some(&tool.parameters).filter(|schema| !schema.is_null()).cloned();
         fields.set("input_schema", schema.unwrap_or_else(|| json!({"type": "object"})));
+        fields.set_some("strict", tool.strict.then_some(true));
         Value::from(fields.0)
     };
     fields.set("tools", request.tools.iter().map(tool).collect::<Vec<_>>());

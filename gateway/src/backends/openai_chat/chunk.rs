@@ -64,7 +64,7 @@ impl ChunkDecoder {
         let reasoning = if message["reasoning_content"].is_null() { "reasoning" } else { "reasoning_content" };
         self.answer.reasoning(&text_of(&message[reasoning]), events);
         self.answer.text(text_of(&message["content"]), events);
-        self.answer.text(text_of(&message["refusal"]), events);
+        self.answer.refusal(&text_of(&message["refusal"]), events);
         // Parts are not what clients of this dialect read.
         if message["content"].is_array() || message[reasoning].is_array() {
             self.shows = Shows::Mended;

@@ -11,6 +11,10 @@ use crate::config::wire::{PrefillForm, WireSettings};
 /// Demands whose answers have no place among our events.
 const LOST: &[&str] = &["n", "best_of", "modalities", "audio"];
 
+/// What a caller of responses says in the same words, and pays for. Its other hints are left out: many servers of this
+/// dialect refuse fields they do not know.
+const PAID: &[&str] = &["service_tier"];
+
 /// The bytes to send.
 ///
 /// # Errors
@@ -36,6 +40,9 @@ pub(in crate::backends) fn body(
     tools(request, &mut fields);
     form(request, &mut fields);
     sampling(request, &mut fields);
+    if request.dialect == Dialect::OpenAiResponses {
+        fields.set_shared(&request.raw, PAID);
+    }
     fields.set("stream", true);
     fields.set("stream_options", json!({"include_usage": true}));
     body::bytes(&fields.0)
@@ -118,6 +125,7 @@ fn tools(request: &ChatRequest, fields: &mut Fields) {
         function.set("name", tool.name.as_str());
         function.set_some("description", tool.description.as_deref());
         function.set_some("parameters", Some(&tool.parameters).filter(|schema| !schema.is_null()).cloned());
+        function.set_some("strict", tool.strict.then_some(true));
         json!({"type": "function", "function": function.0})
     };
     fields.set("tools", request.tools.iter().map(tool).collect::<Vec<_>>());
@@ -136,9 +144,8 @@ fn form(request: &ChatRequest, fields: &mut Fields) {
     match &request.response_format {
         ResponseFormat::JsonObject => fields.set("response_format", json!({"type": "json_object"})),
         ResponseFormat::JsonSchema(schema) => {
-            // Strict: the caller was promised the schema, not a best effort.
-            let named = json!({"name": "answer", "schema": schema, "strict": true});
-            fields.set("response_format", json!({"type": "json_schema", "json_schema": named}));
+            let named = body::named_schema(schema, &request.schema_terms);
+            fields.set("response_format", json!({"type": "json_schema", "json_schema": named.0}));
         }
         // The last two were refused before.
         ResponseFormat::Text | ResponseFormat::Regex(_) | ResponseFormat::Grammar(_) => {}
@@ -231,10 +238,10 @@ mod tests {
                 {"role": "assistant", "content": "A cat."},
                 {"role": "user", "content": "sure?"}],
             "max_tokens": 9,
-            "tools": [{"type": "function", "function": {"name": "look", "description": "d", "parameters": {"type": "object"}}}],
+            "tools": [{"type": "function", "function": {"name": "look", "description": "d", "parameters": {"type": "object"}, "strict": true}}],
             "parallel_tool_calls": false,
             "tool_choice": "required",
-            "response_format": {"type": "json_schema", "json_schema": {"name": "answer", "schema": {"type": "object"}, "strict": true}},
+            "response_format": {"type": "json_schema", "json_schema": {"name": "thing", "description": "d", "schema": {"type": "object"}, "strict": true}},
             "temperature": 0.7, "top_p": 0.9, "top_k": 5, "min_p": 0.1, "repetition_penalty": 1.1, "min_tokens": 2, "seed": 3,
             "frequency_penalty": 0.5, "presence_penalty": 0.25, "stop": ["x"], "logit_bias": {"7": 1.5},
             "logprobs": true, "top_logprobs": 2,

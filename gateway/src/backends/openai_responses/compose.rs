@@ -1,13 +1,17 @@
 //! A responses body from a request of another dialect. Must never leave out a demand: what has no field here is refused.
 
 use serde_json::{Value, json};
-use weir_protocol::{ChatRequest, EngineError, Message, Part, ResponseFormat, Role, Tool, ToolChoice};
+use weir_protocol::{ChatRequest, Dialect, EngineError, Message, Part, ResponseFormat, Role, Tool, ToolChoice};
 
 use crate::backends::upstream::body::{self, Fields};
 use crate::backends::upstream::demands::{self, Demand};
 
 const TAKES: &[Demand] =
     &[Demand::JsonObject, Demand::JsonSchema, Demand::Logprobs, Demand::OneCallOnly, Demand::SomeCall];
+
+/// What a caller of chat completions says in the same words.
+const SHARED: &[&str] =
+    &["metadata", "service_tier", "user", "safety_identifier", "prompt_cache_key", "prompt_cache_retention"];
 
 /// The bytes to send.
 ///
@@ -30,6 +34,9 @@ pub(super) fn body(request: &ChatRequest, model: &str, takes_effort: bool) -> Re
     if let Some(count) = request.sampling.logprobs {
         fields.set("top_logprobs", count);
         fields.set("include", json!(["message.output_text.logprobs"]));
+    }
+    if request.dialect == Dialect::OpenAiChat {
+        fields.set_shared(&request.raw, SHARED);
     }
     fields.set("stream", true);
     // What callers get has an id of ours, so nothing kept there could be found again.
@@ -86,7 +93,7 @@ fn tools(request: &ChatRequest, fields: &mut Fields) {
         let schema = Some(&tool.parameters).filter(|schema| !schema.is_null()).cloned();
         fields.set("parameters", schema.unwrap_or_else(|| json!({"type": "object", "properties": {}})));
         // Strict by default there, which refuses most schemas; not so in other dialects.
-        fields.set("strict", false);
+        fields.set("strict", tool.strict);
         Value::from(fields.0)
     };
     fields.set("tools", request.tools.iter().map(tool).collect::<Vec<_>>());
@@ -100,16 +107,23 @@ fn tools(request: &ChatRequest, fields: &mut Fields) {
 }
 
 fn form(request: &ChatRequest, fields: &mut Fields) {
-    let format = match &request.response_format {
-        ResponseFormat::JsonObject => json!({"type": "json_object"}),
+    let mut text = Fields::default();
+    if request.dialect == Dialect::OpenAiChat {
+        text.set_shared(&request.raw, &["verbosity"]);
+    }
+    match &request.response_format {
+        ResponseFormat::JsonObject => text.set("format", json!({"type": "json_object"})),
         ResponseFormat::JsonSchema(schema) => {
-            // Strict: the caller was promised the schema, not a best effort.
-            json!({"type": "json_schema", "name": "answer", "schema": schema, "strict": true})
+            let mut format = body::named_schema(schema, &request.schema_terms);
+            format.set("type", "json_schema");
+            text.set("format", format.0);
         }
         // The last two were refused before.
-        ResponseFormat::Text | ResponseFormat::Regex(_) | ResponseFormat::Grammar(_) => return,
-    };
-    fields.set("text", json!({"format": format}));
+        ResponseFormat::Text | ResponseFormat::Regex(_) | ResponseFormat::Grammar(_) => {}
+    }
+    if !text.0.is_empty() {
+        fields.set("text", text.0);
+    }
 }
 
 #[cfg(test)]
@@ -132,9 +146,10 @@ mod tests {
                 {"role": "assistant", "content": "I look.", "tool_calls": [
                     {"id": "c1", "type": "function", "function": {"name": "look", "arguments": "{\"x\":1}"}}]},
                 {"role": "tool", "tool_call_id": "c1", "content": "a cat"}],
-            "tools": [{"type": "function", "function": {"name": "look", "description": "d", "parameters": {"type": "object"}}}],
+            "tools": [{"type": "function", "function": {"name": "look", "description": "d", "strict": true, "parameters": {"type": "object"}}}],
             "tool_choice": {"type": "function", "function": {"name": "look"}}, "parallel_tool_calls": false,
             "response_format": {"type": "json_schema", "json_schema": {"name": "a", "schema": {"type": "object"}}},
+            "service_tier": "flex", "metadata": {"k": "v"}, "user": null, "verbosity": "low",
             "reasoning_effort": "low", "max_tokens": 9, "temperature": 0.7, "top_p": 0.9, "logprobs": true, "top_logprobs": 2,
         });
         let expect = json!({
@@ -148,10 +163,11 @@ mod tests {
                 {"type": "function_call", "call_id": "c1", "name": "look", "arguments": "{\"x\":1}"},
                 {"type": "function_call_output", "call_id": "c1", "output": "a cat"}],
             "max_output_tokens": 9, "reasoning": {"effort": "low"},
-            "tools": [{"type": "function", "name": "look", "description": "d", "parameters": {"type": "object"}, "strict": false}],
+            "tools": [{"type": "function", "name": "look", "description": "d", "parameters": {"type": "object"}, "strict": true}],
             "parallel_tool_calls": false,
             "tool_choice": {"type": "function", "name": "look"},
-            "text": {"format": {"type": "json_schema", "name": "answer", "schema": {"type": "object"}, "strict": true}},
+            "text": {"verbosity": "low", "format": {"type": "json_schema", "name": "a", "schema": {"type": "object"}, "strict": false}},
+            "service_tier": "flex", "metadata": {"k": "v"},
             "temperature": 0.7, "top_p": 0.9, "top_logprobs": 2, "include": ["message.output_text.logprobs"],
             "stream": true, "store": false,
         });

@@ -65,7 +65,7 @@ impl EventDecoder {
                 events.extend(token_logprobs(&event["logprobs"]));
                 self.answer.text(text("delta"), events);
             }
-            "response.refusal.delta" => self.answer.text(text("delta"), events),
+            "response.refusal.delta" => self.answer.refusal(text("delta"), events),
             "response.reasoning_text.delta" => self.answer.reasoning(text("delta"), events),
             "response.reasoning_summary_text.delta" => self.summary(event, events),
             "response.function_call_arguments.delta" => {
@@ -207,8 +207,8 @@ impl EventDecoder {
             "message" => {
                 for part in item["content"].as_array().into_iter().flatten() {
                     events.extend(token_logprobs(&part["logprobs"]));
-                    self.answer
-                        .text(part["text"].as_str().or_else(|| part["refusal"].as_str()).unwrap_or_default(), events);
+                    self.answer.text(part["text"].as_str().unwrap_or_default(), events);
+                    self.answer.refusal(part["refusal"].as_str().unwrap_or_default(), events);
                 }
             }
             "reasoning" => {

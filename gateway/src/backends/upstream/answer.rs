@@ -54,6 +54,14 @@ impl Answer {
         }
     }
 
+    /// A piece of a refusal; empty ones are nothing.
+    pub(in crate::backends) fn refusal(&mut self, text: &str, events: &mut Vec<Event>) {
+        if !text.is_empty() {
+            self.start(None, events);
+            events.push(Event::RefusalDelta(text.to_owned()));
+        }
+    }
+
     /// A piece of reasoning; empty ones are nothing.
     pub(in crate::backends) fn reasoning(&mut self, text: &str, events: &mut Vec<Event>) {
         if !text.is_empty() {

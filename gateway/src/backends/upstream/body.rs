@@ -3,7 +3,7 @@
 
 use serde::ser::{Serialize, SerializeMap, Serializer};
 use serde_json::{Map, Value};
-use weir_protocol::{EngineError, Message, Part};
+use weir_protocol::{EngineError, Message, Part, SchemaTerms};
 
 /// Fields of ours in any dialect: a strict upstream would refuse them.
 const OWN: [&str; 2] = ["diffusion", "diffusing"];
@@ -64,6 +64,13 @@ impl Fields {
         self.set_some(key, value.map(number));
     }
 
+    /// Adds what the caller's body says under the same names, in a dialect that means the same by them.
+    pub(in crate::backends) fn set_shared(&mut self, raw: &Map<String, Value>, keys: &[&str]) {
+        for key in keys {
+            self.set_some(key, raw.get(*key).filter(|value| !value.is_null()).cloned());
+        }
+    }
+
     /// Adds a list unless it is empty.
     pub(in crate::backends) fn set_list(&mut self, key: &str, values: Vec<Value>) {
         if !values.is_empty() {
@@ -76,6 +83,16 @@ impl Fields {
 pub(in crate::backends) fn number(value: f32) -> Value {
     let shortest = value.to_string().parse::<f64>().unwrap_or_else(|_| f64::from(value));
     serde_json::Number::from_f64(shortest).map_or(Value::Null, Value::Number)
+}
+
+/// A schema under its name, as both of OpenAI's conversation dialects have it.
+pub(in crate::backends) fn named_schema(schema: &Value, terms: &SchemaTerms) -> Fields {
+    let mut fields = Fields::default();
+    fields.set("name", terms.name.as_deref().unwrap_or("answer"));
+    fields.set_some("description", terms.description.as_deref());
+    fields.set("schema", schema.clone());
+    fields.set("strict", terms.strict);
+    fields
 }
 
 /// Whether a turn's content is text only.

@@ -52,6 +52,7 @@ pub(super) fn request(body: &Value) -> Result<ChatRequest> {
         name: tool["function"]["name"].as_str().unwrap_or_default().to_owned(),
         description: tool["function"]["description"].as_str().map(str::to_owned),
         parameters: tool["function"]["parameters"].clone(),
+        ..Tool::default()
     });
     Ok(ChatRequest { messages: messages.collect(), tools: tools.collect(), ..ChatRequest::default() })
 }

@@ -10,7 +10,9 @@ mod tests;
 use std::sync::Arc;
 
 use serde_json::Value;
-use weir_protocol::{ChatRequest, Dialect, Effort, EngineError, Hints, Message, Part, ResponseFormat, Role, Sampling};
+use weir_protocol::{
+    ChatRequest, Dialect, Effort, EngineError, Hints, Message, Part, ResponseFormat, Role, Sampling, SchemaTerms,
+};
 
 use crate::api::reading::fields::{self, Members, Path};
 use crate::api::reading::{self, diffusion, note, sampling, schema};
@@ -51,6 +53,8 @@ pub fn decode(body: &[u8]) -> Result<ChatRequest, EngineError> {
         prefill,
         effort: effort(&members),
         response_format: form(&members)?,
+        // The dialect knows no form that need not be kept.
+        schema_terms: SchemaTerms { strict: true, ..SchemaTerms::default() },
         sampling: Sampling {
             stop: members.read("stop_sequences", stop_sequences)?.unwrap_or_default(),
             ..sampling::settings(&members)?

@@ -46,6 +46,7 @@ pub fn decode(body: &[u8]) -> Result<ChatRequest, EngineError> {
         prefill: false,
         effort: members.get("reasoning_effort").and_then(Value::as_str).and_then(Effort::of_word),
         response_format: settings::form(&members)?,
+        schema_terms: settings::schema_terms(&members)?,
         sampling: settings::sampling(&members)?,
         max_tokens: settings::max_tokens(&members)?,
         stream: members.read("stream", fields::boolean)?.unwrap_or(false),

@@ -2,10 +2,10 @@
 //! structure, and demands only some backends can honour.
 
 use serde_json::Value;
-use weir_protocol::{EngineError, ResponseFormat, Sampling};
+use weir_protocol::{EngineError, ResponseFormat, Sampling, SchemaTerms};
 
 use crate::api::reading::fields::{self, Members, Path};
-use crate::api::reading::{note, sampling, schema};
+use crate::api::reading::{self, note, sampling, schema};
 
 const MAX_N: u32 = 128;
 /// OpenAI's limit.
@@ -38,6 +38,16 @@ fn logprobs(body: &Members<'_, '_>) -> Result<Option<u32>, EngineError> {
 /// The form demanded: `response_format`, or one of the extensions.
 pub(super) fn form(body: &Members<'_, '_>) -> Result<ResponseFormat, EngineError> {
     sampling::form(body, "response_format", body.read("response_format", response_format)?)
+}
+
+/// What stands beside the schema in `response_format`.
+pub(super) fn schema_terms(body: &Members<'_, '_>) -> Result<SchemaTerms, EngineError> {
+    let inside = |path: &Path<'_>, value: &Value| Members::of(path, value)?.read("json_schema", terms);
+    Ok(body.read("response_format", inside)?.flatten().unwrap_or_default())
+}
+
+fn terms(path: &Path<'_>, value: &Value) -> Result<SchemaTerms, EngineError> {
+    reading::schema_terms(&Members::of(path, value)?)
 }
 
 fn response_format(path: &Path<'_>, value: &Value) -> Result<ResponseFormat, EngineError> {

@@ -27,6 +27,13 @@ fn refused_with(more: Value, field: &str, says: &str) {
 }
 
 #[test]
+fn odd_but_legal_bodies_are_read() {
+    let body = "\u{feff}{\"messages\":[{\"role\":\"user\",\"content\":\"hi\"}],\"max_tokens\":64.0,\"top_p\":0}";
+    let request = decode(body.as_bytes()).expect("a good request");
+    assert_eq!((request.max_tokens, request.sampling.top_p), (Some(64), Some(0.0)));
+}
+
+#[test]
 fn broken_bodies_say_where_and_never_what() {
     refused("{\"messages\": [\n  secret]}", "", "not valid JSON (line 2, column 3)");
     refused("{\"model\": \"sec", "", "ends too early");
@@ -79,10 +86,11 @@ fn settings_are_checked_for_type_and_range() {
         ("max_tokens", json!(-1), "a whole number from 1 to 1000000"),
         ("max_tokens", json!(1_000_001), "a whole number from 1 to 1000000"),
         ("max_tokens", json!(1e300), "a whole number"),
+        ("max_tokens", json!(8.5), "a whole number from 1 to 1000000"),
         ("max_completion_tokens", json!("9"), "not a string"),
         ("temperature", json!(2.5), "from 0 to 2"),
         ("temperature", json!("hot"), "must be a number, not a string"),
-        ("top_p", json!(0), "above 0"),
+        ("top_p", json!(-0.5), "from 0 to 1"),
         ("top_k", json!(-2), "a whole number from 0"),
         ("min_p", json!(1.5), "from 0 to 1"),
         ("repetition_penalty", json!(0), "above 0 and at most 2"),

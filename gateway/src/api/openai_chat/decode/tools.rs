@@ -29,5 +29,6 @@ fn tool(path: &Path<'_>, value: &Value) -> Result<Tool, EngineError> {
     let members = Members::of(path, value)?;
     let description = members.read("description", fields::string)?.map(str::to_owned);
     let parameters = members.read("parameters", schema)?.unwrap_or(Value::Null);
-    Ok(Tool { name: function_name(&members)?, description, parameters })
+    let strict = members.read("strict", fields::boolean)?.unwrap_or(false);
+    Ok(Tool { name: function_name(&members)?, description, parameters, strict })
 }

@@ -10,7 +10,9 @@ mod tests;
 use std::sync::Arc;
 
 use serde_json::Value;
-use weir_protocol::{ChatRequest, Dialect, Effort, EngineError, Hints, Message, ResponseFormat, Role, Sampling};
+use weir_protocol::{
+    ChatRequest, Dialect, Effort, EngineError, Hints, Message, ResponseFormat, Role, Sampling, SchemaTerms,
+};
 
 use crate::api::reading::fields::{self, Members, Path};
 use crate::api::reading::{self, diffusion, note, sampling, schema, tool_choice};
@@ -44,6 +46,7 @@ pub fn decode(body: &[u8]) -> Result<ChatRequest, EngineError> {
         prefill: false,
         effort: members.get("reasoning").and_then(|wish| Effort::of_word(wish.get("effort")?.as_str()?)),
         response_format: form(&members)?,
+        schema_terms: schema_terms(&members)?,
         sampling: Sampling {
             stop: members.read("stop", sampling::stop)?.unwrap_or_default(),
             logprobs: logprobs(&members)?,
@@ -97,6 +100,13 @@ fn logprobs(body: &Members<'_, '_>) -> Result<Option<u32>, EngineError> {
 fn form(body: &Members<'_, '_>) -> Result<ResponseFormat, EngineError> {
     let own = body.read("text", |path, value| Members::of(path, value)?.read("format", format))?.flatten();
     sampling::form(body, "text.format", own)
+}
+
+/// What stands beside the schema in `text.format`.
+fn schema_terms(body: &Members<'_, '_>) -> Result<SchemaTerms, EngineError> {
+    let terms = |path: &Path<'_>, value: &Value| reading::schema_terms(&Members::of(path, value)?);
+    let inside = |path: &Path<'_>, value: &Value| Members::of(path, value)?.read("format", terms);
+    Ok(body.read("text", inside)?.flatten().unwrap_or_default())
 }
 
 fn format(path: &Path<'_>, value: &Value) -> Result<ResponseFormat, EngineError> {

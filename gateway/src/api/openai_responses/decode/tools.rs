@@ -24,6 +24,7 @@ pub(super) fn tools(
             name: function_name(&members)?,
             description: members.read("description", fields::string)?.map(str::to_owned),
             parameters: members.read("parameters", schema)?.unwrap_or(Value::Null),
+            strict: members.read("strict", fields::boolean)?.unwrap_or(false),
         });
     }
     Ok(tools)

@@ -80,6 +80,25 @@ fn text_is_one_message() {
 }
 
 #[test]
+fn a_refusal_is_a_part_of_its_own_kind() {
+    let item = r#"{"type":"message","id":"msg_1_0","status":"completed","role":"assistant","content":[{"type":"refusal","refusal":"no"}]}"#;
+    check_all(
+        vec![started(), Event::RefusalDelta("no".into()), stop()],
+        &between(
+            &[
+                MESSAGE_ADDED,
+                r#"content_part.added "item_id":"msg_1_0","output_index":0,"content_index":0,"part":{"type":"refusal","refusal":""}"#,
+                r#"refusal.delta "item_id":"msg_1_0","output_index":0,"content_index":0,"delta":"no""#,
+                r#"refusal.done "item_id":"msg_1_0","output_index":0,"content_index":0,"refusal":"no""#,
+                r#"content_part.done "item_id":"msg_1_0","output_index":0,"content_index":0,"part":{"type":"refusal","refusal":"no"}"#,
+                &format!(r#"output_item.done "output_index":0,"item":{item}"#),
+            ],
+            whole("completed", "completed", "null", "null", item, "null"),
+        ),
+    );
+}
+
+#[test]
 fn log_probabilities_come_with_their_text_or_with_its_end() {
     let about = |token: &str| {
         let chosen = TokenChance { token: token.into(), logprob: -0.5, bytes: None };

@@ -38,6 +38,7 @@ pub(in crate::backends) fn show(event: &Event) -> String {
         Event::Started { model } => format!("<{model}>"),
         Event::RateLimits(limits) => format!("%{}", limits.len()),
         Event::TextDelta(text) => text.clone(),
+        Event::RefusalDelta(text) => format!("-{text}-"),
         Event::ReasoningDelta(text) => format!("({text})"),
         Event::ReasoningSignature(seal) => format!("~{seal}"),
         Event::ToolCallStarted { index, name, id } => {
