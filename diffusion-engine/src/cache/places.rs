@@ -59,9 +59,10 @@ fn put<T: Copy>(
     let d = shape.attention.head_dim;
     for (index, head) in layer.chunks_exact_mut(shape.head()).enumerate() {
         let (key_panel, value_panel) = head.split_at_mut(shape.attention.key_panel());
-        for (i, places) in key_panel.chunks_exact_mut(PANEL).enumerate() {
-            let own = keys.elements.iter().skip(index * d + i).step_by(keys.stride);
-            for (place, key) in places[lanes.clone()].iter_mut().zip(own) {
+        // Row by row: rows lie a power of two apart, where few of them fit into the cache at once.
+        for (lane, row) in lanes.clone().zip(keys.elements.chunks(keys.stride)) {
+            let own = row.iter().skip(index * d).take(d);
+            for (place, key) in key_panel.iter_mut().skip(lane).step_by(PANEL).zip(own) {
                 *place = pack(*key);
             }
         }
