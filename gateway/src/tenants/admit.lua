@@ -18,7 +18,8 @@ local requests_due, tokens_due = tonumber(account[1] or 0), tonumber(account[2] 
 local day, day_tokens, day_money = tonumber(account[3] or 0), tonumber(account[4] or 0), tonumber(account[5] or 0)
 local today = math.floor(now / DAY)
 if today ~= day then day, day_tokens, day_money = today, 0, 0 end
-redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', whole(now))
+-- Those that ran out count no more, but may still be settled for a day.
+redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', whole(now - DAY))
 
 local function step(amount, per_minute) return math.floor(amount * WINDOW / per_minute) end
 local function wait(due, amount, per_minute)
@@ -29,7 +30,7 @@ local function wait(due, amount, per_minute)
   return nil
 end
 local function refused()
-  if concurrent > 0 and redis.call('ZCARD', KEYS[2]) >= concurrent then return 1, BUSY end
+  if concurrent > 0 and redis.call('ZCOUNT', KEYS[2], '(' .. whole(now), '+inf') >= concurrent then return 1, BUSY end
   local time = wait(requests_due, 1, rpm)
   if time then return 2, time end
   time = wait(tokens_due, tokens, tpm)

@@ -10,6 +10,8 @@ use std::collections::BTreeMap;
 /// A minute, what the rates are over.
 const WINDOW_US: u64 = 60_000_000;
 const DAY_US: u64 = 86_400_000_000;
+/// How long it is known that a lease that ran out was never settled: whoever settles it late is still heard, once.
+const LATE_US: u64 = DAY_US;
 /// Largest figure of a limit or a charge: products stay below 2^53, which is as far as Lua counts.
 pub const FIGURE_MAX: u64 = 100_000_000;
 /// What a caller waits whose requests at once are too many: nobody knows when one of them ends.
@@ -100,6 +102,11 @@ pub struct Verdict {
     pub day: u64,
 }
 
+/// The day of a time.
+pub(super) fn day(now: u64) -> u64 {
+    now / DAY_US
+}
+
 /// What one tenant has taken, for people.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Used {
@@ -147,7 +154,7 @@ impl Account {
     }
 
     fn refused(&self, limits: &Limits, wanted: Wanted, now: u64) -> Option<(Limit, u64)> {
-        if limits.concurrent > 0 && self.leases.len() as u64 >= limits.concurrent {
+        if limits.concurrent > 0 && self.concurrent(now) >= limits.concurrent {
             return Some((Limit::Concurrent, BUSY_US));
         }
         if let Some(wait) = wait(self.requests_due, 1, limits.requests_per_minute, now) {
@@ -163,10 +170,12 @@ impl Account {
         (limits.money_per_day > 0 && self.day_money >= limits.money_per_day).then_some((Limit::DayMoney, midnight))
     }
 
-    /// Puts what was really taken in the place of the estimate.
+    /// Puts what was really taken in the place of the estimate. Once: who cannot know whether it was heard may say it again.
     pub fn settle(&mut self, limits: &Limits, taken: Taken, now: u64) {
         self.roll(now);
-        self.leases.remove(&taken.lease);
+        if self.leases.remove(&taken.lease).is_none() {
+            return;
+        }
         let (real, charged) = (taken.tokens.min(FIGURE_MAX), taken.charged.min(FIGURE_MAX));
         if let Some(shift) = worth(real.abs_diff(charged), limits.tokens_per_minute) {
             self.tokens_due = match real < charged {
@@ -193,18 +202,22 @@ impl Account {
         Used {
             requests_left: left(self.requests_due, limits.requests_per_minute, now).0,
             tokens_left: left(self.tokens_due, limits.tokens_per_minute, now).0,
-            concurrent: self.leases.len() as u64,
+            concurrent: self.concurrent(now),
             day_tokens: self.day_tokens,
             day_money: self.day_money,
         }
     }
 
     fn roll(&mut self, now: u64) {
-        let day = now / DAY_US;
+        let day = day(now);
         if day != self.day {
             (self.day, self.day_tokens, self.day_money) = (day, 0, 0);
         }
-        self.leases.retain(|_, until| *until > now);
+        self.leases.retain(|_, until| *until + LATE_US > now);
+    }
+
+    fn concurrent(&self, now: u64) -> u64 {
+        self.leases.values().filter(|until| **until > now).count() as u64
     }
 }
 
@@ -290,8 +303,22 @@ mod tests {
         assert_eq!((try_at(1, START), try_at(2, START)), (None, None));
         assert_eq!(try_at(3, START), Some(Limit::Concurrent));
         assert_eq!(try_at(3, START + 900 * SECOND), None, "a replica died and gave nothing back");
-        account.settle(&limits, taken(3, 0, 0, 0), START + 900 * SECOND);
-        assert_eq!(account.leases.len(), 0);
+        let later = START + 900 * SECOND;
+        account.settle(&limits, taken(3, 0, 0, 0), later);
+        assert_eq!(account.used(&limits, later).concurrent, 0);
+    }
+
+    #[test]
+    fn what_was_taken_is_settled_once_however_often_it_is_said() {
+        let mut account = Account::default();
+        account.admit(&Limits::default(), wanted(1, 100), START);
+        account.settle(&Limits::default(), taken(2, 100, 0, 0), START);
+        assert_eq!(account.day_tokens, 100, "nobody was let in by this name");
+        for _ in 0..2 {
+            // After its lease has run out, too: what was taken was taken.
+            account.settle(&Limits::default(), taken(1, 100, 30, 5), START + 1000 * SECOND);
+            assert_eq!((account.day_tokens, account.day_money), (30, 5));
+        }
     }
 
     #[test]

@@ -16,6 +16,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use tokio::time::Instant;
 use weir_protocol::{ChatRequest, Denial, EngineError};
 
 pub use self::charge::Charge;
@@ -27,6 +28,9 @@ use crate::metrics::Metrics;
 
 /// How long a request counts among those at once if its end is never heard of: longer than any answer may take.
 const LEASE: Duration = Duration::from_secs(15 * 60);
+
+/// How often Redis is told again what it was not there to hear.
+const TELL_AGAIN: Duration = Duration::from_secs(1);
 
 /// All tenants with their accounts.
 pub struct Tenants {
@@ -170,13 +174,20 @@ impl Tenants {
     }
 
     /// The decision, and whether it was made in Redis.
-    async fn decide(&self, tenant: &Tenant, wanted: Wanted) -> Result<(Verdict, bool), EngineError> {
+    async fn decide(self: &Arc<Self>, tenant: &Arc<Tenant>, wanted: Wanted) -> Result<(Verdict, bool), EngineError> {
         if let Some((redis, on_loss)) = self.accounts.redis.as_deref() {
-            match (redis.admit(&tenant.name, &tenant.limits, wanted, 0).await, on_loss) {
-                (Ok(verdict), _) => return Ok((verdict, true)),
+            let away = match redis.admit(&tenant.name, &tenant.limits, wanted, 0).await {
+                Ok(verdict) => return Ok((verdict, true)),
+                Err(away) => away,
+            };
+            if away.may_be_done {
+                let (lease, charged, day) = (wanted.lease, wanted.tokens, limits::day(now()));
+                Arc::clone(self).tell(Arc::clone(tenant), Taken { lease, charged, day, tokens: 0, money: 0 });
+            }
+            match on_loss {
                 // Better each gateway by itself than nobody at all.
-                (Err(_), OnStoreLoss::FailOpen) => self.metrics.store_lost("fail_open"),
-                (Err(_), OnStoreLoss::FailClosed) => {
+                OnStoreLoss::FailOpen => self.metrics.store_lost("fail_open"),
+                OnStoreLoss::FailClosed => {
                     self.metrics.store_lost("fail_closed");
                     let message = "limits cannot be checked at the moment";
                     return Err(denied(Denial::Unchecked, message, Some(Duration::from_secs(1))));
@@ -194,12 +205,22 @@ impl Tenants {
             self.accounts.of(&tenant, |account| account.settle(&tenant.limits, taken, now()));
             return;
         }
+        self.tell(tenant, taken);
+    }
+
+    /// Tells Redis what a request took, and again while it is away: a place that is not given back keeps its tenant out
+    /// until its lease ends.
+    fn tell(self: Arc<Self>, tenant: Arc<Tenant>, taken: Taken) {
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
         runtime.spawn(async move {
             let Some((redis, _)) = self.accounts.redis.as_deref() else { return };
-            // The estimate stays, then, and the lease ends by itself.
-            if redis.settle(&tenant.name, &tenant.limits, taken, 0).await.is_err() {
-                self.metrics.store_lost("not_settled");
+            let until = Instant::now() + LEASE;
+            while redis.settle(&tenant.name, &tenant.limits, taken, 0).await.is_err() {
+                // The estimate stays, then; the lease has ended by itself.
+                if Instant::now() >= until {
+                    return self.metrics.store_lost("not_settled");
+                }
+                tokio::time::sleep(TELL_AGAIN).await;
             }
         });
     }

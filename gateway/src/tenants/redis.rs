@@ -1,6 +1,7 @@
 //! The accounts in Redis, so that the same limits hold across replicas: one script for each decision. Must never make a
 //! caller wait for a Redis that is away: after a failure it is left alone for a moment.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
@@ -30,10 +31,16 @@ struct Connection {
     away_until: Option<Instant>,
 }
 
+/// What Redis says when something is wrong with the one account that was asked for: another type at its key, or no number.
+const ACCOUNT_CODES: [&str; 2] = ["WRONGTYPE", "ERR"];
+
 /// Redis did not answer in time, or not as it should.
 #[derive(Debug, thiserror::Error)]
 #[error("the limits' Redis is away")]
-pub(super) struct Away;
+pub(super) struct Away {
+    /// Whether it was asked, and may have done it without our hearing of it.
+    pub(super) may_be_done: bool,
+}
 
 impl RedisAccounts {
     /// Opens no connection yet.
@@ -83,7 +90,7 @@ impl RedisAccounts {
         let (account, leases) = self.keys(tenant);
         let mut call = redis::pipe();
         call.cmd("HMGET").arg(account).arg(&["requests", "tokens", "day", "day_tokens", "day_money"]);
-        call.cmd("ZCOUNT").arg(leases).arg(now).arg("+inf");
+        call.cmd("ZCOUNT").arg(leases).arg(format!("({now}")).arg("+inf");
         type Said = (Vec<Option<u64>>, u64);
         let (figures, leases): Said =
             self.within(async |mut connection| call.query_async::<Said>(&mut connection).await).await?;
@@ -98,22 +105,31 @@ impl RedisAccounts {
     /// Asks, but waits no longer than the config says.
     async fn within<T>(&self, call: impl AsyncFnOnce(MultiplexedConnection) -> RedisResult<T>) -> Result<T, Away> {
         if self.connection.lock().await.away_until.is_some_and(|until| Instant::now() < until) {
-            return Err(Away);
+            return Err(Away { may_be_done: false });
         }
+        let is_asked = AtomicBool::new(false);
         let asked = async {
             let connection = self.open().await?;
+            is_asked.store(true, Ordering::Relaxed);
             call(connection).await
         };
         let answer = tokio::time::timeout(self.timeout, asked).await;
+        let is_asked = is_asked.into_inner();
         match answer {
             Ok(Ok(answer)) => return Ok(answer),
             // Its kind only: the rest may quote the address with its password.
-            Ok(Err(error)) => tracing::warn!(kind = ?error.kind(), "the limits' Redis failed"),
+            Ok(Err(error)) => {
+                tracing::warn!(kind = ?error.kind(), code = error.code(), "the limits' Redis failed");
+                // It is there for all the others.
+                if is_asked && error.code().is_some_and(|code| ACCOUNT_CODES.contains(&code)) {
+                    return Err(Away { may_be_done: false });
+                }
+            }
             Err(_) => tracing::warn!(timeout = ?self.timeout, "the limits' Redis did not answer in time"),
         }
         let away_until = Some(Instant::now() + PAUSE);
         *self.connection.lock().await = Connection { open: None, away_until };
-        Err(Away)
+        Err(Away { may_be_done: is_asked })
     }
 
     async fn open(&self) -> RedisResult<MultiplexedConnection> {

@@ -1,4 +1,4 @@
--- Puts what a request really took in the place of its estimate: the arithmetic of `limits.rs`. KEYS as in `admit.lua`.
+-- Puts what a request really took in the place of its estimate, once: the arithmetic of `limits.rs`. KEYS as in `admit.lua`.
 -- ARGV: now in microseconds (0: this server's clock), lease, tokens charged, day charged, tokens taken, money taken, and
 -- the tenant's tokens per minute.
 local WINDOW, DAY, KEEP = 60000000, 86400000000, 172800
@@ -10,13 +10,13 @@ end
 local charged, charged_day = tonumber(ARGV[3]), tonumber(ARGV[4])
 local tokens, money, tpm = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
 local function whole(number) return string.format('%.0f', number) end
+if redis.call('ZREM', KEYS[2], ARGV[2]) == 0 then return 0 end
 
 local account = redis.call('HMGET', KEYS[1], 'tokens', 'day', 'day_tokens', 'day_money')
 local due, day = tonumber(account[1] or 0), tonumber(account[2] or 0)
 local day_tokens, day_money = tonumber(account[3] or 0), tonumber(account[4] or 0)
 local today = math.floor(now / DAY)
 if today ~= day then day, day_tokens, day_money = today, 0, 0 end
-redis.call('ZREM', KEYS[2], ARGV[2])
 
 if tpm > 0 then
   local shift = math.floor(math.abs(tokens - charged) * WINDOW / tpm)

@@ -160,3 +160,37 @@ async fn without_redis_gateways_limit_by_themselves_or_let_nobody_in() {
     assert_eq!(code(&admit(&closed, &owner).await), "limits_unchecked");
     assert!(metrics.render(&[]).unwrap().contains(r#"weir_limit_store_lost_total{then="fail_closed"} 1"#));
 }
+
+#[tokio::test]
+async fn an_account_that_is_broken_keeps_nobody_else_out() {
+    let Some(server) = RedisServer::start() else { return };
+    let (tenants, owner, _) = tenants(Limits::default(), in_redis(server.url(), OnStoreLoss::FailClosed));
+    let other = Arc::new(Tenant { name: "b".into(), ..tenant(Limits::default()) });
+    let mut connection = ::redis::Client::open(server.url()).unwrap().get_multiplexed_async_connection().await.unwrap();
+    let () = ::redis::cmd("SET").arg("test:{a}:account").arg("x").query_async(&mut connection).await.unwrap();
+    for _ in 0..2 {
+        assert_eq!(code(&admit(&tenants, &owner).await), "limits_unchecked");
+        assert_eq!(code(&admit(&tenants, &other).await), "in");
+    }
+}
+
+#[tokio::test]
+async fn a_place_is_given_back_to_a_redis_that_was_away_meanwhile() {
+    let Some(server) = RedisServer::start() else { return };
+    let limits = Limits { concurrent: 1, ..Limits::default() };
+    let (tenants, owner, _) = tenants(limits, in_redis(server.url(), OnStoreLoss::FailClosed));
+    let first = admit(&tenants, &owner).await;
+    assert_eq!(code(&first), "in");
+    server.goes_away().await;
+    drop(first);
+    while tenants.used(&owner).await.is_some() {
+        tokio::task::yield_now().await;
+    }
+    server.comes_back();
+    let again = async {
+        while admit(&tenants, &owner).await.is_err() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), again).await.expect("long before its lease ends");
+}

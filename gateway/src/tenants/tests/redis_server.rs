@@ -1,6 +1,7 @@
 //! A real Redis on a socket file of its own, stopped when dropped.
 
 use std::io::{BufRead, BufReader};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
 use tempfile::TempDir;
@@ -8,7 +9,7 @@ use tempfile::TempDir;
 pub(super) struct RedisServer {
     child: Child,
     url: String,
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 impl RedisServer {
@@ -29,11 +30,28 @@ impl RedisServer {
         let lines = BufReader::new(child.stdout.take().expect("it is piped")).lines();
         let ready = lines.map_while(Result::ok).any(|line| line.contains("eady to accept connections"));
         assert!(ready, "redis-server stopped before it was ready");
-        Some(RedisServer { child, url: format!("redis+unix://{}", socket.display()), _folder: folder })
+        Some(RedisServer { child, url: format!("redis+unix://{}", socket.display()), folder })
     }
 
     pub(super) fn url(&self) -> &str {
         &self.url
+    }
+
+    fn socket(&self) -> (PathBuf, PathBuf) {
+        (self.folder.path().join("redis.sock"), self.folder.path().join("hidden.sock"))
+    }
+
+    /// Cuts all connections, and takes none until it comes back.
+    pub(super) async fn goes_away(&self) {
+        let mut control = redis::Client::open(self.url()).unwrap().get_multiplexed_async_connection().await.unwrap();
+        let (shown, hidden) = self.socket();
+        std::fs::rename(shown, hidden).unwrap();
+        let () = redis::cmd("CLIENT").arg(&["KILL", "TYPE", "normal"]).query_async(&mut control).await.unwrap();
+    }
+
+    pub(super) fn comes_back(&self) {
+        let (shown, hidden) = self.socket();
+        std::fs::rename(hidden, shown).unwrap();
     }
 }
 
