@@ -53,7 +53,8 @@ impl RequestLog {
         let shared = Arc::new(Shared { bytes, stopping, lost, metrics });
         let redactor = settings.content.clone();
         let keeps_content = redactor.is_some();
-        let writer = Writer { place, redactor, shared: Arc::clone(&shared), complained: None, unwritten: 0 };
+        let writer =
+            Writer { place, redactor, shared: Arc::clone(&shared), complained: None, unwritten: 0, has_no_file: false };
         let thread = std::thread::Builder::new().name("request-log".into()).spawn(move || writer.run(&waiting))?;
         Ok(RequestLog { queue, shared, keeps_content, thread: Mutex::new(Some(thread)) })
     }
@@ -104,6 +105,8 @@ struct Writer {
     complained: Option<Instant>,
     /// Lines that could not be written, not yet told.
     unwritten: usize,
+    /// Whether the file was moved and no new one can be opened.
+    has_no_file: bool,
 }
 
 impl Writer {
@@ -112,7 +115,7 @@ impl Writer {
             match waiting.recv_timeout(if self.stopping() { Duration::ZERO } else { PAUSE }) {
                 Ok(Some(closed)) => self.batch(closed, waiting),
                 Ok(None) => {}
-                Err(RecvTimeoutError::Timeout) if !self.stopping() => self.quiet(),
+                Err(RecvTimeoutError::Timeout) if !self.stopping() => self.follow(),
                 Err(_) => break,
             }
             self.complain();
@@ -125,7 +128,7 @@ impl Writer {
 
     /// Writes this one, and what else waits, together.
     fn batch(&mut self, first: Arc<Closed>, waiting: &Receiver<Option<Arc<Closed>>>) {
-        let (mut bytes, mut lines) = (Vec::new(), 0);
+        let (mut bytes, mut lines) = (Vec::new(), 0_usize);
         let mut next = Some(first);
         while let Some(closed) = next {
             let weight = line::weight(&closed);
@@ -135,18 +138,21 @@ impl Writer {
             lines += 1;
             next = if bytes.len() < BATCH_BYTES { waiting.try_recv().ok().flatten() } else { None };
         }
-        match self.place.write(&bytes) {
-            Ok(()) => self.shared.metrics.lines_written(lines),
-            Err(error) => {
-                tracing::debug!(%error, "request log");
-                self.unwritten += lines;
-                (0..lines).for_each(|_| self.shared.metrics.line_dropped("write"));
-            }
+        self.follow();
+        let (written, result) = self.place.write(&bytes);
+        self.shared.metrics.lines_written(written);
+        if let Err(error) = result {
+            tracing::debug!(%error, "request log");
+            let lost = lines.saturating_sub(written);
+            self.unwritten += lost;
+            (0..lost).for_each(|_| self.shared.metrics.line_dropped("write"));
         }
     }
 
-    fn quiet(&mut self) {
-        if let Err(error) = self.place.follow() {
+    fn follow(&mut self) {
+        let followed = self.place.follow();
+        self.has_no_file = followed.is_err();
+        if let Err(error) = followed {
             tracing::debug!(%error, "request log");
         }
     }
@@ -155,12 +161,17 @@ impl Writer {
     fn complain(&mut self) {
         let waits = self.complained.is_some_and(|when| when.elapsed() < COMPLAIN_EVERY);
         let lost = self.shared.lost.load(Ordering::Relaxed);
-        if (lost == 0 && self.unwritten == 0) || waits {
+        if (lost == 0 && self.unwritten == 0 && !self.has_no_file) || waits {
             return;
+        }
+        if self.has_no_file {
+            tracing::warn!("the request log's file was moved, and a new one cannot be opened at its path");
         }
         self.shared.lost.fetch_sub(lost, Ordering::Relaxed);
         let unwritten = std::mem::take(&mut self.unwritten);
-        tracing::warn!(no_room = lost, not_written = unwritten, "lines of the request log are lost");
+        if lost + unwritten > 0 {
+            tracing::warn!(no_room = lost, not_written = unwritten, "lines of the request log are lost");
+        }
         self.complained = Some(Instant::now());
     }
 }
