@@ -89,6 +89,11 @@ impl Caller {
         self.tenant.as_ref().is_none_or(|(tenant, _)| tenant.may_name(model))
     }
 
+    /// Backends and groups that may serve it; empty: all.
+    pub fn backends(&self) -> &[String] {
+        self.tenant.as_ref().map_or(&[], |(tenant, _)| &tenant.backends)
+    }
+
     /// `request` as this caller's.
     pub fn sign(&self, request: ChatRequest) -> ChatRequest {
         let background = request.background || self.tenant.as_ref().is_some_and(|(tenant, _)| tenant.background);

@@ -76,7 +76,7 @@ impl Gateway {
     pub fn explain(&self, request: &ChatRequest, caller: &Caller) -> Result<route::Explained, EngineError> {
         let Some((tenant, _)) = caller.tenant() else { return self.router.explain(request, &[], "") };
         self.tenants.check_model(tenant, request)?;
-        self.router.explain(request, &tenant.backends, &tenant.name)
+        self.router.explain(request, caller.backends(), &tenant.name)
     }
 
     /// Who would be asked first, for questions about a request that nobody makes.

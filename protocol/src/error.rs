@@ -126,6 +126,8 @@ pub enum EngineError {
         status: u16,
         /// Cleaned reason without body text of the user.
         message: String,
+        /// When it asks us to come back, where it does.
+        retry_after: Option<Duration>,
     },
     /// The answer stopped before its end.
     #[error("the answer was cut before its end: {message}")]
@@ -226,10 +228,9 @@ impl EngineError {
     /// that ran out is not waited for a second time.
     pub fn may_pass(&self) -> Option<Duration> {
         match self {
-            EngineError::Upstream { status: 0 | 408 | 500.., .. } | EngineError::StreamCut { .. } => {
-                Some(Duration::ZERO)
-            }
-            EngineError::Overloaded { retry_after, .. } => Some(retry_after.unwrap_or_default()),
+            EngineError::StreamCut { .. } => Some(Duration::ZERO),
+            EngineError::Upstream { status: 0 | 408 | 500.., retry_after, .. }
+            | EngineError::Overloaded { retry_after, .. } => Some(retry_after.unwrap_or_default()),
             EngineError::RateLimited { retry_after } => *retry_after,
             _ => None,
         }

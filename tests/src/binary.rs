@@ -158,6 +158,14 @@ impl Weir {
         self.signal("-HUP")
     }
 
+    /// Asks it to stop, and does not wait.
+    ///
+    /// # Errors
+    /// It cannot be signalled.
+    pub fn ask_to_stop(&self) -> Result<()> {
+        self.signal("-TERM")
+    }
+
     fn signal(&self, signal: &str) -> Result<()> {
         let sent = Command::new("kill").args([signal, &self.id().to_string()]).status().context("kill")?;
         if !sent.success() {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use axum::Json;
+use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
@@ -56,18 +57,22 @@ fn shown(backend: &Backend, settings: &Settings) -> Value {
 }
 
 /// `POST /admin/backends/{name}/drain`
-pub(super) async fn drain(State(live): State<Arc<Live>>, Path(name): Path<String>) -> Response {
-    drained(&live, &name, true)
+pub(super) async fn drain(State(live): State<Arc<Live>>, name: Named) -> Response {
+    drained(&live, name, true)
 }
 
 /// `POST /admin/backends/{name}/undrain`
-pub(super) async fn undrain(State(live): State<Arc<Live>>, Path(name): Path<String>) -> Response {
-    drained(&live, &name, false)
+pub(super) async fn undrain(State(live): State<Arc<Live>>, name: Named) -> Response {
+    drained(&live, name, false)
 }
 
-fn drained(live: &Live, name: &str, drained: bool) -> Response {
+/// What is no text is nobody's name.
+type Named = Result<Path<String>, PathRejection>;
+
+fn drained(live: &Live, name: Named, drained: bool) -> Response {
     let now = live.current();
-    let Some(backend) = now.gateway.router.backends().by_name(name) else {
+    let name = name.map(|Path(name)| name).unwrap_or_default();
+    let Some(backend) = now.gateway.router.backends().by_name(&name) else {
         return error(StatusCode::NOT_FOUND, "not_found", "no backend of this name");
     };
     backend.standing.drain(drained);

@@ -208,7 +208,10 @@ mod tests {
         for name in ["a", "b"] {
             assert_eq!(send(&app, "POST", &format!("/admin/backends/{name}/drain"), Some(KEY)).await.0, StatusCode::OK);
         }
-        assert_eq!(send(&app, "POST", "/admin/backends/nobody/drain", Some(KEY)).await.0, StatusCode::NOT_FOUND);
+        for nobody in ["nobody", "%ff"] {
+            let (status, said) = send(&app, "POST", &format!("/admin/backends/{nobody}/drain"), Some(KEY)).await;
+            assert_eq!((status, said["error"]["code"].as_str()), (StatusCode::NOT_FOUND, Some("not_found")));
+        }
         write(folder.path(), &(backend("a", "") + &backend("b", "takes_images = true")));
         assert_eq!(send(&app, "POST", "/admin/reload", Some(KEY)).await.1["outcome"], "applied");
         assert!(Arc::ptr_eq(&a, &standing("a")), "the same settings, the same standing");

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use axum::Json;
+use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
 use http::HeaderMap;
@@ -100,8 +101,10 @@ pub async fn one(
     State(gateway): State<Arc<Gateway>>,
     caller: Caller,
     headers: HeaderMap,
-    Path(id): Path<String>,
+    id: Result<Path<String>, PathRejection>,
 ) -> Response {
+    // What is no text is nobody's id.
+    let id = id.map(|Path(id)| id).unwrap_or_default();
     match (find(&theirs(&gateway, &caller), &id), is_anthropic(&headers)) {
         (Ok(entry), true) => Json(AnthropicModel::from(entry)).into_response(),
         (Ok(entry), false) => Json(ModelObject::from(entry)).into_response(),
@@ -110,9 +113,10 @@ pub async fn one(
     }
 }
 
-/// Those that the caller may name.
+/// Those that the caller may name, and that somebody answers whom it may ask.
 fn theirs<'a>(gateway: &'a Gateway, caller: &Caller) -> Vec<&'a ModelEntry> {
-    gateway.models.iter().filter(|entry| caller.may_name(&entry.id)).collect()
+    let fits = |id: &str| caller.may_name(id) && gateway.router.serves(id, caller.backends());
+    gateway.models.iter().filter(|entry| fits(&entry.id)).collect()
 }
 
 fn find<'a>(models: &[&'a ModelEntry], id: &str) -> Result<&'a ModelEntry, EngineError> {

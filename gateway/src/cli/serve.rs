@@ -19,6 +19,9 @@ use crate::threads::Threads;
 /// How long callers may take to read the end of an answer that outlasted the grace.
 const FAREWELL: Duration = Duration::from_secs(1);
 
+/// Signals that come so close to the first say nothing new.
+const ONE_WISH: Duration = Duration::from_millis(500);
+
 /// Longest wait for the request log's last lines.
 const LAST_LINES: Duration = Duration::from_secs(5);
 
@@ -130,15 +133,26 @@ impl Running {
         Ok(())
     }
 
-    /// Goes on until SIGTERM or Ctrl-C, then [`Running::stop`]s.
+    /// Goes on until SIGTERM or Ctrl-C, then [`Running::stop`]s; a second signal ends the grace.
     ///
     /// # Errors
     /// Signals cannot be waited for, or serving broke.
     pub async fn until_stopped(self) -> Result<()> {
-        signal().await?;
+        let mut signals = Signals::new()?;
+        signals.next().await;
         let grace = self.live.current().settings.server.shutdown_grace;
-        eprintln!("weir: stopping; running answers have up to {} s", grace.as_secs());
-        self.stop().await
+        eprintln!("weir: stopping; running answers have up to {} s, a second signal ends them", grace.as_secs());
+        let again = async {
+            // A terminal's Ctrl-C and a parent's SIGTERM are one wish.
+            let same = async {
+                loop {
+                    signals.next().await;
+                }
+            };
+            let _: Result<(), _> = tokio::time::timeout(ONE_WISH, same).await;
+            signals.next().await;
+        };
+        self.stop_sooner(again).await
     }
 
     /// Takes no new connections, lets running answers end, and ends those that outlast the grace with an error.
@@ -146,15 +160,27 @@ impl Running {
     /// # Errors
     /// Serving broke.
     pub async fn stop(self) -> Result<()> {
+        self.stop_sooner(std::future::pending()).await
+    }
+
+    /// The same, if need be before the grace is over.
+    async fn stop_sooner(self, sooner: impl Future<Output = ()>) -> Result<()> {
         self.live.drain(true);
         let [stop, stop_admin] = &self.stop;
         stop.send_replace(true);
         let grace = self.live.current().settings.server.shutdown_grace.max(Duration::from_millis(1));
         let mut task = self.task;
-        let served = match tokio::time::timeout(grace, &mut task).await {
-            Ok(served) => served,
-            Err(_) => {
-                tracing::warn!("answers outlasted the grace and are ended");
+        let over = async {
+            tokio::select! {
+                () = sooner => "a second signal: answers under way are ended",
+                () = tokio::time::sleep(grace) => "answers outlasted the grace and are ended",
+            }
+        };
+        let served = tokio::select! {
+            biased;
+            served = &mut task => served,
+            why = over => {
+                tracing::warn!("{why}");
                 self.live.current().gateway.router.end_all();
                 match tokio::time::timeout(FAREWELL, &mut task).await {
                     Ok(served) => served,
@@ -179,16 +205,39 @@ impl Running {
     }
 }
 
-/// Waits for SIGTERM or Ctrl-C.
-async fn signal() -> Result<()> {
+/// SIGTERM and Ctrl-C. While it lives they do nothing else; each is heard from the moment it was made.
+struct Signals {
     #[cfg(unix)]
-    {
-        let mut term = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()).context("SIGTERM")?;
+    kinds: [tokio::signal::unix::Signal; 2],
+}
+
+impl Signals {
+    #[cfg(unix)]
+    fn new() -> Result<Self> {
+        use tokio::signal::unix::{SignalKind, signal};
+        let of = |kind| signal(kind).context("signals cannot be waited for");
+        Ok(Signals { kinds: [of(SignalKind::terminate())?, of(SignalKind::interrupt())?] })
+    }
+
+    #[cfg(not(unix))]
+    fn new() -> Result<Self> {
+        Ok(Signals {})
+    }
+
+    #[cfg(unix)]
+    async fn next(&mut self) {
+        let [term, interrupt] = &mut self.kinds;
         tokio::select! {
-            _ = term.recv() => Ok(()),
-            pressed = tokio::signal::ctrl_c() => pressed.context("Ctrl-C"),
+            _ = term.recv() => {}
+            _ = interrupt.recv() => {}
         }
     }
+
     #[cfg(not(unix))]
-    tokio::signal::ctrl_c().await.context("Ctrl-C")
+    async fn next(&mut self) {
+        if tokio::signal::ctrl_c().await.is_err() {
+            // Nobody can say it.
+            std::future::pending::<()>().await;
+        }
+    }
 }

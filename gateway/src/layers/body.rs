@@ -10,12 +10,15 @@ use axum::response::Response;
 use http::header::CONTENT_ENCODING;
 use http::{HeaderMap, StatusCode};
 use http_body_util::BodyExt;
+use tokio::time::Instant;
 
 use crate::api;
 use crate::record::Record;
 
-/// Longest pause between two pieces of a body: a caller that trickles must not hold a place for ever.
+/// Longest pause between two pieces of a body.
 const PAUSE_MAX: Duration = Duration::from_secs(30);
+/// Fewest bytes a second, after such a pause: a caller that trickles must not hold a place for ever.
+const RATE_MIN: f64 = 16.0 * 1024.0;
 
 /// The limit in bytes.
 #[derive(Clone, Copy)]
@@ -72,9 +75,14 @@ enum Unread {
 }
 
 async fn read(mut body: Body, limit: usize) -> Result<Bytes, Unread> {
+    let started = Instant::now();
     let mut seen = 0usize;
     let mut pieces: Vec<Bytes> = Vec::new();
-    while let Some(frame) = tokio::time::timeout(PAUSE_MAX, body.frame()).await.map_err(|_| Unread::Slow)? {
+    loop {
+        let paced = started + PAUSE_MAX + Duration::from_secs_f64(seen as f64 / RATE_MIN);
+        let until = paced.min(Instant::now() + PAUSE_MAX);
+        let next = tokio::time::timeout_at(until, body.frame()).await;
+        let Some(frame) = next.map_err(|_| Unread::Slow)? else { break };
         let Ok(piece) = frame.map_err(|_| Unread::Broken)?.into_data() else { continue };
         seen = seen.saturating_add(piece.len());
         // What is over the limit is read and thrown away for a while: an answer sent while the caller still writes
@@ -98,6 +106,7 @@ async fn read(mut body: Body, limit: usize) -> Result<Bytes, Unread> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use futures::StreamExt;
 
     #[tokio::test]
     async fn the_limit_is_the_last_size_taken() {
@@ -110,5 +119,20 @@ mod tests {
     async fn a_caller_that_stops_sending_is_let_go() {
         let stuck = Body::from_stream(futures::stream::pending::<Result<Bytes, std::io::Error>>());
         assert!(matches!(read(stuck, 8).await, Err(Unread::Slow)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_caller_that_trickles_is_let_go_and_one_on_a_slow_line_is_not() {
+        let every = |pause: u64, bytes: usize| {
+            let pieces = futures::stream::iter(0..600).then(move |_| async move {
+                tokio::time::sleep(Duration::from_secs(pause)).await;
+                Ok::<_, std::io::Error>(Bytes::from(vec![b' '; bytes]))
+            });
+            read(Body::from_stream(pieces), 1 << 24)
+        };
+        let started = Instant::now();
+        assert!(matches!(every(20, 1).await, Err(Unread::Slow)));
+        assert_eq!(started.elapsed().as_secs(), 30);
+        assert!(matches!(every(1, 20 * 1024).await, Ok(bytes) if bytes.len() == 600 * 20 * 1024));
     }
 }

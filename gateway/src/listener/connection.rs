@@ -23,6 +23,7 @@ use super::count::Place;
 use super::given::GivenBody;
 use super::pulse::{Pulse, Verdict};
 use super::stopped;
+use super::unread::Unread;
 use super::watched::Watched;
 use crate::config::server::ConnectionSettings;
 use crate::metrics::{ConnectionGuard, ConnectionMetrics};
@@ -70,7 +71,9 @@ async fn speak<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
         let pulse = Arc::clone(&watching);
         let mut app = house.app();
         async move {
-            let response = app.call(request.map(Body::new)).await?;
+            let (head, body) = request.into_parts();
+            let body = Body::new(Unread::new(body, head.version, &head.headers));
+            let response = app.call(Request::from_parts(head, body)).await?;
             Ok::<_, Infallible>(response.map(|body| GivenBody::new(body, serving, &pulse)))
         }
     });

@@ -9,6 +9,7 @@ mod given;
 mod pulse;
 mod refusing;
 pub mod tls;
+mod unread;
 mod watched;
 
 use std::io;

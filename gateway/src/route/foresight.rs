@@ -216,7 +216,7 @@ mod tests {
         assert_eq!(foresight.errors().len(), 1);
         for _ in 0..20 {
             let lesson = foresight.lesson(&standing("gpu"), &ask()).unwrap();
-            lesson.failed(&EngineError::Upstream { status: 500, message: String::new() });
+            lesson.failed(&EngineError::Upstream { status: 500, message: String::new(), retry_after: None });
         }
         assert!(foresight.predicted(&facts(), &ask(), |_| 0)[0].error_rate > 0.3);
     }

@@ -236,7 +236,7 @@ impl Router {
     /// The model is unknown, or no backend that may serve the asker has it.
     #[expect(clippy::result_large_err, reason = "made once a request, and only to be rendered")]
     pub fn plan(&self, mut request: Arc<ChatRequest>, asker: Asker) -> Result<Planned, Refusal> {
-        let Asker { client, backends, charge, record } = asker;
+        let Asker { client, backends, mut charge, record } = asker;
         let tenant = charge.as_ref().map(|charge| charge.tenant_name());
         let stays_with = |turn: Turn| self.sticky.stays_with(turn);
         let facts = self.facts_of(&backends);
@@ -244,7 +244,7 @@ impl Router {
         let tenant = tenant.as_deref().unwrap_or_default();
         let beside = Beside { tenant, now: moment(), stays_with: &stays_with, predicts: &predicts };
         let mut plan = plan::plan(&self.backends, &facts, &self.policies, &request, (&self.dice, beside))
-            .map_err(|error| Refusal { report: None, error })?;
+            .map_err(|error| self.unplanned(error, tenant, charge.as_mut()))?;
         self.probe(&mut plan);
         if plan.background && !request.background {
             Arc::make_mut(&mut request).background = true;
@@ -268,6 +268,22 @@ impl Router {
             foresight,
             ended: self.ending.ended(),
         })
+    }
+
+    /// A request that nobody may or can answer costs nothing.
+    fn unplanned(&self, error: EngineError, tenant: &str, charge: Option<&mut Charge>) -> Refusal {
+        if let Some(charge) = charge {
+            charge.failed();
+        }
+        if matches!(error, EngineError::Denied { .. }) {
+            self.metrics.denied(tenant, "backend");
+        }
+        Refusal { report: None, error }
+    }
+
+    /// Whether one of `backends` (empty: all) may answer who asks for `model`.
+    pub fn serves(&self, model: &str, backends: &[String]) -> bool {
+        plan::find_owner(&self.backends, &self.facts_of(backends), model).is_some()
     }
 
     /// Once in a while the plan begins with a backend that was not seen lately, where the operator wants that.

@@ -133,16 +133,20 @@ pub(super) fn owner<'a>(
     facts: &[BackendFacts],
     model: &str,
 ) -> Result<Option<&'a str>, EngineError> {
+    find_owner(backends, facts, model).ok_or_else(|| unknown(backends, facts, model))
+}
+
+/// The same; `None`: nobody has it.
+pub(super) fn find_owner<'a>(backends: &'a Registry, facts: &[BackendFacts], model: &str) -> Option<Option<&'a str>> {
     let means_backend = model == AUTO
         || facts.iter().any(|one| one.answers_to(model))
         || BackendRole::ALL.into_iter().any(|role| role.as_str() == model && facts.iter().any(|one| one.role == role));
     if means_backend {
-        return Ok(None);
+        return Some(None);
     }
     let mut theirs = facts.iter().filter_map(|one| backends.by_name(&one.name));
-    let owner = theirs.find(|backend| backend.models.iter().any(|own| own == model));
-    let owner = owner.ok_or_else(|| unknown(backends, facts, model))?;
-    Ok(Some(owner.facts.group.as_deref().unwrap_or(&owner.name)))
+    let owner = theirs.find(|backend| backend.models.iter().any(|own| own == model))?;
+    Some(Some(owner.facts.group.as_deref().unwrap_or(&owner.name)))
 }
 
 /// For a tenant whose backends do not include the one that could.
@@ -191,7 +195,8 @@ fn unknown(backends: &Registry, facts: &[BackendFacts], model: &str) -> EngineEr
         return forbidden();
     }
     let known = backends.models();
-    let near = nearest(model, known.iter().map(|entry| entry.id.as_str()));
+    let theirs = known.iter().map(|entry| entry.id.as_str()).filter(|id| find_owner(backends, facts, id).is_some());
+    let near = nearest(model, theirs);
     let hint = match near {
         Some(near) => format!(" (did you mean `{near}`?)"),
         None => " (`GET /v1/models` lists the known ones)".to_owned(),

@@ -40,7 +40,8 @@ struct Next {
     step: Arc<Step>,
     tried: u32,
     purpose: Purpose,
-    wait: Duration,
+    /// Where it has to wait.
+    not_before: Option<Instant>,
 }
 
 /// The search for an answer. `flight` counts the request however it ends.
@@ -50,8 +51,8 @@ pub(super) struct Search<'a> {
     report: RouteReport,
     queue: VecDeque<Next>,
     failures: Vec<EngineError>,
-    /// Failed in a way that may pass, with the wait the backend asked for.
-    again: Vec<(Arc<Step>, Duration)>,
+    /// Failed in a way that may pass, with the end of the wait the backend asked for.
+    again: Vec<(Arc<Step>, Instant)>,
     /// Passed over because their health checks fail.
     unwell: Vec<Arc<Step>>,
     round: u32,
@@ -66,7 +67,7 @@ impl<'a> Search<'a> {
     pub(super) fn new(steps: Vec<Step>, report: RouteReport, flight: Flight, given: Given<'a>) -> Self {
         let first = |step: Step| {
             let purpose = if step.first_content.is_some() { Purpose::First } else { Purpose::Patient };
-            Next { step: Arc::new(step), tried: 0, purpose, wait: Duration::ZERO }
+            Next { step: Arc::new(step), tried: 0, purpose, not_before: None }
         };
         Search {
             given,
@@ -92,12 +93,12 @@ impl<'a> Search<'a> {
         loop {
             if racing.is_empty() {
                 let Some(next) = self.next() else { break };
-                if !next.wait.is_zero() {
+                if let Some(until) = next.not_before {
                     let _pause = self.flight.pause();
                     tokio::select! {
                         biased;
                         () = self.given.ended.clone() => return Err(self.stopped()),
-                        () = tokio::time::sleep(next.wait) => {}
+                        () = tokio::time::sleep_until(until) => {}
                     }
                 }
                 let Some(racer) = self.start(next, false) else { continue };
@@ -139,7 +140,7 @@ impl<'a> Search<'a> {
                     if let Some(racer) = self.hedge(racers.first()) {
                         racers.push(racer.step.backend.clone());
                         let given = racer.step.given(self.given.request);
-                racing.push(race(racer, given));
+                        racing.push(race(racer, given));
                     }
                 }
             }
@@ -197,16 +198,17 @@ impl<'a> Search<'a> {
         let settings = self.given.settings;
         if self.attempts == 0 && !self.unwell.is_empty() {
             // Checks may be wrong, and nobody else is left: better asked than refused unasked.
-            let despite = |step| Next { step, tried: 0, purpose: Purpose::DespiteHealth, wait: Duration::ZERO };
+            let despite = |step| Next { step, tried: 0, purpose: Purpose::DespiteHealth, not_before: None };
             self.queue.extend(self.unwell.drain(..).map(despite));
         } else if self.round < settings.retries {
-            let mut wait = self.jitter(self.round);
+            // Those after the first have waited as long by then.
+            let paused = Instant::now() + self.jitter(self.round);
             self.round += 1;
             for (step, asked) in std::mem::take(&mut self.again) {
                 if step.standing.spend() {
                     self.flight.retried(&step.backend);
-                    let wait = std::mem::take(&mut wait).max(asked);
-                    self.queue.push_back(Next { step, tried: u32::MAX, purpose: Purpose::Extra, wait });
+                    let not_before = Some(paused.max(asked));
+                    self.queue.push_back(Next { step, tried: u32::MAX, purpose: Purpose::Extra, not_before });
                 }
             }
         }
@@ -278,7 +280,8 @@ impl<'a> Search<'a> {
             self.flight.retried(backend);
             let wait = self.jitter(racer.tried).max(self.wait_for(&error).unwrap_or_default());
             let step = Arc::clone(&racer.step);
-            self.queue.push_front(Next { step, tried: racer.tried + 1, purpose: Purpose::Extra, wait });
+            let not_before = Some(Instant::now() + wait);
+            self.queue.push_front(Next { step, tried: racer.tried + 1, purpose: Purpose::Extra, not_before });
             return true;
         }
         match beside {
@@ -292,7 +295,7 @@ impl<'a> Search<'a> {
 
     fn may_come_back(&mut self, step: Arc<Step>, error: &EngineError) {
         if let Some(wait) = self.wait_for(error) {
-            self.again.push((step, wait));
+            self.again.push((step, Instant::now() + wait));
         }
     }
 
@@ -310,8 +313,9 @@ impl<'a> Search<'a> {
 
     fn hedge(&mut self, leader: Option<&String>) -> Option<Racer> {
         let now = Instant::now();
-        let fits =
-            |next: &Next| next.wait.is_zero() && Some(&next.step.backend) != leader && next.step.standing.is_in(now);
+        let fits = |next: &Next| {
+            next.not_before.is_none() && Some(&next.step.backend) != leader && next.step.standing.is_in(now)
+        };
         let at = self.queue.iter().position(fits)?;
         if !self.queue.get(at)?.step.standing.spend() {
             self.flight.hedged(&self.queue.get(at)?.step.backend.clone(), "not_paid");

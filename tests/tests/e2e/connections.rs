@@ -71,6 +71,20 @@ async fn half_a_head_sent_ahead_is_not_waited_for_either() -> Result<()> {
 }
 
 #[tokio::test]
+async fn a_refusal_arrives_although_the_body_is_long_and_nobody_reads_it() -> Result<()> {
+    let tenant = format!("[[tenant]]\nname = \"a\"\nkeys = [{{ hash = \"{}\" }}]\n", crate::shared_limits::HASH);
+    let weir = Weir::start(&tenant)?;
+    let client = client()?;
+    for (path, status) in [("/v1/chat/completions", 401), ("/v1/embeddings", 404), ("/v1/messages", 401)] {
+        for _ in 0..3 {
+            let sent = client.post(weir.url(path)).body(vec![b' '; 12 << 20]).send().await;
+            assert_eq!(sent.context("the connection was cut under the answer")?.status(), status, "{path}");
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test]
 async fn who_does_not_read_is_cut_and_its_work_cancelled() -> Result<()> {
     let upstream = FaultUpstream::start().await?;
     let weir =

@@ -111,3 +111,22 @@ async fn an_answer_that_outlasts_the_stop_is_told_so() -> Result<()> {
     }
     Ok(())
 }
+
+#[tokio::test]
+async fn a_second_signal_ends_the_grace_and_answers_are_told() -> Result<()> {
+    let upstream = FaultUpstream::start().await?;
+    let weir = Weir::start(&format!("[server]\nshutdown_grace_ms = 600000\n{}", patient(&upstream.base_url("hang"))))?;
+    let response = client()?.post(weir.url("/v1/chat/completions")).body(story("cloud")).send().await?;
+    weir.ask_to_stop()?;
+    weir.said("a second signal ends them").await?;
+    // One that comes at once says nothing new, so it is said until it is heard.
+    let heard = || async {
+        // By then it may have ended.
+        let _ = weir.ask_to_stop();
+        weir.log().contains("answers under way are ended").then_some(())
+    };
+    until("the second is heard", heard).await?;
+    let reply = read(response).await?;
+    assert!(reply.text.contains("stream_cut") && !reply.text.contains("[DONE]"), "{}", reply.text);
+    Ok(())
+}

@@ -28,6 +28,12 @@ fn check_says_what_would_run() -> Result<()> {
     Ok(())
 }
 
+fn redis_is_away() -> String {
+    // Nobody listens on port 1.
+    let store = "[tenants]\nstore = \"redis://127.0.0.1:1/0\"\n";
+    format!("{store}[[tenant]]\nname = \"a\"\nkeys = [{{ hash = \"{}\" }}]\n", crate::shared_limits::HASH)
+}
+
 #[test]
 fn doctor_says_what_would_be_used_and_what_to_do_about_a_fault() -> Result<()> {
     let (code, out, err) = weir("doctor", "[server]\nlisten = \"127.0.0.1:0\"\n")?;
@@ -52,8 +58,10 @@ fn doctor_says_what_would_be_used_and_what_to_do_about_a_fault() -> Result<()> {
         ("[engine.ar]\ndevice = \"tpu\"\n", ["engine.ar.device", "write `cpu`"]),
         ("[engine.diffusion]\nrecipe = \"q3\"\n", ["engine.diffusion.recipe", "q3"]),
         ("[engine.diffusion]\nmodel = \"no/such/folder\"\n", ["engine.diffusion.model", "Hugging Face layout"]),
+        ("[request_log]\nenabled = true\nfile = \"no/such/folder/log\"\n", ["PROBLEM", "cannot be written"]),
+        (&redis_is_away(), ["Redis does not answer", "each gateway limits by itself"]),
     ] {
-        let (code, out, err) = weir("doctor", config)?;
+        let (code, out, err) = weir("doctor", &format!("[server]\nlisten = \"127.0.0.1:0\"\n{config}"))?;
         assert_eq!(code, Some(1), "{config}: {out}");
         for word in words {
             assert!(out.contains(word), "{config}: no `{word}` in {out}");

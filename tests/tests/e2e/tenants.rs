@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use weir_tests::asking::{Reply, client, get, metrics_until, question, read, with};
 use weir_tests::binary::{Weir, run};
 use weir_tests::fault_upstream::FaultUpstream;
+use weir_tests::metrics_page::MetricsPage;
 
 use crate::backend;
 
@@ -78,11 +79,23 @@ async fn each_has_its_models_and_backends() -> Result<()> {
     assert_eq!((reply.status, reply.json()["error"]["code"].as_str()), (403, Some("forbidden")), "{}", reply.text);
     let reply = ask(&weir, OTHER, "auto", true).await?;
     assert_eq!((reply.status, reply.header("x-weir-backend")), (200, "up"));
-    let bearer = format!("Bearer {KEY}");
-    let list = send(&weir, "/v1/models", Some(("authorization", &bearer)), None).await?.json();
-    let ids: Vec<&str> =
-        list["data"].as_array().context("a list")?.iter().filter_map(|one| one["id"].as_str()).collect();
-    assert_eq!(ids, ["auto", "up"]);
+    for (key, ids) in [(KEY, vec!["auto", "up"]), (OTHER, vec!["auto", "ar", "up", "up-model"])] {
+        let bearer = format!("Bearer {key}");
+        let list = send(&weir, "/v1/models", Some(("authorization", &bearer)), None).await?.json();
+        let list = list["data"].as_array().context("a list")?;
+        assert_eq!(list.iter().filter_map(|one| one["id"].as_str()).collect::<Vec<_>>(), ids);
+    }
+    let taken = |page: &MetricsPage| page.sum("weir_tenant_tokens_total", &[("tenant", "b")]);
+    let before = metrics_until(&weir, "all are counted", |page| page.sum("weir_requests_total", &[]) == 4.0).await?;
+    let reply = ask(&weir, OTHER, "dear-modelx", true).await?;
+    assert!(
+        reply.status == 404 && !reply.text.contains("`dear-model`"),
+        "nobody is told of others' models: {}",
+        reply.text
+    );
+    let page = metrics_until(&weir, "it is counted", |page| page.sum("weir_requests_total", &[]) == 5.0).await?;
+    assert_eq!(page.sum("weir_denied_total", &[("tenant", "b"), ("by", "backend")]), 1.0);
+    assert_eq!(taken(&page), taken(&before), "what nobody answers costs nothing");
     Ok(())
 }
 

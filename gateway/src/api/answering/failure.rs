@@ -140,7 +140,9 @@ impl From<&EngineError> for Failure {
             EngineError::Timeout { phase, .. } => {
                 failure(StatusCode::GATEWAY_TIMEOUT, Class::Timeout, &format!("timeout_{}", phase.as_str()))
             }
-            EngineError::Upstream { .. } => failure(StatusCode::BAD_GATEWAY, Class::Upstream, "upstream_error"),
+            EngineError::Upstream { retry_after, .. } => {
+                failure(StatusCode::BAD_GATEWAY, Class::Upstream, "upstream_error").retry_after(*retry_after)
+            }
             EngineError::StreamCut { .. } => failure(StatusCode::BAD_GATEWAY, Class::Upstream, "stream_cut"),
             EngineError::EmptyAnswer => failure(StatusCode::BAD_GATEWAY, Class::Upstream, "empty_answer"),
             EngineError::Denied { denial, retry_after, .. } => {

@@ -249,7 +249,7 @@ impl MessagesGrammar {
                 None if arguments.trim().is_empty() => Ok(()),
                 None => {
                     let message = "it went on with a tool call after it had gone on to something else".into();
-                    Err(EngineError::Upstream { status: 0, message })
+                    Err(EngineError::Upstream { status: 0, message, retry_after: None })
                 }
             },
         }

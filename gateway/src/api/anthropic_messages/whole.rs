@@ -50,7 +50,7 @@ fn tool_use(call: Call, reason: FinishReason) -> Result<Option<Block>, EngineErr
         None if reason == FinishReason::Length => Ok(None),
         None => {
             let message = "the arguments of a tool call are no JSON object".into();
-            Err(EngineError::Upstream { status: 0, message })
+            Err(EngineError::Upstream { status: 0, message, retry_after: None })
         }
     }
 }

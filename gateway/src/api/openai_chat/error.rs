@@ -74,7 +74,7 @@ mod tests {
 
     #[test]
     fn each_kind_has_its_status_and_words() {
-        let upstream = EngineError::Upstream { status: 500, message: "x".into() };
+        let upstream = EngineError::Upstream { status: 500, message: "x".into(), retry_after: None };
         let timeout = EngineError::Timeout { phase: TimeoutPhase::Idle, waited_ms: 7 };
         let late = Some(Duration::from_millis(6_100));
         check(
@@ -100,6 +100,8 @@ mod tests {
         check(EngineError::Overloaded { limit: 3, retry_after: late }, "503 overloaded_error overloaded - 7");
         check(timeout, "504 timeout_error timeout_idle - -");
         check(upstream, "502 upstream_error upstream_error - -");
+        let busy = EngineError::Upstream { status: 503, message: "x".into(), retry_after: late };
+        check(busy, "502 upstream_error upstream_error - 7");
         check(EngineError::StreamCut { message: "x".into() }, "502 upstream_error stream_cut - -");
         check(EngineError::Exhausted { retry_after: late }, "429 rate_limit_error exhausted - 7");
         check(EngineError::Exhausted { retry_after: None }, "404 invalid_request_error model_not_found model -");

@@ -38,7 +38,11 @@ fn echo(request: &ChatRequest) -> Option<String> {
 }
 
 fn no_call() -> EngineError {
-    EngineError::Upstream { status: 0, message: "it called a tool where only text can be shown".into() }
+    EngineError::Upstream {
+        status: 0,
+        message: "it called a tool where only text can be shown".into(),
+        retry_after: None,
+    }
 }
 
 impl Grammar for CompletionsGrammar {

@@ -122,7 +122,7 @@ impl Items {
             None if delta.trim().is_empty() => Ok(()),
             None => {
                 let message = "it went on with a tool call after the call was complete".into();
-                Err(EngineError::Upstream { status: 0, message })
+                Err(EngineError::Upstream { status: 0, message, retry_after: None })
             }
         }
     }

@@ -34,7 +34,7 @@ impl Counter {
         let mut ours = vec![("model", model.into())];
         ours.extend(unsealed::without(&request.raw).map(|messages| ("messages", messages)));
         let counted = self.0.ask(forwarded(&request.raw, &ours)?, own_headers(request)).await?;
-        let odd = || EngineError::Upstream { status: 0, message: "it gave no count".into() };
+        let odd = || EngineError::Upstream { status: 0, message: "it gave no count".into(), retry_after: None };
         counted["input_tokens"].as_u64().ok_or_else(odd)
     }
 }

@@ -228,7 +228,11 @@ impl Upstream {
         }
         drop(known);
         let url = Url::parse(&format!("{}{path}", self.settings.base_url));
-        let url = url.map_err(|_| EngineError::Upstream { status: 0, message: "its base URL is none".into() })?;
+        let url = url.map_err(|_| EngineError::Upstream {
+            status: 0,
+            message: "its base URL is none".into(),
+            retry_after: None,
+        })?;
         self.urls.write().unwrap_or_else(PoisonError::into_inner).push((path, url.clone()));
         Ok(url)
     }
@@ -240,6 +244,6 @@ impl Upstream {
         }
         let message =
             if error.is_connect() { "it cannot be reached" } else { "the connection broke before it answered" };
-        EngineError::Upstream { status: 0, message: message.into() }
+        EngineError::Upstream { status: 0, message: message.into(), retry_after: None }
     }
 }

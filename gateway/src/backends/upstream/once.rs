@@ -53,13 +53,13 @@ impl Once {
         let mut headers = self.headers.clone();
         headers.extend(own);
         let request = self.client.post(&self.url).headers(headers).body(body);
-        let unsent = |_| EngineError::Upstream { status: 0, message: "it cannot be reached".into() };
+        let unsent = |_| EngineError::Upstream { status: 0, message: "it cannot be reached".into(), retry_after: None };
         let response = clock.bound(Wait::Headers, request.send()).await?.map_err(unsent)?;
         if !response.status().is_success() {
             return Err(refusal::read(response, &clock, self.settings.context_tokens).await);
         }
         let body = clock.bound(Wait::FirstContent, reading::at_most(response, BODY_LIMIT)).await??;
-        let odd = |_| EngineError::Upstream { status: 0, message: "its answer is not JSON".into() };
+        let odd = |_| EngineError::Upstream { status: 0, message: "its answer is not JSON".into(), retry_after: None };
         serde_json::from_slice(&body).map_err(odd)
     }
 }

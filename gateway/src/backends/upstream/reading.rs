@@ -159,7 +159,9 @@ impl Reading {
 
     fn unreadable(&self, error: ReadError) -> EngineError {
         match error {
-            ReadError::WebPage => EngineError::Upstream { status: self.status, message: error.to_string() },
+            ReadError::WebPage => {
+                EngineError::Upstream { status: self.status, message: error.to_string(), retry_after: None }
+            }
             ReadError::TooLong | ReadError::NotUtf8 => EngineError::StreamCut { message: error.to_string() },
         }
     }

@@ -79,8 +79,16 @@ fn meaning(status: u16, retry_after: Option<Duration>, body: &str, window: u64) 
         429 => EngineError::RateLimited { retry_after },
         413 => too_long(body, window),
         400 | 422 if is_overflow(body) => too_long(body, window),
-        300..=399 => EngineError::Upstream { status, message: "redirects are not followed; check its base URL".into() },
-        _ => EngineError::Upstream { status, message: code_words(body) },
+        300..=399 => EngineError::Upstream {
+            status,
+            message: "redirects are not followed; check its base URL".into(),
+            retry_after: None,
+        },
+        _ => {
+            // Of the others, only a server that cannot answer now means it.
+            let retry_after = retry_after.filter(|_| status >= 500);
+            EngineError::Upstream { status, message: code_words(body), retry_after }
+        }
     }
 }
 
@@ -146,7 +154,7 @@ mod tests {
     }
 
     fn upstream(status: u16, message: &str) -> EngineError {
-        EngineError::Upstream { status, message: message.into() }
+        EngineError::Upstream { status, message: message.into(), retry_after: None }
     }
 
     #[test]
@@ -161,6 +169,15 @@ mod tests {
         check(404, "<html>nope</html>", &upstream(404, "it gave no known reason"));
         check(500, "", &upstream(500, "it gave no known reason"));
         check(302, "", &upstream(302, "redirects are not followed; check its base URL"));
+    }
+
+    #[test]
+    fn a_server_that_cannot_answer_now_says_when_it_can() {
+        let wait = Some(Duration::from_secs(40));
+        for (status, retry_after) in [(503, wait), (529, wait), (404, None)] {
+            let message = "it gave no known reason".to_owned();
+            assert_eq!(meaning(status, wait, "", 9), EngineError::Upstream { status, message, retry_after });
+        }
     }
 
     #[test]

@@ -1,5 +1,5 @@
 //! `weir doctor`: what this machine has, what Weir would use of it, and what is wrong with the config. Looks only: loads
-//! no weights, keeps no socket, asks an upstream for nothing but the list of its models. One file for each thing it looks
+//! no weights, keeps no socket, asks an upstream for nothing but the list of its models and Redis for nothing but accounts. One file for each thing it looks
 //! at; a new one is a file with a function `look` and a row of [`LOOKS`]. Must never print a secret.
 
 mod backends;
@@ -8,6 +8,8 @@ mod clock;
 mod config;
 mod gpu;
 mod keys;
+mod limits;
+mod log;
 mod machine;
 mod models;
 mod ports;
@@ -26,11 +28,13 @@ pub(super) use backends::unfit;
 type Look = (&'static str, fn(&Subject) -> Vec<Finding>);
 
 /// What is looked at, in the order printed.
-const LOOKS: [Look; 9] = [
+const LOOKS: [Look; 11] = [
     ("machine", machine::look),
     ("gpu", gpu::look),
     ("config", config::look),
     ("keys", keys::look),
+    ("limits", limits::look),
+    ("log", log::look),
     ("models", models::look),
     ("backends", backends::look),
     ("ports", ports::look),

@@ -104,7 +104,8 @@ impl Skip {
 
     /// What a caller is told when nobody else can answer.
     pub(crate) fn error(self) -> EngineError {
-        let left_alone = |message: &str| EngineError::Upstream { status: 503, message: message.into() };
+        let left_alone =
+            |message: &str| EngineError::Upstream { status: 503, message: message.into(), retry_after: None };
         match self {
             Skip::BreakerOpen(_) => left_alone("it failed too often lately and is left alone for a while"),
             Skip::Unhealthy => left_alone("its health check fails"),
@@ -274,7 +275,9 @@ impl Standing {
 
     fn failed(&self, error: &EngineError, over_budget: bool, probe: bool, now: Instant) {
         let mut state = self.state();
-        if let EngineError::RateLimited { retry_after: Some(wait) } = error {
+        if let EngineError::RateLimited { retry_after: Some(wait) }
+        | EngineError::Upstream { retry_after: Some(wait), .. } = error
+        {
             state.paused_until = Some(now + (*wait).min(PAUSE_MAX));
         }
         if !error.speaks_against_backend() {

@@ -21,7 +21,7 @@ async fn the_next_backend_speaks_instead() {
 
 #[tokio::test(start_paused = true)]
 async fn it_is_given_when_nobody_has_more_to_say() {
-    let broken = || refusing(EngineError::Upstream { status: 500, message: String::new() });
+    let broken = || refusing(EngineError::Upstream { status: 500, message: String::new(), retry_after: None });
     let (metrics, said) = go(vec![step("a", silent()), step("b", broken())], streaming()).await.all().await;
     assert_eq!(said, "a:empty_answer b:upstream <a>[stop]");
     counted(&metrics, r#"weir_requests_total{backend="a",outcome="finished",route="auto"} 1"#);

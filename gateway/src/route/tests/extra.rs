@@ -9,7 +9,7 @@ use crate::config::attempts::{HedgeSettings, StandingSettings};
 use crate::route::standing::Purpose;
 
 fn broken() -> EngineError {
-    EngineError::Upstream { status: 503, message: String::new() }
+    EngineError::Upstream { status: 503, message: String::new(), retry_after: None }
 }
 
 fn after(ms: u64, said: &str) -> BackendService {
@@ -122,7 +122,7 @@ async fn what_may_pass_is_tried_once_more_when_nobody_is_left() {
 
     let ran = go_by(vec![step("a", recovering(2, broken()))], request(), &settings).await;
     assert_eq!(ran.result.err().unwrap().report.unwrap().failed.len(), 2, "one round, not for ever");
-    let hopeless = EngineError::Upstream { status: 404, message: String::new() };
+    let hopeless = EngineError::Upstream { status: 404, message: String::new(), retry_after: None };
     let ran = go_by(vec![step("a", recovering(1, hopeless))], request(), &settings).await;
     assert_eq!(ran.result.err().unwrap().report.unwrap().failed.len(), 1);
 }
@@ -148,6 +148,30 @@ async fn a_wait_the_backend_asks_for_is_kept_or_not_waited_for() {
     let refusal = go_by(vec![step("a", recovering(1, limited(7000)))], request(), &settings).await.result.err();
     assert_eq!(refusal.unwrap().error, limited(7000));
     assert_eq!(begin.elapsed(), Duration::ZERO);
+
+    let begin = Instant::now();
+    let both = ["a", "b"].map(|name| step(name, recovering(2, limited(700)))).into();
+    assert!(go_by(both, request(), &settings).await.result.is_err());
+    assert!(begin.elapsed() < Duration::from_millis(800), "they are waited for together");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_asks_for_time_gets_it() {
+    let asks = |ms| {
+        let retry_after = Some(Duration::from_millis(ms));
+        EngineError::Upstream { status: 503, message: String::new(), retry_after }
+    };
+    let begin = Instant::now();
+    let (_, out) =
+        go_by(vec![step("a", recovering(1, asks(700)))], request(), &AttemptSettings::default()).await.all().await;
+    assert_eq!(out, "a:upstream <a>well[stop]");
+    assert!(begin.elapsed() >= Duration::from_millis(700));
+    let busy = step("a", recovering(1, asks(7000)));
+    let standing = Arc::clone(&busy.standing);
+    let refusal = go_by(vec![busy], request(), &AttemptSettings::default()).await.result.err();
+    assert_eq!(refusal.unwrap().error, asks(7000), "longer than anybody waits");
+    let skip = standing.admit(&Class::new("rule", 0), Purpose::First, Instant::now()).err();
+    assert_eq!(skip.map(|skip| skip.as_str()), Some("rate_limited"), "others leave it alone, too");
 }
 
 #[tokio::test(start_paused = true)]

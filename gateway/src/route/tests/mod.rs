@@ -166,7 +166,8 @@ async fn each_failure_before_content_is_replaced() {
     let full = refusing(EngineError::Overloaded { limit: 1, retry_after: None });
     let slow = backend(vec![started("slow"), Line::Wait(500), text("never"), END]);
     let cut = backend(vec![started("cut"), text("")]);
-    let broken = backend(vec![Line::Fail(EngineError::Upstream { status: 500, message: String::new() })]);
+    let broken =
+        backend(vec![Line::Fail(EngineError::Upstream { status: 500, message: String::new(), retry_after: None })]);
     let good = backend(vec![started("good"), Line::Wait(99), text("yes"), END]);
     let steps =
         vec![step("full", full), step("slow", slow), step("cut", cut), step("broken", broken), step("good", good)];

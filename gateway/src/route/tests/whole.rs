@@ -4,7 +4,7 @@ use super::*;
 
 #[tokio::test(start_paused = true)]
 async fn a_whole_answer_that_breaks_off_is_anothers_to_give() {
-    let broken = EngineError::Upstream { status: 502, message: String::new() };
+    let broken = EngineError::Upstream { status: 502, message: String::new(), retry_after: None };
     for (last, cause) in [(None, "stream_cut"), (Some(Line::Fail(broken)), "upstream")] {
         let lines: Vec<Line> = [started("m"), text("half")].into_iter().chain(last).collect();
         let steps =

@@ -1,0 +1,52 @@
+//! Where tenants' limits are counted, and whether every account there can be read. Changes none of them.
+
+use std::sync::Arc;
+
+use super::{Finding, Subject};
+use crate::config::Settings;
+use crate::config::tenants::{OnStoreLoss, StoreSettings};
+use crate::metrics::Metrics;
+use crate::tenants::Tenants;
+
+pub(super) fn look(subject: &Subject) -> Vec<Finding> {
+    match &subject.settings {
+        Ok(settings) => judge(settings),
+        Err(_) => vec![Finding::note("not looked at: the config comes first")],
+    }
+}
+
+fn judge(settings: &Settings) -> Vec<Finding> {
+    let StoreSettings::Redis { timeout, on_loss, .. } = &settings.tenants.store else {
+        return vec![Finding::ok("counted in memory: each gateway by itself, and anew after a restart")];
+    };
+    let meanwhile = match on_loss {
+        OnStoreLoss::FailOpen => "each gateway limits by itself",
+        OnStoreLoss::FailClosed => "nobody is let in",
+    };
+    let Some(accounts) = read(settings) else {
+        return vec![Finding::problem("their Redis cannot be asked").fix("mend `tenants.store`")];
+    };
+    if !accounts.is_empty() && accounts.iter().all(|(_, is_read)| !is_read) {
+        let wait = timeout.as_millis();
+        let text = format!("their Redis does not answer as it should within {wait} ms: meanwhile {meanwhile}");
+        return vec![Finding::problem(text).fix("start it, or mend `tenants.store` or `tenants.store_timeout_ms`")];
+    }
+    let broken = accounts.iter().filter(|(_, is_read)| !is_read).map(|(tenant, _)| {
+        let text = format!("what Redis keeps for tenant `{tenant}` is no account: for it, {meanwhile}");
+        Finding::problem(text).fix("look who else writes there, and remove that key; or set `tenants.store_prefix`")
+    });
+    std::iter::once(Finding::ok("their Redis answers")).chain(broken).collect()
+}
+
+/// Each tenant, and whether its account could be read; `None`: there is no way to ask.
+fn read(settings: &Settings) -> Option<Vec<(Arc<str>, bool)>> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().ok()?;
+    let tenants = Tenants::new(&settings.tenants, None, Arc::new(Metrics::new().ok()?)).ok()?;
+    Some(runtime.block_on(async {
+        let mut read = Vec::new();
+        for tenant in tenants.directory().iter() {
+            read.push((Arc::clone(&tenant.name), tenants.used(tenant).await.is_some()));
+        }
+        read
+    }))
+}
