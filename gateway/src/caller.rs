@@ -130,11 +130,15 @@ impl<S: Sync> FromRequestParts<S> for Caller {
 
 /// The key itself, for the one comparison.
 pub(crate) fn key(headers: &HeaderMap) -> Option<&[u8]> {
-    let sent = KEYS.iter().find_map(|name| headers.get(*name))?.as_bytes();
-    // One key is one caller, in whichever header its SDK sends it.
+    KEYS.iter().filter_map(|name| in_header(headers.get(*name)?.as_bytes())).next()
+}
+
+/// One key is one caller, in whichever header its SDK sends it. What stands there for somebody else, such as a proxy's
+/// `Basic …`, is no key.
+fn in_header(sent: &[u8]) -> Option<&[u8]> {
     let key = match sent.split_at_checked(SCHEME.len()) {
         Some((scheme, key)) if scheme.eq_ignore_ascii_case(SCHEME) => key.trim_ascii(),
-        _ => sent,
+        _ => Some(sent.trim_ascii()).filter(|sent| !sent.contains(&b' '))?,
     };
     (!key.is_empty()).then_some(key)
 }
@@ -181,6 +185,12 @@ mod tests {
         assert_eq!(with("authorization", "Bearer ").id(), None);
         assert_eq!((one.len(), one.contains("secret")), (32, false));
         assert_eq!((with("authorization", "").id(), Caller::default().id()), (None, None));
+        for empty in ["", "Bearer ", "Basic cHJveHk6c2VjcmV0"] {
+            let mut headers = HeaderMap::new();
+            headers.insert("authorization", empty.parse().expect("a header"));
+            headers.insert("x-api-key", "secret-1".parse().expect("a header"));
+            assert_eq!(key(&headers), Some(b"secret-1".as_slice()), "{empty}");
+        }
     }
 
     #[test]

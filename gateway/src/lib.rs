@@ -17,6 +17,7 @@
 //! - [`record`]: what is kept of each request, and the request log.
 //! - [`traces`]: a caller's trace, handed on, and spans of our own.
 //! - `ids`: fresh ids.
+//! - `said`: what the process says of itself, and that nobody waits for its reader.
 //! - [`metrics`]: what is counted, through guards.
 //! - `fuzzing`: the doors of `fuzz/`; in no other build.
 //! - [`cli`]: the commands of the `weir` binary.
@@ -38,6 +39,7 @@ pub mod live;
 pub mod metrics;
 pub mod record;
 pub mod route;
+mod said;
 pub mod stack;
 pub mod tenants;
 pub mod threads;

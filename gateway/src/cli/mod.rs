@@ -19,6 +19,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::config::{ConfigErrors, Inputs, Settings};
 use crate::layers::panics;
+use crate::said;
 
 /// A gateway with a built-in diffusion engine beside the AR backends you have.
 #[derive(Debug, Parser)]
@@ -107,6 +108,7 @@ impl ConfigArgs {
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     // A server tells what it does; a command that prints an answer speaks up only in trouble.
+    let _saying = said::start();
     start_log(cli.log_format, if matches!(cli.command, Command::Serve(_)) { "info" } else { "warn" });
     panics::log_place_only();
     if !matches!(cli.command, Command::Serve(_) | Command::Demo { .. }) {
@@ -127,7 +129,7 @@ pub fn main() -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("weir: {error:#}");
+            said::say(format_args!("weir: {error:#}"));
             if error.is::<generate::UsageError>() { ExitCode::from(2) } else { ExitCode::FAILURE }
         }
     }
@@ -147,7 +149,7 @@ fn start_log(format: LogFormat, level: &str) {
     let filter = tracing_subscriber::EnvFilter::try_from_default_env()
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(level));
     let colours = std::io::stderr().is_terminal();
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colours);
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(|| said::Lines).with_ansi(colours);
     // A second start in one process keeps the first log.
     let _ = match format {
         LogFormat::Text => log.try_init(),

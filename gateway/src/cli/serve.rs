@@ -14,6 +14,7 @@ use crate::admin;
 use crate::config::Inputs;
 use crate::listener;
 use crate::live::{self, Live, Trigger};
+use crate::said::say;
 use crate::threads::Threads;
 
 /// How long callers may take to read the end of an answer that outlasted the grace.
@@ -37,15 +38,15 @@ pub(super) fn command(inputs: Inputs) -> Result<()> {
         let now = running.live.current();
         let ids: Vec<&str> = now.gateway.models.iter().map(|entry| entry.id.as_str()).collect();
         let scheme = if now.settings.server.tls.is_some() { "https" } else { "http" };
-        eprintln!("weir {} listens on {scheme}://{}", env!("CARGO_PKG_VERSION"), running.addr());
-        eprintln!("  models  {}", ids.join(", "));
-        eprintln!("  config  {}", now.settings.origins.join(" ← "));
-        eprintln!("  policy  {}", now.settings.policy.origin);
+        say(format_args!("weir {} listens on {scheme}://{}", env!("CARGO_PKG_VERSION"), running.addr()));
+        say(format_args!("  models  {}", ids.join(", ")));
+        say(format_args!("  config  {}", now.settings.origins.join(" ← ")));
+        say(format_args!("  policy  {}", now.settings.policy.origin));
         if let Some(admin) = running.admin {
-            eprintln!("  admin   {scheme}://{admin}");
+            say(format_args!("  admin   {scheme}://{admin}"));
         }
         if !running.addr().ip().is_loopback() && now.gateway.tenants.directory().is_empty() {
-            eprintln!("  note    others can reach this address, and Weir asks nobody for a key");
+            say(format_args!("  note    others can reach this address, and Weir asks nobody for a key"));
         }
         drop(now);
         running.until_stopped().await
@@ -141,7 +142,10 @@ impl Running {
         let mut signals = Signals::new()?;
         signals.next().await;
         let grace = self.live.current().settings.server.shutdown_grace;
-        eprintln!("weir: stopping; running answers have up to {} s, a second signal ends them", grace.as_secs());
+        say(format_args!(
+            "weir: stopping; running answers have up to {} s, a second signal ends them",
+            grace.as_secs()
+        ));
         let again = async {
             // A terminal's Ctrl-C and a parent's SIGTERM are one wish.
             let same = async {

@@ -10,6 +10,7 @@ use futures::FutureExt;
 use http::StatusCode;
 
 use crate::api;
+use crate::said;
 
 /// The layer.
 pub async fn layer(request: Request, next: Next) -> Response {
@@ -27,5 +28,7 @@ pub fn log_place_only() {
         // Printed only under RUST_BACKTRACE; holds function names, no values.
         let backtrace = std::backtrace::Backtrace::capture();
         tracing::error!(%place, %backtrace, "panicked");
+        // It may be the last word: a second panic on the way ends the process.
+        said::flush();
     }));
 }

@@ -1,9 +1,12 @@
 //! What an operator meets: `weir check`, mistakes in the config, counters that add up, a stop that is no crash.
 
-use anyhow::Result;
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, Stdio};
+
+use anyhow::{Context, Result, ensure};
 use serde_json::json;
 use weir_tests::asking::{ask, client, get, metrics_until, post, question, read, with};
-use weir_tests::binary::{Weir, run};
+use weir_tests::binary::{Weir, program, run};
 use weir_tests::fault_upstream::FaultUpstream;
 
 use crate::{backend, embedded};
@@ -207,6 +210,45 @@ async fn environment_and_flags_win_over_the_file() -> Result<()> {
     let weir = Weir::start_with("[server]\nmax_body_bytes = 1048576\nlisten = \"127.0.0.1:1\"\n", &limit)?;
     assert_eq!(post(&weir, vec![b' '; 2048]).await?.status, 413);
     Ok(())
+}
+
+/// A log service that restarts, or a parent that died: neither stops who is asked something.
+#[tokio::test]
+async fn nobody_has_to_read_what_it_says() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let mut command = Command::new(program()?);
+    command.args(["serve", "--listen", "127.0.0.1:0"]).current_dir(folder.path()).env("RUST_LOG", "trace");
+    let mut weir = Ended(command.stderr(Stdio::piped()).spawn()?);
+    let mut said = BufReader::new(weir.0.stderr.take().context("its standard error")?);
+    let mut lines = (&mut said).lines().map_while(Result::ok);
+    let base = lines.find_map(|line| Some(line.split_once("listens on ")?.1.trim().to_owned()));
+    let base = base.context("an address")?;
+    let client = client()?;
+    // Far more than a pipe holds.
+    for _ in 0..200 {
+        let body = with(question("ar", "hello"), json!({"max_tokens": 1}));
+        let asked = client.post(format!("{base}/v1/chat/completions")).json(&body).send();
+        assert_eq!(asked.await.context("while nobody reads")?.status(), 200);
+    }
+    drop(said);
+    for path in ["/nowhere", "/nowhere", "/healthz"] {
+        client.get(format!("{base}{path}")).send().await.context("when nobody is left who could")?;
+    }
+    ensure!(Command::new("kill").arg(weir.0.id().to_string()).status()?.success());
+    let ended = tokio::task::spawn_blocking(move || weir.0.wait()).await??;
+    assert_eq!(ended.code(), Some(0));
+    Ok(())
+}
+
+/// A process that does not outlive its test.
+struct Ended(Child);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        // Already gone is as good.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 #[tokio::test]
