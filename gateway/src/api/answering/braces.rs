@@ -29,6 +29,11 @@ impl Braces {
         }
     }
 
+    /// Whether an object was opened and not closed yet.
+    pub(crate) fn is_open(&self) -> bool {
+        self.depth > 0 && !self.complete
+    }
+
     /// Whether an object was opened and closed again.
     pub(crate) fn is_complete(&self) -> bool {
         self.complete
@@ -46,7 +51,7 @@ mod tests {
         let last = text.rfind('}').expect("a brace");
         for (at, c) in text.char_indices() {
             braces.push(&c.to_string());
-            assert_eq!(braces.is_complete(), at >= last, "{at}");
+            assert_eq!((braces.is_complete(), braces.is_open()), (at >= last, at > 0 && at < last), "{at}");
         }
     }
 }

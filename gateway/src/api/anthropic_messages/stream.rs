@@ -12,6 +12,7 @@ use super::encode::{
     Block, BlockDelta, MessageBody, MessageDelta, StreamEvent, UNSEALED, UsageBody, stop_reason, with_refusal,
 };
 use super::error::ErrorBody;
+use super::whole::no_object;
 use crate::api::answering::Identity;
 use crate::api::answering::braces::Braces;
 use crate::api::answering::failure::Failure;
@@ -30,6 +31,10 @@ pub(crate) struct MessagesGrammar {
     index: usize,
     /// Calls that were begun before the open one is complete. Their pieces wait, in order.
     waiting: VecDeque<Waiting>,
+    /// What was said between the pieces of the open call: blocks stand one after another, so it waits, too.
+    later: String,
+    /// Whether a call was left before its arguments were complete.
+    half: bool,
     usage: Option<Usage>,
     stopped_at: Option<String>,
     /// Whether the model would not do what was asked: here that is the reason of the end.
@@ -71,6 +76,8 @@ impl MessagesGrammar {
             open: None,
             index: 0,
             waiting: VecDeque::new(),
+            later: String::new(),
+            half: false,
             usage: None,
             stopped_at: None,
             refused: false,
@@ -173,7 +180,11 @@ impl MessagesGrammar {
                 self.refused = true;
                 self.say(Event::TextDelta(text), out)?;
             }
+            Event::TextDelta(text) if matches!(&self.open, Some(Open::Call { braces, .. }) if braces.is_open()) => {
+                self.later.push_str(&text);
+            }
             Event::TextDelta(text) => {
+                let text = if self.later.is_empty() { text } else { std::mem::take(&mut self.later) + &text };
                 if !matches!(self.open, Some(Open::Text)) {
                     self.close_all(out);
                     self.open(Open::Text, Block::Text { text: String::new() }, out);
@@ -204,7 +215,7 @@ impl MessagesGrammar {
             Event::Continued { backend } => self.continued = Some(backend),
             Event::StoppedAt(text) => self.stopped_at = Some(text),
             Event::Usage(usage) => self.usage = Some(usage),
-            Event::Finished { reason } => self.finish(reason, out),
+            Event::Finished { reason } => self.finish(reason, out)?,
         }
         Ok(())
     }
@@ -265,8 +276,10 @@ impl MessagesGrammar {
     }
 
     fn close(&mut self, out: &mut Frames) {
-        if matches!(self.open, Some(Open::Thinking)) {
-            self.delta(BlockDelta::Signature { signature: UNSEALED.into() }, out);
+        match &self.open {
+            Some(Open::Thinking) => self.delta(BlockDelta::Signature { signature: UNSEALED.into() }, out),
+            Some(Open::Call { braces, .. }) => self.half |= braces.is_open(),
+            Some(Open::Text | Open::Sealed) | None => {}
         }
         if self.open.take().is_some() {
             out.push(&StreamEvent::ContentBlockStop { index: self.index });
@@ -274,17 +287,27 @@ impl MessagesGrammar {
         }
     }
 
-    /// Closes the block and writes all calls that wait.
+    /// Closes the block and writes all that waits.
     fn close_all(&mut self, out: &mut Frames) {
         self.close(out);
         while let Some(call) = self.waiting.pop_front() {
             self.call(call, out);
             self.close(out);
         }
+        let text = std::mem::take(&mut self.later);
+        if !text.is_empty() {
+            self.open(Open::Text, Block::Text { text: String::new() }, out);
+            self.delta(BlockDelta::Text { text }, out);
+            self.close(out);
+        }
     }
 
-    fn finish(&mut self, reason: FinishReason, out: &mut Frames) {
+    fn finish(&mut self, reason: FinishReason, out: &mut Frames) -> Result<(), EngineError> {
         self.close_all(out);
+        // What an upstream of this dialect writes is its own affair.
+        if self.half && !out.muted && matches!(reason, FinishReason::Stop | FinishReason::ToolCalls) {
+            return Err(no_object());
+        }
         let stopped_at = self.stopped_at.take();
         let reason = with_refusal(reason, self.refused);
         let delta = MessageDelta {
@@ -295,6 +318,7 @@ impl MessagesGrammar {
         let weir = Extra::continued(self.continued.take());
         out.push(&StreamEvent::MessageDelta { delta, usage, weir });
         out.push(&StreamEvent::MessageStop);
+        Ok(())
     }
 }
 

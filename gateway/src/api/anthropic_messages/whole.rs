@@ -48,11 +48,14 @@ fn tool_use(call: Call, reason: FinishReason) -> Result<Option<Block>, EngineErr
     match arguments(&call.arguments) {
         Some(input) => Ok(Some(Block::ToolUse { id: call.id, name: call.name, input })),
         None if reason == FinishReason::Length => Ok(None),
-        None => {
-            let message = "the arguments of a tool call are no JSON object".into();
-            Err(EngineError::Upstream { status: 0, message, retry_after: None })
-        }
+        None => Err(no_object()),
     }
+}
+
+/// A call that cannot be read is none that may be run.
+pub(super) fn no_object() -> EngineError {
+    let message = "the arguments of a tool call are no JSON object".into();
+    EngineError::Upstream { status: 0, message, retry_after: None }
 }
 
 fn arguments(text: &str) -> Option<Map<String, Value>> {

@@ -54,7 +54,7 @@ pub(crate) fn grown(pieces: &[String]) -> Option<(Map<String, Value>, Map<String
         let choices = piece.remove("choices");
         for (key, value) in piece {
             // The last word holds.
-            if !value.is_null() || !whole.contains_key(&key) {
+            if !(value.is_null() || value == "") || !whole.contains_key(&key) {
                 whole.insert(key, value);
             }
         }
@@ -74,6 +74,8 @@ fn grow(into: &mut Map<String, Value>, more: Map<String, Value>) {
     for (key, value) in more {
         match (into.get_mut(&key), value) {
             (Some(_), Value::Null) => {}
+            // Some servers tell names and ids again, without a word in them.
+            (Some(_), Value::String(more)) if more.is_empty() => {}
             (Some(Value::String(text)), Value::String(more)) if !SAME.contains(&key.as_str()) => text.push_str(&more),
             (Some(Value::Object(members)), Value::Object(more)) => grow(members, more),
             (Some(Value::Array(entries)), Value::Array(more)) => more.into_iter().for_each(|more| add(entries, more)),
@@ -161,7 +163,7 @@ mod tests {
             call(1, begins("c2")),
             call(0, json!({"function": {"arguments": "{}"}})),
             call(1, json!({"function": {"arguments": "{\"a\":"}})),
-            call(1, json!({"function": {"arguments": "1}"}})),
+            call(1, json!({"id": "", "function": {"name": "", "arguments": "1}"}})),
             piece(json!({}), Some("tool_calls")),
         ];
         let whole = joined(&pieces(&told)).expect("an answer");

@@ -148,14 +148,14 @@ impl ContentPart {
 
 /// Which item of an answer.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum ItemKind {
+pub(crate) enum ItemKind {
     Reasoning,
     Message,
     FunctionCall,
 }
 
 /// The id of the item at `index` of the answer `response`.
-pub(super) fn item_id(response: &str, kind: ItemKind, index: usize) -> String {
+pub(crate) fn item_id(response: &str, kind: ItemKind, index: usize) -> String {
     let prefix = match kind {
         ItemKind::Reasoning => "rs",
         ItemKind::Message => "msg",
@@ -163,6 +163,14 @@ pub(super) fn item_id(response: &str, kind: ItemKind, index: usize) -> String {
     };
     let rest = response.strip_prefix("resp_").unwrap_or(response);
     format!("{prefix}_{rest}_{index}")
+}
+
+/// Whether an item of reasoning with this id was written here, for a backend that knows no items.
+pub(crate) fn is_own_reasoning(id: &str) -> bool {
+    let own = id.strip_prefix("rs_").and_then(|rest| rest.split_once('_'));
+    own.is_some_and(|(response, at)| {
+        response.len() == 32 && response.bytes().all(|byte| byte.is_ascii_hexdigit()) && at.parse::<u32>().is_ok()
+    })
 }
 
 /// Tokens, with what a diffusion engine adds.

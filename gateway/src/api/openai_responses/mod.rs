@@ -2,7 +2,7 @@
 
 pub mod decode;
 
-mod encode;
+pub(crate) mod encode;
 mod events;
 mod items;
 mod joined;

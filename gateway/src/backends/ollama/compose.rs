@@ -64,7 +64,7 @@ fn options(request: &ChatRequest) -> Value {
     options.set_number("top_p", sampling.top_p);
     options.set_some("top_k", sampling.top_k.filter(|most| *most > 0));
     options.set_number("min_p", sampling.min_p);
-    options.set_some("seed", sampling.seed);
+    options.set_some("seed", sampling.seed.map(u64::cast_signed));
     options.set_number("repeat_penalty", sampling.repetition_penalty);
     options.set_number("frequency_penalty", sampling.frequency_penalty);
     options.set_number("presence_penalty", sampling.presence_penalty);

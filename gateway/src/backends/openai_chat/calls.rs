@@ -22,6 +22,8 @@ struct Call {
     begun: Option<u32>,
     /// Arguments that came before the name.
     held: String,
+    /// Whether arguments were told.
+    spoken: bool,
 }
 
 impl Calls {
@@ -51,6 +53,7 @@ impl Calls {
         }
         is_plain &= call.begun.is_some() && call.begun.map(u64::from) == given;
         if let Some(index) = call.begun.filter(|_| !call.held.is_empty()) {
+            call.spoken = true;
             events.push(Event::ToolCallDelta { index, arguments: std::mem::take(&mut call.held) });
         }
         is_plain
@@ -62,6 +65,20 @@ impl Calls {
             true => Ok(()),
             false => Err(EngineError::StreamCut { message: "a tool call came without its name".into() }),
         }
+    }
+
+    /// No arguments are written `{}`: clients read them as JSON. Whether there was a call without any.
+    pub(super) fn close(&mut self, events: &mut Vec<Event>) -> bool {
+        let silent = self.calls.iter_mut().filter(|call| !call.spoken);
+        let told: Vec<Event> = silent
+            .filter_map(|call| {
+                call.spoken = true;
+                Some(Event::ToolCallDelta { index: call.begun?, arguments: "{}".into() })
+            })
+            .collect();
+        let was_silent = !told.is_empty();
+        events.extend(told);
+        was_silent
     }
 
     /// Which call a piece belongs to; a new one is added.
@@ -82,7 +99,7 @@ impl Calls {
                 return at;
             }
         }
-        self.calls.push(Call { index, id: id.to_owned(), begun: None, held: String::new() });
+        self.calls.push(Call { index, id: id.to_owned(), begun: None, held: String::new(), spoken: false });
         self.calls.len() - 1
     }
 }

@@ -152,6 +152,10 @@ impl Decoder for ChunkDecoder {
     fn end(&mut self, events: &mut Vec<Event>) -> Result<(), EngineError> {
         if self.has_reason() {
             self.calls.end()?;
+            // One that the limit cut has not come to its arguments.
+            if !self.answer.was_cut_short() && self.calls.close(events) {
+                self.shows = Shows::Mended;
+            }
         }
         self.answer.end(events)
     }
@@ -234,6 +238,10 @@ mod tests {
     fn calls_end_as_calls() {
         let call = r#"{"choices":[{"delta":{"content":null,"tool_calls":[{"index":0,"id":"x","function":{"name":"f","arguments":"{}"}}]}}]}"#;
         check(decoder(), &[call, STOP, "[DONE]"], "<asked>[0 f{0 {}}!tool_calls");
+        // No arguments are none, unless the limit came before them.
+        let bare = call.replace(",\"arguments\":\"{}\"", "");
+        check(decoder(), &[&bare, STOP, "[DONE]"], "<asked>[0 f{0 {}}!tool_calls");
+        check(decoder(), &[&bare, &STOP.replace("stop", "length")], "<asked>[0 f!length");
     }
 
     #[test]

@@ -31,7 +31,7 @@ pub(in crate::backends) fn body(
     demands::refuse_untold(request)?;
     let mut fields = Fields::default();
     fields.set("model", model);
-    fields.set("messages", request.messages.iter().map(message).collect::<Result<Vec<_>, _>>()?);
+    fields.set("messages", conversation(&request.messages));
     fields.set_some(wire.limit_field.as_str(), request.max_tokens);
     if request.prefill {
         prefill(wire.prefill, &mut fields)?;
@@ -80,17 +80,40 @@ pub(super) fn forwarded(request: &ChatRequest, model: &str, wire: &WireSettings)
     body::forwarded(&request.raw, &ours)
 }
 
-fn message(message: &Message) -> Result<Value, EngineError> {
-    Ok(match message.role {
+/// Results of tools are text there: their images are shown by the user, once all results are told.
+fn conversation(messages: &[Message]) -> Vec<Value> {
+    let (mut turns, mut shown) = (Vec::with_capacity(messages.len()), Vec::new());
+    for message in messages {
+        if message.role != Role::Tool {
+            show(&mut shown, &mut turns);
+        }
+        turns.push(self::message(message));
+        if message.role == Role::Tool && !body::is_text(message) {
+            let id = message.tool_call_id.as_deref().unwrap_or_default();
+            shown.push(json!({"type": "text", "text": format!("Shown by the tool call {id}:")}));
+            shown.extend(message.content.iter().filter(|part| part.as_text().is_none()).filter_map(part));
+        }
+    }
+    show(&mut shown, &mut turns);
+    turns
+}
+
+fn show(shown: &mut Vec<Value>, turns: &mut Vec<Value>) {
+    if !shown.is_empty() {
+        turns.push(json!({"role": "user", "content": std::mem::take(shown)}));
+    }
+}
+
+fn message(message: &Message) -> Value {
+    match message.role {
         Role::System => json!({"role": "system", "content": message.joined_text()}),
         Role::User if body::is_text(message) => json!({"role": "user", "content": message.joined_text()}),
         Role::User => json!({"role": "user", "content": message.content.iter().filter_map(part).collect::<Vec<_>>()}),
         Role::Assistant => assistant(message),
-        Role::Tool if body::is_text(message) => {
+        Role::Tool => {
             json!({"role": "tool", "tool_call_id": message.tool_call_id, "content": message.joined_text()})
         }
-        Role::Tool => return Err(unsupported("messages", "a tool's result is text only in chat completions")),
-    })
+    }
 }
 
 fn assistant(message: &Message) -> Value {
@@ -162,7 +185,7 @@ fn sampling(request: &ChatRequest, fields: &mut Fields) {
     fields.set_number("min_p", sampling.min_p.filter(|least| *least > 0.0));
     fields.set_number("repetition_penalty", sampling.repetition_penalty.filter(|penalty| *penalty != 1.0));
     fields.set_some("min_tokens", sampling.min_tokens.filter(|least| *least > 0));
-    fields.set_some("seed", sampling.seed);
+    fields.set_some("seed", sampling.seed.map(u64::cast_signed));
     fields.set_number("frequency_penalty", sampling.frequency_penalty);
     fields.set_number("presence_penalty", sampling.presence_penalty);
     fields.set_list("stop", sampling.stop.iter().map(|stop| stop.as_str().into()).collect());
@@ -248,6 +271,22 @@ mod tests {
             "stream": true, "stream_options": {"include_usage": true},
         });
         assert_eq!(composed(said.clone()).expect("sent"), said);
+    }
+
+    #[test]
+    fn images_of_results_are_shown_after_all_results() {
+        let image = json!({"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}});
+        let result = |id: &str, content: Value| json!({"role": "tool", "tool_call_id": id, "content": content});
+        let call = |id: &str| json!({"id": id, "type": "function", "function": {"name": "look", "arguments": "{}"}});
+        let told = json!({"messages": [
+            {"role": "assistant", "content": null, "tool_calls": [call("c1"), call("c2")]},
+            result("c1", json!([{"type": "text", "text": "a cat"}, image])), result("c2", json!("a dog"))], "seed": -1});
+        let sent = composed(told).expect("sent");
+        assert_eq!(sent["messages"][1], result("c1", json!("a cat")));
+        assert_eq!(sent["messages"][2], result("c2", json!("a dog")));
+        let said = json!({"type": "text", "text": "Shown by the tool call c1:"});
+        assert_eq!(sent["messages"][3], json!({"role": "user", "content": [said, image]}));
+        assert_eq!((sent["messages"].as_array().map(Vec::len), &sent["seed"]), (Some(4), &json!(-1)));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 mod compose;
 mod decode;
+mod unsealed;
 
 #[cfg(test)]
 mod tests;
@@ -36,11 +37,12 @@ impl Wire for OpenAiResponses {
         if request.is_in(Dialect::OpenAiResponses) {
             refuse_own_forms(request)?;
             // What callers get has an id of ours, so nothing kept there could be found again.
-            let ours = [
+            let mut ours = vec![
                 ("model", model.into()),
                 ("stream", (request.stream || self.wire.stream_whole).into()),
                 ("store", Value::Bool(false)),
             ];
+            ours.extend(unsealed::without(&request.raw).map(|input| ("input", input)));
             return forwarded(&request.raw, &ours);
         }
         compose::body(request, model, self.wire.takes_effort)

@@ -34,6 +34,11 @@ impl Answer {
         self.reason.is_some()
     }
 
+    /// Whether a limit ended it.
+    pub(in crate::backends) fn was_cut_short(&self) -> bool {
+        self.reason == Some(FinishReason::Length)
+    }
+
     pub(in crate::backends) fn has_ended(&self) -> bool {
         self.ended
     }

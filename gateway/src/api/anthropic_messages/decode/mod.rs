@@ -94,10 +94,10 @@ fn system(path: &Path<'_>, value: &Value) -> Result<Message, EngineError> {
 
 /// `thinking`, or the word beside it where the model chooses itself.
 fn effort(body: &Members<'_, '_>) -> Option<Effort> {
-    let thinking = body.get("thinking")?;
-    match thinking.get("type")?.as_str()? {
-        "disabled" => Some(Effort::Off),
-        "enabled" => u32::try_from(thinking.get("budget_tokens")?.as_u64()?).ok().map(Effort::Tokens),
+    let thinking = body.get("thinking");
+    match thinking.and_then(|thinking| thinking.get("type")?.as_str()) {
+        Some("disabled") => Some(Effort::Off),
+        Some("enabled") => u32::try_from(thinking?.get("budget_tokens")?.as_u64()?).ok().map(Effort::Tokens),
         _ => Effort::of_word(body.get("output_config")?.get("effort")?.as_str()?),
     }
 }

@@ -79,6 +79,12 @@ fn an_agents_turn_keeps_its_meaning() {
     assert_eq!(request.diffusion.mode, Some(weir_protocol::DecodeMode::Speed));
     assert_eq!((request.dialect, &request.raw["x_own"]), (Dialect::AnthropicMessages, &json!({"kept": 1})));
     assert_eq!((request.effort, request.prefill), (Some(Effort::Tokens(1024)), false));
+    let effort = |more: Value| taken(with(more)).effort;
+    assert_eq!(effort(json!({"output_config": {"effort": "low"}})), Some(Effort::Low));
+    assert_eq!(
+        effort(json!({"thinking": {"type": "disabled"}, "output_config": {"effort": "low"}})),
+        Some(Effort::Off)
+    );
     assert!(request.unsupported.is_empty(), "{:?}", request.unsupported);
 }
 

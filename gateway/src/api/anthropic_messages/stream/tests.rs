@@ -126,6 +126,19 @@ fn parallel_calls_come_one_after_another() {
 }
 
 #[test]
+fn what_is_said_within_a_call_waits_for_its_end() {
+    let [begin, rest] = [arguments(0, "{\"a\":"), arguments(0, "1}")];
+    let frames = |events: Vec<Event>| {
+        let all = [vec![started(), call(0, "c1", "f")], events, vec![ends(FinishReason::ToolCalls)]].concat();
+        write(all).concat()
+    };
+    let mixed = frames(vec![begin.clone(), text("\n"), rest.clone(), text("so")]);
+    assert_eq!(mixed, frames(vec![begin.clone(), rest, text("\nso")]));
+    let half = frames(vec![begin]);
+    assert!(half.ends_with("\"code\":\"upstream_error\"}}\n\n") && half.contains("no JSON object"), "{half}");
+}
+
+#[test]
 fn an_error_ends_the_stream_and_nothing_looks_complete() {
     let cut = r#"error "error":{"type":"api_error","message":"the answer was cut before its end: the backend's stream ended without a finish","code":"stream_cut""#;
     check(

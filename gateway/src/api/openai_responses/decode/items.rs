@@ -61,16 +61,14 @@ pub(super) fn input(
 struct Turns(Vec<Message>);
 
 impl Turns {
-    /// What an assistant said joins the turn it belongs to, if that has only thought so far.
+    /// What an assistant said joins the turn it belongs to, if that has not spoken yet, or has calls whose results are
+    /// still to come: no other dialect knows a word between a call and its result.
     fn message(&mut self, message: Message) {
-        match self.0.last_mut() {
+        match self.0.last_mut().filter(|last| last.role == Role::Assistant) {
             Some(last)
-                if message.role == Role::Assistant
-                    && last.role == Role::Assistant
-                    && last.content.is_empty()
-                    && last.tool_calls.is_empty() =>
+                if message.role == Role::Assistant && (last.content.is_empty() || !last.tool_calls.is_empty()) =>
             {
-                last.content = message.content;
+                last.content.extend(message.content);
             }
             _ => self.0.push(message),
         }
@@ -85,17 +83,22 @@ impl Turns {
         &mut self.0[last]
     }
 
-    /// Reasoning begins a turn; its text is what is shown of it, else its summary.
+    /// Reasoning begins a turn, or stands between its calls; its text is what is shown of it, else its summary.
     fn reasoning(&mut self, members: &Members<'_, '_>) -> Result<(), EngineError> {
-        let summary = members.read("summary", texts)?.unwrap_or_default();
-        let shown = members.read("content", texts)?.unwrap_or_default();
+        let summary = members.read("summary", |path, value| texts(path, value, "\n\n"))?.unwrap_or_default();
+        let shown = members.read("content", |path, value| texts(path, value, ""))?.unwrap_or_default();
         let text = if shown.is_empty() { summary } else { shown };
         let seal = members.read("encrypted_content", fields::string)?;
-        self.0.push(Message {
-            reasoning: Some(text).filter(|text| !text.is_empty()),
-            reasoning_signature: seal.map(str::to_owned),
-            ..Message::empty(Role::Assistant)
-        });
+        if self.0.last().is_none_or(|last| last.role != Role::Assistant || last.tool_calls.is_empty()) {
+            self.0.push(Message::empty(Role::Assistant));
+        }
+        let turn = self.assistant();
+        turn.reasoning_signature = seal.map(str::to_owned);
+        match &mut turn.reasoning {
+            Some(before) if !text.is_empty() => before.extend(["\n\n", text.as_str()]),
+            Some(_) => {}
+            none => *none = Some(text).filter(|text| !text.is_empty()),
+        }
         Ok(())
     }
 }
@@ -129,12 +132,12 @@ fn part(path: &Path<'_>, value: &Value) -> Result<Part, EngineError> {
     }
 }
 
-/// The texts of an array of parts, joined.
-fn texts(path: &Path<'_>, value: &Value) -> Result<String, EngineError> {
-    let mut joined = String::new();
+/// The texts of an array of parts, with this between them.
+fn texts(path: &Path<'_>, value: &Value, between: &str) -> Result<String, EngineError> {
+    let mut all = Vec::new();
     for (at, value) in fields::array(path, value)?.iter().enumerate() {
         let path = path.index(at);
-        joined.push_str(Members::of(&path, value)?.need("text", fields::string)?);
+        all.push(Members::of(&path, value)?.need("text", fields::string)?);
     }
-    Ok(joined)
+    Ok(all.join(between))
 }

@@ -85,6 +85,21 @@ fn two_turns_stay_two() {
 }
 
 #[test]
+fn calls_of_one_turn_stay_together_whatever_stands_between() {
+    let call = |id: &str| json!({"type": "function_call", "call_id": id, "name": "f", "arguments": "{}"});
+    let result = |id: &str| json!({"type": "function_call_output", "call_id": id, "output": "r"});
+    let thought = |text: &str| json!({"type": "reasoning", "summary": [{"text": text}, {"text": "more"}]});
+    let said = json!({"role": "assistant", "content": "so"});
+    let request = taken(
+        json!({"input": [thought("a"), call("1"), thought("b"), said, call("2"), result("1"), result("2"), said]}),
+    );
+    let [turn, first, second, end] = request.messages.as_slice() else { panic!("{:?}", request.messages) };
+    assert_eq!((turn.tool_calls.len(), turn.joined_text().as_str()), (2, "so"));
+    assert_eq!(turn.reasoning.as_deref(), Some("a\n\nmore\n\nb\n\nmore"));
+    assert_eq!((first.role, second.role, end.joined_text().as_str()), (Role::Tool, Role::Tool, "so"));
+}
+
+#[test]
 fn nothing_is_remembered_and_that_is_said() {
     refused(
         json!({"previous_response_id": "resp_1"}),
