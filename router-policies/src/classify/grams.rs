@@ -49,13 +49,16 @@ impl Grams {
     /// Reads `text`, and of `features` what says how the text is meant.
     pub fn of(text: &str, features: &Features) -> Grams {
         let (head, tail) = window(text);
-        let mut letters = Vec::with_capacity(HEAD_BYTES + TAIL_BYTES + 2);
-        let mut tokens = Vec::with_capacity(512);
-        read(head, &mut letters, &mut tokens);
-        read(tail, &mut letters, &mut tokens);
+        let mut read = Read::new(head.len() + tail.len());
+        read.more(head);
+        let counts = read.counts;
+        read.more(tail);
+        let Read { letters, tokens, .. } = read;
         let mut edge = Part::new(0, tokens.len().min(4 * EDGE_TOKENS) * 3);
         let first_last = tokens.len().saturating_sub(EDGE_TOKENS);
-        for (at, token) in tokens.iter().enumerate() {
+        let edges = (0..tokens.len().min(EDGE_TOKENS)).chain(first_last.max(EDGE_TOKENS)..tokens.len());
+        for at in edges {
+            let token = &tokens[at];
             if at < EDGE_TOKENS {
                 edge.add(Kind::Lead, token.hash);
             }
@@ -72,6 +75,7 @@ impl Grams {
             }
         }
         let mut body = Part::new(1, letters.len() * 2 + tokens.len() * 2);
+        let mut threes = Vec::with_capacity(64);
         for (at, token) in tokens.iter().enumerate() {
             body.add(Kind::Word, token.hash);
             if let Some(next) = tokens.get(at + 1) {
@@ -86,15 +90,15 @@ impl Grams {
             if !token.alone {
                 // One letter before and behind: the blanks that end a word.
                 let word = &letters[token.from..token.to];
-                for run in word.windows(3) {
-                    body.add(Kind::Three, spell(run));
-                }
-                for run in word.windows(4) {
-                    body.add(Kind::Four, spell(run));
-                }
+                threes.clear();
+                threes.extend(word.windows(3).map(spell));
+                threes.iter().for_each(|three| body.add(Kind::Three, *three));
+                // Four letters are the three they begin with, and one more.
+                let fours = threes.iter().zip(&word[3..]);
+                fours.for_each(|(three, last)| body.add(Kind::Four, spell_on(*three, *last)));
             }
         }
-        Grams { parts: [edge.rows, body.rows, measures(text, head, tokens.len(), features)] }
+        Grams { parts: [edge.rows, body.rows, measures(text, head, tokens.len(), &counts, features)] }
     }
 }
 
@@ -114,53 +118,120 @@ fn window(text: &str) -> (&str, &str) {
     (&text[..head], &text[tail..])
 }
 
-/// Cuts into tokens. Letters are lower case, a run of digits is one to three zeros, a run of one mark is one mark.
-fn read(text: &str, letters: &mut Vec<char>, tokens: &mut Vec<Token>) {
-    let mut word: Option<usize> = None;
-    let mut digits = 0;
-    let mut mark = '\0';
-    let end = |word: &mut Option<usize>, letters: &mut Vec<char>, tokens: &mut Vec<Token>| {
-        if let Some(from) = word.take() {
-            let hash = spell(&letters[from + 1..]);
-            letters.push(' ');
-            tokens.push(Token { hash, from, to: letters.len(), alone: false });
-        }
-    };
-    for c in text.chars() {
-        if c.is_numeric() {
-            digits += 1;
-            if digits > 3 {
-                continue;
-            }
-        } else {
-            digits = 0;
-        }
-        let stands_alone = is_unspaced(c) || !c.is_alphanumeric();
-        if stands_alone {
-            end(&mut word, letters, tokens);
-            if !c.is_whitespace() && c != mark {
-                let from = letters.len();
-                letters.push(c);
-                tokens.push(Token { hash: spell(&[c]), from, to: letters.len(), alone: true });
-            }
-            // A line's end is a mark of its own where it stands twice: paragraphs.
-            mark = if c.is_alphanumeric() { '\0' } else { c };
-            continue;
-        }
-        mark = '\0';
-        if word.is_none() {
-            word = Some(letters.len());
-            letters.push(' ');
-        }
-        if c.is_numeric() {
-            letters.push('0');
-        } else if c.is_ascii() {
-            letters.push(c.to_ascii_lowercase());
-        } else {
-            letters.extend(c.to_lowercase());
+/// What of a text is read so far.
+struct Read {
+    /// Small ones, with a blank before and behind each word.
+    letters: Vec<char>,
+    tokens: Vec<Token>,
+    counts: Counts,
+}
+
+/// Characters of each kind.
+#[derive(Clone, Copy, Default)]
+struct Counts {
+    digits: u64,
+    marks: u64,
+    upper: u64,
+    line_ends: u64,
+    unspaced: u64,
+    kana: u64,
+}
+
+/// A word whose end was not met.
+struct Word {
+    from: usize,
+    hash: u64,
+}
+
+impl Read {
+    fn new(bytes: usize) -> Self {
+        Read {
+            letters: Vec::with_capacity(bytes * 3 / 2),
+            tokens: Vec::with_capacity(bytes / 3 + 1),
+            counts: Counts::default(),
         }
     }
-    end(&mut word, letters, tokens);
+
+    /// Cuts into tokens. Letters are lower case, a run of digits is one to three zeros, a run of one mark is one mark.
+    fn more(&mut self, text: &str) {
+        let mut word: Option<Word> = None;
+        let (mut digits, mut mark) = (0_u8, '\0');
+        let mut rest = text;
+        loop {
+            // Nearly all are letters of ASCII, and those stand together.
+            let run = rest.bytes().position(|byte| !byte.is_ascii_alphabetic()).unwrap_or(rest.len());
+            let (run, others) = rest.split_at(run);
+            if !run.is_empty() {
+                (digits, mark) = (0, '\0');
+                let word = word.get_or_insert_with(|| self.begin());
+                self.counts.upper += run.bytes().filter(u8::is_ascii_uppercase).count() as u64;
+                self.letters.extend(run.bytes().map(|byte| char::from(byte.to_ascii_lowercase())));
+                word.hash = run.bytes().fold(word.hash, |hash, byte| spell_on(hash, byte.to_ascii_lowercase().into()));
+            }
+            let mut others = others.chars();
+            let Some(c) = others.next() else { break };
+            rest = others.as_str();
+            self.count(c);
+            if c.is_numeric() {
+                digits = (digits + 1).min(4);
+                if digits > 3 {
+                    continue;
+                }
+            } else {
+                digits = 0;
+            }
+            if is_unspaced(c) || !c.is_alphanumeric() {
+                self.end(word.take());
+                if !c.is_whitespace() && c != mark {
+                    let from = self.letters.len();
+                    self.letters.push(c);
+                    self.tokens.push(Token { hash: spell(&[c]), from, to: self.letters.len(), alone: true });
+                }
+                // A line's end is a mark of its own where it stands twice: paragraphs.
+                mark = if c.is_alphanumeric() { '\0' } else { c };
+                continue;
+            }
+            mark = '\0';
+            let word = word.get_or_insert_with(|| self.begin());
+            let mut put = |letter: char| {
+                self.letters.push(letter);
+                word.hash = spell_on(word.hash, letter);
+            };
+            if c.is_numeric() {
+                put('0');
+            } else {
+                c.to_lowercase().for_each(put);
+            }
+        }
+        self.end(word);
+    }
+
+    fn begin(&mut self) -> Word {
+        let from = self.letters.len();
+        self.letters.push(' ');
+        Word { from, hash: spell(&[]) }
+    }
+
+    fn end(&mut self, word: Option<Word>) {
+        if let Some(Word { from, hash }) = word {
+            self.letters.push(' ');
+            self.tokens.push(Token { hash, from, to: self.letters.len(), alone: false });
+        }
+    }
+
+    /// One that is no letter of ASCII.
+    fn count(&mut self, c: char) {
+        let counts = &mut self.counts;
+        if c.is_ascii() {
+            counts.digits += u64::from(c.is_ascii_digit());
+            counts.marks += u64::from(c.is_ascii_punctuation());
+            counts.line_ends += u64::from(c == '\n');
+        } else {
+            counts.upper += u64::from(c.is_uppercase());
+            counts.unspaced += u64::from(is_unspaced(c));
+            counts.kana += u64::from(matches!(c, '\u{3040}'..='\u{30ff}'));
+        }
+    }
 }
 
 /// Scripts that put no blanks between words.
@@ -170,37 +241,17 @@ fn is_unspaced(c: char) -> bool {
 }
 
 /// Measures of the whole: few values each.
-fn measures(text: &str, head: &str, tokens: usize, features: &Features) -> Vec<u32> {
+fn measures(text: &str, head: &str, tokens: usize, counts: &Counts, features: &Features) -> Vec<u32> {
     let mut part = Part::new(2, 24);
     let mut measure = |name: u64, value: u64| part.add(Kind::Measure, join(name, value));
-    let (mut chars, mut digits, mut marks, mut upper, mut lines, mut unspaced, mut kana) = (0_u64, 0, 0, 0, 1, 0, 0);
-    for c in head.chars() {
-        chars += 1;
-        upper += u64::from(c.is_uppercase());
-        if c.is_ascii() {
-            digits += u64::from(c.is_ascii_digit());
-            marks += u64::from(c.is_ascii_punctuation());
-            lines += u64::from(c == '\n');
-        } else {
-            unspaced += u64::from(is_unspaced(c));
-            kana += u64::from(matches!(c, '\u{3040}'..='\u{30ff}'));
-        }
-    }
-    let share = |part: u64| match part * 100 / chars.max(1) {
-        0 if part == 0 => 0,
-        0..2 => 1,
-        2..5 => 2,
-        5..10 => 3,
-        10..20 => 4,
-        _ => 5,
-    };
-    let log = |value: u64| u64::from(u64::BITS - value.leading_zeros());
+    let chars = head.chars().count() as u64;
+    let (share, log) = (|part: u64| share_of_hundred(part, chars), log_of);
     measure(1, log(text.len() as u64));
-    measure(2, log(lines));
-    measure(3, share(digits));
-    measure(4, share(marks));
-    measure(5, share(upper));
-    measure(6, (share(unspaced) << 3) | share(kana));
+    measure(2, log(counts.line_ends + 1));
+    measure(3, share(counts.digits));
+    measure(4, share(counts.marks));
+    measure(5, share(counts.upper));
+    measure(6, (share(counts.unspaced) << 3) | share(counts.kana));
     measure(7, u64::from(text.contains("```")));
     measure(8, u64::from(text.trim_end().ends_with(['?', '？'])));
     measure(9, u64::from(text.contains("\n\n")));
@@ -216,6 +267,22 @@ fn measures(text: &str, head: &str, tokens: usize, features: &Features) -> Vec<u
     measure(19, log(features.constraint_words));
     measure(20, log(features.quoted_chars));
     part.rows
+}
+
+/// One of few values: how much a part is of the whole.
+fn share_of_hundred(part: u64, whole: u64) -> u64 {
+    match part * 100 / whole.max(1) {
+        0 if part == 0 => 0,
+        0..2 => 1,
+        2..5 => 2,
+        5..10 => 3,
+        10..20 => 4,
+        _ => 5,
+    }
+}
+
+fn log_of(value: u64) -> u64 {
+    u64::from(u64::BITS - value.leading_zeros())
 }
 
 /// One part of the table: which rows were met.
@@ -249,7 +316,12 @@ impl Part {
 
 /// FNV-1a over letters instead of bytes.
 fn spell(letters: &[char]) -> u64 {
-    letters.iter().fold(0xcbf2_9ce4_8422_2325, |hash, c| (hash ^ u64::from(*c)).wrapping_mul(0x0000_0100_0000_01b3))
+    letters.iter().fold(0xcbf2_9ce4_8422_2325, |hash, letter| spell_on(hash, *letter))
+}
+
+/// With one letter more.
+fn spell_on(hash: u64, letter: char) -> u64 {
+    (hash ^ u64::from(letter)).wrapping_mul(0x0000_0100_0000_01b3)
 }
 
 fn join(first: u64, second: u64) -> u64 {
@@ -262,3 +334,6 @@ fn mixed(mut value: u64) -> u64 {
     value = (value ^ (value >> 33)).wrapping_mul(0xc4ce_b9fe_1a85_ec53);
     value ^ (value >> 33)
 }
+
+#[cfg(test)]
+mod plain;

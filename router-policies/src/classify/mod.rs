@@ -106,9 +106,10 @@ impl Classifier {
         for (part, rows) in grams.parts.iter().enumerate() {
             let mut sums = [0_i32; WIDTH];
             for row in rows {
-                // Whole numbers: a sum is the same in every order and on every machine.
+                // Whole numbers: a sum is the same in every order and on every machine. It cannot wrap, and is not asked
+                // whether it did: so all columns are added at once.
                 if let Some(row) = self.weights.rows.get(*row as usize) {
-                    sums.iter_mut().zip(row).for_each(|(sum, weight)| *sum += i32::from(*weight));
+                    sums.iter_mut().zip(row).for_each(|(sum, weight)| *sum = sum.wrapping_add(i32::from(*weight)));
                 }
             }
             let share = share_of(part, rows.len());

@@ -4,7 +4,7 @@
 use super::words::Word;
 
 /// Markers of fill-in-the-middle prompts, as code models were trained on them.
-const GAP_MARKS: &[&str] = &[
+pub(super) const GAP_MARKS: &[&str] = &[
     "<|fim_prefix|>",
     "<|fim_suffix|>",
     "<fim_prefix>",
@@ -102,8 +102,11 @@ pub(super) fn edits_quoted(words: &[Word<'_>], found: &Material) -> bool {
     asks && found.quoted_chars >= QUOTED_CHARS
 }
 
-fn has_gap(text: &str) -> bool {
-    // All marks begin so.
+pub(super) fn has_gap(text: &str) -> bool {
+    // All marks begin so, and most texts have neither.
+    if !text.contains('<') && !text.contains('[') {
+        return false;
+    }
     let mut begins = text.match_indices(['<', '[']).filter_map(|(at, _)| text.get(at..));
     begins.any(|rest| GAP_MARKS.iter().any(|mark| rest.starts_with(mark)))
 }

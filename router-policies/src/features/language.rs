@@ -4,7 +4,7 @@
 use std::sync::LazyLock;
 
 use super::looked_up::LookedUp;
-use super::words::lower;
+use super::words::any_word;
 use crate::words_of::words;
 
 words! {
@@ -61,7 +61,7 @@ words! {
 const MOST_CHARS: usize = 400;
 
 /// The most frequent small words, none of them a word of two of these languages that is common in both.
-const SMALL_WORDS: &[(Language, &str)] = &[
+pub(super) const SMALL_WORDS: &[(Language, &str)] = &[
     (
         Language::En,
         "the and is are of to what how this that with you my please can from for it not write give me make find why who \
@@ -170,15 +170,18 @@ fn by_script(text: &str) -> Option<Language> {
     })
 }
 
-fn by_small_words(text: &str) -> Language {
+pub(super) fn by_small_words(text: &str) -> Language {
     let mut counts = [0_u32; SMALL_WORDS.len()];
-    for word in text.split(|c: char| !c.is_alphabetic()).filter(|word| !word.is_empty()) {
-        let mut lists = KNOWN.get(&lower(word));
+    let count = |word: &str| {
+        let mut lists = KNOWN.get(word);
         while let Some(seen) = counts.get_mut(lists.trailing_zeros() as usize) {
             *seen += 1;
             lists &= lists - 1;
         }
-    }
+        false
+    };
+    // Each of them is asked for.
+    let _none = any_word(text, char::is_alphabetic, count);
     let best = (0..counts.len()).max_by_key(|at| counts[*at]).unwrap_or(0);
     let runner_up = (0..counts.len()).filter(|at| *at != best).map(|at| counts[at]).max().unwrap_or(0);
     match counts[best] {

@@ -4,10 +4,10 @@
 use std::sync::LazyLock;
 
 use super::looked_up::LookedUp;
-use super::words::lower;
+use super::words::{lower, runs};
 
 /// Said where an answer must satisfy something (`facts/gateways.md` §4.2).
-const CONSTRAINT_WORDS: &[&str] = &[
+pub(super) const CONSTRAINT_WORDS: &[&str] = &[
     "constraint",
     "constraints",
     "exactly",
@@ -83,20 +83,26 @@ pub(super) struct Densities {
 pub(super) fn densities(text: &str) -> Densities {
     let (mut words, mut constraints, mut names, mut digits, mut chars) = (0_u64, 0_u64, 0_u64, 0_u64, 0_u64);
     let mut sentence_starts = true;
-    for word in text.split_whitespace() {
+    for run in runs(text) {
+        let is_constraint = |bare: &str| bare.len() <= 12 && CONSTRAINTS.get(bare);
+        let starts = std::mem::replace(&mut sentence_starts, run.text.ends_with(['.', '!', '?', ':']));
+        if let Some(bare) = run.word {
+            chars += run.text.len() as u64;
+            words += 1;
+            constraints += u64::from(is_constraint(bare));
+            continue;
+        }
+        let word = run.text;
         chars += word.chars().count() as u64;
         digits += word.bytes().filter(u8::is_ascii_digit).count() as u64;
         let bare = word.trim_matches(|c: char| !c.is_alphanumeric());
         if !bare.is_empty() {
             words += 1;
             let is_number = bare.bytes().all(|byte| byte.is_ascii_digit() || b".,:-/%".contains(&byte));
-            let is_name = !sentence_starts && bare != "I" && bare.chars().next().is_some_and(char::is_uppercase);
+            let is_name = !starts && bare != "I" && bare.chars().next().is_some_and(char::is_uppercase);
             names += u64::from(is_number || is_name);
-            if bare.len() <= 12 {
-                constraints += u64::from(CONSTRAINTS.get(&lower(bare)));
-            }
+            constraints += u64::from(bare.len() <= 12 && is_constraint(&lower(bare)));
         }
-        sentence_starts = word.ends_with(['.', '!', '?', ':']);
     }
     Densities {
         words,

@@ -10,6 +10,8 @@ mod known_tools;
 mod language;
 mod lexicon;
 mod looked_up;
+#[cfg(test)]
+mod plain;
 mod shapes;
 mod sizes;
 mod table;

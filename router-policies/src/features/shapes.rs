@@ -3,7 +3,7 @@
 
 use std::borrow::Cow;
 
-use super::words::{Word, lower};
+use super::words::{Word, any_word, lower};
 
 /// A puzzle or a list beyond this many bytes is no small task any more.
 const MOST_BYTES: usize = 4000;
@@ -58,7 +58,11 @@ fn is_blank_cell(c: char) -> bool {
 }
 
 /// Two edges or more (`A>B`, `A->B`, `A-B`, `A→B`), and words that ask for the way.
-fn has_path_question(text: &str) -> bool {
+pub(super) fn has_path_question(text: &str) -> bool {
+    // Most texts have none.
+    if !['-', '>', '→'].iter().any(|arrow| text.contains(*arrow)) {
+        return false;
+    }
     let edges = text.split_whitespace().filter(|token| is_edge(token)).count();
     if edges < 2 {
         return false;
@@ -69,11 +73,7 @@ fn has_path_question(text: &str) -> bool {
     words.any(|word| asks.contains(&word)) || (lower.contains("from ") && lower.contains(" to "))
 }
 
-fn is_edge(token: &str) -> bool {
-    // Most words have none.
-    if !token.contains(['-', '>', '→']) {
-        return false;
-    }
+pub(super) fn is_edge(token: &str) -> bool {
     let token = token.trim_matches(|c: char| ",;:.()[]".contains(c));
     ["->", "→", ">", "-"].iter().any(|arrow| {
         token.split_once(arrow).is_some_and(|(from, to)| {
@@ -84,28 +84,37 @@ fn is_edge(token: &str) -> bool {
     })
 }
 
+/// What a plan is named by, among so many words.
+pub(super) const PLANS: &[&str] = &["schedule", "plan", "timetable", "assign", "arrange", "allocate", "seat"];
+const PLAN_WORDS: usize = 12;
+
+pub(super) const LIMITS: &[&str] = &[
+    "before",
+    "after",
+    "cannot",
+    "can't",
+    "must",
+    "mustn't",
+    "constraint",
+    "constraints",
+    "conflict",
+    "exactly",
+    "unless",
+    "overlap",
+    "most",
+    "least",
+];
+
 /// "schedule …" or "plan …" with two constraints or more.
-fn has_constrained_plan(text: &str) -> bool {
-    let words = text.split(|c: char| !c.is_alphanumeric() && c != '\'').filter(|word| !word.is_empty());
-    let plans = ["schedule", "plan", "timetable", "assign", "arrange", "allocate", "seat"];
-    let limits = [
-        "before",
-        "after",
-        "cannot",
-        "can't",
-        "must",
-        "mustn't",
-        "constraint",
-        "constraints",
-        "conflict",
-        "exactly",
-        "unless",
-        "overlap",
-        "most",
-        "least",
-    ];
-    words.clone().take(12).any(|word| plans.contains(&&*lower(word)))
-        && words.filter(|word| limits.contains(&&*lower(word))).nth(1).is_some()
+pub(super) fn has_constrained_plan(text: &str) -> bool {
+    let (mut words, mut is_plan, mut limits) = (0, false, 0);
+    let decides = |word: &str| {
+        words += 1;
+        is_plan |= words <= PLAN_WORDS && PLANS.contains(&word);
+        limits += usize::from(LIMITS.contains(&word));
+        if is_plan { limits > 1 } else { words >= PLAN_WORDS }
+    };
+    any_word(text, |c| c.is_alphanumeric() || c == '\'', decides) && is_plan
 }
 
 /// A short list to be sorted, reversed or deduplicated.

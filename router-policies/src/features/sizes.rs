@@ -85,10 +85,12 @@ fn said(words: &[Word<'_>]) -> Option<u64> {
     })
 }
 
-fn number(word: &str) -> Option<u64> {
+pub(super) fn number(word: &str) -> Option<u64> {
     const NAMES: &[&str] = &["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"];
-    let named = NAMES.iter().position(|name| *name == word).map(|at| at as u64 + 1);
-    named.or_else(|| word.parse().ok().filter(|count| *count <= 100_000))
+    if word.starts_with(|c: char| c.is_ascii_digit()) {
+        return word.parse().ok().filter(|count| *count <= 100_000);
+    }
+    NAMES.iter().position(|name| *name == word).map(|at| at as u64 + 1)
 }
 
 #[cfg(test)]

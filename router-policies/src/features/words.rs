@@ -26,6 +26,43 @@ impl Word<'_> {
     }
 }
 
+/// A run without spaces. Nearly all are a word of small letters of ASCII, alone or with one mark behind it: those need not
+/// be taken apart by each who reads them.
+pub(super) struct Run<'a> {
+    pub(super) text: &'a str,
+    /// The word, where it is such a run.
+    pub(super) word: Option<&'a str>,
+}
+
+/// A text cut at white space.
+pub(super) fn runs(text: &str) -> impl Iterator<Item = Run<'_>> {
+    let mut rest = text;
+    std::iter::from_fn(move || {
+        rest = rest.trim_start();
+        let letters = rest.bytes().take_while(u8::is_ascii_lowercase).count();
+        // An apostrophe is a part of some words.
+        let is_mark = |byte: u8| byte.is_ascii_punctuation() && byte != b'\'';
+        let (length, is_word) = match &rest.as_bytes()[letters..] {
+            [] if letters == 0 => return None,
+            [] | [b' ' | b'\n', ..] => (letters, true),
+            [mark] | [mark, b' ' | b'\n', ..] if letters > 0 && is_mark(*mark) => (letters + 1, true),
+            _ => (rest.find(char::is_whitespace).unwrap_or(rest.len()), false),
+        };
+        let (run, behind) = rest.split_at(length);
+        rest = behind;
+        Some(Run { text: run, word: is_word.then(|| &run[..letters]) })
+    })
+}
+
+/// Whether `is` says so of one of the words, in lower case, that `is_letter` parts. What it says must be true of small
+/// letters of ASCII and false of ASCII's marks, the apostrophe apart, and of blanks.
+pub(super) fn any_word(text: &str, is_letter: impl Fn(char) -> bool, mut is: impl FnMut(&str) -> bool) -> bool {
+    runs(text).any(|run| match run.word {
+        Some(word) => is(word),
+        None => run.text.split(|c| !is_letter(c)).any(|word| !word.is_empty() && is(&lower(word))),
+    })
+}
+
 /// The same in lower case, as most words are already.
 pub(super) fn lower(word: &str) -> Cow<'_, str> {
     match word.bytes().all(|byte| byte.is_ascii() && !byte.is_ascii_uppercase()) {
@@ -36,7 +73,21 @@ pub(super) fn lower(word: &str) -> Cow<'_, str> {
 
 /// The first words of a text. A file name (`notes.md`) is one word.
 pub(super) fn leading_words(text: &str) -> Vec<Word<'_>> {
-    text.split_whitespace().flat_map(split_marks).take(MOST_WORDS).collect()
+    let mut words = Vec::with_capacity(MOST_WORDS);
+    let mut runs = runs(text);
+    while words.len() < MOST_WORDS
+        && let Some(run) = runs.next()
+    {
+        match run.word {
+            Some(word) => words.push(Word { plain: Cow::Borrowed(word), ends_sentence: ends_sentence(run.text) }),
+            None => words.extend(split_marks(run.text).take(MOST_WORDS - words.len())),
+        }
+    }
+    words
+}
+
+fn ends_sentence(run: &str) -> bool {
+    run.ends_with(['.', '!', '?'])
 }
 
 /// The words of an identifier or a description, stemmed: `set_light`, `setLight`, `Sets a light.`
@@ -49,7 +100,7 @@ pub(super) fn stems(text: &str) -> impl Iterator<Item = String> + '_ {
 
 /// A run without spaces, cut at marks. Dots stay inside file names and numbers.
 fn split_marks(run: &str) -> impl Iterator<Item = Word<'_>> {
-    let ends = run.ends_with(['.', '!', '?']);
+    let ends = ends_sentence(run);
     let pieces = run.split(|c: char| !c.is_alphanumeric() && c != '.' && c != '\'');
     let mut pieces = pieces.filter(|piece| !piece.is_empty()).peekable();
     let next = move || pieces.next().map(|piece| (piece, pieces.peek().is_none()));
