@@ -5,14 +5,14 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::LazyLock;
 
-use futures::FutureExt;
+use futures::{FutureExt, stream};
 use http::{HeaderMap, HeaderValue};
 use weir_protocol::{ChatRequest, EngineError, Event};
 use weir_router_policies::simulate::{ComesAs, Recorded, Replaying, Scenario, Servers};
 use weir_router_policies::{Features, Policy, policy, replay::Logged};
 
 use crate::api::answering::Speaks;
-use crate::api::answering::collect::{Words, collect};
+use crate::api::answering::collect::{Collected, Item, Words, collect};
 use crate::api::answering::stream::StreamWriter;
 use crate::api::anthropic_messages::AnthropicMessages;
 use crate::api::openai_chat::OpenAiChat;
@@ -42,13 +42,19 @@ pub fn answer(data: &[u8]) {
     let Some((first, bytes)) = data.split_first() else { return };
     let (kind, size) = (usize::from(*first) % BACKENDS.len(), 1 + usize::from(*first) / BACKENDS.len());
     let settings = &BACKENDS[kind];
-    let whole = read(settings, true, bytes, usize::MAX);
+    let whole = read(settings, (true, false), bytes, usize::MAX);
     promise(&whole);
-    let split = read(settings, false, bytes, size);
+    let split = read(settings, (false, false), bytes, size);
     promise(&split);
     assert_eq!(whole.1.is_some(), split.1.is_some(), "pieces change the end: {whole:?} {split:?}");
     if whole.1.is_none() {
         assert_eq!(meaning(&whole.0), meaning(&split.0), "pieces change the answer");
+    }
+    for size in [usize::MAX, size] {
+        let at_once = read(settings, (true, true), bytes, size);
+        promise(&at_once);
+        assert_eq!(whole.1, at_once.1, "who gets it whole gets another end");
+        assert_eq!(gathered(&whole), gathered(&at_once), "who gets it whole gets another answer");
     }
     for answer in [whole, split] {
         written::<OpenAiChat>(answer.clone());
@@ -83,6 +89,23 @@ fn meaning(events: &[Event]) -> Vec<Event> {
     unnamed.collect()
 }
 
+/// All of it: as it was read, and as the upstream told it to a caller of OpenAI's dialect.
+fn gathered((events, error): &(Vec<Event>, Option<EngineError>)) -> Option<(Collected, Option<serde_json::Value>)> {
+    let events = events.iter().cloned().map(Ok).chain(error.clone().map(Err));
+    let mut all = collect(Box::pin(stream::iter(events.collect::<Vec<_>>()))).now_or_never()?.ok()?;
+    for item in &mut all.items {
+        if let Item::Call(call) = item {
+            // Where the upstream gave none, it is another one each time.
+            call.id.clear();
+        }
+    }
+    let told = match all.words.take() {
+        Some(Words::Pieces(pieces)) => OpenAiChat::joined(&pieces),
+        _ => None,
+    };
+    Some((all, told))
+}
+
 /// In a dialect: streamed it ends once, and whole it does not panic.
 fn written<D: Speaks>((events, error): (Vec<Event>, Option<EngineError>)) {
     let request = ChatRequest::default();
@@ -95,7 +118,7 @@ fn written<D: Speaks>((events, error): (Vec<Event>, Option<EngineError>)) {
         None => assert!(writer.has_ended(), "an answer without an end"),
     }
     let events = events.into_iter().map(Ok).chain(error.map(Err));
-    let collected = collect(Box::pin(futures::stream::iter(events))).now_or_never().expect("all is there");
+    let collected = collect(Box::pin(stream::iter(events))).now_or_never().expect("all is there");
     if let Ok(collected) = collected {
         if let Some(Words::Pieces(pieces)) = &collected.words {
             let _ = D::joined(pieces);
@@ -177,6 +200,7 @@ fn recorded(bytes: &[u8]) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     /// Enough to reach every branch now and then; the fuzzers do the rest.
     const CHANGES: u64 = 150;
@@ -217,6 +241,30 @@ mod tests {
                 // What follows an end, in the same piece or a later one, changes nothing.
                 answer(&[&[kind + 5 * size], text.as_slice(), b"\n\ndata: \xff\n\n"].concat());
             }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn texts_that_come_together_are_one(
+            texts in prop::collection::vec(prop_oneof![3 => "[a-z ]{0,5}", 1 => "\\PC{0,4}", 1 => "[\"\\\\\n]{1,2}"], 0..20),
+            odd in 0..20_usize,
+            change in prop::sample::select(vec![
+                "\"delta\"", "\"m\"", "null", "\"content\":\"", "\"}}]}", "\n\n", "data: ", "\"index\":0", "xx",
+            ]),
+            size in 0..40_u8,
+        ) {
+            let mut stream = String::new();
+            for (at, text) in texts.iter().enumerate() {
+                let content = serde_json::Value::from(text.as_str());
+                let piece = format!(
+                    "data: {{\"model\":\"m\",\"choices\":[{{\"index\":0,\"finish_reason\":null,\"delta\":{{\"content\":{content}}}}}]}}\n\n"
+                );
+                let piece = if at == odd { piece.replacen(change, "\"x\\", 1) } else { piece };
+                stream.push_str(&piece);
+            }
+            stream.push_str("data: {\"choices\":[{\"delta\":{},\"finish_reason\":\"stop\"}]}\n\ndata: [DONE]\n\n");
+            answer(&[&[5 * size], stream.as_bytes()].concat());
         }
     }
 

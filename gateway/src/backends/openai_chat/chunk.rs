@@ -131,6 +131,10 @@ impl Decoder for ChunkDecoder {
         Ok(())
     }
 
+    fn together(&self, pieces: &[String]) -> Option<(String, usize)> {
+        self.alike.as_ref()?.together(pieces)
+    }
+
     fn whole(&mut self, document: &[u8], events: &mut Vec<Event>) -> Result<(), EngineError> {
         let answer: Value = serde_json::from_slice(document).map_err(|_| cut("the answer is not JSON"))?;
         self.read(&answer, "message", events)?;

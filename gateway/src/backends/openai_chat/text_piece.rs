@@ -40,10 +40,34 @@ impl Alike {
 
     /// The text of another chunk; `None`: it differs in more than that.
     pub(crate) fn text(&self, written: &str) -> Option<String> {
-        let is_alike = written.starts_with(&self.head) && written.ends_with(&self.tail);
-        let quoted = written.get(self.head.len() - 1..(written.len() + 1).checked_sub(self.tail.len())?)?;
-        if is_alike { serde_json::from_str(quoted).ok() } else { None }
+        let inside = self.inside(written)?;
+        if means_itself(inside) {
+            return Some(inside.to_owned());
+        }
+        serde_json::from_str(written.get(self.head.len() - 1..=self.head.len() + inside.len())?).ok()
     }
+
+    /// One chunk that says the texts of the first of `chunks`, and how many those are; `None`: fewer than two.
+    pub(crate) fn together(&self, chunks: &[String]) -> Option<(String, usize)> {
+        let texts = || chunks.iter().map_while(|chunk| self.inside(chunk).filter(|inside| means_itself(inside)));
+        let count = texts().count();
+        (count > 1).then(|| {
+            let mut one = self.head.clone();
+            one.extend(texts());
+            one.push_str(&self.tail);
+            (one, count)
+        })
+    }
+
+    /// What stands in the place of the text, as it is written.
+    fn inside<'a>(&self, written: &'a str) -> Option<&'a str> {
+        written.strip_prefix(self.head.as_str())?.strip_suffix(self.tail.as_str())
+    }
+}
+
+/// Whether it is written as it is meant, and ends nowhere before its end.
+fn means_itself(inside: &str) -> bool {
+    inside.bytes().all(|byte| byte >= b' ' && byte != b'"' && byte != b'\\')
 }
 
 #[derive(serde::Deserialize)]

@@ -56,8 +56,8 @@ impl FrameReader {
         FrameReader { framing, state: State::Unknown }
     }
 
-    /// Takes the next bytes; gives the pieces they complete, up to what cannot be read.
-    pub(super) fn push(&mut self, mut bytes: &[u8]) -> (Vec<Frame>, Result<(), ReadError>) {
+    /// Takes the next bytes; gives the data of the pieces they complete, up to what cannot be read.
+    pub(super) fn push(&mut self, mut bytes: &[u8]) -> (Vec<String>, Result<(), ReadError>) {
         if matches!(self.state, State::Unknown) {
             bytes = bytes.trim_ascii_start();
             let Some(first) = bytes.first() else { return (Vec::new(), Ok(())) };
@@ -79,7 +79,7 @@ impl FrameReader {
                 Ok(())
             }
         };
-        (pieces.into_iter().map(Frame::Data).collect(), read)
+        (pieces, read)
     }
 
     /// The bytes have ended: the last piece, if one is left.
@@ -105,7 +105,7 @@ mod tests {
                 let mut frames = Vec::new();
                 for piece in text.as_bytes().chunks(size) {
                     let (more, read) = reader.push(piece);
-                    frames.extend(more);
+                    frames.extend(more.into_iter().map(Frame::Data));
                     read?;
                 }
                 frames.extend(reader.finish()?);

@@ -106,6 +106,11 @@ pub(super) trait Decoder: Send {
     /// The answer is broken.
     fn take(&mut self, data: &str, events: &mut Vec<Event>) -> Result<(), EngineError>;
 
+    /// One piece that says all that the first of `pieces` say, and how many those are; `None`: each is to be taken by itself.
+    fn together(&self, _pieces: &[String]) -> Option<(String, usize)> {
+        None
+    }
+
     /// All of the answer as one document.
     ///
     /// # Errors
@@ -215,7 +220,8 @@ impl Upstream {
             return Err(refusal::read(response, &clock, self.settings.context_tokens).await);
         }
         let limits = limits::of(response.headers());
-        let reading = reading::Reading::new(response.status().as_u16(), self.wire.framing(), decoder, passes);
+        let (status, framing, whole) = (response.status().as_u16(), self.wire.framing(), !attempt.request.stream);
+        let reading = reading::Reading::new(status, framing, decoder, passes, whole);
         Ok(Box::pin(reading::events(response, reading, clock, limits)))
     }
 

@@ -20,11 +20,19 @@ const DRAIN_LIMIT: usize = 64 * 1024;
 const TOGETHER_MAX: usize = 64 * 1024;
 
 /// As the client gives it.
-pub(super) type Piece = Result<Bytes, reqwest::Error>;
+type Piece = Result<Bytes, reqwest::Error>;
+
+/// What came together.
+#[derive(Debug, Default)]
+pub(super) struct Come {
+    pub(super) bytes: Vec<u8>,
+    /// Whether the connection broke behind them.
+    pub(super) is_broken: bool,
+}
 
 /// See the module.
 pub(super) struct Pieces {
-    come: mpsc::Receiver<Vec<Piece>>,
+    come: mpsc::Receiver<Come>,
     /// `None`: it ends by itself.
     reading: Option<JoinHandle<()>>,
 }
@@ -36,8 +44,8 @@ impl Pieces {
         Pieces { come, reading: Some(tokio::spawn(read(response.bytes_stream(), take))) }
     }
 
-    /// Those that came since; `None`: there are no more.
-    pub(super) async fn next(&mut self) -> Option<Vec<Piece>> {
+    /// What came since; `None`: there is no more.
+    pub(super) async fn next(&mut self) -> Option<Come> {
         self.come.recv().await
     }
 
@@ -55,7 +63,7 @@ impl Drop for Pieces {
     }
 }
 
-async fn read(body: impl Stream<Item = Piece>, take: mpsc::Sender<Vec<Piece>>) {
+async fn read(body: impl Stream<Item = Piece>, take: mpsc::Sender<Come>) {
     let mut body = Box::pin(body);
     loop {
         let piece = tokio::select! {
@@ -64,14 +72,11 @@ async fn read(body: impl Stream<Item = Piece>, take: mpsc::Sender<Vec<Piece>>) {
             () = take.closed() => break,
         };
         let Some(piece) = piece else { return };
-        let mut size = size_of(&piece);
-        let (mut pieces, mut is_all) = (vec![piece], false);
-        while size < TOGETHER_MAX && !is_all {
+        let (mut come, mut is_all) = (Come::default(), false);
+        come.put(piece);
+        while come.bytes.len() < TOGETHER_MAX && !come.is_broken && !is_all {
             match at_hand(&mut body).await {
-                Poll::Ready(Some(piece)) => {
-                    size += size_of(&piece);
-                    pieces.push(piece);
-                }
+                Poll::Ready(Some(piece)) => come.put(piece),
                 Poll::Ready(None) => is_all = true,
                 Poll::Pending => break,
             }
@@ -79,10 +84,10 @@ async fn read(body: impl Stream<Item = Piece>, take: mpsc::Sender<Vec<Piece>>) {
         if is_all {
             // The connection is free already.
             drop(body);
-            _ = take.send(pieces).await;
+            _ = take.send(come).await;
             return;
         }
-        if take.send(pieces).await.is_err() {
+        if take.send(come).await.is_err() {
             break;
         }
     }
@@ -90,9 +95,13 @@ async fn read(body: impl Stream<Item = Piece>, take: mpsc::Sender<Vec<Piece>>) {
     _ = tokio::time::timeout(DRAIN_TIME, drain(body)).await;
 }
 
-fn size_of(piece: &Piece) -> usize {
-    // What holds it counts, too: nobody makes us hoard with pieces of a byte.
-    std::mem::size_of::<Piece>() + piece.as_ref().map_or(0, Bytes::len)
+impl Come {
+    fn put(&mut self, piece: Piece) {
+        match piece {
+            Ok(bytes) => self.bytes.extend_from_slice(&bytes),
+            Err(_) => self.is_broken = true,
+        }
+    }
 }
 
 /// The next piece, if it is here, or comes without waiting for anybody but this thread's own tasks.
@@ -138,7 +147,7 @@ mod tests {
         });
         let (take, mut come) = mpsc::channel(1);
         let reading = tokio::spawn(read(endless, take));
-        let together = come.recv().await.expect("pieces").len();
+        let together = come.recv().await.expect("pieces").bytes.len() / PIECE;
         assert_eq!(together, TOGETHER_MAX / PIECE);
         tokio::time::sleep(Duration::from_secs(3600)).await;
         let ahead = given.load(Ordering::Relaxed);
@@ -153,7 +162,7 @@ mod tests {
         let pieces = ["a", "b", "c"].map(|text| Ok(Bytes::from_static(text.as_bytes())));
         let (take, mut come) = mpsc::channel(1);
         tokio::spawn(read(futures::stream::iter(pieces), take));
-        let together: Vec<Bytes> = come.recv().await.expect("pieces").into_iter().map(Result::unwrap).collect();
-        assert_eq!((together.concat().as_slice(), come.recv().await.is_none()), (b"abc".as_slice(), true));
+        let together = come.recv().await.expect("pieces").bytes;
+        assert_eq!((together.as_slice(), come.recv().await.is_none()), (b"abc".as_slice(), true));
     }
 }

@@ -9,12 +9,9 @@ use weir_protocol::{EngineError, Event};
 use super::Decoder;
 use super::clock::{Clock, Wait};
 use super::frames::{Frame, FrameReader, Framing};
-use super::pieces::{Piece, Pieces};
+use super::pieces::{Come, Pieces};
 use super::verbatim::Words;
 use crate::backends::sse::ReadError;
-
-/// What was waited for: a piece, or that there are no more.
-type Come = Result<Option<Piece>, EngineError>;
 
 /// The events of an answer. `limits` is what its headers said.
 pub(super) fn events(
@@ -30,12 +27,9 @@ pub(super) fn events(
         let mut pieces = Pieces::of(response);
         loop {
             let mut events = Vec::new();
-            let fault = match clock.bound(reading.wait, pieces.next()).await {
-                // What comes together goes on together: it is written at once.
-                Ok(Some(come)) => reading.take_all(come, &mut events),
-                Ok(None) => reading.take(Ok(None), &mut events),
-                Err(late) => reading.take(Err(late), &mut events),
-            };
+            // What comes together goes on together: it is written at once.
+            let come = clock.bound(reading.wait, pieces.next()).await;
+            let fault = reading.take(come, &mut events);
             if reading.decoder.has_ended() {
                 pieces.over();
                 for event in events {
@@ -65,17 +59,21 @@ pub(super) struct Reading {
     decoder: Box<dyn Decoder>,
     words: Words,
     wait: Wait,
+    /// Whether the caller gets the answer as a whole.
+    whole: bool,
 }
 
 impl Reading {
-    /// `passes`: whether the caller gets the upstream's own words.
-    pub(super) fn new(status: u16, framing: Framing, decoder: Box<dyn Decoder>, passes: bool) -> Self {
+    /// `passes`: whether the caller gets the upstream's own words; `whole`: whether at once, so that nobody sees how many
+    /// pieces they came in.
+    pub(super) fn new(status: u16, framing: Framing, decoder: Box<dyn Decoder>, passes: bool, whole: bool) -> Self {
         Reading {
             status,
             reader: FrameReader::new(framing),
             decoder,
             words: Words::new(passes),
             wait: Wait::FirstContent,
+            whole,
         }
     }
 
@@ -85,24 +83,17 @@ impl Reading {
         self.decoder.has_ended()
     }
 
-    /// What pieces say that came together.
-    fn take_all(&mut self, come: Vec<Piece>, events: &mut Vec<Event>) -> Result<(), EngineError> {
-        for piece in come {
-            self.take(Ok(Some(piece)), events)?;
-            if self.decoder.has_ended() {
-                break;
-            }
-        }
-        Ok(())
-    }
-
-    /// What the next piece says, behind `events`, up to its first fault.
+    /// What came says this, behind `events`, up to its first fault. `None`: there is no more.
     ///
     /// # Errors
     /// The fault.
-    pub(super) fn take(&mut self, piece: Come, events: &mut Vec<Event>) -> Result<(), EngineError> {
+    pub(super) fn take(
+        &mut self,
+        come: Result<Option<Come>, EngineError>,
+        events: &mut Vec<Event>,
+    ) -> Result<(), EngineError> {
         let from = events.len();
-        let read = self.read(piece, events);
+        let read = self.read(come, events);
         if self.wait == Wait::FirstContent && events.iter().skip(from).any(Event::is_content) {
             self.wait = Wait::Idle(Instant::now());
         }
@@ -112,17 +103,22 @@ impl Reading {
         read
     }
 
-    fn read(&mut self, piece: Come, events: &mut Vec<Event>) -> Result<(), EngineError> {
-        match piece {
-            Ok(Some(Ok(bytes))) => {
-                let (frames, read) = self.reader.push(&bytes);
-                frames.into_iter().try_for_each(|frame| self.frame(frame, events))?;
-                // What comes after the answer's end need not be readable.
-                read.or_else(|error| if self.decoder.has_ended() { Ok(()) } else { Err(self.unreadable(error)) })
+    fn read(&mut self, come: Result<Option<Come>, EngineError>, events: &mut Vec<Event>) -> Result<(), EngineError> {
+        match come {
+            Ok(Some(Come { bytes, is_broken })) => {
+                let (pieces, read) = self.reader.push(&bytes);
+                self.pieces(pieces, events)?;
+                match read {
+                    // What comes after the answer's end need not be readable.
+                    _ if self.decoder.has_ended() => Ok(()),
+                    Err(error) => Err(self.unreadable(error)),
+                    Ok(()) if !is_broken => Ok(()),
+                    // The answer itself is whole: how the connection ends no longer matters.
+                    Ok(()) if self.decoder.has_reason() => self.end(events),
+                    Ok(()) => Err(EngineError::StreamCut { message: "the upstream's connection broke".into() }),
+                }
             }
-            // The answer itself is whole: how the connection ends no longer matters.
-            Ok(Some(Err(_))) | Err(_) if self.decoder.has_reason() => self.end(events),
-            Ok(Some(Err(_))) => Err(EngineError::StreamCut { message: "the upstream's connection broke".into() }),
+            Err(_) if self.decoder.has_reason() => self.end(events),
             Ok(None) => {
                 if let Some(frame) = self.reader.finish().map_err(|error| self.unreadable(error))? {
                     self.frame(frame, events)?;
@@ -130,6 +126,19 @@ impl Reading {
                 if self.decoder.has_ended() { Ok(()) } else { self.end(events) }
             }
             Err(late) => Err(late),
+        }
+    }
+
+    fn pieces(&mut self, pieces: Vec<String>, events: &mut Vec<Event>) -> Result<(), EngineError> {
+        let mut pieces = pieces.into_iter();
+        loop {
+            let together = if self.whole { self.decoder.together(pieces.as_slice()) } else { None };
+            let piece = match together {
+                Some((piece, count)) => pieces.nth(count.saturating_sub(1)).map(|_| piece),
+                None => pieces.next(),
+            };
+            let Some(piece) = piece else { return Ok(()) };
+            self.frame(Frame::Data(piece), events)?;
         }
     }
 
