@@ -4,8 +4,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use axum::extract::{DefaultBodyLimit, State};
-use axum::middleware::{from_fn, from_fn_with_state};
+use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use http::{StatusCode, Uri, header};
@@ -95,19 +95,31 @@ pub fn stack(gateway: Arc<Gateway>) -> axum::Router {
     let settings = &gateway.settings;
     let places = in_flight::InFlight::new(settings.max_in_flight, Arc::clone(&gateway.lasting.places));
     let body_limit = body::BodyLimit::new(settings.max_body_bytes);
-    let work = ServiceBuilder::new()
-        .layer(from_fn_with_state(places, in_flight::layer))
-        // Inside the limit: a body being read is held in memory.
-        .layer(from_fn_with_state(body_limit, body::layer))
-        // axum's own, smaller limit would cut in with a text answer.
-        .layer(DefaultBodyLimit::disable());
-    let every = ServiceBuilder::new()
-        .layer(from_fn(request_id::layer))
-        .layer(from_fn(trace::layer))
-        .layer(from_fn(panics::layer));
+    // Those that stand together are one layer of axum's, which boxes what is in each several times.
+    let work = move |request: Request, next: Next| {
+        in_flight::layer(places.clone(), request, move |request| {
+            // Inside the limit: a body being read is held in memory.
+            body::layer(body_limit, request, |request| next.run(request))
+        })
+    };
+    // axum's own, smaller limit would cut in with a text answer.
+    let work = ServiceBuilder::new().layer(from_fn(work)).layer(DefaultBodyLimit::disable());
 
-    // Outside of the places: who may not ask takes none.
     let auth = auth::Auth::new(Arc::clone(&gateway.tenants), Arc::clone(&gateway.metrics));
+    let recorder = Arc::clone(&gateway.recorder);
+    let known = move |request: Request, next: Next| {
+        let auth = auth.clone();
+        // Outside of all that refuse.
+        record::layer(Arc::clone(&recorder), request, |request| {
+            // Outside of the places: who may not ask takes none.
+            auth::layer(auth, request, |request| next.run(request))
+        })
+    };
+    let every = |request: Request, next: Next| {
+        request_id::layer(request, |request| {
+            trace::layer(request, |request| panics::layer(request, |request| next.run(request)))
+        })
+    };
 
     axum::Router::new()
         .route("/v1/chat/completions", post(openai_chat::chat))
@@ -120,9 +132,7 @@ pub fn stack(gateway: Arc<Gateway>) -> axum::Router {
         // Never refused for load: whoever watches must be able to look.
         .route("/v1/models", get(models::list))
         .route("/v1/models/{*id}", get(models::one))
-        .layer(from_fn_with_state(auth, auth::layer))
-        // Outside of all that refuse.
-        .layer(from_fn_with_state(Arc::clone(&gateway.recorder), record::layer))
+        .layer(from_fn(known))
         // Without a key: probes and scrapers have none.
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(readyz))
@@ -134,7 +144,7 @@ pub fn stack(gateway: Arc<Gateway>) -> axum::Router {
         .fallback(
             |path: Uri| async move { api::refusal(path.path(), StatusCode::NOT_FOUND, "not_found", "no such path") },
         )
-        .layer(every)
+        .layer(from_fn(every))
         .with_state(gateway)
 }
 

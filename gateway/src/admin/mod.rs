@@ -8,7 +8,7 @@ mod tenants;
 use std::sync::Arc;
 
 use axum::extract::{Request, State};
-use axum::middleware::{Next, from_fn_with_state};
+use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
@@ -71,7 +71,7 @@ fn app(live: Arc<Live>) -> Router {
         .fallback(|| async { error(StatusCode::NOT_FOUND, "not_found", "no such path") })
         // Outermost, so that who has no key learns of no path.
         .layer(from_fn_with_state(Arc::clone(&live), key))
-        .layer(axum::middleware::from_fn(panics::layer))
+        .layer(from_fn(|request: Request, next: Next| panics::layer(request, |request| next.run(request))))
         .with_state(live)
 }
 

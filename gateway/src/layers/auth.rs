@@ -3,8 +3,7 @@
 
 use std::sync::Arc;
 
-use axum::extract::{Request, State};
-use axum::middleware::Next;
+use axum::extract::Request;
 use axum::response::Response;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use weir_protocol::{Denial, EngineError};
@@ -30,7 +29,11 @@ impl Auth {
 }
 
 /// The layer.
-pub async fn layer(State(auth): State<Auth>, mut request: Request, next: Next) -> Response {
+pub async fn layer<N: Future<Output = Response>>(
+    auth: Auth,
+    mut request: Request,
+    next: impl FnOnce(Request) -> N,
+) -> Response {
     let caller = match Caller::known(request.headers(), auth.tenants.directory()) {
         Some(caller) => caller,
         None => {
@@ -46,7 +49,7 @@ pub async fn layer(State(auth): State<Auth>, mut request: Request, next: Next) -
         record.tenant(&tenant.name);
     }
     request.extensions_mut().insert(caller);
-    let mut response = next.run(request).await;
+    let mut response = next(request).await;
     if let Some(left) = left.and_then(|left| left.get().copied()) {
         show(response.headers_mut(), &left);
     }

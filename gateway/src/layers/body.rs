@@ -4,8 +4,7 @@
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
-use axum::extract::{Request, State};
-use axum::middleware::Next;
+use axum::extract::Request;
 use axum::response::Response;
 use http::header::CONTENT_ENCODING;
 use http::{HeaderMap, StatusCode};
@@ -34,7 +33,11 @@ impl BodyLimit {
 }
 
 /// The layer.
-pub async fn layer(State(limit): State<BodyLimit>, request: Request, next: Next) -> Response {
+pub async fn layer<N: Future<Output = Response>>(
+    limit: BodyLimit,
+    request: Request,
+    next: impl FnOnce(Request) -> N,
+) -> Response {
     let (parts, body) = request.into_parts();
     let path = parts.uri.clone();
     let unread = match read(body, limit.bytes).await {
@@ -43,7 +46,7 @@ pub async fn layer(State(limit): State<BodyLimit>, request: Request, next: Next)
             if let Some(record) = parts.extensions.get::<Record>() {
                 record.body_read();
             }
-            return next.run(Request::from_parts(parts, Body::from(bytes))).await;
+            return next(Request::from_parts(parts, Body::from(bytes))).await;
         }
         Err(unread) => unread,
     };

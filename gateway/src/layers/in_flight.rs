@@ -7,8 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 
 use axum::body::{Body, Bytes, HttpBody};
-use axum::extract::{Request, State};
-use axum::middleware::Next;
+use axum::extract::Request;
 use axum::response::Response;
 use http::{HeaderValue, StatusCode, header};
 
@@ -50,14 +49,18 @@ impl InFlight {
 }
 
 /// The layer.
-pub async fn layer(State(here): State<InFlight>, request: Request, next: Next) -> Response {
+pub async fn layer<N: Future<Output = Response>>(
+    here: InFlight,
+    request: Request,
+    next: impl FnOnce(Request) -> N,
+) -> Response {
     let Some(place) = here.places.take(here.limit) else {
         let (status, message) = (StatusCode::SERVICE_UNAVAILABLE, "too many requests in work; try again");
         let mut full = api::refusal(request.uri().path(), status, "overloaded", message);
         full.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
         return full;
     };
-    next.run(request).await.map(|body| Body::new(Held { body, _place: place }))
+    next(request).await.map(|body| Body::new(Held { body, _place: place }))
 }
 
 /// A body that keeps its place.

@@ -4,7 +4,6 @@
 use std::panic::AssertUnwindSafe;
 
 use axum::extract::Request;
-use axum::middleware::Next;
 use axum::response::Response;
 use futures::FutureExt;
 use http::StatusCode;
@@ -13,10 +12,10 @@ use crate::api;
 use crate::said;
 
 /// The layer.
-pub async fn layer(request: Request, next: Next) -> Response {
+pub async fn layer<N: Future<Output = Response>>(request: Request, next: impl FnOnce(Request) -> N) -> Response {
     let path = request.uri().clone();
     // Nothing of the handler is looked at after a panic, so nothing half-changed can be seen.
-    let answer = AssertUnwindSafe(next.run(request)).catch_unwind().await;
+    let answer = AssertUnwindSafe(next(request)).catch_unwind().await;
     answer
         .unwrap_or_else(|_| api::refusal(path.path(), StatusCode::INTERNAL_SERVER_ERROR, "internal", "internal error"))
 }

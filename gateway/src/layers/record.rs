@@ -7,8 +7,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::body::{Body, Bytes, HttpBody};
-use axum::extract::{MatchedPath, Request, State};
-use axum::middleware::Next;
+use axum::extract::{MatchedPath, Request};
 use axum::response::Response;
 use http::Method;
 use tokio::time::Instant;
@@ -18,15 +17,19 @@ use super::request_id::RequestId;
 use crate::record::{Outcome, Record, Recorder};
 
 /// The layer. Only what asks for an answer has a record.
-pub async fn layer(State(recorder): State<Arc<Recorder>>, mut request: Request, next: Next) -> Response {
+pub async fn layer<N: Future<Output = Response>>(
+    recorder: Arc<Recorder>,
+    mut request: Request,
+    next: impl FnOnce(Request) -> N,
+) -> Response {
     let path = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str);
     let Some(dialect) = path.filter(|path| keeps(request.method(), path)).and_then(dialect) else {
-        return next.run(request).await;
+        return next(request).await;
     };
     let id = request.extensions().get::<RequestId>().map_or("", RequestId::as_str);
     let record = Record::open(&recorder, id, dialect, recorder.trace(request.headers()));
     request.extensions_mut().insert(record.clone());
-    let response = next.run(request).await;
+    let response = next(request).await;
     record.responded(response.status(), response.extensions().get::<Outcome>().copied());
     response.map(|body| Body::new(Recorded { body, polled: Duration::ZERO, record }))
 }

@@ -2,7 +2,6 @@
 //! back and the log names it; a caller's free text must never come through as one.
 
 use axum::extract::Request;
-use axum::middleware::Next;
 use axum::response::Response;
 use http::{HeaderName, HeaderValue};
 
@@ -26,12 +25,12 @@ impl RequestId {
 }
 
 /// The layer.
-pub async fn layer(mut request: Request, next: Next) -> Response {
+pub async fn layer<N: Future<Output = Response>>(mut request: Request, next: impl FnOnce(Request) -> N) -> Response {
     let id = request.headers().get(&HEADER).filter(|id| is_plain(id)).cloned().unwrap_or_else(fresh);
     request.headers_mut().insert(HEADER, id.clone());
     request.extensions_mut().insert(RequestId(id.clone()));
     let anthropic = request.uri().path().starts_with(api::MESSAGES);
-    let mut response = next.run(request).await;
+    let mut response = next(request).await;
     if anthropic {
         response.headers_mut().insert(ANTHROPIC_HEADER, id.clone());
     }

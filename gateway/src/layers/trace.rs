@@ -2,7 +2,6 @@
 //! never log a body, a header's value or a raw path: all of them are the caller's text.
 
 use axum::extract::{MatchedPath, Request};
-use axum::middleware::Next;
 use axum::response::Response;
 use tokio::time::Instant;
 use tracing::Instrument;
@@ -11,14 +10,14 @@ use super::record;
 use super::request_id::RequestId;
 
 /// The layer. Everything further in logs within its span, which carries the request's id.
-pub async fn layer(request: Request, next: Next) -> Response {
+pub async fn layer<N: Future<Output = Response>>(request: Request, next: impl FnOnce(Request) -> N) -> Response {
     let id = request.extensions().get::<RequestId>().cloned();
     let span = tracing::info_span!("request", id = id.as_ref().map_or("", RequestId::as_str));
     let method = request.method().clone();
     let path = request.extensions().get::<MatchedPath>().cloned();
     async move {
         let started = Instant::now();
-        let response = next.run(request).await;
+        let response = next(request).await;
         let ms = started.elapsed().as_millis();
         let path = path.as_ref().map_or("(no such route)", MatchedPath::as_str);
         // Probes and scrapes come every few seconds and say nothing when they work.

@@ -137,7 +137,7 @@ async fn a_panic_is_a_500_without_its_text() {
                 }
             }),
         )
-        .layer(from_fn(panics::layer));
+        .layer(from_fn(|request: Request<Body>, next: Next| panics::layer(request, |request| next.run(request))));
     let response = app.oneshot(Request::get("/").body(Body::empty()).unwrap()).await.unwrap();
     assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
     let body = text(response).await;
