@@ -1,6 +1,6 @@
 -- Lets one request of a tenant in, or says what keeps it out: the arithmetic of `limits.rs`, in one step for all
 -- replicas. KEYS: the account (hash), its leases (sorted set). ARGV: now in microseconds (0: this server's clock), tokens
--- wanted, lease, its length, then the limits. Returns: limit (0: let in), wait, requests left, until all are back, tokens
+-- wanted, lease, its length, money wanted, then the limits. Returns: limit (0: let in), wait, requests left, until all are back, tokens
 -- left, until all are back, day.
 local WINDOW, DAY, BUSY, KEEP = 60000000, 86400000000, 1000000, 172800
 local now = tonumber(ARGV[1])
@@ -9,8 +9,8 @@ if now == 0 then
   now = tonumber(time[1]) * 1000000 + tonumber(time[2])
 end
 local tokens, lease, lease_us = tonumber(ARGV[2]), ARGV[3], tonumber(ARGV[4])
-local rpm, tpm, concurrent = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
-local day_tokens_max, day_money_max = tonumber(ARGV[8]), tonumber(ARGV[9])
+local money, rpm, tpm, concurrent = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8])
+local day_tokens_max, day_money_max = tonumber(ARGV[9]), tonumber(ARGV[10])
 local function whole(number) return string.format('%.0f', number) end
 
 local account = redis.call('HMGET', KEYS[1], 'requests', 'tokens', 'day', 'day_tokens', 'day_money')
@@ -45,7 +45,7 @@ local limit, time = refused()
 if limit == 0 then
   if rpm > 0 then requests_due = math.max(requests_due, now) + step(1, rpm) end
   if tpm > 0 then tokens_due = math.max(tokens_due, now) + step(tokens, tpm) end
-  day_tokens = day_tokens + tokens
+  day_tokens, day_money = day_tokens + tokens, day_money + money
   redis.call('HSET', KEYS[1], 'requests', whole(requests_due), 'tokens', whole(tokens_due), 'day', whole(day),
     'day_tokens', whole(day_tokens), 'day_money', whole(day_money))
   redis.call('ZADD', KEYS[2], whole(now + lease_us), lease)

@@ -86,7 +86,7 @@ impl Drop for Charge {
 }
 
 /// In millionths, rounded up: many small answers must not be free.
-fn money(price: Option<&Price>, input: u64, output: u64) -> u64 {
+pub(super) fn money(price: Option<&Price>, input: u64, output: u64) -> u64 {
     let Some(price) = price else { return 0 };
     // A price is for a million tokens, so its product with tokens is in millionths already. A saturated cast is fine.
     (price.input * input as f64 + price.output * output as f64).ceil() as u64
@@ -104,10 +104,9 @@ pub(super) fn prompt_tokens(request: &ChatRequest) -> u64 {
     ((texts + calls + tools) as u64).div_ceil(BYTES_PER_TOKEN)
 }
 
-/// Tokens in and out, by estimate.
-pub(super) fn estimate(request: &ChatRequest) -> u64 {
-    let answer = request.max_tokens.map_or(ANSWER_TOKENS, |most| u64::from(most).min(ANSWER_TOKENS));
-    prompt_tokens(request).saturating_add(answer)
+/// Tokens of the answer, by estimate.
+pub(super) fn answer_tokens(request: &ChatRequest) -> u64 {
+    request.max_tokens.map_or(ANSWER_TOKENS, |most| u64::from(most).min(ANSWER_TOKENS))
 }
 
 #[cfg(test)]
@@ -128,10 +127,10 @@ mod tests {
     fn estimates_count_text_and_the_room_asked_for() {
         let mut request =
             ChatRequest { messages: vec![Message::text(Role::User, "x".repeat(400))], ..ChatRequest::default() };
-        assert_eq!((prompt_tokens(&request), estimate(&request)), (100, 612));
+        assert_eq!((prompt_tokens(&request), answer_tokens(&request)), (100, 512));
         request.max_tokens = Some(16);
-        assert_eq!(estimate(&request), 116);
+        assert_eq!(answer_tokens(&request), 16);
         request.max_tokens = Some(1_000_000);
-        assert_eq!(estimate(&request), 612);
+        assert_eq!(answer_tokens(&request), 512);
     }
 }

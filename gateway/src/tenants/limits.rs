@@ -68,6 +68,8 @@ impl Limit {
 pub struct Wanted {
     /// Tokens, by estimate.
     pub tokens: u64,
+    /// Money, by estimate, in millionths.
+    pub money: u64,
     /// Names it among those at once.
     pub lease: u64,
     /// How long it counts among them if nobody gives it back.
@@ -81,6 +83,8 @@ pub struct Taken {
     pub lease: u64,
     /// The estimate it was let in with.
     pub charged: u64,
+    /// That of money, in millionths.
+    pub charged_money: u64,
     /// The day it was charged to.
     pub day: u64,
     /// Tokens it really took.
@@ -137,12 +141,14 @@ impl Account {
     /// Lets a request in, or says what keeps it out. `now` in microseconds since 1970.
     pub fn admit(&mut self, limits: &Limits, wanted: Wanted, now: u64) -> Verdict {
         self.roll(now);
-        let wanted = Wanted { tokens: wanted.tokens.min(FIGURE_MAX), ..wanted };
+        let (tokens, money) = (wanted.tokens.min(FIGURE_MAX), wanted.money.min(FIGURE_MAX));
+        let wanted = Wanted { tokens, money, ..wanted };
         let refused = self.refused(limits, wanted, now);
         if refused.is_none() {
             self.requests_due = taken(self.requests_due, 1, limits.requests_per_minute, now);
             self.tokens_due = taken(self.tokens_due, wanted.tokens, limits.tokens_per_minute, now);
             self.day_tokens += wanted.tokens;
+            self.day_money += wanted.money;
             self.leases.insert(wanted.lease, now + wanted.lease_us);
         }
         Verdict {
@@ -183,10 +189,11 @@ impl Account {
                 false => self.tokens_due.max(now) + shift,
             };
         }
+        self.day_money += taken.money.min(FIGURE_MAX);
         if taken.day == self.day {
             self.day_tokens = (self.day_tokens + real).saturating_sub(charged);
+            self.day_money = self.day_money.saturating_sub(taken.charged_money.min(FIGURE_MAX));
         }
-        self.day_money += taken.money.min(FIGURE_MAX);
     }
 
     /// As it lies in Redis, where `leases` are only counted.
@@ -251,11 +258,11 @@ mod tests {
     const SECOND: u64 = 1_000_000;
 
     fn wanted(lease: u64, tokens: u64) -> Wanted {
-        Wanted { tokens, lease, lease_us: 900 * SECOND }
+        Wanted { tokens, money: 0, lease, lease_us: 900 * SECOND }
     }
 
     fn taken(lease: u64, charged: u64, tokens: u64, money: u64) -> Taken {
-        Taken { lease, charged, day: 20_000, tokens, money }
+        Taken { lease, charged, charged_money: 0, day: 20_000, tokens, money }
     }
 
     #[test]
@@ -337,6 +344,21 @@ mod tests {
         // What was charged yesterday is no credit today.
         account.settle(&limits, taken(3, 500, 0, 0), START + midnight);
         assert_eq!(account.day_tokens, 1);
+    }
+
+    #[test]
+    fn those_under_way_have_their_money_put_aside() {
+        let limits = Limits { money_per_day: 50, ..Limits::default() };
+        let mut account = Account::default();
+        let dear = |lease| Wanted { money: 30, ..wanted(lease, 0) };
+        let mut refused = |lease| account.admit(&limits, dear(lease), START).refused.map(|(limit, _)| limit);
+        assert_eq!([1, 2, 3].map(&mut refused), [None, None, Some(Limit::DayMoney)]);
+        account.settle(&limits, Taken { charged_money: 30, ..taken(1, 0, 0, 3) }, START);
+        assert_eq!((account.day_money, account.admit(&limits, dear(3), START).refused), (33, None));
+        // What was put aside yesterday is no credit today.
+        let tomorrow = START + DAY_US;
+        account.settle(&limits, Taken { charged_money: 30, ..taken(2, 0, 0, 4) }, tomorrow);
+        assert_eq!(account.used(&limits, tomorrow).day_money, 4);
     }
 
     #[test]

@@ -137,10 +137,11 @@ impl Tenants {
         left: &RatesSlot,
     ) -> Result<Charge, EngineError> {
         self.check_model(tenant, request)?;
-        let tokens = charge::estimate(request);
+        let (input, output) = (charge::prompt_tokens(request), charge::answer_tokens(request));
+        let (tokens, money) = (input.saturating_add(output), self.money_at_most(tenant, request, input, output));
         let lease = self.leases.fetch_add(1, Ordering::Relaxed);
         let lease_us = u64::try_from(LEASE.as_micros()).unwrap_or(u64::MAX);
-        let (verdict, shared) = self.decide(tenant, Wanted { tokens, lease, lease_us }).await?;
+        let (verdict, shared) = self.decide(tenant, Wanted { tokens, money, lease, lease_us }).await?;
         // Set once: a request is let in once.
         let _ = left.set(RatesLeft { limits: tenant.limits, requests: verdict.requests, tokens: verdict.tokens });
         if let Some((limit, wait)) = verdict.refused {
@@ -148,8 +149,24 @@ impl Tenants {
             let message = format!("this key's limit `{}` is reached", limit.as_str());
             return Err(denied(Denial::Limited, &message, Some(Duration::from_micros(wait))));
         }
-        let taken = Taken { lease, charged: tokens, day: verdict.day, tokens: 0, money: 0 };
-        Ok(Charge::new(Arc::clone(self), Arc::clone(tenant), taken, shared, charge::prompt_tokens(request)))
+        let (charged, charged_money, day) = (tokens, money, verdict.day);
+        let taken = Taken { lease, charged, charged_money, day, tokens: 0, money: 0 };
+        Ok(Charge::new(Arc::clone(self), Arc::clone(tenant), taken, shared, input))
+    }
+
+    /// What these tokens may cost: by the price of the backend that the request names, else of the dearest that may
+    /// answer, since nobody knows yet who will.
+    fn money_at_most(&self, tenant: &Tenant, request: &ChatRequest, input: u64, output: u64) -> u64 {
+        if tenant.limits.money_per_day == 0 {
+            return 0;
+        }
+        if let Some(price) = self.prices.get(&request.model) {
+            return charge::money(Some(price), input, output);
+        }
+        // A group's name says nothing about its members' prices.
+        let all = tenant.backends.iter().any(|name| !self.prices.contains_key(name)) || tenant.backends.is_empty();
+        let theirs = self.prices.iter().filter(|(name, _)| all || tenant.backends.contains(name));
+        theirs.map(|(_, price)| charge::money(Some(price), input, output)).max().unwrap_or_default()
     }
 
     /// Whether the tenant may name the request's model.
@@ -181,8 +198,9 @@ impl Tenants {
                 Err(away) => away,
             };
             if away.may_be_done {
-                let (lease, charged, day) = (wanted.lease, wanted.tokens, limits::day(now()));
-                Arc::clone(self).tell(Arc::clone(tenant), Taken { lease, charged, day, tokens: 0, money: 0 });
+                let Wanted { lease, tokens: charged, money: charged_money, .. } = wanted;
+                let taken = Taken { lease, charged, charged_money, day: limits::day(now()), tokens: 0, money: 0 };
+                Arc::clone(self).tell(Arc::clone(tenant), taken);
             }
             match on_loss {
                 // Better each gateway by itself than nobody at all.

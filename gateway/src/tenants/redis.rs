@@ -5,11 +5,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
-use redis::{Client, RedisResult, Script};
+use redis::{Client, ErrorKind, RedisError, RedisResult, Script};
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-use super::limits::{Account, Limit, Limits, Taken, Used, Verdict, Wanted};
+use super::limits::{Account, FIGURE_MAX, Limit, Limits, Taken, Used, Verdict, Wanted};
 use crate::config::Secret;
 
 /// How long a Redis that failed is left alone.
@@ -67,8 +67,11 @@ impl RedisAccounts {
     pub(super) async fn admit(&self, tenant: &str, limits: &Limits, wanted: Wanted, now: u64) -> Result<Verdict, Away> {
         let (account, leases) = self.keys(tenant);
         let mut call = self.admit.key(account);
-        call.key(leases).arg(now).arg(wanted.tokens.min(super::limits::FIGURE_MAX)).arg(wanted.lease);
-        call.arg(wanted.lease_us).arg(limits.requests_per_minute).arg(limits.tokens_per_minute);
+        call.key(leases).arg(now).arg(wanted.tokens.min(FIGURE_MAX)).arg(wanted.lease);
+        call.arg(wanted.lease_us)
+            .arg(wanted.money.min(FIGURE_MAX))
+            .arg(limits.requests_per_minute)
+            .arg(limits.tokens_per_minute);
         call.arg(limits.concurrent).arg(limits.tokens_per_day).arg(limits.money_per_day);
         let said: (usize, u64, u64, u64, u64, u64, u64) = self.ask(&call).await?;
         let (limit, wait, requests, requests_back, tokens, tokens_back, day) = said;
@@ -77,11 +80,13 @@ impl RedisAccounts {
     }
 
     pub(super) async fn settle(&self, tenant: &str, limits: &Limits, taken: Taken, now: u64) -> Result<(), Away> {
-        use super::limits::FIGURE_MAX;
         let (account, leases) = self.keys(tenant);
         let mut call = self.settle.key(account);
         call.key(leases).arg(now).arg(taken.lease).arg(taken.charged.min(FIGURE_MAX)).arg(taken.day);
-        call.arg(taken.tokens.min(FIGURE_MAX)).arg(taken.money.min(FIGURE_MAX)).arg(limits.tokens_per_minute);
+        call.arg(taken.tokens.min(FIGURE_MAX))
+            .arg(taken.money.min(FIGURE_MAX))
+            .arg(limits.tokens_per_minute)
+            .arg(taken.charged_money.min(FIGURE_MAX));
         self.ask(&call).await
     }
 
@@ -121,7 +126,7 @@ impl RedisAccounts {
             Ok(Err(error)) => {
                 tracing::warn!(kind = ?error.kind(), code = error.code(), "the limits' Redis failed");
                 // It is there for all the others.
-                if is_asked && error.code().is_some_and(|code| ACCOUNT_CODES.contains(&code)) {
+                if is_asked && is_of_one_account(error) {
                     return Err(Away { may_be_done: false });
                 }
             }
@@ -141,4 +146,11 @@ impl RedisAccounts {
         *connection = Connection { open: Some(open.clone()), away_until: None };
         Ok(open)
     }
+}
+
+fn is_of_one_account(error: RedisError) -> bool {
+    // What was kept is read, and is no number.
+    let is_odd = matches!(error.kind(), ErrorKind::Parse | ErrorKind::UnexpectedReturnType);
+    let said = error.into_server_errors();
+    is_odd || said.is_some_and(|all| all.iter().all(|(_, said)| ACCOUNT_CODES.contains(&said.code())))
 }

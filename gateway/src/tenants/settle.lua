@@ -1,6 +1,6 @@
 -- Puts what a request really took in the place of its estimate, once: the arithmetic of `limits.rs`. KEYS as in `admit.lua`.
--- ARGV: now in microseconds (0: this server's clock), lease, tokens charged, day charged, tokens taken, money taken, and
--- the tenant's tokens per minute.
+-- ARGV: now in microseconds (0: this server's clock), lease, tokens charged, day charged, tokens taken, money taken, the
+-- tenant's tokens per minute, and the money put aside.
 local WINDOW, DAY, KEEP = 60000000, 86400000000, 172800
 local now = tonumber(ARGV[1])
 if now == 0 then
@@ -8,7 +8,7 @@ if now == 0 then
   now = tonumber(time[1]) * 1000000 + tonumber(time[2])
 end
 local charged, charged_day = tonumber(ARGV[3]), tonumber(ARGV[4])
-local tokens, money, tpm = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
+local tokens, money, tpm, aside = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8])
 local function whole(number) return string.format('%.0f', number) end
 if redis.call('ZREM', KEYS[2], ARGV[2]) == 0 then return 0 end
 
@@ -22,8 +22,10 @@ if tpm > 0 then
   local shift = math.floor(math.abs(tokens - charged) * WINDOW / tpm)
   if tokens < charged then due = math.max(due - shift, 0) else due = math.max(due, now) + shift end
 end
-if charged_day == day then day_tokens = math.max(day_tokens + tokens - charged, 0) end
 day_money = day_money + money
+if charged_day == day then
+  day_tokens, day_money = math.max(day_tokens + tokens - charged, 0), math.max(day_money - aside, 0)
+end
 redis.call('HSET', KEYS[1], 'tokens', whole(due), 'day', whole(day), 'day_tokens', whole(day_tokens), 'day_money',
   whole(day_money))
 redis.call('EXPIRE', KEYS[1], KEEP)

@@ -93,6 +93,17 @@ async fn the_real_usage_takes_the_place_of_the_estimate() {
 }
 
 #[tokio::test]
+async fn many_at_once_do_not_spend_more_than_there_is() {
+    // 100 tokens at 1 and 100 at 2 for a million each.
+    let limits = Limits { money_per_day: 500, ..Limits::default() };
+    let (tenants, owner, _) = tenants(limits, StoreSettings::Memory);
+    let running = [admit(&tenants, &owner).await, admit(&tenants, &owner).await, admit(&tenants, &owner).await];
+    assert_eq!(running.each_ref().map(code), ["in", "in", "limit_reached"]);
+    drop(running);
+    assert_eq!(code(&admit(&tenants, &owner).await), "in", "it was only put aside");
+}
+
+#[tokio::test]
 async fn what_failed_without_an_answer_is_free_and_what_was_left_is_not() {
     let (tenants, owner, metrics) = tenants(Limits::default(), StoreSettings::Memory);
     let mut failed = admit(&tenants, &owner).await.ok().unwrap();
@@ -167,10 +178,15 @@ async fn an_account_that_is_broken_keeps_nobody_else_out() {
     let (tenants, owner, _) = tenants(Limits::default(), in_redis(server.url(), OnStoreLoss::FailClosed));
     let other = Arc::new(Tenant { name: "b".into(), ..tenant(Limits::default()) });
     let mut connection = ::redis::Client::open(server.url()).unwrap().get_multiplexed_async_connection().await.unwrap();
-    let () = ::redis::cmd("SET").arg("test:{a}:account").arg("x").query_async(&mut connection).await.unwrap();
-    for _ in 0..2 {
-        assert_eq!(code(&admit(&tenants, &owner).await), "limits_unchecked");
-        assert_eq!(code(&admit(&tenants, &other).await), "in");
+    for broken in [["SET", "test:{a}:account", "x"].as_slice(), &["HSET", "test:{a}:account", "requests", "x"]] {
+        let () = ::redis::cmd("DEL").arg("test:{a}:account").query_async(&mut connection).await.unwrap();
+        let () = ::redis::cmd(broken[0]).arg(&broken[1..]).query_async(&mut connection).await.unwrap();
+        for _ in 0..2 {
+            assert_eq!(code(&admit(&tenants, &owner).await), "limits_unchecked", "{broken:?}");
+            assert!(tenants.used(&owner).await.is_none());
+            assert_eq!(code(&admit(&tenants, &other).await), "in", "{broken:?}");
+            assert!(tenants.used(&other).await.is_some());
+        }
     }
 }
 

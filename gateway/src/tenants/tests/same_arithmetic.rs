@@ -36,21 +36,24 @@ async fn redis_and_memory_decide_alike() {
         };
         let mut memory = Account::default();
         let mut now = 1_795_000_000_000_000 + story.below(86_400_000_000);
-        let mut open: Vec<(u64, u64, u64)> = Vec::new();
+        let mut open: Vec<(Wanted, u64)> = Vec::new();
         let mut refused = 0;
         for lease in 0..150 {
             now += [1, 999, 700_000, 20_000_000, 1_000_000_000, 40_000_000_000][story.below(6) as usize];
-            let wanted = Wanted { tokens: story.below(900), lease, lease_us: 900_000_000 };
+            let (tokens, money) = (story.below(900), story.below(30));
+            let wanted = Wanted { tokens, money, lease, lease_us: 900_000_000 };
             let here = memory.admit(&limits, wanted, now);
             let there: Verdict = redis.admit(&tenant, &limits, wanted, now).await.unwrap();
             assert_eq!(here, there, "seed {seed}, request {lease}, {limits:?}");
             match here.refused {
-                None => open.push((lease, wanted.tokens, here.day)),
+                None => open.push((wanted, here.day)),
                 Some(_) => refused += 1,
             }
             if story.below(3) > 0 && !open.is_empty() {
-                let (lease, charged, day) = open.swap_remove(story.below(open.len() as u64) as usize);
-                let taken = Taken { lease, charged, day, tokens: story.below(2000), money: story.below(40) };
+                let (wanted, day) = open.swap_remove(story.below(open.len() as u64) as usize);
+                let (tokens, money) = (story.below(2000), story.below(40));
+                let Wanted { lease, tokens: charged, money: charged_money, .. } = wanted;
+                let taken = Taken { lease, charged, charged_money, day, tokens, money };
                 // Said twice at times, and heard once.
                 for _ in 0..=story.below(2) {
                     memory.settle(&limits, taken, now);
