@@ -157,7 +157,15 @@ async fn readyz(State(gateway): State<Arc<Gateway>>) -> (StatusCode, &'static st
     }
 }
 
-async fn metrics(State(gateway): State<Arc<Gateway>>) -> Response {
+async fn metrics(State(gateway): State<Arc<Gateway>>, path: Uri) -> Response {
+    match gateway.settings.public_metrics {
+        true => metrics_page(&gateway),
+        false => api::refusal(path.path(), StatusCode::NOT_FOUND, "not_found", "no such path"),
+    }
+}
+
+/// Everything that is counted, as Prometheus reads it.
+pub(crate) fn metrics_page(gateway: &Gateway) -> Response {
     gateway.metrics.standings(&gateway.router.backends().standings());
     gateway.metrics.foresight(&gateway.router.foresight().errors());
     match gateway.metrics.render(&gateway.router.backends().loads()) {

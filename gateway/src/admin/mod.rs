@@ -58,6 +58,7 @@ impl House for Office {
 fn app(live: Arc<Live>) -> Router {
     Router::new()
         .route("/admin/config", get(settings::show))
+        .route("/admin/metrics", get(settings::metrics))
         .route("/admin/reload", post(settings::reload))
         .route("/admin/drain", post(settings::drain))
         .route("/admin/undrain", post(settings::undrain))

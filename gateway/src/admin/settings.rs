@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use super::seconds;
 use crate::live::{Live, Outcome, Trigger};
+use crate::stack;
 
 /// `GET /admin/config`
 pub(super) async fn show(State(live): State<Arc<Live>>) -> Json<Value> {
@@ -28,6 +29,11 @@ pub(super) async fn show(State(live): State<Arc<Live>>) -> Json<Value> {
         "last_reload": reload,
         "settings": now.shown,
     }))
+}
+
+/// `GET /admin/metrics`
+pub(super) async fn metrics(State(live): State<Arc<Live>>) -> Response {
+    stack::metrics_page(&live.current().gateway)
 }
 
 /// `POST /admin/reload`

@@ -78,7 +78,7 @@ pub struct Before<'a> {
     pub backends: &'a Registry,
 }
 
-impl Before<'_> {
+impl<'a> Before<'a> {
     /// The engine that runs with these settings; its name and what it was warmed with do not matter.
     pub fn engine(&self, wanted: &EngineSettings) -> Option<&EngineSettings> {
         let bare = |one: &EngineSettings| EngineSettings { name: String::new(), warm: Vec::new(), ..one.clone() };
@@ -88,6 +88,13 @@ impl Before<'_> {
     fn upstream(&self, wanted: &BackendSettings, attempts: &AttemptSettings) -> Option<Backend> {
         let is_same = self.settings.backends.contains(wanted) && self.settings.attempts.standing == attempts.standing;
         is_same.then(|| self.backends.by_name(&wanted.name).cloned()).flatten()
+    }
+
+    /// That of the same server under other settings.
+    fn standing(self, wanted: &BackendSettings) -> Option<&'a Standing> {
+        let is_there = |one: &BackendSettings| one.name == wanted.name && one.base_url == wanted.base_url;
+        self.settings.backends.iter().find(|one| is_there(one))?;
+        Some(&self.backends.by_name(&wanted.name)?.standing)
     }
 }
 
@@ -113,7 +120,7 @@ impl Registry {
             let same = before.and_then(|before| before.upstream(backend, &settings.attempts));
             backends.push(match same {
                 Some(same) => same,
-                None => open_upstream(backend, &settings.attempts)?,
+                None => open_upstream(backend, &settings.attempts, before.and_then(|before| before.standing(backend)))?,
             });
         }
         Ok(Registry { backends })
@@ -272,7 +279,11 @@ fn load_engine(settings: &EngineSettings) -> Result<Engine, StartError> {
     Ok(engine)
 }
 
-fn open_upstream(settings: &BackendSettings, attempts: &AttemptSettings) -> Result<Backend, StartError> {
+fn open_upstream(
+    settings: &BackendSettings,
+    attempts: &AttemptSettings,
+    old: Option<&Standing>,
+) -> Result<Backend, StartError> {
     let counts = settings.wire.kind == BackendKind::Anthropic;
     let failed = |source| StartError::Upstream { backend: settings.name.clone(), source };
     Ok(Backend {
@@ -282,7 +293,7 @@ fn open_upstream(settings: &BackendSettings, attempts: &AttemptSettings) -> Resu
         facts: upstream_facts(settings),
         engine: None,
         counter: counts.then(|| Counter::new(settings)).transpose().map_err(failed)?,
-        standing: Standing::new(&settings.name, &settings.asking, &attempts.standing),
+        standing: Standing::following(old, &settings.name, &settings.asking, &attempts.standing),
         asking: settings.asking.clone(),
     })
 }

@@ -31,10 +31,11 @@ pub(super) fn command(inputs: Inputs) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("no runtime")?;
     let mut live = None;
     let served = runtime.block_on(async {
+        // Before anything is loaded, which takes its time: without it the signal would end the process.
+        let hangups = Hangups::new()?;
         let running = start(inputs).await?;
         live = Some(Arc::clone(&running.live));
-        // Before anybody is told: without it the signal would end the process.
-        running.reload_on_hangup()?;
+        running.reload_on(hangups);
         let now = running.live.current();
         let ids: Vec<&str> = now.gateway.models.iter().map(|entry| entry.id.as_str()).collect();
         let scheme = if now.settings.server.tls.is_some() { "https" } else { "http" };
@@ -115,23 +116,15 @@ impl Running {
     }
 
     /// Reads the config again at each SIGHUP.
-    ///
-    /// # Errors
-    /// The signal cannot be waited for.
-    pub fn reload_on_hangup(&self) -> Result<()> {
-        #[cfg(unix)]
-        {
-            use tokio::signal::unix::{SignalKind, signal};
-            let mut hangups = signal(SignalKind::hangup()).context("SIGHUP")?;
-            let live = Arc::downgrade(&self.live);
-            tokio::spawn(async move {
-                while hangups.recv().await.is_some() {
-                    let Some(live) = live.upgrade() else { return };
-                    live.reload(Trigger::Signal).await;
-                }
-            });
-        }
-        Ok(())
+    fn reload_on(&self, mut hangups: Hangups) {
+        let live = Arc::downgrade(&self.live);
+        tokio::spawn(async move {
+            loop {
+                hangups.next().await;
+                let Some(live) = live.upgrade() else { return };
+                live.reload(Trigger::Signal).await;
+            }
+        });
     }
 
     /// Goes on until SIGTERM or Ctrl-C, then [`Running::stop`]s; a second signal ends the grace.
@@ -206,6 +199,36 @@ impl Running {
             admin.abort();
         }
         served.context("the server failed")
+    }
+}
+
+/// SIGHUP. As [`Signals`].
+struct Hangups {
+    #[cfg(unix)]
+    kind: tokio::signal::unix::Signal,
+}
+
+impl Hangups {
+    #[cfg(unix)]
+    fn new() -> Result<Self> {
+        use tokio::signal::unix::{SignalKind, signal};
+        Ok(Hangups { kind: signal(SignalKind::hangup()).context("SIGHUP")? })
+    }
+
+    #[cfg(not(unix))]
+    fn new() -> Result<Self> {
+        Ok(Hangups {})
+    }
+
+    async fn next(&mut self) {
+        #[cfg(unix)]
+        let said = self.kind.recv().await.is_some();
+        #[cfg(not(unix))]
+        let said = false;
+        if !said {
+            // Nobody will say it any more.
+            std::future::pending::<()>().await;
+        }
     }
 }
 

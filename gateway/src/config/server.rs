@@ -39,6 +39,9 @@ pub struct ServerWritten {
     pub idle_timeout_ms: u64,
     /// How often the files of the config are looked at for changes. Default 1 s; 0: never.
     pub watch_ms: u64,
+    /// Whether `/metrics`, which names tenants and backends, answers without a key where callers are. Default true; the
+    /// admin API has it in any case.
+    pub public_metrics: bool,
     /// Certificate. Default: plain HTTP.
     pub tls: TlsWritten,
 }
@@ -57,6 +60,7 @@ impl Default for ServerWritten {
             write_timeout_ms: 30_000,
             idle_timeout_ms: 90_000,
             watch_ms: 1_000,
+            public_metrics: true,
             tls: TlsWritten::default(),
         }
     }
@@ -103,6 +107,8 @@ pub struct ServerSettings {
     pub connections: ConnectionSettings,
     /// How often the config's files are looked at; `None`: never.
     pub watch: Option<Duration>,
+    /// Whether `/metrics` answers where callers are.
+    pub public_metrics: bool,
     /// The certificate, if there is one.
     pub tls: Option<TlsSettings>,
 }
@@ -179,6 +185,7 @@ impl Checks<'_> {
                 idle_timeout: ms(typed.idle_timeout_ms),
             },
             watch: (typed.watch_ms > 0).then(|| ms(typed.watch_ms)),
+            public_metrics: typed.public_metrics,
             tls,
         })
     }

@@ -91,6 +91,7 @@ impl Changes {
             max_in_flight,
             connections,
             watch,
+            public_metrics,
             tls,
         } = new;
         self.restart("server.listen", old.listen != *listen);
@@ -101,6 +102,7 @@ impl Changes {
         self.take("server.max_in_flight", old.max_in_flight != *max_in_flight);
         self.take("limits of connections", old.connections != *connections);
         self.take("server.watch_ms", old.watch != *watch);
+        self.take("server.public_metrics", old.public_metrics != *public_metrics);
         self.take("server.tls", old.tls != *tls);
     }
 

@@ -40,10 +40,20 @@ fn it_does_not_start_without_a_key() -> Result<()> {
 }
 
 #[tokio::test]
+async fn what_is_counted_can_be_kept_from_callers() -> Result<()> {
+    let weir = Weir::start(&format!("{}[server]\npublic_metrics = false\n", admin()))?;
+    assert_eq!(get(&weir, "/metrics").await?.status, 404);
+    let reply = order(&weir, "GET", "/admin/metrics", KEY).await?;
+    assert!(reply.status == 200 && reply.text.contains("weir_connections{"), "{}", reply.text);
+    Ok(())
+}
+
+#[tokio::test]
 async fn nothing_of_it_is_where_callers_are_and_nobody_gets_in_without_the_key() -> Result<()> {
     let weir = Weir::start(&admin())?;
     let paths = [
         ("GET", "/admin/config"),
+        ("GET", "/admin/metrics"),
         ("GET", "/admin/backends"),
         ("GET", "/admin/tenants"),
         ("POST", "/admin/reload"),

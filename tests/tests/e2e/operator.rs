@@ -1,6 +1,6 @@
 //! What an operator meets: `weir check`, mistakes in the config, counters that add up, a stop that is no crash.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
@@ -237,6 +237,26 @@ async fn nobody_has_to_read_what_it_says() -> Result<()> {
     ensure!(Command::new("kill").arg(weir.0.id().to_string()).status()?.success());
     let ended = tokio::task::spawn_blocking(move || weir.0.wait()).await??;
     assert_eq!(ended.code(), Some(0));
+    Ok(())
+}
+
+#[cfg(unix)]
+#[test]
+fn a_hangup_while_it_loads_does_not_end_it() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let rules = folder.path().join("rules.toml");
+    std::fs::write(folder.path().join("weir.toml"), "[policy]\nfile = \"rules.toml\"\n[server]\nwatch_ms = 0\n")?;
+    ensure!(Command::new("mkfifo").arg(&rules).status()?.success());
+    let mut command = Command::new(program()?);
+    command.args(["serve", "--listen", "127.0.0.1:0"]).current_dir(folder.path());
+    let mut weir = Ended(command.stderr(Stdio::piped()).spawn()?);
+    // Opens when it reads there, and it goes on when this is closed.
+    let mut loading = std::fs::OpenOptions::new().write(true).open(&rules)?;
+    ensure!(Command::new("kill").args(["-HUP", &weir.0.id().to_string()]).status()?.success());
+    loading.write_all(include_bytes!("../../../config/policies/balanced.toml"))?;
+    drop(loading);
+    let said = BufReader::new(weir.0.stderr.take().context("its standard error")?);
+    ensure!(said.lines().map_while(Result::ok).any(|line| line.contains("listens on")), "it has ended");
     Ok(())
 }
 

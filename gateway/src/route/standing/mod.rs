@@ -41,7 +41,7 @@ pub struct Standing {
     name: String,
     max_in_flight: Option<usize>,
     places: Option<Arc<Semaphore>>,
-    in_flight: AtomicUsize,
+    in_flight: Arc<AtomicUsize>,
     state: Mutex<State>,
     /// The others of its group; another config may bring others.
     peers: RwLock<Vec<Weak<Standing>>>,
@@ -144,13 +144,26 @@ pub struct StandingView {
 impl Standing {
     /// A good one.
     pub fn new(name: &str, asking: &AskingSettings, settings: &StandingSettings) -> Arc<Self> {
+        Standing::following(None, name, asking, settings)
+    }
+
+    /// A good one, for a backend that was asked under other settings before: what is still under way there takes its
+    /// places here, too, if their number is the same.
+    pub fn following(
+        old: Option<&Standing>,
+        name: &str,
+        asking: &AskingSettings,
+        settings: &StandingSettings,
+    ) -> Arc<Self> {
         let now = Instant::now();
         let failures = asking.health.as_ref().map_or(1, |health| health.failures);
+        let fresh = || asking.max_in_flight.map(|most| Arc::new(Semaphore::new(most.min(Semaphore::MAX_PERMITS))));
+        let same = old.filter(|old| old.max_in_flight == asking.max_in_flight);
         Arc::new(Standing {
             name: name.to_owned(),
             max_in_flight: asking.max_in_flight,
-            places: asking.max_in_flight.map(|most| Arc::new(Semaphore::new(most.min(Semaphore::MAX_PERMITS)))),
-            in_flight: AtomicUsize::new(0),
+            places: same.map_or_else(fresh, |old| old.places.clone()),
+            in_flight: old.map_or_else(Arc::default, |old| Arc::clone(&old.in_flight)),
             state: Mutex::new(State {
                 breaker: Breaker::new(settings.clone(), now),
                 budget: Budget::new(settings.extra_ratio, settings.extra_burst),

@@ -34,6 +34,21 @@ async fn places_are_given_back_however_an_attempt_ends() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_is_under_way_keeps_its_place_under_other_settings() {
+    let asking = AskingSettings { max_in_flight: Some(1), ..AskingSettings::default() };
+    let (old, now) = (standing(asking.clone()), Instant::now());
+    let held = old.admit(&class(), Purpose::First, now).unwrap();
+    let settings = AttemptSettings::default().standing;
+    let new = Standing::following(Some(&old), "a", &asking, &settings);
+    assert_eq!(new.admit(&class(), Purpose::First, now).err(), Some(Skip::Full(1)));
+    drop(held);
+    assert_eq!((new.in_flight(), new.admit(&class(), Purpose::First, now).is_ok()), (0, true));
+    let more = AskingSettings { max_in_flight: Some(2), ..asking };
+    let _held = new.admit(&class(), Purpose::First, now).unwrap();
+    assert!(Standing::following(Some(&new), "a", &more, &settings).is_in(now), "another number begins anew");
+}
+
+#[tokio::test(start_paused = true)]
 async fn only_what_speaks_against_it_opens_the_breaker() {
     let standing = standing(AskingSettings::default());
     let now = Instant::now();
