@@ -35,9 +35,10 @@ local function refused()
   if time then return 2, time end
   time = wait(tokens_due, tokens, tpm)
   if time then return 3, time end
-  local midnight = (day + 1) * DAY - now
-  if day_tokens_max > 0 and day_tokens >= day_tokens_max then return 4, midnight end
-  if day_money_max > 0 and day_money >= day_money_max then return 5, midnight end
+  local back = (day + 1) * DAY - now
+  if redis.call('ZCOUNT', KEYS[2], '(' .. whole(now), '+inf') > 0 then back = BUSY end
+  if day_tokens_max > 0 and day_tokens >= day_tokens_max then return 4, back end
+  if day_money_max > 0 and day_money >= day_money_max then return 5, back end
   return 0, 0
 end
 

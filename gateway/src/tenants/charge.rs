@@ -25,6 +25,8 @@ pub struct Charge {
     usage: Option<Usage>,
     backend: Option<String>,
     has_failed: bool,
+    /// Tokens and money of backends that broke off before another went on.
+    before: (u64, u64),
 }
 
 impl Charge {
@@ -36,7 +38,8 @@ impl Charge {
         prompt_tokens: u64,
     ) -> Self {
         let (answer_bytes, usage, backend, has_failed) = (0, None, None, false);
-        Charge { tenants, tenant, taken, shared, prompt_tokens, answer_bytes, usage, backend, has_failed }
+        let before = (0, 0);
+        Charge { tenants, tenant, taken, shared, prompt_tokens, answer_bytes, usage, backend, has_failed, before }
     }
 
     /// Whose it is.
@@ -57,8 +60,23 @@ impl Charge {
                 self.answer_bytes += text.len() as u64;
             }
             Event::Usage(usage) => self.usage = Some(usage.clone()),
+            Event::Continued { backend } => {
+                self.before = self.total();
+                (self.usage, self.backend) = (None, Some(backend.clone()));
+                // It reads on from what was said, and says the rest.
+                self.prompt_tokens += self.answer_bytes.div_ceil(BYTES_PER_TOKEN);
+                self.answer_bytes = 0;
+            }
             _ => {}
         }
+    }
+
+    /// Tokens and money so far.
+    fn total(&self) -> (u64, u64) {
+        let (input, output) = self.tokens();
+        let price = self.backend.as_deref().and_then(|backend| self.tenants.prices.get(backend));
+        let tokens = self.before.0.saturating_add(input).saturating_add(output);
+        (tokens, self.before.1.saturating_add(money(price, input, output)))
     }
 
     /// The request ended in an error.
@@ -78,9 +96,8 @@ impl Charge {
 
 impl Drop for Charge {
     fn drop(&mut self) {
-        let (input, output) = self.tokens();
-        let price = self.backend.as_deref().and_then(|backend| self.tenants.prices.get(backend));
-        let taken = Taken { tokens: input.saturating_add(output), money: money(price, input, output), ..self.taken };
+        let (tokens, money) = self.total();
+        let taken = Taken { tokens, money, ..self.taken };
         Arc::clone(&self.tenants).settle(Arc::clone(&self.tenant), taken, self.shared);
     }
 }

@@ -169,11 +169,12 @@ impl Account {
         if let Some(wait) = wait(self.tokens_due, wanted.tokens, limits.tokens_per_minute, now) {
             return Some((Limit::Tokens, wait));
         }
-        let midnight = (self.day + 1) * DAY_US - now;
+        // What is put aside for those under way may come back with any of them.
+        let back = if self.concurrent(now) > 0 { BUSY_US } else { (self.day + 1) * DAY_US - now };
         if limits.tokens_per_day > 0 && self.day_tokens >= limits.tokens_per_day {
-            return Some((Limit::DayTokens, midnight));
+            return Some((Limit::DayTokens, back));
         }
-        (limits.money_per_day > 0 && self.day_money >= limits.money_per_day).then_some((Limit::DayMoney, midnight))
+        (limits.money_per_day > 0 && self.day_money >= limits.money_per_day).then_some((Limit::DayMoney, back))
     }
 
     /// Puts what was really taken in the place of the estimate. Once: who cannot know whether it was heard may say it again.
@@ -351,8 +352,8 @@ mod tests {
         let limits = Limits { money_per_day: 50, ..Limits::default() };
         let mut account = Account::default();
         let dear = |lease| Wanted { money: 30, ..wanted(lease, 0) };
-        let mut refused = |lease| account.admit(&limits, dear(lease), START).refused.map(|(limit, _)| limit);
-        assert_eq!([1, 2, 3].map(&mut refused), [None, None, Some(Limit::DayMoney)]);
+        let mut refused = |lease| account.admit(&limits, dear(lease), START).refused;
+        assert_eq!([1, 2, 3].map(&mut refused), [None, None, Some((Limit::DayMoney, BUSY_US))], "not until midnight");
         account.settle(&limits, Taken { charged_money: 30, ..taken(1, 0, 0, 3) }, START);
         assert_eq!((account.day_money, account.admit(&limits, dear(3), START).refused), (33, None));
         // What was put aside yesterday is no credit today.

@@ -93,6 +93,20 @@ async fn the_real_usage_takes_the_place_of_the_estimate() {
 }
 
 #[tokio::test]
+async fn an_answer_that_another_went_on_with_costs_both_parts() {
+    let (tenants, owner, metrics) = tenants(Limits::default(), StoreSettings::Memory);
+    let mut charge = admit(&tenants, &owner).await.ok().unwrap();
+    charge.saw(&Event::TextDelta("x".repeat(40)), "up");
+    charge.saw(&Event::Continued { backend: "other".into() }, "other");
+    charge.saw(&Event::TextDelta("x".repeat(80)), "other");
+    drop(charge);
+    // 100 and 10 by the first, then 110 and 20.
+    assert!(metrics.render(&[]).unwrap().contains(r#"weir_tenant_tokens_total{tenant="a"} 240"#));
+    let spent = tenants.accounts.of(&owner, |account| format!("{account:?}"));
+    assert!(spent.contains("day_money: 120,"), "the first's price for the first part: {spent}");
+}
+
+#[tokio::test]
 async fn many_at_once_do_not_spend_more_than_there_is() {
     // 100 tokens at 1 and 100 at 2 for a million each.
     let limits = Limits { money_per_day: 500, ..Limits::default() };
