@@ -20,6 +20,9 @@ const MOST_BYTES: usize = 4 << 20;
 /// Most states of its texts that a kept grammar may have: about a kilobyte each.
 const MOST_STATES: usize = 8192;
 
+/// Most memory that what was found out about its texts may take.
+const MOST_MEMORY: usize = 32 << 20;
+
 /// A form at its start.
 pub(crate) struct Form {
     pub(crate) matcher: Matcher,
@@ -54,7 +57,7 @@ impl Entry {
     fn is_sound(&self) -> bool {
         // The library's lock is poisoned where it panicked.
         let stats = catch_unwind(AssertUnwindSafe(|| self.parser.parser.lexer_stats()));
-        stats.is_ok_and(|stats| stats.num_states <= MOST_STATES && !stats.error)
+        stats.is_ok_and(|stats| stats.num_states <= MOST_STATES && stats.num_bytes <= MOST_MEMORY && !stats.error)
     }
 }
 
@@ -82,6 +85,11 @@ impl Compiled {
         Ok(form)
     }
 
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.entries.lock().expect("sound").len()
+    }
+
     fn known(&self, tenant: &Arc<str>, grammar: &str) -> Option<Form> {
         let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
         let at = entries.iter().position(|entry| entry.tenant == *tenant && entry.grammar == grammar)?;
@@ -94,7 +102,7 @@ impl Compiled {
     fn keep(&self, entry: Entry) {
         let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
         let mut left = MOST_BYTES;
-        entries.retain(|kept| kept.tenant != entry.tenant || kept.grammar != entry.grammar);
+        entries.retain(|kept| (kept.tenant != entry.tenant || kept.grammar != entry.grammar) && kept.is_sound());
         entries.push_front(entry);
         entries.truncate(MOST);
         entries.retain(|kept| {

@@ -10,7 +10,7 @@
 //! taken back unless everything validated still fits with it. When the tokens left only just reach the nearest end,
 //! that end is written. Must never let the frontier pass a token that the grammar forbids.
 
-mod broken;
+pub(super) mod broken;
 mod edits;
 mod limit;
 

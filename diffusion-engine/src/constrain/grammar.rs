@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 use weir_protocol::{ChatRequest, EngineError, ResponseFormat, Tool, ToolChoice};
 
 use super::compiled::Form;
+use super::depth;
 use super::vocabulary::Vocabulary;
 
 /// The form that `request` demands, `None` where any text will do.
@@ -28,6 +29,7 @@ pub(crate) fn form(request: &ChatRequest, vocabulary: &Vocabulary) -> Result<Opt
             return format_only(request, vocabulary);
         }
     };
+    is_shallow(request, &tools, answer.as_ref())?;
     let several = !matches!(request.tool_choice, ToolChoice::Function(_)) && request.parallel_tool_calls != Some(false);
     let grammar = TopLevelGrammar::from_lark(calls(&tools, answer.as_ref(), several));
     match vocabulary.form(grammar, &request.tenant.clone().unwrap_or_default()) {
@@ -67,6 +69,13 @@ fn offered(request: &ChatRequest) -> Result<Vec<&Tool>, EngineError> {
 }
 
 fn format_only(request: &ChatRequest, vocabulary: &Vocabulary) -> Result<Option<Form>, EngineError> {
+    match &request.response_format {
+        ResponseFormat::JsonSchema(schema) => depth::of_schema(schema).map_err(|reason| unsupported(SCHEMA, reason))?,
+        ResponseFormat::Grammar(lark) => {
+            depth::of_lark(lark).map_err(|reason| EngineError::invalid("grammar", reason))?;
+        }
+        _ => {}
+    }
     let (grammar, field) = match &request.response_format {
         ResponseFormat::Text => return Ok(None),
         ResponseFormat::JsonObject => (TopLevelGrammar::from_json_schema(styled(&json!({"type": "object"}))), ""),
@@ -88,6 +97,16 @@ fn unsupported(field: impl Into<String>, reason: String) -> EngineError {
     EngineError::Unsupported { field: field.into(), message: format!("it cannot be enforced: {reason}") }
 }
 
+/// Whether all schemas can be compiled safely.
+fn is_shallow(request: &ChatRequest, tools: &[&Tool], answer: Option<&Answer>) -> Result<(), EngineError> {
+    if let Some(Answer::Json(schema)) = answer {
+        depth::of_schema(schema).map_err(|reason| unsupported(SCHEMA, reason))?;
+    }
+    tools.iter().try_for_each(|tool| {
+        depth::of_schema(&tool.parameters).map_err(|reason| unsupported(parameters_of(request, tool), reason))
+    })
+}
+
 /// Most tools that are tried alone: each may cost all that the library may spend.
 const MOST_TRIED: usize = 32;
 
@@ -107,11 +126,16 @@ fn culprit(
     }
     for tool in tools.iter().take(MOST_TRIED) {
         if let Some(reason) = alone(&parameters(tool)) {
-            let index = request.tools.iter().position(|offered| offered.name == tool.name).unwrap_or(0);
-            return unsupported(format!("tools[{index}].function.parameters"), reason);
+            return unsupported(parameters_of(request, tool), reason);
         }
     }
     unsupported("tools", together)
+}
+
+/// The field of a tool's schema.
+fn parameters_of(request: &ChatRequest, tool: &Tool) -> String {
+    let index = request.tools.iter().position(|offered| offered.name == tool.name).unwrap_or(0);
+    format!("tools[{index}].function.parameters")
 }
 
 /// LLaDA2's form of calls (its chat template's): `<tool_call>\n{"name": …, "arguments": …}\n</tool_call>`, one after

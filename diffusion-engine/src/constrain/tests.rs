@@ -247,12 +247,71 @@ fn what_would_take_all_memory_to_begin_is_refused() {
 }
 
 #[test]
+fn a_form_too_deep_for_the_stack_is_refused_and_one_at_the_limit_compiles() {
+    let bench = Bench::new();
+    let ask = |response_format| {
+        let request = ChatRequest { response_format, ..Default::default() };
+        grammar::form(&request, &bench.vocabulary).map(|_| ()).map_err(|error| error.to_string())
+    };
+    let chain = |length: usize, link: fn(Value) -> Value| {
+        let next = |at: usize| (at.to_string(), link(json!({"$ref": format!("#/$defs/{}", at + 1)})));
+        let mut definitions: serde_json::Map<String, Value> = (0..length).map(next).collect();
+        definitions.insert(length.to_string(), json!({"type": "integer"}));
+        ResponseFormat::JsonSchema(json!({"$defs": definitions, "$ref": "#/$defs/0"}))
+    };
+    let links: [fn(Value) -> Value; 3] = [
+        |next| next,
+        |next| json!({"type": "object", "properties": {"a": next}, "required": ["a"]}),
+        |next| json!({"anyOf": [next, {"type": "null"}], "not": {"type": "string"}}),
+    ];
+    let lark = |length: usize, line: fn(usize) -> String| {
+        let lines: String = (0..length).map(line).collect();
+        ResponseFormat::Grammar(format!("start: r0 R0\n{lines}r{length}: \"a\"\nR{length}: \"b\"\n"))
+    };
+    let lines: [fn(usize) -> String; 3] = [
+        |at| format!("r{at}: r{}\n", at + 1),
+        |at| format!("R{at}: R{}\n", at + 1),
+        |at| format!("r{at}: {}r{}{}\n", "(".repeat(20), at + 1, ")".repeat(20)),
+    ];
+    for link in links {
+        assert!(ask(chain(100_000, link)).expect_err("refused").contains("levels deep"));
+    }
+    for line in lines {
+        assert!(ask(lark(100_000, line)).expect_err("refused").contains("levels deep"));
+    }
+    let long = format!("start: {}", "\"a\" ".repeat(200_000));
+    let refused = ask(ResponseFormat::Grammar(long)).expect_err("refused");
+    assert!(refused.ends_with("the grammar library gave up on it"), "{refused}");
+    // Whatever the library says of these, the process is still there to say it.
+    let _ = (links.map(|link| ask(chain(2000, link))), ask(lark(8000, lines[0])), ask(lark(8000, lines[1])));
+    let _ = ask(lark(380, lines[2]));
+    let tools = vec![Tool { name: "deep".into(), parameters: serde_json::json!({}), ..Tool::default() }];
+    let mut request = ChatRequest { tools, ..Default::default() };
+    if let ResponseFormat::JsonSchema(schema) = chain(100_000, |next| next) {
+        request.tools[0].parameters = schema;
+    }
+    let refused = grammar::form(&request, &bench.vocabulary).map(|_| ()).expect_err("refused").to_string();
+    assert!(refused.contains("tools[0].function.parameters"), "{refused}");
+}
+
+#[test]
 fn a_demand_that_nothing_fits_is_named() {
     let bench = Bench::new();
     let request = ChatRequest { response_format: ResponseFormat::Grammar("start: start".into()), ..Default::default() };
     let mut constraint = bench.constraint(&request);
     let error = constraint.extend(10, Some(&mut Whims(1, false))).expect_err("no text").to_string();
     assert!(error.contains("`grammar`") && error.ends_with("no text fits it"), "{error}");
+}
+
+#[test]
+fn what_grew_large_is_not_kept() {
+    let bench = Bench::new();
+    let grown = json!({"type": "string", "pattern": "^((a{1000}){1000}){1000}$"});
+    let mut constraint = bench.schema(&grown);
+    assert!(constraint.extend(30, Some(&mut Whims(1, false))).is_err());
+    assert_eq!(bench.vocabulary.kept(), 1);
+    bench.schema(&json!({"const": 1}));
+    assert_eq!(bench.vocabulary.kept(), 1, "the other one");
 }
 
 fn accepts(bench: &Bench, request: &ChatRequest, text: &str) -> bool {

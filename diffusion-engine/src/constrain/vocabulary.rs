@@ -2,7 +2,6 @@
 //! tokens. Made once for a model. Must never let a control token stand for text.
 
 use std::collections::HashMap;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use llguidance::api::{GrammarInit, TopLevelGrammar};
@@ -13,6 +12,8 @@ use llguidance::{ParserFactory, TokenParser};
 use crate::checkpoint::tokenizer::TextTokenizer;
 
 use super::compiled::{Compiled, Form};
+use super::constraint::broken::said;
+use super::depth;
 
 /// Texts that end a JSON value or a container, the ones that end most first, then the shortest values, then the
 /// characters that keep a text short. What the search for the nearest end tries, in this order.
@@ -62,23 +63,27 @@ impl Vocabulary {
         self.compiled.form(tenant, text, || self.compile(grammar))
     }
 
-    /// `grammar` at its start.
+    /// `grammar`, which [`depth`] has found to be shallow enough, at its start.
     ///
     /// # Errors
     /// As [`Vocabulary::form`].
     pub(crate) fn compile(&self, grammar: TopLevelGrammar) -> Result<TokenParser, String> {
-        // The library cuts long schema text for its messages at a byte, which need not be a character's border.
-        let parser = catch_unwind(AssertUnwindSafe(|| self.parser(grammar)));
-        parser.map_err(|_| "the grammar library gave up on it".to_owned())?
+        std::thread::scope(|scope| {
+            let compiler = std::thread::Builder::new().name("weir-form".into()).stack_size(depth::STACK);
+            let parser = compiler.spawn_scoped(scope, || self.parser(grammar));
+            let parser = parser.map_err(|error| format!("no thread to compile it: {error}"))?.join();
+            // The library cuts long schema text for its messages at a byte, which need not be a character's border.
+            parser.map_err(|_| "the grammar library gave up on it".to_owned())?
+        })
     }
 
     fn parser(&self, grammar: TopLevelGrammar) -> Result<TokenParser, String> {
         let (grammar, lexer) = GrammarInit::Serialized(grammar)
             .to_internal(Some(self.factory.tok_env().clone()), self.factory.limits().clone())
-            .map_err(|error| error.to_string())?;
+            .map_err(|error| said(&error))?;
         self.begins_soon(&lexer)?;
         let parser = self.factory.create_parser_from_init_default(GrammarInit::Internal(grammar, lexer));
-        parser.map_err(|error| error.to_string())
+        parser.map_err(|error| said(&error))
     }
 
     /// Whether what may stand first is found within the library's own limit, by which it does not go there: a
@@ -100,6 +105,12 @@ impl Vocabulary {
             Some(reason) => Err(format!("it would take too long to work out what fits it: {reason}")),
             None => Ok(()),
         }
+    }
+
+    /// How many compiled forms are kept.
+    #[cfg(test)]
+    pub(super) fn kept(&self) -> usize {
+        self.compiled.len()
     }
 
     /// The tokens by their bytes.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 use weir_protocol::{ChatRequest, Event, ResponseFormat, ToolChoice};
 
-use super::schemas::compiled;
+use super::schemas::fits;
 
 /// Most text kept to check a form, arguments included; a longer answer is not checked.
 const BYTES_MAX: usize = 256 * 1024;
@@ -95,10 +95,8 @@ impl Form {
     }
 }
 
-/// `None` where the schema is none, or points outside of itself: nothing is fetched.
 fn breaks(schema: &Value, text: &str) -> Option<bool> {
-    let Ok(value) = serde_json::from_str::<Value>(text) else { return Some(true) };
-    Some(!compiled(schema)?.is_valid(&value))
+    fits(schema, text).map(|fits| !fits)
 }
 
 #[cfg(test)]
