@@ -59,7 +59,8 @@ pub enum Event {
         /// Its name.
         backend: String,
     },
-    /// The stop text that ended the answer, where the backend knows it. At most once, before `Finished`.
+    /// The stop text that ended the answer, where the backend knows it. At most once, before `Finished`. Some say a word of
+    /// their own: only one of the request's is meant.
     StoppedAt(String),
     /// What was used. At most once, before `Finished`.
     Usage(Usage),

@@ -207,6 +207,8 @@ pub enum Part {
     Image {
         /// Where it is.
         url: String,
+        /// How closely to look, in a word of OpenAI's dialects.
+        detail: Option<String>,
     },
     /// Anything else, by its type name (audio, file). The built-in engines cannot take it.
     Other {
@@ -216,6 +218,11 @@ pub enum Part {
 }
 
 impl Part {
+    /// An image.
+    pub fn image(url: impl Into<String>) -> Self {
+        Part::Image { url: url.into(), detail: None }
+    }
+
     /// The text, if this part is text.
     pub fn as_text(&self) -> Option<&str> {
         match self {

@@ -208,7 +208,7 @@ fn what_cannot_be_honoured_is_refused_at_once_with_its_field() {
             EngineError::ContextTooLong { limit, got } => format!("context {limit} {got}"),
             other => format!("{other:?}"),
         };
-        let image = Part::Image { url: "data:image/png;base64,AAAA".into() };
+        let image = Part::image("data:image/png;base64,AAAA");
         let prompt = engine.count_prompt_tokens(&request("hello", 1)).expect("renders");
         let cases = [
             (refused(&engine, |r| r.messages.clear()), "invalid messages".to_owned()),

@@ -127,7 +127,7 @@ mod tests {
     #[test]
     fn what_would_be_left_out_is_refused() {
         let mut image = saying("look".into());
-        image.messages[0].content.push(Part::Image { url: "data:".into() });
+        image.messages[0].content.push(Part::image("data:"));
         assert_eq!(honours(&image).map_err(|error| error.kind()), Err("unsupported"));
         let many = ChatRequest { unsupported: vec!["n"], ..saying("x".into()) };
         assert_eq!(honours(&many).map_err(|error| error.kind()), Err("unsupported"));

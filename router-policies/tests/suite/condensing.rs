@@ -64,7 +64,7 @@ fn what_would_lose_something_is_not_condensed() {
     assert!(of(&errand).is_none(), "an errand is small anyway");
     assert!(of(&openclaw::request(&"x".repeat(7000))).is_none(), "the question itself does not fit");
     let mut image = openclaw::request("what is this");
-    image.messages[1].content.push(Part::Image { url: "data:,".into() });
+    image.messages[1].content.push(Part::image("data:,"));
     assert!(of(&image).is_none());
     let mut tail = openclaw::request("read notes.md");
     let call = ToolCall { id: "1".into(), name: "read".into(), arguments: "{}".into() };

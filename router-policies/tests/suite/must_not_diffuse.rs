@@ -34,7 +34,7 @@ fn backend(name: &str, role: BackendRole, context_tokens: u64, everything: bool)
 fn forbidden(ask: &str, shape: usize, wrapped: bool) -> ChatRequest {
     let mut request = if wrapped { openclaw::request(ask) } else { openclaw::plain(ask) };
     match shape {
-        0 => request.messages[0].content.push(Part::Image { url: "data:image/png;base64,AA".into() }),
+        0 => request.messages[0].content.push(Part::image("data:image/png;base64,AA")),
         1 => request.unsupported = vec!["n"],
         2 => request.messages[0].content.push(Part::Other { kind: "input_audio".into() }),
         3 => {

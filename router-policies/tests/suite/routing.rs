@@ -139,7 +139,7 @@ fn an_agent_request_is_routed_by_its_text_and_sent_where_it_fits() {
 fn hard_rules_hold_whatever_the_policy_says() {
     let puzzle = "find a path from A to D: A>B B>D A>C";
     let mut image = openclaw::plain(puzzle);
-    image.messages[0].content.push(Part::Image { url: "data:,".into() });
+    image.messages[0].content.push(Part::image("data:,"));
     let plan = check(&image, "planning", &["gpu"]);
     assert!(plan.passed_over.iter().all(|passed| passed.why == Obstacle::Images));
     assert_eq!(plan.passed_over.len(), 2);

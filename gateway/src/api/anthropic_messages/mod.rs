@@ -43,11 +43,12 @@ impl Speaks for AnthropicMessages {
         decode::decode(body)
     }
 
-    fn grammar(_: &ChatRequest) -> MessagesGrammar {
-        MessagesGrammar::new(identity())
+    fn grammar(request: &ChatRequest) -> MessagesGrammar {
+        MessagesGrammar::new(identity(), &request.sampling.stop)
     }
 
-    fn whole(_: &ChatRequest, answer: Collected) -> Result<MessageBody, EngineError> {
+    fn whole(request: &ChatRequest, mut answer: Collected) -> Result<MessageBody, EngineError> {
+        answer.stopped_at = answer.stopped_at.filter(|text| request.sampling.stop.contains(text));
         MessageBody::new(identity(), answer)
     }
 

@@ -37,6 +37,8 @@ pub(crate) struct MessagesGrammar {
     half: bool,
     usage: Option<Usage>,
     stopped_at: Option<String>,
+    /// Those of the request.
+    stops: Vec<String>,
     /// Whether the model would not do what was asked: here that is the reason of the end.
     refused: bool,
     /// Who went on where another was cut.
@@ -69,7 +71,7 @@ struct Waiting {
 
 impl MessagesGrammar {
     /// For one answer.
-    pub(super) fn new(identity: Identity) -> Self {
+    pub(super) fn new(identity: Identity, stops: &[String]) -> Self {
         MessagesGrammar {
             identity,
             begun: false,
@@ -80,6 +82,7 @@ impl MessagesGrammar {
             half: false,
             usage: None,
             stopped_at: None,
+            stops: stops.to_vec(),
             refused: false,
             continued: None,
             passing: false,
@@ -213,7 +216,7 @@ impl MessagesGrammar {
                 out.push(&StreamEvent::Draft { draft: DraftBody { snapshot, step, masked } });
             }
             Event::Continued { backend } => self.continued = Some(backend),
-            Event::StoppedAt(text) => self.stopped_at = Some(text),
+            Event::StoppedAt(text) => self.stopped_at = Some(text).filter(|text| self.stops.contains(text)),
             Event::Usage(usage) => self.usage = Some(usage),
             Event::Finished { reason } => self.finish(reason, out)?,
         }

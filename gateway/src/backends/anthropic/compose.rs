@@ -83,7 +83,7 @@ fn conversation(messages: &[Message]) -> Result<Vec<Value>, EngineError> {
 fn said(message: &Message) -> Result<Vec<Value>, EngineError> {
     let block = |part: &Part| match part {
         Part::Text(text) => Ok(text_block(text.clone())),
-        Part::Image { url } => image(url).map(Some),
+        Part::Image { url, .. } => image(url).map(Some),
         // Refused before.
         Part::Other { .. } => Ok(None),
     };

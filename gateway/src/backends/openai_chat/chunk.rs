@@ -38,6 +38,11 @@ impl ChunkDecoder {
             self.message(&choice[part], events);
             // Of completions, whose choices say it themselves.
             self.answer.text(text_of(&choice["text"]), events);
+            // vLLM's name and SGLang's: a number is a token's.
+            let met = ["stop_reason", "matched_stop"].into_iter().find_map(|key| choice[key].as_str());
+            if let Some(text) = met {
+                self.answer.stopped_at(text);
+            }
             self.finish_reason(&choice["finish_reason"])?;
         }
         Ok(())
@@ -242,6 +247,8 @@ mod tests {
     fn calls_end_as_calls() {
         let call = r#"{"choices":[{"delta":{"content":null,"tool_calls":[{"index":0,"id":"x","function":{"name":"f","arguments":"{}"}}]}}]}"#;
         check(decoder(), &[call, STOP, "[DONE]"], "<asked>[0 f{0 {}}!tool_calls");
+        let met = STOP.replace("\"finish_reason\"", "\"stop_reason\":\"END\",\"finish_reason\"");
+        check(decoder(), &[A, &met, "[DONE]"], "<m>a@END!stop");
         // No arguments are none, unless the limit came before them.
         let bare = call.replace(",\"arguments\":\"{}\"", "");
         check(decoder(), &[&bare, STOP, "[DONE]"], "<asked>[0 f{0 {}}!tool_calls");

@@ -134,7 +134,12 @@ fn assistant(message: &Message) -> Value {
 fn part(part: &Part) -> Option<Value> {
     match part {
         Part::Text(text) => Some(json!({"type": "text", "text": text})),
-        Part::Image { url } => Some(json!({"type": "image_url", "image_url": {"url": url}})),
+        Part::Image { url, detail } => {
+            let mut image = Fields::default();
+            image.set("url", url.as_str());
+            image.set_some("detail", detail.as_deref());
+            Some(json!({"type": "image_url", "image_url": image.0}))
+        }
         Part::Other { .. } => None,
     }
 }
@@ -252,7 +257,7 @@ mod tests {
                 {"role": "system", "content": "be brief"},
                 {"role": "user", "content": [
                     {"type": "text", "text": "what is this?"},
-                    {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}]},
+                    {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA", "detail": "high"}}]},
                 {"role": "assistant", "content": null, "tool_calls": [
                     {"id": "c1", "type": "function", "function": {"name": "look", "arguments": "{\"x\":1}"}},
                     {"id": "c2", "type": "function", "function": {"name": "look", "arguments": "{}"}}]},

@@ -76,7 +76,13 @@ fn items(message: &Message) -> Vec<Value> {
 fn part(part: &Part, kind: &str) -> Option<Value> {
     match part {
         Part::Text(text) => (!text.is_empty()).then(|| json!({"type": kind, "text": text})),
-        Part::Image { url } => Some(json!({"type": "input_image", "image_url": url})),
+        Part::Image { url, detail } => {
+            let mut fields = Fields::default();
+            fields.set("type", "input_image");
+            fields.set("image_url", url.as_str());
+            fields.set_some("detail", detail.as_deref());
+            Some(fields.0.into())
+        }
         Part::Other { .. } => None,
     }
 }
@@ -142,7 +148,7 @@ mod tests {
                 {"role": "system", "content": "be brief"},
                 {"role": "user", "content": [
                     {"type": "text", "text": "what is this?"},
-                    {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}]},
+                    {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA", "detail": "low"}}]},
                 {"role": "assistant", "content": "I look.", "tool_calls": [
                     {"id": "c1", "type": "function", "function": {"name": "look", "arguments": "{\"x\":1}"}}]},
                 {"role": "tool", "tool_call_id": "c1", "content": "a cat"}],
@@ -158,7 +164,7 @@ mod tests {
                 {"type": "message", "role": "system", "content": [{"type": "input_text", "text": "be brief"}]},
                 {"type": "message", "role": "user", "content": [
                     {"type": "input_text", "text": "what is this?"},
-                    {"type": "input_image", "image_url": "data:image/png;base64,AAAA"}]},
+                    {"type": "input_image", "image_url": "data:image/png;base64,AAAA", "detail": "low"}]},
                 {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "I look."}]},
                 {"type": "function_call", "call_id": "c1", "name": "look", "arguments": "{\"x\":1}"},
                 {"type": "function_call_output", "call_id": "c1", "output": "a cat"}],

@@ -164,6 +164,12 @@ impl EventDecoder {
     }
 
     fn finish(&mut self, response: &Value, events: &mut Vec<Event>) -> Result<(), EngineError> {
+        // Some servers tell an answer only here.
+        if !self.answer.has_said() && response["status"] != "failed" {
+            for item in response["output"].as_array().into_iter().flatten() {
+                self.item(item, events);
+            }
+        }
         self.count(&response["usage"]);
         let reason = match response["status"].as_str().unwrap_or_default() {
             "completed" => FinishReason::Stop,
@@ -261,9 +267,6 @@ impl Decoder for EventDecoder {
             return Err(refusal::inside(error, self.window));
         }
         self.answer.start(response["model"].as_str(), events);
-        for item in response["output"].as_array().into_iter().flatten() {
-            self.item(item, events);
-        }
         self.finish(&response, events)
     }
 

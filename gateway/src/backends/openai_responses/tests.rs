@@ -36,6 +36,16 @@ fn a_good_stream_ends_once() {
 }
 
 #[test]
+fn an_answer_told_at_the_end_only_is_heard() {
+    let end = DONE.replace(
+        "\"status\":\"completed\",",
+        r#""status":"completed","output":[{"type":"message","content":[{"type":"output_text","text":"a"}]},{"type":"function_call","call_id":"c","name":"f","arguments":"{}"}],"#,
+    );
+    check(decoder(), &[START, &end], "<m>a[0 f{0 {}}#5+2/4!tool_calls");
+    check(decoder(), &[START, A, &end], "<m>a#5+2/4!stop");
+}
+
+#[test]
 fn the_parts_of_a_summary_stand_apart() {
     let part = |at: u32, text: &str| {
         let place = json!({"type": "response.reasoning_summary_text.delta", "output_index": 0, "summary_index": at});

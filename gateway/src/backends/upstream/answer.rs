@@ -9,6 +9,8 @@ pub(in crate::backends) struct Answer {
     /// The model asked for, shown if the upstream does not name the one that answers.
     asked: String,
     started: bool,
+    /// Whether anything was said.
+    said: bool,
     /// Calls begun so far.
     calls: u32,
     usage: Option<Usage>,
@@ -22,6 +24,7 @@ impl Answer {
         Answer {
             asked: asked.to_owned(),
             started: false,
+            said: false,
             calls: 0,
             usage: None,
             reason: None,
@@ -32,6 +35,11 @@ impl Answer {
 
     pub(in crate::backends) fn has_reason(&self) -> bool {
         self.reason.is_some()
+    }
+
+    /// Whether anything was said.
+    pub(in crate::backends) fn has_said(&self) -> bool {
+        self.said
     }
 
     /// Whether a limit ended it.
@@ -51,10 +59,15 @@ impl Answer {
         }
     }
 
+    fn say(&mut self, events: &mut Vec<Event>) {
+        self.start(None, events);
+        self.said = true;
+    }
+
     /// A piece of text; empty ones are nothing.
     pub(in crate::backends) fn text(&mut self, text: impl AsRef<str> + Into<String>, events: &mut Vec<Event>) {
         if !text.as_ref().is_empty() {
-            self.start(None, events);
+            self.say(events);
             events.push(Event::TextDelta(text.into()));
         }
     }
@@ -62,7 +75,7 @@ impl Answer {
     /// A piece of a refusal; empty ones are nothing.
     pub(in crate::backends) fn refusal(&mut self, text: &str, events: &mut Vec<Event>) {
         if !text.is_empty() {
-            self.start(None, events);
+            self.say(events);
             events.push(Event::RefusalDelta(text.to_owned()));
         }
     }
@@ -70,14 +83,14 @@ impl Answer {
     /// A piece of reasoning; empty ones are nothing.
     pub(in crate::backends) fn reasoning(&mut self, text: &str, events: &mut Vec<Event>) {
         if !text.is_empty() {
-            self.start(None, events);
+            self.say(events);
             events.push(Event::ReasoningDelta(text.to_owned()));
         }
     }
 
     /// A call begins; gives its place among the calls.
     pub(in crate::backends) fn call(&mut self, id: String, name: &str, events: &mut Vec<Event>) -> u32 {
-        self.start(None, events);
+        self.say(events);
         let index = self.calls;
         self.calls += 1;
         events.push(Event::ToolCallStarted { index, id, name: name.to_owned() });

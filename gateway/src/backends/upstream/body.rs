@@ -103,7 +103,7 @@ pub(in crate::backends) fn is_text(message: &Message) -> bool {
 /// Where the images of a turn are.
 pub(in crate::backends) fn images(message: &Message) -> impl Iterator<Item = &str> {
     message.content.iter().filter_map(|part| match part {
-        Part::Image { url } => Some(url.as_str()),
+        Part::Image { url, .. } => Some(url.as_str()),
         Part::Text(_) | Part::Other { .. } => None,
     })
 }

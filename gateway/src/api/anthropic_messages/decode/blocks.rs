@@ -90,9 +90,9 @@ fn image(path: &Path<'_>, value: &Value) -> Result<Part, EngineError> {
         "base64" => {
             let media = members.need("media_type", fields::string)?;
             let data = members.need("data", fields::string)?;
-            Ok(Part::Image { url: format!("data:{media};base64,{data}") })
+            Ok(Part::image(format!("data:{media};base64,{data}")))
         }
-        "url" => members.need("url", fields::string).map(|url| Part::Image { url: url.to_owned() }),
+        "url" => members.need("url", fields::string).map(Part::image),
         // A file that lies with one provider.
         kind => Ok(Part::Other { kind: format!("image.{}", fields::shown(kind)) }),
     }

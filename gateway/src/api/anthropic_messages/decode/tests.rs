@@ -58,8 +58,8 @@ fn an_agents_turn_keeps_its_meaning() {
     assert_eq!(
         request.messages[1].content[1..],
         [
-            Part::Image { url: "data:image/png;base64,AAAA".into() },
-            Part::Image { url: "https://x/y.png".into() },
+            Part::image("data:image/png;base64,AAAA"),
+            Part::image("https://x/y.png"),
             Part::Other { kind: "document".into() },
         ]
     );

@@ -6,7 +6,7 @@ use super::*;
 use crate::api::answering::stream::tests::{self as shared, any_events, arguments, call, ends, started, stop, text};
 
 fn write(events: Vec<Event>) -> Vec<String> {
-    shared::write(MessagesGrammar::new(Identity { id: "msg_1".into(), created: 9 }), true, events)
+    shared::write(MessagesGrammar::new(Identity { id: "msg_1".into(), created: 9 }, &["END".to_owned()]), true, events)
 }
 
 /// Each frame's data without the type, which must be the event's name.

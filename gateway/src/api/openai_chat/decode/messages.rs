@@ -69,17 +69,19 @@ fn part(path: &Path<'_>, value: &Value) -> Result<Part, EngineError> {
     match members.need("type", fields::string)? {
         "text" => members.need("text", fields::string).map(|text| Part::Text(text.to_owned())),
         "refusal" => members.need("refusal", fields::string).map(|text| Part::Text(text.to_owned())),
-        "image_url" => members.need("image_url", image_url).map(|url| Part::Image { url }),
+        "image_url" => members.need("image_url", image),
         kind => Ok(Part::Other { kind: fields::shown(kind) }),
     }
 }
 
-fn image_url(path: &Path<'_>, value: &Value) -> Result<String, EngineError> {
+fn image(path: &Path<'_>, value: &Value) -> Result<Part, EngineError> {
     // Some clients leave out the object around the URL.
     if let Value::String(url) = value {
-        return Ok(url.clone());
+        return Ok(Part::image(url.as_str()));
     }
-    Members::of(path, value)?.need("url", fields::string).map(str::to_owned)
+    let members = Members::of(path, value)?;
+    let url = members.need("url", fields::string)?.to_owned();
+    Ok(Part::Image { url, detail: members.read("detail", fields::string)?.map(str::to_owned) })
 }
 
 fn tool_calls(

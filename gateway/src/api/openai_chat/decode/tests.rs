@@ -194,7 +194,7 @@ fn an_agents_turn_keeps_its_meaning() {
     let roles: Vec<Role> = request.messages.iter().map(|message| message.role).collect();
     assert_eq!(roles, [Role::System, Role::User, Role::Assistant, Role::Tool, Role::Assistant, Role::Tool, Role::User]);
     assert_eq!(request.model, "auto");
-    assert_eq!(request.messages[1].content[1], Part::Image { url: "u".into() });
+    assert_eq!(request.messages[1].content[1], Part::image("u"));
     assert_eq!(request.messages[2].tool_calls[0].id, "c1");
     assert_eq!(request.messages[3].tool_call_id.as_deref(), Some("c1"));
     assert_eq!(request.messages[5].tool_call_id.as_deref(), Some("g"));

@@ -124,7 +124,10 @@ fn part(path: &Path<'_>, value: &Value) -> Result<Part, EngineError> {
         }
         "refusal" => members.need("refusal", fields::string).map(|text| Part::Text(text.to_owned())),
         "input_image" => match members.read("image_url", fields::string)? {
-            Some(url) => Ok(Part::Image { url: url.to_owned() }),
+            Some(url) => {
+                let detail = members.read("detail", fields::string)?.map(str::to_owned);
+                Ok(Part::Image { url: url.to_owned(), detail })
+            }
             // A file that lies with one provider.
             None => Ok(Part::Other { kind: "input_image.file_id".into() }),
         },

@@ -52,7 +52,7 @@ fn an_agents_turn_keeps_its_meaning() {
     assert_eq!(
         request.messages[2].content[1..],
         [
-            Part::Image { url: "https://x/y.png".into() },
+            Part::Image { url: "https://x/y.png".into(), detail: Some("low".into()) },
             Part::Other { kind: "input_image.file_id".into() },
             Part::Other { kind: "input_file".into() },
         ]
