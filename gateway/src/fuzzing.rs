@@ -248,6 +248,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
         #[test]
         fn texts_that_come_together_are_one(
             texts in prop::collection::vec(prop_oneof![3 => "[a-z ]{0,5}", 1 => "\\PC{0,4}", 1 => "[\"\\\\\n]{1,2}"], 0..20),
