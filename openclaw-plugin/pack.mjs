@@ -1,6 +1,6 @@
 // Makes the tarballs that are published: the plugin, and with --binary FILE the package of one platform that holds the
 // weir binary. Nothing is built or fetched here.
-//   node pack.mjs --out DIR [--binary target/release/weir] [--platform linux] [--arch x64]
+//   node pack.mjs --out DIR [--binary target/dist/weir] [--platform linux] [--arch x64]
 import { execFileSync } from "node:child_process";
 import { chmodSync, copyFileSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";

@@ -125,7 +125,7 @@ class Container(unittest.TestCase):
 
     def test_what_it_copies_and_starts_is_there(self):
         text = (ROOT / "deploy/Containerfile").read_text()
-        package = re.search(r"cargo build --release --locked --package (\S+)", text).group(1)
+        package = re.search(r"cargo build --profile dist --locked --package (\S+)", text).group(1)
         self.assertIn(f'name = "{package}"', (ROOT / "gateway/Cargo.toml").read_text())
         self.assertTrue((ROOT / "Cargo.lock").is_file())
         command = " ".join(re.search(r"^CMD (\[.*\])", text, re.M).group(1).strip("[]").replace('"', "").split(", "))
