@@ -2,7 +2,7 @@
 //! instruction set by `packed::registry`. An output is one chain over ascending blocks,
 //! whatever the tile: its own row decides its value.
 
-use crate::packed::{BLOCK, Format, GROUP, SPAN, STRIP, View};
+use crate::packed::{BLOCK, Format, GROUP, STRIP, View};
 use crate::simd::strip::Strip;
 
 /// 16 products of each row of `x` with the strip, the rows' `stride` elements apart at `out`; `T` rows share what was
@@ -89,34 +89,21 @@ unsafe fn tile<S: Strip, F: Block, const T: usize>(
         while part < STRIP {
             let mut sums = [S::splat(0.0); T];
             let mut group = strip.add(F::HEADER);
-            let (mut next, mut g) = (ahead, 0);
-            while g < groups {
-                let end = groups.min(g + SPAN / GROUP);
-                let mut span = [S::splat(0.0); T];
-                let mut cell = first + g * (GROUP / BLOCK) * step;
-                // Inputs for a format without scales have none to point into.
-                let scales = x.scales.wrapping_add(cell);
-                while g < end {
-                    if part == 0 && !ahead.is_null() {
-                        fetch(next, F::BYTES);
-                        next = next.wrapping_add(F::BYTES);
-                        if g + AGAIN < groups {
-                            fetch(group.wrapping_add(AGAIN * F::BYTES), F::BYTES);
-                        }
-                    }
-                    for block in 0..GROUP / BLOCK {
-                        let sums = if F::SCALED { &mut span } else { &mut sums };
-                        F::add::<S, T>(sums, strip, group, block, part, x, cell);
-                        cell += step;
-                    }
-                    group = group.add(F::BYTES);
-                    g += 1;
-                }
-                if F::SCALED {
-                    for (t, (sum, span)) in sums.iter_mut().zip(span).enumerate() {
-                        *sum = S::mul_add(span, S::splat(*scales.add(t)), *sum);
+            let mut next = ahead;
+            let mut cell = first;
+            for g in 0..groups {
+                if part == 0 && !ahead.is_null() {
+                    fetch(next, F::BYTES);
+                    next = next.wrapping_add(F::BYTES);
+                    if g + AGAIN < groups {
+                        fetch(group.wrapping_add(AGAIN * F::BYTES), F::BYTES);
                     }
                 }
+                for block in 0..GROUP / BLOCK {
+                    F::add::<S, T>(&mut sums, strip, group, block, part, x, cell);
+                    cell += step;
+                }
+                group = group.add(F::BYTES);
             }
             for (t, sum) in sums.iter().enumerate() {
                 S::store(*sum, out.add(t * stride + part));
@@ -149,8 +136,6 @@ fn fetch(at: *const u8, bytes: usize) {
 
 /// What a format does with one block of 32 inputs.
 trait Block {
-    /// Whether what [`Block::add`] adds still lacks the activations' scale.
-    const SCALED: bool = true;
     /// Bytes in front of the groups.
     const HEADER: usize;
     /// Bytes of a group.
@@ -199,15 +184,21 @@ unsafe fn nibbles<S: Strip, const T: usize>(
     }
 }
 
-/// Adds a block's integer products to the sums, each times the weights' scale.
+/// Adds a block's integer products to the sums, each times the weights' scale and its own row's.
 ///
 /// # Safety
 /// As for [`tile`].
 #[inline(always)]
-unsafe fn scaled<S: Strip, const T: usize>(sums: &mut [S::Floats; T], dots: [S::Ints; T], scales: S::Floats) {
-    for (sum, dot) in sums.iter_mut().zip(dots) {
-        // SAFETY: passed on to the caller.
-        *sum = unsafe { S::mul_add(S::floats(dot), scales, *sum) };
+unsafe fn scaled<S: Strip, const T: usize>(
+    sums: &mut [S::Floats; T],
+    dots: [S::Ints; T],
+    scales: S::Floats,
+    x: &View,
+    cell: usize,
+) {
+    for (t, (sum, dot)) in sums.iter_mut().zip(dots).enumerate() {
+        // SAFETY: the cells of T rows lie side by side; passed on to the caller.
+        *sum = unsafe { S::mul_add(S::floats(dot), S::mul(scales, S::splat(*x.scales.add(cell + t))), *sum) };
     }
 }
 
@@ -236,7 +227,7 @@ impl Block for Q4 {
                 *dot = S::ints(*x.offsets.add(cell + t));
             }
             nibbles::<S, T>(&mut dots, group, block, part, x.quants.add(cell * BLOCK));
-            scaled::<S, T>(sums, dots, scales);
+            scaled::<S, T>(sums, dots, scales, x, cell);
         }
     }
 }
@@ -265,7 +256,7 @@ impl Block for Q4m {
             let minima = S::mul(S::bytes(small.add(STRIP)), S::load(row_scales.add(STRIP)));
             let mut dots = [S::ints(0); T];
             nibbles::<S, T>(&mut dots, group, block, part, x.quants.add(cell * BLOCK));
-            scaled::<S, T>(sums, dots, scales);
+            scaled::<S, T>(sums, dots, scales, x, cell);
             for (t, sum) in sums.iter_mut().enumerate() {
                 *sum = S::mul_add(minima, S::splat(-*x.sums.add(cell + t)), *sum);
             }
@@ -304,7 +295,7 @@ impl Block for Q8 {
                     *dot = S::dot_wide(*dot, weights, quants.add(t * BLOCK + j * 4));
                 }
             }
-            scaled::<S, T>(sums, dots, scales);
+            scaled::<S, T>(sums, dots, scales, x, cell);
         }
     }
 }
@@ -312,7 +303,6 @@ impl Block for Q8 {
 struct Bf16;
 
 impl Block for Bf16 {
-    const SCALED: bool = false;
     const HEADER: usize = 0;
     const BYTES: usize = 2048;
 

@@ -14,16 +14,10 @@
 
 /// Rows in a strip.
 pub const STRIP: usize = 16;
-/// Inputs that share a scale.
+/// Inputs that share a scale, weights and activations alike.
 pub const BLOCK: usize = 32;
 /// Inputs in a group.
 pub(crate) const GROUP: usize = 64;
-
-/// Activations that share a scale: blocks of weights are summed up before it is applied, which saves a multiplication in
-/// ten. A row's last span may be short.
-pub(crate) const SPAN: usize = 128;
-/// Of each block of a span, the sum of its quants.
-pub(crate) type BlockSums = [i32; SPAN / BLOCK];
 
 /// How the numbers of a matrix are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

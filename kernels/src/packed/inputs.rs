@@ -2,7 +2,7 @@
 //! block side by side. So a walk over the weights reads one piece of memory from end to end, however many rows there
 //! are. Quantised to 8 bits with a scale for 128, or kept as f32, by what the weights need. Must never lay out weights.
 
-use super::format::{BLOCK, BlockSums, GROUP, SPAN};
+use super::format::{BLOCK, GROUP};
 use super::product::PackedKernels;
 
 /// Rows of a tile; a whole number of every loop's tiles. Of all rows side by side 128 would lie 4 KB apart from block to
@@ -217,38 +217,29 @@ impl Writer {
     /// The `Inputs` is still there and nobody reads it; `row` is one of its rows, `x` has its `k` elements, and nobody
     /// else writes this row.
     pub(super) unsafe fn put(&self, kernels: &PackedKernels, row: usize, x: &[f32]) {
-        for first in (0..self.blocks).step_by(SPAN / BLOCK) {
-            let blocks = (SPAN / BLOCK).min(self.blocks - first);
-            let mut padded = [0.0f32; SPAN];
-            let numbers = match x.get(first * BLOCK..(first + blocks) * BLOCK) {
+        for block in 0..self.blocks {
+            let mut padded = [0.0f32; BLOCK];
+            let numbers = match x.get(block * BLOCK..(block + 1) * BLOCK) {
                 Some(whole) => whole,
                 None => {
-                    let rest = x.get(first * BLOCK..).unwrap_or_default();
+                    let rest = x.get(block * BLOCK..).unwrap_or_default();
                     for (place, number) in padded.iter_mut().zip(rest) {
                         *place = *number;
                     }
                     &padded
                 }
             };
-            let at = |block: usize| cell(self.rows, self.blocks, row, first + block);
-            let step = at(1) - at(0);
-            // SAFETY: the cells are inside by the caller's promise; the numbers are as many; the registry saw the CPU.
+            let at = cell(self.rows, self.blocks, row, block);
+            // SAFETY: the cell is inside by the caller's promise; the numbers are a block; the registry saw the CPU.
             unsafe {
                 if self.has.quants {
-                    let mut sums = BlockSums::default();
-                    let to = self.quants.add(at(0) * BLOCK);
-                    let scale = (kernels.quantize)(numbers.as_ptr(), blocks, to, step * BLOCK, &mut sums);
-                    for (block, sum) in sums.iter().enumerate().take(blocks) {
-                        self.scales.add(at(block)).write(scale);
-                        self.offsets.add(at(block)).write(-8 * sum);
-                        self.sums.add(at(block)).write(*sum as f32);
-                    }
+                    let (scale, sum) = (kernels.quantize)(numbers.as_ptr(), self.quants.add(at * BLOCK));
+                    self.scales.add(at).write(scale);
+                    self.offsets.add(at).write(-8 * sum);
+                    self.sums.add(at).write(scale * sum as f32);
                 }
                 if self.has.exact {
-                    for block in 0..blocks {
-                        let to = self.exact.add(at(block) * BLOCK);
-                        std::ptr::copy_nonoverlapping(numbers.as_ptr().add(block * BLOCK), to, BLOCK);
-                    }
+                    std::ptr::copy_nonoverlapping(numbers.as_ptr(), self.exact.add(at * BLOCK), BLOCK);
                 }
             }
         }

@@ -33,5 +33,5 @@ pub use registry::{PackedEntry, all, best};
 pub use roofline::Roofline;
 pub use team::{Team, ThreadScratch};
 
-pub(crate) use format::{BlockSums, GROUP, SPAN};
+pub(crate) use format::GROUP;
 pub(crate) use inputs::View;

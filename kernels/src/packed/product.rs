@@ -4,7 +4,7 @@ use crate::error::{KernelError, expect};
 use crate::kernels::Kernels;
 use crate::panel::PackedMatrix;
 
-use super::format::{BlockSums, Format, GROUP, STRIP};
+use super::format::{Format, GROUP, STRIP};
 use super::inputs::{Inputs, View};
 use super::matrix::PackedWeights;
 use super::shared::Shared;
@@ -21,8 +21,8 @@ pub struct PackedKernels {
 /// Format, strip, groups, activations, memory to fetch meanwhile, output of 16 a row, from one row to the next.
 type StripLoop = unsafe fn(Format, *const u8, usize, &View, *const u8, *mut f32, usize);
 
-/// Numbers, how many blocks, where the first one's quants go, bytes to the next one's, their sums; gives the scale.
-type QuantizeLoop = unsafe fn(*const f32, usize, *mut i8, usize, &mut BlockSums) -> f32;
+/// A block's numbers and where its quants go; gives the scale and the sum of the quants.
+type QuantizeLoop = unsafe fn(*const f32, *mut i8) -> (f32, i32);
 
 impl std::fmt::Debug for PackedKernels {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

@@ -8,7 +8,7 @@ macro_rules! instance {
     ($module:ident, $name:literal, $strip:ty, $vector:ty, tile $tile:literal $(, $feature:literal)?) => {
         mod $module {
             use crate::ops;
-            use crate::packed::{BlockSums, Format, PackedKernels, View};
+            use crate::packed::{Format, PackedKernels, View};
 
             /// # Safety
             /// The CPU has the features; otherwise as for the loop.
@@ -28,9 +28,9 @@ macro_rules! instance {
             /// # Safety
             /// The CPU has the features; otherwise as for the loop.
             $(#[target_feature(enable = $feature)])?
-            unsafe fn quantize(x: *const f32, blocks: usize, to: *mut i8, step: usize, sums: &mut BlockSums) -> f32 {
+            unsafe fn quantize(x: *const f32, to: *mut i8) -> (f32, i32) {
                 // SAFETY: passed on to the caller.
-                unsafe { ops::quantize::quantize::<$vector>(x, blocks, to, step, sums) }
+                unsafe { ops::quantize::quantize::<$vector>(x, to) }
             }
 
             /// # Safety
