@@ -42,6 +42,12 @@ impl Bench {
         Constraint::new(form, self.vocabulary.clone(), self.tokenizer.ends.clone())
     }
 
+    /// Whether this form compiles, or why not.
+    fn compiles(&self, response_format: ResponseFormat) -> Result<(), String> {
+        let request = ChatRequest { response_format, ..Default::default() };
+        grammar::form(&request, &self.vocabulary).map(|_| ()).map_err(|error| error.to_string())
+    }
+
     fn schema(&self, schema: &Value) -> Constraint {
         self.constraint(&ChatRequest {
             response_format: ResponseFormat::JsonSchema(schema.clone()),
@@ -225,10 +231,7 @@ fn exclusive_bounds_hold_for_who_reads_64_bits() {
 #[test]
 fn what_would_take_all_memory_to_begin_is_refused() {
     let bench = Bench::new();
-    let ask = |response_format| {
-        let request = ChatRequest { response_format, ..Default::default() };
-        grammar::form(&request, &bench.vocabulary).map(|_| ()).map_err(|error| error.to_string())
-    };
+    let ask = |response_format| bench.compiles(response_format);
     // Some text fits each of them, which the library sees at once; what may not stand first takes it forever.
     let many = r#"start: A
         A: /y/ | (/x(a{997})*b/ & /x(a{1009})*b/ & /x(a{991})*b/ & /xa+b/)"#;
@@ -249,10 +252,7 @@ fn what_would_take_all_memory_to_begin_is_refused() {
 #[test]
 fn a_form_too_deep_for_the_stack_is_refused_and_one_at_the_limit_compiles() {
     let bench = Bench::new();
-    let ask = |response_format| {
-        let request = ChatRequest { response_format, ..Default::default() };
-        grammar::form(&request, &bench.vocabulary).map(|_| ()).map_err(|error| error.to_string())
-    };
+    let ask = |response_format| bench.compiles(response_format);
     let chain = |length: usize, link: fn(Value) -> Value| {
         let next = |at: usize| (at.to_string(), link(json!({"$ref": format!("#/$defs/{}", at + 1)})));
         let mut definitions: serde_json::Map<String, Value> = (0..length).map(next).collect();

@@ -92,7 +92,7 @@ impl Vocabulary {
         let mut lexer = lexer.clone();
         lexer.add_extra_lexemes(&self.factory.extra_lexemes());
         let mut limits = self.factory.limits().clone();
-        let mut texts = lexer.to_regex_vec(&mut limits).map_err(|error| error.to_string())?;
+        let mut texts = lexer.to_regex_vec(&mut limits).map_err(|error| said(&error))?;
         texts.set_fuel(limits.initial_lexer_fuel);
         let start = texts.initial_state(&lexer.all_lexemes());
         for byte in 0..=u8::MAX {
