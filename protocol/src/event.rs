@@ -17,6 +17,9 @@ pub enum Event {
     RateLimits(Vec<(String, String)>),
     /// What the upstream itself wrote, where it speaks the caller's dialect.
     Verbatim(Verbatim),
+    /// The upstream says what only its own dialect has a word for: a step of a tool of its own, a picture. The caller, who
+    /// speaks it, sees it in the upstream's words; told so that such an answer is known to say something.
+    Foreign,
     /// More answer text.
     TextDelta(String),
     /// More of what the model says where it will not do what is asked, from backends that tell it apart from an answer.
@@ -76,7 +79,7 @@ impl Event {
     pub fn is_content(&self) -> bool {
         match self {
             Event::TextDelta(text) | Event::RefusalDelta(text) | Event::ReasoningDelta(text) => !text.is_empty(),
-            Event::ToolCallStarted { .. } | Event::ToolCallDelta { .. } => true,
+            Event::Foreign | Event::ToolCallStarted { .. } | Event::ToolCallDelta { .. } => true,
             Event::Started { .. }
             | Event::RateLimits(_)
             | Event::Verbatim(_)

@@ -73,7 +73,7 @@ impl Continuing {
                 self.is_plain &= self.text.len() <= TEXT_MAX;
                 Event::TextDelta(text)
             }
-            Event::ToolCallStarted { .. } | Event::RefusalDelta(_) => {
+            Event::Foreign | Event::ToolCallStarted { .. } | Event::RefusalDelta(_) => {
                 self.is_plain = false;
                 event
             }

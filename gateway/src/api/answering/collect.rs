@@ -129,7 +129,7 @@ impl Collecting {
                     call.arguments.push_str(&arguments);
                 }
             }
-            Event::Draft { .. } | Event::RateLimits(_) | Event::Continued { .. } => {}
+            Event::Draft { .. } | Event::Foreign | Event::RateLimits(_) | Event::Continued { .. } => {}
             Event::Verbatim(Verbatim::Piece(piece)) => match &mut self.words {
                 Some(Words::Pieces(pieces)) => pieces.push(piece),
                 _ => self.words = Some(Words::Pieces(vec![piece])),

@@ -162,8 +162,8 @@ impl Order {
                 Err(EngineError::internal("arguments of a call that was not begun"))
             }
             Event::ToolCallDelta { arguments, .. } => Ok(!arguments.is_empty()),
-            // Headers were made of it.
-            Event::RateLimits(_) => Ok(false),
+            // Headers were made of the one; the other is in the upstream's own words, or nowhere.
+            Event::RateLimits(_) | Event::Foreign => Ok(false),
             Event::Verbatim(_)
             | Event::Logprobs(_)
             | Event::ReasoningSignature(_)
@@ -232,6 +232,7 @@ pub(crate) mod tests {
             Just(Event::Logprobs(vec![TokenLogprob { chosen: about.clone(), top: vec![about] }])),
             Just(Event::StoppedAt("END".into())),
             Just(Event::Usage(Usage::default())),
+            Just(Event::Foreign),
             Just(Event::Verbatim(Verbatim::Over)),
             Just(Event::Continued { backend: "b".into() }),
             Just(Event::Verbatim(Verbatim::Document("{}".into()))),

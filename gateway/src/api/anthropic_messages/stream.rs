@@ -178,7 +178,7 @@ impl MessagesGrammar {
     fn say(&mut self, event: Event, out: &mut Frames) -> Result<(), EngineError> {
         match event {
             // No place for log-probabilities here; the beginning was said.
-            Event::Started { .. } | Event::Logprobs(_) | Event::RateLimits(_) | Event::Verbatim(_) => {}
+            Event::Started { .. } | Event::Foreign | Event::Logprobs(_) | Event::RateLimits(_) | Event::Verbatim(_) => {}
             Event::RefusalDelta(text) => {
                 self.refused = true;
                 self.say(Event::TextDelta(text), out)?;

@@ -52,9 +52,11 @@ impl Grammar for ChatGrammar {
                 Vec::new()
             }
             // No place for them in this dialect.
-            Event::ReasoningSignature(_) | Event::StoppedAt(_) | Event::RateLimits(_) | Event::Verbatim(_) => {
-                Vec::new()
-            }
+            Event::Foreign
+            | Event::ReasoningSignature(_)
+            | Event::StoppedAt(_)
+            | Event::RateLimits(_)
+            | Event::Verbatim(_) => Vec::new(),
             Event::TextDelta(text) => self.delta(Delta { content: Some(text), ..Delta::default() }),
             Event::RefusalDelta(text) => self.delta(Delta { refusal: Some(text), ..Delta::default() }),
             Event::ReasoningDelta(text) => self.delta(Delta { reasoning_content: Some(text), ..Delta::default() }),

@@ -59,7 +59,8 @@ impl Grammar for CompletionsGrammar {
             Event::TextDelta(text) | Event::RefusalDelta(text) => vec![self.say(text, None)],
             Event::ToolCallStarted { .. } | Event::ToolCallDelta { .. } => return Err(no_call()),
             // No place for them in this dialect: a completion is what the model says, not what it thinks.
-            Event::ReasoningDelta(_)
+            Event::Foreign
+            | Event::ReasoningDelta(_)
             | Event::ReasoningSignature(_)
             | Event::StoppedAt(_)
             | Event::RateLimits(_)

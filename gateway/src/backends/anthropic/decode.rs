@@ -34,7 +34,9 @@ enum Kind {
     Said,
     /// A call: its place among ours, whether arguments came, and those it began with.
     Call { index: u32, spoken: bool, whole: String },
-    /// Something between the upstream and its own tools, or closed.
+    /// Something that only this dialect has a word for, such as a step of the upstream's own tools.
+    Foreign,
+    /// What says nothing here, or is closed.
     Other,
 }
 
@@ -108,13 +110,21 @@ impl EventDecoder {
                 let whole = block["input"].as_object().map_or_else(|| "{}".to_owned(), |_| block["input"].to_string());
                 Kind::Call { index, spoken: false, whole }
             }
-            _ => Kind::Other,
+            "redacted_thinking" => Kind::Other,
+            _ => {
+                self.foreign(events);
+                Kind::Foreign
+            }
         };
         self.blocks.push(Block { index, kind });
     }
 
     fn delta(&mut self, index: Option<u64>, delta: &Value, events: &mut Vec<Event>) -> Result<(), EngineError> {
         let text = |key: &str| delta[key].as_str().unwrap_or_default();
+        if self.block(index).is_some_and(|block| matches!(block.kind, Kind::Foreign)) {
+            self.foreign(events);
+            return Ok(());
+        }
         match text("type") {
             "text_delta" => self.answer.text(text("text"), events),
             "thinking_delta" => self.answer.reasoning(text("thinking"), events),
@@ -126,14 +136,19 @@ impl EventDecoder {
                         *spoken = true;
                         events.push(Event::ToolCallDelta { index: *index, arguments: piece.to_owned() });
                     }
-                    // Of the upstream's own tools.
-                    Some(Kind::Call { .. } | Kind::Other) => {}
+                    Some(Kind::Call { .. } | Kind::Foreign | Kind::Other) => {}
                     Some(Kind::Said) | None => return Err(cut("arguments came without their tool call")),
                 }
             }
             _ => {}
         }
         Ok(())
+    }
+
+    fn foreign(&mut self, events: &mut Vec<Event>) {
+        if self.alike && self.shows != Shows::Mended {
+            self.answer.foreign(events);
+        }
     }
 
     /// The signature in a delta or in a block.
@@ -252,129 +267,5 @@ impl Decoder for EventDecoder {
             self.close_all(events);
         }
         self.answer.end(events)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::backends::upstream::tests::script::{check, check_promise, check_whole, show};
-    use proptest::prelude::*;
-
-    fn decoder() -> EventDecoder {
-        EventDecoder::new("asked", 9, true)
-    }
-
-    const START: &str = r#"{"type":"message_start","message":{"model":"m","usage":{"input_tokens":3,"cache_read_input_tokens":4,"output_tokens":1}}}"#;
-    const TEXT: &str = r#"{"type":"content_block_start","index":0,"content_block":{"type":"text","text":""}}"#;
-    const A: &str = r#"{"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":"a"}}"#;
-    const CLOSE: &str = r#"{"type":"content_block_stop","index":0}"#;
-    const END: &str = r#"{"type":"message_delta","delta":{"stop_reason":"end_turn"},"usage":{"output_tokens":2}}"#;
-    const STOP: &str = r#"{"type":"message_stop"}"#;
-    const CALL: &str = r#"{"type":"content_block_start","index":1,"content_block":{"type":"tool_use","id":"t1","name":"f","input":{}}}"#;
-
-    fn input(index: Option<u64>, json: &str) -> String {
-        let mut event = serde_json::json!({"type": "content_block_delta", "delta": {"type": "input_json_delta", "partial_json": json}});
-        if let Some(index) = index {
-            event["index"] = index.into();
-        }
-        event.to_string()
-    }
-
-    #[test]
-    fn a_good_stream_ends_once() {
-        check(decoder(), &[START, r#"{"type":"ping"}"#, TEXT, A, CLOSE, END, STOP, STOP, A], "<m>a#7+2/4!stop");
-        check(decoder(), &[START, TEXT, A, END], "<m>a#7+2/4!stop");
-        let seen = r#"{"type":"message_delta","delta":{"stop_reason":"stop_sequence","stop_sequence":"x"}}"#;
-        check(decoder(), &[START, TEXT, A, seen, STOP], "<m>a@x#7+1/4!stop");
-    }
-
-    #[test]
-    fn an_end_is_never_made_up() {
-        check(decoder(), &[START, TEXT, A], "<m>a ERR stream_cut");
-        check(decoder(), &[START, TEXT, A, CLOSE, STOP], "<m>a ERR stream_cut");
-        check(decoder(), &[START, TEXT, A, "{\"type"], "<m>a ERR stream_cut");
-        check(decoder(), &[START, TEXT, A, "7"], "<m>a ERR stream_cut");
-        let paused = r#"{"type":"message_delta","delta":{"stop_reason":"pause_turn"}}"#;
-        check(EventDecoder::new("asked", 9, false), &[START, TEXT, A, paused, STOP], "<m>a ERR stream_cut");
-        check(decoder(), &[START, TEXT, A, paused, STOP], "<m>a ERR stream_cut");
-        // A caller of this dialect is shown the word itself, unless it is shown only what was read.
-        check(decoder(), &[START, TEXT, A, CLOSE, paused, STOP], "<m>a#7+1/4!stop");
-        let busy = r#"{"type":"error","error":{"type":"overloaded_error","message":"x"}}"#;
-        check(decoder(), &[START, TEXT, A, busy, STOP], "<m>a ERR upstream");
-        check(decoder(), &[r#"{"type":"error","error":{"type":"rate_limit_error"}}"#], " ERR rate_limited");
-    }
-
-    #[test]
-    fn thinking_is_counted_and_its_seal_is_for_those_who_speak_this_dialect() {
-        let seal = r#"{"type":"content_block_delta","index":0,"delta":{"type":"signature_delta","signature":"s"}}"#;
-        let end =
-            END.replace("\"output_tokens\":2", "\"output_tokens\":2,\"output_tokens_details\":{\"thinking_tokens\":1}");
-        for (alike, expect) in [(true, "<m>~s#7+2/4!stop"), (false, "<m>#7+2/4!stop")] {
-            let mut decoder = EventDecoder::new("asked", 9, alike);
-            let mut events = Vec::new();
-            for piece in [START, &TEXT.replace("\"text\"", "\"thinking\""), seal, CLOSE, &end, STOP] {
-                decoder.take(piece, &mut events).expect("a good stream");
-            }
-            assert_eq!(events.iter().map(show).collect::<String>(), expect);
-            let counted = events.iter().find_map(|event| match event {
-                Event::Usage(usage) => Some(usage.reasoning_tokens),
-                _ => None,
-            });
-            assert_eq!(counted, Some(1));
-        }
-    }
-
-    #[test]
-    fn calls_keep_their_arguments_apart() {
-        let second = CALL.replace("\"index\":1", "\"index\":2").replace("t1", "t2").replace("\"f\"", "\"g\"");
-        let (a, b, c) = (input(Some(1), "{\"x\""), input(Some(2), "{}"), input(Some(1), ":1}"));
-        let end = END.replace("end_turn", "tool_use");
-        let chunks = [START, CALL, second.as_str(), &a, &b, &c, &end, STOP];
-        check(decoder(), &chunks, r#"<m>[0 f[1 g{0 {"x"}{1 {}}{0 :1}}#7+2/4!tool_calls"#);
-    }
-
-    #[test]
-    fn calls_without_index_or_with_a_reused_one_are_told_apart() {
-        let bare = CALL.replace("\"index\":1,", "");
-        let (a, b) = (input(None, "{}"), input(None, "[]"));
-        check(decoder(), &[START, &bare, &a, &bare, &b, END, STOP], "<m>[0 f{0 {}}[1 f{1 []}#7+2/4!tool_calls");
-        let (a, b) = (input(Some(1), "{}"), input(Some(1), "[]"));
-        check(decoder(), &[START, CALL, &a, CALL, &b, END, STOP], "<m>[0 f{0 {}}[1 f{1 []}#7+2/4!tool_calls");
-        check(decoder(), &[START, TEXT, &input(Some(0), "{}")], "<m> ERR stream_cut");
-    }
-
-    #[test]
-    fn a_call_without_arguments_has_none() {
-        let empty = input(Some(1), "");
-        check(decoder(), &[START, CALL, &empty, END, STOP], "<m>[0 f{0 {}}#7+2/4!tool_calls");
-        let at_once = CALL.replace("\"input\":{}", "\"input\":{\"x\":1}");
-        check(decoder(), &[START, &at_once, END, STOP], r#"<m>[0 f{0 {"x":1}}#7+2/4!tool_calls"#);
-    }
-
-    #[test]
-    fn reasoning_keeps_its_seal() {
-        let open = r#"{"type":"content_block_start","index":0,"content_block":{"type":"thinking","thinking":""}}"#;
-        let think = r#"{"type":"content_block_delta","index":0,"delta":{"type":"thinking_delta","thinking":"hm"}}"#;
-        let seal = r#"{"type":"content_block_delta","index":0,"delta":{"type":"signature_delta","signature":"s"}}"#;
-        check(decoder(), &[START, open, think, seal, CLOSE, TEXT, A, END, STOP], "<m>(hm)~sa#7+2/4!stop");
-    }
-
-    #[test]
-    fn a_whole_document_is_taken_too() {
-        let whole = r#"{"type":"message","model":"m","content":[{"type":"thinking","thinking":"hm","signature":"s"},{"type":"text","text":"a"},
-            {"type":"tool_use","id":"t","name":"f","input":{"x":1}}],"stop_reason":"tool_use","usage":{"input_tokens":1,"output_tokens":2}}"#;
-        check_whole(decoder(), whole, r#"<m>(hm)~sa[0 f{0 {"x":1}}#1+2/0!tool_calls"#);
-        check_whole(decoder(), r#"{"type":"error","error":{"type":"overloaded_error"}}"#, " ERR upstream");
-        check_whole(decoder(), "{}", "<asked> ERR stream_cut");
-    }
-
-    proptest! {
-        #[test]
-        fn any_order_of_events_keeps_the_promise(chunks in prop::collection::vec(
-            prop::sample::select(vec![START, TEXT, A, CLOSE, END, STOP, CALL, "", "{}", "null", r#"{"type":"content_block_delta"}"#]), 0..9,
-        )) {
-            check_promise(decoder(), &chunks);
-        }
     }
 }

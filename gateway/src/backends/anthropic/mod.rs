@@ -5,6 +5,9 @@ mod count;
 mod decode;
 mod unsealed;
 
+#[cfg(test)]
+mod tests;
+
 pub use count::Counter;
 
 use http::{HeaderName, HeaderValue};

@@ -15,6 +15,8 @@ use crate::backends::upstream::{Decoder, Shows, refusal};
 #[derive(Debug)]
 pub(in crate::backends) struct ChunkDecoder {
     window: u64,
+    /// Whether the caller speaks this dialect, too.
+    passes: bool,
     calls: Calls,
     answer: Answer,
     shows: Shows,
@@ -23,9 +25,9 @@ pub(in crate::backends) struct ChunkDecoder {
 }
 
 impl ChunkDecoder {
-    pub(in crate::backends) fn new(asked: &str, window: u64) -> Self {
+    pub(in crate::backends) fn new(asked: &str, window: u64, passes: bool) -> Self {
         let (calls, answer) = (Calls::default(), Answer::new(asked));
-        ChunkDecoder { window, calls, answer, shows: Shows::Plain, alike: None }
+        ChunkDecoder { window, passes, calls, answer, shows: Shows::Plain, alike: None }
     }
 
     /// A chunk, or a whole answer: `part` is where its choices keep what is said.
@@ -74,10 +76,25 @@ impl ChunkDecoder {
         if message["content"].is_array() || message[reasoning].is_array() {
             self.shows = Shows::Mended;
         }
+        let is_shown = |key: &&str| message[*key].as_array().map_or(message[*key].is_object(), |list| !list.is_empty());
+        if ["audio", "images"].iter().any(is_shown) {
+            self.foreign(events);
+        }
         for entry in message["tool_calls"].as_array().into_iter().flatten() {
+            // Calls with free text, which only this dialect's callers can have asked for.
+            if entry["custom"].is_object() {
+                self.foreign(events);
+                continue;
+            }
             if !self.calls.take(entry, &mut self.answer, events) {
                 self.shows = Shows::Mended;
             }
+        }
+    }
+
+    fn foreign(&mut self, events: &mut Vec<Event>) {
+        if self.passes {
+            self.answer.foreign(events);
         }
     }
 
@@ -210,7 +227,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn decoder() -> ChunkDecoder {
-        ChunkDecoder::new("asked", 9)
+        ChunkDecoder::new("asked", 9, true)
     }
 
     const A: &str = r#"{"model":"m","choices":[{"index":0,"delta":{"role":"assistant","content":"a"}}]}"#;
@@ -253,6 +270,17 @@ mod tests {
         let bare = call.replace(",\"arguments\":\"{}\"", "");
         check(decoder(), &[&bare, STOP, "[DONE]"], "<asked>[0 f{0 {}}!tool_calls");
         check(decoder(), &[&bare, &STOP.replace("stop", "length")], "<asked>[0 f!length");
+    }
+
+    #[test]
+    fn what_only_this_dialect_has_a_word_for_is_content_to_those_who_speak_it() {
+        let image = r#"{"model":"m","choices":[{"delta":{"content":"","images":[{"image_url":{"url":"u"}}]}}]}"#;
+        let custom = r#"{"model":"m","choices":[{"delta":{"tool_calls":[{"index":0,"id":"c","type":"custom","custom":{"name":"f","input":"x"}}]}}]}"#;
+        let end = STOP.replace("stop", "tool_calls");
+        check(decoder(), &[image, custom, &end, "[DONE]"], "<m>**!tool_calls");
+        check(ChunkDecoder::new("asked", 9, false), &[image, STOP, "[DONE]"], "<m>!stop");
+        let audio = r#"{"model":"m","choices":[{"message":{"content":null,"audio":{"id":"a","data":"AA"}},"finish_reason":"stop"}]}"#;
+        check_whole(decoder(), audio, "<m>*!stop");
     }
 
     #[test]

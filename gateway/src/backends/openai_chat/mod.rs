@@ -42,8 +42,8 @@ impl Wire for OpenAiChat {
         }
     }
 
-    fn decoder(&self, model: &str, _: bool) -> Box<dyn Decoder> {
-        Box::new(ChunkDecoder::new(model, self.window))
+    fn decoder(&self, model: &str, alike: bool) -> Box<dyn Decoder> {
+        Box::new(ChunkDecoder::new(model, self.window, alike))
     }
 
     fn speaks(&self, request: &ChatRequest) -> bool {

@@ -29,6 +29,9 @@ pub(super) struct EventDecoder {
 /// What stands between the parts of a summary.
 const BETWEEN_PARTS: &str = "\n\n";
 
+/// How events end that say nothing by themselves.
+const FRAME: &[&str] = &["_part.added", "_part.done", "text.done", "refusal.done"];
+
 /// A call under way.
 #[derive(Debug)]
 struct Call {
@@ -58,9 +61,11 @@ impl EventDecoder {
             "response.created" | "response.in_progress" | "response.queued" => {
                 self.answer.start(event["response"]["model"].as_str(), events);
             }
-            "response.output_item.added" if event["item"]["type"] == "function_call" => {
-                self.open(event["output_index"].as_u64(), &event["item"], events);
-            }
+            "response.output_item.added" => match event["item"]["type"].as_str().unwrap_or_default() {
+                "function_call" => self.open(event["output_index"].as_u64(), &event["item"], events),
+                "message" | "reasoning" => {}
+                _ => self.foreign(events),
+            },
             "response.output_text.delta" => {
                 events.extend(token_logprobs(&event["logprobs"]));
                 self.answer.text(text("delta"), events);
@@ -84,11 +89,19 @@ impl EventDecoder {
                 let error = if event["error"].is_object() { &event["error"] } else { event };
                 return Err(refusal::inside(error, self.window));
             }
-            // Parts that begin and end, the upstream's own tools, and whatever is new.
+            kind if FRAME.iter().any(|word| kind.ends_with(word)) => {}
+            // The upstream's own tools, and whatever is new.
+            kind if kind.starts_with("response.") => self.foreign(events),
             _ if event.is_object() => {}
             _ => return Err(cut("a piece of the stream is no object")),
         }
         Ok(())
+    }
+
+    fn foreign(&mut self, events: &mut Vec<Event>) {
+        if self.alike && self.shows != Shows::Mended {
+            self.answer.foreign(events);
+        }
     }
 
     /// Whether events are numbered, items have their own places, and pieces of calls say whose they are: some servers give
@@ -159,7 +172,8 @@ impl EventDecoder {
                 let seal = item["encrypted_content"].as_str().filter(|seal| self.alike && !seal.is_empty());
                 events.extend(seal.map(|seal| Event::ReasoningSignature(seal.to_owned())));
             }
-            _ => {}
+            "message" => {}
+            _ => self.foreign(events),
         }
     }
 
@@ -229,7 +243,7 @@ impl EventDecoder {
                     close(call, item["arguments"].as_str().unwrap_or_default(), events);
                 }
             }
-            _ => {}
+            _ => self.foreign(events),
         }
     }
 }

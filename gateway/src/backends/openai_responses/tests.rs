@@ -46,6 +46,27 @@ fn an_answer_told_at_the_end_only_is_heard() {
 }
 
 #[test]
+fn what_only_this_dialect_has_a_word_for_is_content_to_those_who_speak_it() {
+    let item = json!({"type": "custom_tool_call", "id": "i", "call_id": "c", "name": "f", "input": "x"});
+    let told = [
+        json!({"type": "response.created", "response": {"model": "m"}}),
+        json!({"type": "response.output_item.added", "output_index": 0, "item": item}),
+        json!({"type": "response.custom_tool_call_input.delta", "output_index": 0, "delta": "x"}),
+        json!({"type": "response.output_item.done", "output_index": 0, "item": item}),
+        json!({"type": "response.completed", "response": {"status": "completed", "output": [item]}}),
+    ];
+    let numbered = told.iter().enumerate().map(|(at, event)| {
+        crate::api::reading::tests::with(event.clone(), json!({"sequence_number": at})).to_string()
+    });
+    let pieces: Vec<String> = numbered.collect();
+    let pieces: Vec<&str> = pieces.iter().map(String::as_str).collect();
+    check(decoder(), &pieces, "<m>****!stop");
+    check(EventDecoder::new("asked", 9, false), &pieces, "<m>!stop");
+    let whole = json!({"model": "m", "status": "completed", "output": [item]}).to_string();
+    check_whole(decoder(), &whole, "<m>*!stop");
+}
+
+#[test]
 fn the_parts_of_a_summary_stand_apart() {
     let part = |at: u32, text: &str| {
         let place = json!({"type": "response.reasoning_summary_text.delta", "output_index": 0, "summary_index": at});

@@ -88,6 +88,12 @@ impl Answer {
         }
     }
 
+    /// Something that only the upstream's own dialect has a word for, told to a caller who speaks it.
+    pub(in crate::backends) fn foreign(&mut self, events: &mut Vec<Event>) {
+        self.start(None, events);
+        events.push(Event::Foreign);
+    }
+
     /// A call begins; gives its place among the calls.
     pub(in crate::backends) fn call(&mut self, id: String, name: &str, events: &mut Vec<Event>) -> u32 {
         self.say(events);

@@ -46,6 +46,7 @@ pub(in crate::backends) fn show(event: &Event) -> String {
             format!("[{index} {name}")
         }
         Event::ToolCallDelta { index, arguments } => format!("{{{index} {arguments}}}"),
+        Event::Foreign => "*".into(),
         Event::StoppedAt(text) => format!("@{text}"),
         Event::Usage(usage) => format!("#{}+{}/{}", usage.prompt_tokens, usage.completion_tokens, usage.cached_tokens),
         Event::Finished { reason } => format!("!{}", reason.as_str()),
