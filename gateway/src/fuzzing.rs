@@ -93,7 +93,7 @@ fn meaning(events: &[Event]) -> Vec<Event> {
 }
 
 /// All of it: as it was read, and as the upstream told it to a caller of OpenAI's dialect.
-fn gathered((events, error): &(Vec<Event>, Option<EngineError>)) -> Option<(Collected, Option<serde_json::Value>)> {
+fn gathered((events, error): &(Vec<Event>, Option<EngineError>)) -> Option<(Collected, Option<String>)> {
     let events = events.iter().cloned().map(Ok).chain(error.clone().map(Err));
     let mut all = collect(Box::pin(stream::iter(events.collect::<Vec<_>>()))).now_or_never()?.ok()?;
     for item in &mut all.items {

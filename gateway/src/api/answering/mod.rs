@@ -19,7 +19,6 @@ use axum::body::Bytes;
 use axum::response::{IntoResponse, Response};
 use http::header::CONTENT_TYPE;
 use serde::Serialize;
-use serde_json::Value;
 use weir_protocol::{ChatRequest, EngineError};
 
 use crate::caller::Caller;
@@ -44,8 +43,8 @@ pub(crate) trait Speaks: 'static {
     fn grammar(request: &ChatRequest) -> Self::Grammar;
     /// Writes the whole answer to `request`.
     fn whole(request: &ChatRequest, answer: Collected) -> Result<Self::Whole, EngineError>;
-    /// The whole answer as the events of an upstream of this dialect make it; `None`: they make none.
-    fn joined(_pieces: &[String]) -> Option<Value> {
+    /// The whole answer as the events of an upstream of this dialect make it, as JSON; `None`: they make none.
+    fn joined(_pieces: &[String]) -> Option<String> {
         None
     }
     /// Shows an error before the first byte.
@@ -84,12 +83,13 @@ async fn whole<D: Speaks>(request: &ChatRequest, planned: Planned) -> Result<Res
 fn written<D: Speaks>(request: &ChatRequest, mut answer: Collected) -> Result<Response, EngineError> {
     let words = answer.words.take();
     let own = D::whole(request, answer)?;
-    let joined = match words {
-        Some(Words::Document(text)) => return Ok(([(CONTENT_TYPE, "application/json")], text).into_response()),
+    let whole = match words {
+        Some(Words::Document(text)) => Some(text),
         Some(Words::Pieces(pieces)) => D::joined(&pieces),
         None => None,
     };
-    Ok(joined.map_or_else(|| Json(own).into_response(), |whole| Json(whole).into_response()))
+    let json = |text| ([(CONTENT_TYPE, "application/json")], text).into_response();
+    Ok(whole.map_or_else(|| Json(own).into_response(), json))
 }
 
 /// Waits a while for the answer, since until the headers are sent an error still has its status; then the headers go

@@ -1,7 +1,7 @@
 //! The shapes of an answer on the wire. Data only: the order in which they may come is [`super::stream`]'s business.
 
 use serde::Serialize;
-use serde_json::{Map, Value};
+use serde_json::value::RawValue;
 use weir_protocol::{FinishReason, Usage};
 
 use crate::api::answering::stats::{DiffusionBody, DraftBody, Extra};
@@ -33,7 +33,17 @@ pub(crate) struct MessageBody {
 pub(super) enum Block {
     Thinking { thinking: String, signature: String },
     Text { text: String },
-    ToolUse { id: String, name: String, input: Map<String, Value> },
+    ToolUse { id: String, name: String, input: Input },
+}
+
+/// The arguments of a call.
+#[derive(Serialize)]
+#[serde(untagged)]
+pub(super) enum Input {
+    /// They are told piece by piece.
+    Later {},
+    /// As the backend wrote them.
+    Written(Box<RawValue>),
 }
 
 /// One event of a stream, under the name of its `type`.

@@ -16,7 +16,6 @@ use std::sync::Arc;
 use axum::body::Bytes;
 use axum::extract::State;
 use axum::response::Response;
-use serde_json::Value;
 use weir_protocol::{ChatRequest, EngineError};
 
 use super::answering::collect::Collected;
@@ -52,7 +51,7 @@ impl Speaks for AnthropicMessages {
         MessageBody::new(identity(), answer)
     }
 
-    fn joined(pieces: &[String]) -> Option<Value> {
+    fn joined(pieces: &[String]) -> Option<String> {
         joined::joined(pieces)
     }
 

@@ -9,7 +9,7 @@ use serde::Deserialize;
 use weir_protocol::{EngineError, Event, FinishReason, Usage};
 
 use super::encode::{
-    Block, BlockDelta, MessageBody, MessageDelta, StreamEvent, UNSEALED, UsageBody, stop_reason, with_refusal,
+    Block, BlockDelta, Input, MessageBody, MessageDelta, StreamEvent, UNSEALED, UsageBody, stop_reason, with_refusal,
 };
 use super::error::ErrorBody;
 use super::whole::no_object;
@@ -178,7 +178,8 @@ impl MessagesGrammar {
     fn say(&mut self, event: Event, out: &mut Frames) -> Result<(), EngineError> {
         match event {
             // No place for log-probabilities here; the beginning was said.
-            Event::Started { .. } | Event::Foreign | Event::Logprobs(_) | Event::RateLimits(_) | Event::Verbatim(_) => {}
+            Event::Started { .. } | Event::Foreign | Event::Logprobs(_) | Event::RateLimits(_) | Event::Verbatim(_) => {
+            }
             Event::RefusalDelta(text) => {
                 self.refused = true;
                 self.say(Event::TextDelta(text), out)?;
@@ -234,7 +235,7 @@ impl MessagesGrammar {
     /// Begins a call, with what is known of its arguments.
     fn call(&mut self, call: Waiting, out: &mut Frames) {
         self.close(out);
-        let block = Block::ToolUse { id: call.id, name: call.name, input: serde_json::Map::new() };
+        let block = Block::ToolUse { id: call.id, name: call.name, input: Input::Later {} };
         let mut braces = Braces::default();
         braces.push(&call.arguments);
         self.open(Open::Call { index: call.index, braces }, block, out);

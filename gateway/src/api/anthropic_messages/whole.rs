@@ -1,12 +1,11 @@
 //! A whole answer as one document.
 
-use serde_json::{Map, Value};
 use weir_protocol::{EngineError, FinishReason};
 
-use super::encode::{Block, MessageBody, UNSEALED, UsageBody, stop_reason, with_refusal};
+use super::encode::{Block, Input, MessageBody, UNSEALED, UsageBody, stop_reason, with_refusal};
 use crate::api::answering::Identity;
 use crate::api::answering::collect::{Call, Collected, Item};
-use crate::api::reading;
+use crate::api::reading::written;
 
 impl MessageBody {
     /// The document.
@@ -45,8 +44,8 @@ impl MessageBody {
 
 /// A call that the token limit cut cannot be shown here, and `max_tokens` says that something is missing.
 fn tool_use(call: Call, reason: FinishReason) -> Result<Option<Block>, EngineError> {
-    match arguments(&call.arguments) {
-        Some(input) => Ok(Some(Block::ToolUse { id: call.id, name: call.name, input })),
+    match written::object(&call.arguments) {
+        Some(input) => Ok(Some(Block::ToolUse { id: call.id, name: call.name, input: Input::Written(input) })),
         None if reason == FinishReason::Length => Ok(None),
         None => Err(no_object()),
     }
@@ -56,13 +55,6 @@ fn tool_use(call: Call, reason: FinishReason) -> Result<Option<Block>, EngineErr
 pub(super) fn no_object() -> EngineError {
     let message = "the arguments of a tool call are no JSON object".into();
     EngineError::Upstream { status: 0, message, retry_after: None }
-}
-
-fn arguments(text: &str) -> Option<Map<String, Value>> {
-    if text.trim().is_empty() {
-        return Some(Map::new());
-    }
-    reading::parse(text.as_bytes()).ok()
 }
 
 #[cfg(test)]
@@ -94,7 +86,7 @@ mod tests {
             Event::ReasoningSignature("seal".into()),
             text("so"),
             call(0, "c1", "f"),
-            arguments(0, "{\"b\":1,\"a\":2}"),
+            arguments(0, "{\"b\":1,\"a\": 2.00000000000000000001}"),
             call(1, "c2", "g"),
             Event::Usage(usage),
             ends(FinishReason::ToolCalls),
@@ -102,7 +94,7 @@ mod tests {
         assert_eq!(
             written(events).await.as_deref(),
             Ok(
-                r#"{"id":"msg_1","type":"message","role":"assistant","model":"m","content":[{"type":"thinking","thinking":"hm","signature":"seal"},{"type":"text","text":"so"},{"type":"tool_use","id":"c1","name":"f","input":{"b":1,"a":2}},{"type":"tool_use","id":"c2","name":"g","input":{}}],"stop_reason":"tool_use","stop_sequence":null,"usage":{"input_tokens":4,"cache_creation_input_tokens":2,"cache_read_input_tokens":3,"output_tokens":4,"output_tokens_details":{"thinking_tokens":1}}}"#
+                r#"{"id":"msg_1","type":"message","role":"assistant","model":"m","content":[{"type":"thinking","thinking":"hm","signature":"seal"},{"type":"text","text":"so"},{"type":"tool_use","id":"c1","name":"f","input":{"b":1,"a": 2.00000000000000000001}},{"type":"tool_use","id":"c2","name":"g","input":{}}],"stop_reason":"tool_use","stop_sequence":null,"usage":{"input_tokens":4,"cache_creation_input_tokens":2,"cache_read_input_tokens":3,"output_tokens":4,"output_tokens_details":{"thinking_tokens":1}}}"#
             )
         );
     }

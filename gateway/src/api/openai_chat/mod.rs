@@ -52,8 +52,8 @@ impl Speaks for OpenAiChat {
         Ok(Completion::new(identity(), answer))
     }
 
-    fn joined(pieces: &[String]) -> Option<Value> {
-        joined::joined(pieces)
+    fn joined(pieces: &[String]) -> Option<String> {
+        joined::joined(pieces).as_ref().map(Value::to_string)
     }
 
     fn refused(failure: Failure) -> Response {

@@ -46,10 +46,10 @@ impl Speaks for OpenAiCompletions {
         Whole::new(identity(), request, answer)
     }
 
-    fn joined(pieces: &[String]) -> Option<Value> {
+    fn joined(pieces: &[String]) -> Option<String> {
         let (mut whole, choice) = grown(pieces)?;
         whole.insert("choices".into(), Value::Array(vec![choice.into()]));
-        Some(whole.into())
+        Some(Value::Object(whole).to_string())
     }
 
     fn refused(failure: Failure) -> Response {

@@ -50,8 +50,8 @@ impl Speaks for OpenAiResponses {
         Ok(Whole::new(identity(), Arc::clone(&request.raw), answer))
     }
 
-    fn joined(pieces: &[String]) -> Option<Value> {
-        joined::joined(pieces)
+    fn joined(pieces: &[String]) -> Option<String> {
+        joined::joined(pieces).as_ref().map(Value::to_string)
     }
 
     fn refused(failure: Failure) -> Response {

@@ -39,7 +39,11 @@ impl Grammar for ResponsesGrammar {
         self.begin();
         match event {
             // The beginning was said; for the stop text there is no place here.
-            Event::Started { .. } | Event::Foreign | Event::StoppedAt(_) | Event::RateLimits(_) | Event::Verbatim(_) => {}
+            Event::Started { .. }
+            | Event::Foreign
+            | Event::StoppedAt(_)
+            | Event::RateLimits(_)
+            | Event::Verbatim(_) => {}
             Event::Logprobs(more) => self.logprobs.extend(more),
             Event::TextDelta(text) => {
                 let logprobs = std::mem::take(&mut self.logprobs);

@@ -3,9 +3,11 @@
 
 pub(crate) mod diffusion;
 pub(crate) mod fields;
+pub(crate) mod halves;
 mod json;
 pub(crate) mod sampling;
 pub(crate) mod tool_choice;
+pub(crate) mod written;
 
 use serde_json::error::Category;
 use serde_json::{Map, Value};
@@ -26,7 +28,11 @@ pub(crate) fn parse(body: &[u8]) -> Result<Map<String, Value>, EngineError> {
         EngineError::invalid("", format!("the body is not UTF-8 (at byte {})", error.valid_up_to()))
     })?;
     // Some editors and shells put a mark before the text, and a reader may skip it (RFC 8259).
-    let value = json::parse(text.strip_prefix('\u{feff}').unwrap_or(text)).map_err(|error| {
+    let text = unmarked(text);
+    // Half a character is read as a lost one: clients that shorten texts leave some behind.
+    let read =
+        json::parse(text).or_else(|error| halves::without(text).map_or(Err(error), |mended| json::parse(&mended)));
+    let value = read.map_err(|error| {
         let what = match error.classify() {
             Category::Eof => "the body's JSON ends too early",
             _ if error.to_string().starts_with("recursion limit") => "the body's JSON is nested too deeply",
@@ -38,6 +44,11 @@ pub(crate) fn parse(body: &[u8]) -> Result<Map<String, Value>, EngineError> {
         Value::Object(map) => Ok(map),
         _ => Err(EngineError::invalid("", "the body must be a JSON object")),
     }
+}
+
+/// The text without a byte order mark.
+pub(crate) fn unmarked(text: &str) -> &str {
+    text.strip_prefix('\u{feff}').unwrap_or(text)
 }
 
 /// The `model` of a body; `auto` where there is none.

@@ -1,6 +1,8 @@
 //! A messages body from a request of another dialect. Must never leave out a demand: what has no field here is refused.
 
-use serde_json::{Value, json};
+use serde::Serialize;
+use serde_json::value::RawValue;
+use serde_json::{Map, Value, json};
 use weir_protocol::{ChatRequest, Effort, EngineError, Message, Part, ResponseFormat, Role, Tool, ToolChoice};
 
 use crate::backends::upstream::body::{self, Fields};
@@ -9,6 +11,32 @@ use crate::config::wire::WireSettings;
 
 const TAKES: &[Demand] =
     &[Demand::JsonSchema, Demand::OneCallOnly, Demand::Prefill, Demand::SomeCall, Demand::Stop, Demand::TopK];
+
+#[derive(Serialize)]
+struct Body {
+    #[serde(flatten)]
+    fields: Map<String, Value>,
+    messages: Vec<Turn>,
+}
+
+#[derive(Serialize)]
+struct Turn {
+    role: &'static str,
+    content: Vec<Block>,
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Block {
+    Said(Value),
+    Call {
+        #[serde(rename = "type")]
+        kind: &'static str,
+        id: String,
+        name: String,
+        input: Box<RawValue>,
+    },
+}
 
 /// The bytes to send.
 ///
@@ -33,17 +61,17 @@ pub(super) fn body(request: &ChatRequest, model: &str, wire: &WireSettings) -> R
     let texts = system.flat_map(|message| message.content.iter().filter_map(Part::as_text));
     let system: Vec<Value> = texts.map(str::to_owned).filter_map(text_block).collect();
     fields.set_list("system", system);
-    fields.set("messages", conversation(&request.messages)?);
     tools(request, &mut fields);
     if let ResponseFormat::JsonSchema(schema) = &request.response_format {
         fields.set("output_config", json!({"format": {"type": "json_schema", "schema": schema}}));
     }
     fields.set_number("temperature", sampling.temperature);
-    fields.set_number("top_p", sampling.top_p);
+    // All of it is none, and newer models take only one of the two.
+    fields.set_number("top_p", sampling.top_p.filter(|mass| *mass < 1.0));
     fields.set_some("top_k", sampling.top_k.filter(|most| *most > 0));
     fields.set_list("stop_sequences", sampling.stop.iter().map(|stop| stop.as_str().into()).collect());
     fields.set("stream", true);
-    body::bytes(&fields.0)
+    body::bytes(&Body { fields: fields.0, messages: conversation(&request.messages)? })
 }
 
 /// The wish gives way to demands beside which the API takes no thinking.
@@ -51,8 +79,10 @@ fn thinking(request: &ChatRequest, limit: u32, fields: &mut Fields) {
     let forced = matches!(request.tool_choice, ToolChoice::Required | ToolChoice::Function(_));
     let sampled = request.sampling.temperature.is_some_and(|temperature| temperature != 1.0)
         || request.sampling.top_k.is_some_and(|most| most > 0);
+    // Within a round of calls it would have to stand before them, sealed there.
+    let in_calls = request.messages.last().is_some_and(|last| last.role == Role::Tool);
     match request.effort.map(Effort::tokens) {
-        Some(Some(tokens)) if tokens < limit && !forced && !sampled && !request.prefill => {
+        Some(Some(tokens)) if tokens < limit && !forced && !sampled && !request.prefill && !in_calls => {
             fields.set("thinking", json!({"type": "enabled", "budget_tokens": tokens}));
         }
         Some(None) => fields.set("thinking", json!({"type": "disabled"})),
@@ -61,23 +91,23 @@ fn thinking(request: &ChatRequest, limit: u32, fields: &mut Fields) {
 }
 
 /// Turns alternate here: results of tools are said by the user, and neighbours of one role become one turn.
-fn conversation(messages: &[Message]) -> Result<Vec<Value>, EngineError> {
-    let mut turns: Vec<(&str, Vec<Value>)> = Vec::new();
+fn conversation(messages: &[Message]) -> Result<Vec<Turn>, EngineError> {
+    let mut turns: Vec<Turn> = Vec::new();
     for message in messages {
         let (role, blocks) = match message.role {
             Role::System => continue,
-            Role::User => ("user", said(message)?),
-            Role::Tool => ("user", vec![result(message)?]),
+            Role::User => ("user", said(message)?.into_iter().map(Block::Said).collect()),
+            Role::Tool => ("user", vec![Block::Said(result(message)?)]),
             Role::Assistant => ("assistant", assistant(message)?),
         };
         match turns.last_mut() {
-            Some((last, before)) if *last == role => before.extend(blocks),
+            Some(last) if last.role == role => last.content.extend(blocks),
             // An empty turn is refused there, and says nothing.
             _ if blocks.is_empty() => {}
-            _ => turns.push((role, blocks)),
+            _ => turns.push(Turn { role, content: blocks }),
         }
     }
-    Ok(turns.into_iter().map(|(role, content)| json!({"role": role, "content": content})).collect())
+    Ok(turns)
 }
 
 fn said(message: &Message) -> Result<Vec<Value>, EngineError> {
@@ -117,15 +147,11 @@ fn result(message: &Message) -> Result<Value, EngineError> {
 }
 
 /// Reasoning is not sent back: without this upstream's own seal on it, it would be refused.
-fn assistant(message: &Message) -> Result<Vec<Value>, EngineError> {
-    let mut blocks = said(message)?;
+fn assistant(message: &Message) -> Result<Vec<Block>, EngineError> {
+    let mut blocks: Vec<Block> = said(message)?.into_iter().map(Block::Said).collect();
     for call in &message.tool_calls {
-        let arguments = if call.arguments.trim().is_empty() { "{}" } else { &call.arguments };
-        let input: Value = serde_json::from_str(arguments).unwrap_or_default();
-        if !input.is_object() {
-            return Err(unsupported("messages", "the arguments of a tool call are not a JSON object"));
-        }
-        blocks.push(json!({"type": "tool_use", "id": call_id(&call.id), "name": call.name, "input": input}));
+        let (id, name, input) = (call_id(&call.id), call.name.clone(), body::arguments(call)?);
+        blocks.push(Block::Call { kind: "tool_use", id, name, input });
     }
     Ok(blocks)
 }

@@ -3,6 +3,7 @@
 use serde_json::Value;
 use weir_protocol::{EngineError, Event, FinishReason};
 
+use crate::api::reading::written::{Block as Written, Turn, may_differ};
 use crate::backends::tool_text::new_call_id;
 use crate::backends::upstream::answer::{Answer, cut};
 use crate::backends::upstream::{Decoder, Shows, refusal};
@@ -45,7 +46,7 @@ impl EventDecoder {
         EventDecoder { window, alike, answer: Answer::new(asked), blocks: Vec::new(), open: None, shows: Shows::Plain }
     }
 
-    fn event(&mut self, event: &Value, events: &mut Vec<Event>) -> Result<(), EngineError> {
+    fn event(&mut self, event: &Value, data: &str, events: &mut Vec<Event>) -> Result<(), EngineError> {
         if !self.is_by_the_book(event) {
             self.shows = Shows::Mended;
         } else if self.shows != Shows::Mended {
@@ -57,7 +58,10 @@ impl EventDecoder {
                 self.answer.start(message["model"].as_str(), events);
                 self.count(&message["usage"]);
             }
-            "content_block_start" => self.open(event["index"].as_u64(), &event["content_block"], events),
+            "content_block_start" => {
+                let block = &event["content_block"];
+                self.open(event["index"].as_u64(), block, as_written(block, data), events);
+            }
             "content_block_delta" => self.delta(event["index"].as_u64(), &event["delta"], events)?,
             "content_block_stop" => self.close(event["index"].as_u64(), events),
             "message_delta" => {
@@ -93,7 +97,8 @@ impl EventDecoder {
         }
     }
 
-    fn open(&mut self, index: Option<u64>, block: &Value, events: &mut Vec<Event>) {
+    /// `written`: a call's arguments, where the block may not hold them as they were written.
+    fn open(&mut self, index: Option<u64>, block: &Value, written: Option<&str>, events: &mut Vec<Event>) {
         let kind = match block["type"].as_str().unwrap_or_default() {
             "text" => {
                 self.answer.text(block["text"].as_str().unwrap_or_default(), events);
@@ -108,6 +113,7 @@ impl EventDecoder {
                 let index = self.answer.call(id, block["name"].as_str().unwrap_or_default(), events);
                 // Some servers give the arguments at once instead of piece by piece.
                 let whole = block["input"].as_object().map_or_else(|| "{}".to_owned(), |_| block["input"].to_string());
+                let whole = written.map_or(whole, str::to_owned);
                 Kind::Call { index, spoken: false, whole }
             }
             "redacted_thinking" => Kind::Other,
@@ -213,19 +219,35 @@ impl EventDecoder {
         }
     }
 
-    fn document(&mut self, message: &Value, events: &mut Vec<Event>) -> Result<(), EngineError> {
+    fn document(&mut self, message: &Value, text: &[u8], events: &mut Vec<Event>) -> Result<(), EngineError> {
         if message["type"] == "error" || message["error"].is_object() {
             return Err(refusal::inside(&message["error"], self.window));
         }
         self.answer.start(message["model"].as_str(), events);
-        for block in message["content"].as_array().into_iter().flatten() {
-            self.open(None, block, events);
+        let content = || message["content"].as_array().into_iter().flatten();
+        let differs = content().any(|block| may_differ(&block["input"]));
+        let turn = serde_json::from_slice(text).ok().filter(|_| differs);
+        let mut written = turn.as_ref().map(Turn::arguments).unwrap_or_default().into_iter();
+        for block in content() {
+            let arguments = if block["type"] == "tool_use" { written.next() } else { None };
+            self.open(None, block, arguments, events);
             events.extend(self.seal(block));
         }
         self.count(&message["usage"]);
         self.stop(message)?;
         self.end(events)
     }
+}
+
+/// The arguments of a call that begins with them, where a number may have been changed by being read.
+fn as_written<'a>(block: &Value, data: &'a str) -> Option<&'a str> {
+    #[derive(serde::Deserialize)]
+    struct Start<'a> {
+        #[serde(borrow)]
+        content_block: Written<'a>,
+    }
+    let start = || serde_json::from_str::<Start<'a>>(data).ok()?.content_block.arguments();
+    may_differ(&block["input"]).then(start).flatten()
 }
 
 /// A call without arguments is a call with none, and that is written `{}`.
@@ -242,12 +264,12 @@ impl Decoder for EventDecoder {
             return Ok(());
         }
         let event: Value = serde_json::from_str(data).map_err(|_| cut("a piece of the stream is not JSON"))?;
-        self.event(&event, events)
+        self.event(&event, data, events)
     }
 
     fn whole(&mut self, document: &[u8], events: &mut Vec<Event>) -> Result<(), EngineError> {
         let message: Value = serde_json::from_slice(document).map_err(|_| cut("the answer is not JSON"))?;
-        self.document(&message, events)
+        self.document(&message, document, events)
     }
 
     fn shows(&self) -> Shows {

@@ -17,10 +17,12 @@ const A: &str = r#"{"type":"content_block_delta","index":0,"delta":{"type":"text
 const CLOSE: &str = r#"{"type":"content_block_stop","index":0}"#;
 const END: &str = r#"{"type":"message_delta","delta":{"stop_reason":"end_turn"},"usage":{"output_tokens":2}}"#;
 const STOP: &str = r#"{"type":"message_stop"}"#;
-const CALL: &str = r#"{"type":"content_block_start","index":1,"content_block":{"type":"tool_use","id":"t1","name":"f","input":{}}}"#;
+const CALL: &str =
+    r#"{"type":"content_block_start","index":1,"content_block":{"type":"tool_use","id":"t1","name":"f","input":{}}}"#;
 
 fn input(index: Option<u64>, json: &str) -> String {
-    let mut event = serde_json::json!({"type": "content_block_delta", "delta": {"type": "input_json_delta", "partial_json": json}});
+    let mut event =
+        serde_json::json!({"type": "content_block_delta", "delta": {"type": "input_json_delta", "partial_json": json}});
     if let Some(index) = index {
         event["index"] = index.into();
     }
@@ -107,6 +109,16 @@ fn what_only_this_dialect_has_a_word_for_is_content_to_those_who_speak_it() {
     check(EventDecoder::new("asked", 9, false), &told, "<m> ERR stream_cut");
     let whole = r#"{"model":"m","content":[{"type":"server_tool_use","id":"s","name":"f","input":{}}],"stop_reason":"pause_turn"}"#;
     check_whole(decoder(), whole, "<m>*!stop");
+}
+
+#[test]
+fn numbers_of_arguments_keep_their_digits() {
+    let long = r#"{"n":12345678901234567890123}"#;
+    let at_once = CALL.replace("\"input\":{}", &format!("\"input\":{long}"));
+    check(decoder(), &[START, &at_once, END, STOP], &format!("<m>[0 f{{0 {long}}}#7+2/4!tool_calls"));
+    let block = format!(r#"{{"type":"tool_use","id":"t","name":"f","input":{long}}}"#);
+    let whole = format!(r#"{{"model":"m","content":[{{"type":"text","text":"a"}},{block}],"stop_reason":"tool_use"}}"#);
+    check_whole(decoder(), &whole, &format!("<m>a[0 f{{0 {long}}}!tool_calls"));
 }
 
 #[test]

@@ -1,7 +1,9 @@
 //! An `/api/chat` body from a request of any dialect. Must never leave out a demand: what has no field here is refused.
 
-use serde_json::{Value, json};
-use weir_protocol::{ChatRequest, Effort, EngineError, Message, ResponseFormat, Role, Tool, ToolChoice};
+use serde::Serialize;
+use serde_json::value::RawValue;
+use serde_json::{Map, Value, json};
+use weir_protocol::{ChatRequest, Effort, EngineError, Message, ResponseFormat, Role, Tool, ToolCall, ToolChoice};
 
 use crate::backends::upstream::body::{self, Fields};
 use crate::backends::upstream::demands::{self, Demand, unsupported};
@@ -20,6 +22,33 @@ const TAKES: &[Demand] = &[
     Demand::TopK,
 ];
 
+#[derive(Serialize)]
+struct Body {
+    #[serde(flatten)]
+    fields: Map<String, Value>,
+    messages: Vec<Turn>,
+}
+
+#[derive(Serialize)]
+struct Turn {
+    #[serde(flatten)]
+    fields: Map<String, Value>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    tool_calls: Vec<Call>,
+}
+
+#[derive(Serialize)]
+struct Call {
+    id: String,
+    function: Function,
+}
+
+#[derive(Serialize)]
+struct Function {
+    name: String,
+    arguments: Box<RawValue>,
+}
+
 /// The bytes to send.
 ///
 /// # Errors
@@ -29,7 +58,6 @@ pub(super) fn body(request: &ChatRequest, model: &str, takes_effort: bool) -> Re
     demands::refuse_others(request, TAKES, "ollama")?;
     let mut fields = Fields::default();
     fields.set("model", model);
-    fields.set("messages", conversation(&request.messages)?);
     if request.tool_choice != ToolChoice::None {
         fields.set_list("tools", request.tools.iter().map(tool).collect());
     }
@@ -53,7 +81,7 @@ pub(super) fn body(request: &ChatRequest, model: &str, takes_effort: bool) -> Re
     fields.set("truncate", false);
     fields.set("shift", false);
     fields.set("stream", true);
-    body::bytes(&fields.0)
+    body::bytes(&Body { fields: fields.0, messages: conversation(&request.messages)? })
 }
 
 fn options(request: &ChatRequest) -> Value {
@@ -72,14 +100,14 @@ fn options(request: &ChatRequest) -> Value {
     options.0.into()
 }
 
-fn conversation(messages: &[Message]) -> Result<Vec<Value>, EngineError> {
+fn conversation(messages: &[Message]) -> Result<Vec<Turn>, EngineError> {
     // Results are matched by the function's name there, and by the id only in newer versions.
     let calls = messages.iter().flat_map(|message| &message.tool_calls);
     let names: Vec<(&str, &str)> = calls.map(|call| (call.id.as_str(), call.name.as_str())).collect();
     messages.iter().map(|message| turn(message, &names)).collect()
 }
 
-fn turn(message: &Message, names: &[(&str, &str)]) -> Result<Value, EngineError> {
+fn turn(message: &Message, names: &[(&str, &str)]) -> Result<Turn, EngineError> {
     let mut fields = Fields::default();
     fields.set(
         "role",
@@ -90,7 +118,8 @@ fn turn(message: &Message, names: &[(&str, &str)]) -> Result<Value, EngineError>
             Role::Tool => "tool",
         },
     );
-    fields.set("content", message.joined_text());
+    let said = if message.role == Role::Tool { body::result_text(message) } else { message.joined_text() };
+    fields.set("content", said);
     let image = |url| match body::data_url(url) {
         Some((_, data)) => Ok(Value::from(data)),
         None => Err(unsupported("messages", "an upstream of kind `ollama` takes images as base64 data URLs only")),
@@ -98,24 +127,19 @@ fn turn(message: &Message, names: &[(&str, &str)]) -> Result<Value, EngineError>
     fields.set_list("images", body::images(message).map(image).collect::<Result<_, _>>()?);
     if message.role == Role::Assistant {
         fields.set_some("thinking", message.reasoning.as_deref());
-        fields.set_list("tool_calls", message.tool_calls.iter().map(call).collect::<Result<_, _>>()?);
     }
     if let Some(id) = &message.tool_call_id {
         let name = names.iter().rev().find(|(known, _)| known == id).map(|(_, name)| *name);
         fields.set_some("tool_name", name);
         fields.set("tool_call_id", id.as_str());
     }
-    Ok(fields.0.into())
+    let calls = message.tool_calls.iter().filter(|_| message.role == Role::Assistant);
+    Ok(Turn { fields: fields.0, tool_calls: calls.map(call).collect::<Result<_, _>>()? })
 }
 
-fn call(call: &weir_protocol::ToolCall) -> Result<Value, EngineError> {
-    let arguments = if call.arguments.trim().is_empty() { "{}" } else { &call.arguments };
-    match serde_json::from_str::<Value>(arguments) {
-        Ok(arguments @ Value::Object(_)) => {
-            Ok(json!({"id": call.id, "function": {"name": call.name, "arguments": arguments}}))
-        }
-        _ => Err(unsupported("messages", "the arguments of a tool call are not a JSON object")),
-    }
+fn call(call: &ToolCall) -> Result<Call, EngineError> {
+    let function = Function { name: call.name.clone(), arguments: body::arguments(call)? };
+    Ok(Call { id: call.id.clone(), function })
 }
 
 fn tool(tool: &Tool) -> Value {

@@ -1,9 +1,12 @@
 //! From the lines of an answer to events. The answer is complete only with the line that says `done` and why; no end is
 //! ever made up.
 
+use serde::Deserialize;
 use serde_json::Value;
+use serde_json::value::RawValue;
 use weir_protocol::{EngineError, Event, FinishReason, Usage};
 
+use crate::api::reading::written::may_differ;
 use crate::backends::openai_chat::chunk::token_logprobs;
 use crate::backends::tool_text::new_call_id;
 use crate::backends::upstream::answer::{Answer, cut};
@@ -16,12 +19,37 @@ pub(super) struct LineDecoder {
     answer: Answer,
 }
 
+/// What of a line is needed as it was written.
+#[derive(Deserialize)]
+struct Line<'a> {
+    #[serde(borrow)]
+    message: Message<'a>,
+}
+
+#[derive(Deserialize)]
+struct Message<'a> {
+    #[serde(borrow)]
+    tool_calls: Vec<Call<'a>>,
+}
+
+#[derive(Deserialize)]
+struct Call<'a> {
+    #[serde(borrow)]
+    function: Function<'a>,
+}
+
+#[derive(Deserialize)]
+struct Function<'a> {
+    #[serde(borrow)]
+    arguments: &'a RawValue,
+}
+
 impl LineDecoder {
     pub(super) fn new(asked: &str, window: u64) -> Self {
         LineDecoder { window, answer: Answer::new(asked) }
     }
 
-    fn line(&mut self, line: &Value, events: &mut Vec<Event>) -> Result<(), EngineError> {
+    fn line(&mut self, line: &Value, text: &[u8], events: &mut Vec<Event>) -> Result<(), EngineError> {
         match line.get("error").filter(|error| !error.is_null()) {
             Some(error) => return Err(refusal::inside(error, self.window)),
             None if line.is_object() => {}
@@ -34,8 +62,12 @@ impl LineDecoder {
         events.extend(token_logprobs(&line["logprobs"]));
         self.answer.reasoning(message["thinking"].as_str().unwrap_or_default(), events);
         self.answer.text(message["content"].as_str().unwrap_or_default(), events);
-        for call in message["tool_calls"].as_array().into_iter().flatten() {
-            self.call(call, events)?;
+        let calls = || message["tool_calls"].as_array().into_iter().flatten();
+        let differs = calls().any(|call| may_differ(&call["function"]["arguments"]));
+        let written: Option<Line<'_>> = serde_json::from_slice(text).ok().filter(|_| differs);
+        let mut written = written.map(|line| line.message.tool_calls).unwrap_or_default().into_iter();
+        for call in calls() {
+            self.call(call, written.next().map(|call| call.function.arguments.get()), events)?;
         }
         if line["done"] == true {
             self.done(line)?;
@@ -44,15 +76,15 @@ impl LineDecoder {
         Ok(())
     }
 
-    /// A call comes whole, its arguments as an object.
-    fn call(&mut self, call: &Value, events: &mut Vec<Event>) -> Result<(), EngineError> {
+    /// A call comes whole, its arguments as an object: as it was written where a number may have been changed by being read.
+    fn call(&mut self, call: &Value, written: Option<&str>, events: &mut Vec<Event>) -> Result<(), EngineError> {
         let function = &call["function"];
         let Some(name) = function["name"].as_str().filter(|name| !name.is_empty()) else {
             return Err(cut("a tool call came without its name"));
         };
         let arguments = match &function["arguments"] {
             Value::String(text) if !text.is_empty() => text.clone(),
-            object @ Value::Object(_) => object.to_string(),
+            object @ Value::Object(_) => written.map_or_else(|| object.to_string(), str::to_owned),
             Value::Null | Value::String(_) => "{}".to_owned(),
             _ => return Err(cut("the arguments of a tool call are no object")),
         };
@@ -86,12 +118,12 @@ impl Decoder for LineDecoder {
             return Ok(());
         }
         let line: Value = serde_json::from_str(data).map_err(|_| cut("a piece of the stream is not JSON"))?;
-        self.line(&line, events)
+        self.line(&line, data.as_bytes(), events)
     }
 
     fn whole(&mut self, document: &[u8], events: &mut Vec<Event>) -> Result<(), EngineError> {
         let answer: Value = serde_json::from_slice(document).map_err(|_| cut("the answer is not JSON"))?;
-        self.line(&answer, events)?;
+        self.line(&answer, document, events)?;
         self.end(events)
     }
 
@@ -134,6 +166,8 @@ mod tests {
     #[test]
     fn calls_come_whole() {
         check(decoder(), &[CALL, DONE], r#"<m>[0 f{0 {"x":1}}[1 g{1 {}}#5+2/0!tool_calls"#);
+        let long = CALL.replace("\"x\":1", "\"x\": 1.00000000000000000001");
+        check(decoder(), &[&long, DONE], r#"<m>[0 f{0 {"x": 1.00000000000000000001}}[1 g{1 {}}#5+2/0!tool_calls"#);
         check(decoder(), &[r#"{"message":{"tool_calls":[{"function":{"arguments":{}}}]}}"#], "<asked> ERR stream_cut");
         check(
             decoder(),

@@ -36,6 +36,9 @@ impl ChunkDecoder {
         self.start(chunk, events);
         self.count(&chunk["usage"]);
         for choice in own_choices(chunk) {
+            if choice["error"].is_object() {
+                return Err(refusal::inside(&choice["error"], self.window));
+            }
             events.extend(token_logprobs(&choice["logprobs"]["content"]));
             self.message(&choice[part], events);
             // Of completions, whose choices say it themselves.
@@ -70,6 +73,7 @@ impl ChunkDecoder {
         // The same thing under two names, depending on the server; never both.
         let reasoning = if message["reasoning_content"].is_null() { "reasoning" } else { "reasoning_content" };
         self.answer.reasoning(&text_of(&message[reasoning]), events);
+        self.answer.reasoning(&thinking_of(&message["content"]), events);
         self.answer.text(text_of(&message["content"]), events);
         self.answer.refusal(&text_of(&message["refusal"]), events);
         // Parts are not what clients of this dialect read.
@@ -100,11 +104,13 @@ impl ChunkDecoder {
 
     fn finish_reason(&mut self, word: &Value) -> Result<(), EngineError> {
         let Some(word) = word.as_str().filter(|word| !word.is_empty()) else { return Ok(()) };
-        let reason = match word {
+        let plain = word.to_ascii_lowercase();
+        let reason = match plain.as_str() {
             "stop" | "eos" | "end_turn" | "stop_sequence" => FinishReason::Stop,
-            "length" | "max_tokens" => FinishReason::Length,
+            "length" | "max_tokens" | "model_length" => FinishReason::Length,
             "tool_calls" | "function_call" => FinishReason::ToolCalls,
-            "content_filter" => FinishReason::ContentFilter,
+            // Gemini says behind it what was filtered.
+            filtered if filtered.starts_with("content_filter") => FinishReason::ContentFilter,
             // `error`, `abort` and the like: not an end we can vouch for.
             other if refusal::is_word(other) => return Err(cut(&format!("the upstream ended with `{other}`"))),
             _ => return Err(cut("the upstream ended with an unknown reason")),
@@ -123,12 +129,15 @@ impl ChunkDecoder {
             return;
         };
         let detail = |group: &str, key: &str| usage[group][key].as_u64().unwrap_or(0);
+        // xAI and Gemini count thinking beside the answer: only their total has it.
+        let total = usage["total_tokens"].as_u64().unwrap_or(0);
+        let beside = total.saturating_sub(prompt_tokens.saturating_add(completion_tokens));
         // Some servers count in every chunk: the last word holds.
         self.answer.count(Usage {
             prompt_tokens,
-            completion_tokens,
+            completion_tokens: completion_tokens.saturating_add(beside),
             cached_tokens: detail("prompt_tokens_details", "cached_tokens"),
-            reasoning_tokens: detail("completion_tokens_details", "reasoning_tokens"),
+            reasoning_tokens: detail("completion_tokens_details", "reasoning_tokens").max(beside),
             ..Usage::default()
         });
     }
@@ -220,6 +229,11 @@ fn text_of(value: &Value) -> Cow<'_, str> {
     }
 }
 
+/// Thinking told as parts of the content (Mistral's).
+fn thinking_of(content: &Value) -> String {
+    content.as_array().into_iter().flatten().map(|part| text_of(&part["thinking"])).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -281,6 +295,22 @@ mod tests {
         check(ChunkDecoder::new("asked", 9, false), &[image, STOP, "[DONE]"], "<m>!stop");
         let audio = r#"{"model":"m","choices":[{"message":{"content":null,"audio":{"id":"a","data":"AA"}},"finish_reason":"stop"}]}"#;
         check_whole(decoder(), audio, "<m>*!stop");
+    }
+
+    #[test]
+    fn servers_have_words_of_their_own() {
+        let end = |word: &str| STOP.replace("\"stop\"", &format!("\"{word}\""));
+        check(decoder(), &[A, &end("model_length")], "<m>a!length");
+        check(decoder(), &[A, &end("content_filter: RECITATION")], "<m>a!content_filter");
+        check(decoder(), &[A, &end("STOP")], "<m>a!stop");
+        let thinks = r#"{"model":"m","choices":[{"delta":{"content":[{"type":"thinking","thinking":[{"type":"text","text":"hm"}]},{"type":"text","text":"a"}]}}]}"#;
+        check(decoder(), &[thinks, STOP], "<m>(hm)a!stop");
+        let broke =
+            r#"{"choices":[{"delta":{"content":""},"finish_reason":"error","error":{"code":429,"message":"x"}}]}"#;
+        check(decoder(), &[A, broke], "<m>a ERR rate_limited");
+        // Thinking that is counted in the total only.
+        let counts = r#"{"choices":[],"usage":{"prompt_tokens":5,"completion_tokens":2,"total_tokens":17}}"#;
+        check(decoder(), &[A, STOP, counts, "[DONE]"], "<m>a#5+12/0!stop");
     }
 
     #[test]

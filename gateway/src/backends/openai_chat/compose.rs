@@ -111,7 +111,7 @@ fn message(message: &Message) -> Value {
         Role::User => json!({"role": "user", "content": message.content.iter().filter_map(part).collect::<Vec<_>>()}),
         Role::Assistant => assistant(message),
         Role::Tool => {
-            json!({"role": "tool", "tool_call_id": message.tool_call_id, "content": message.joined_text()})
+            json!({"role": "tool", "tool_call_id": message.tool_call_id, "content": body::result_text(message)})
         }
     }
 }

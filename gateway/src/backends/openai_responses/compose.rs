@@ -60,12 +60,11 @@ fn items(message: &Message) -> Vec<Value> {
             spoken("assistant", "output_text").into_iter().chain(calls).collect()
         }
         Role::Tool => {
-            let output = if body::is_text(message) {
-                message.joined_text().into()
+            let output: Value = if body::is_text(message) {
+                body::result_text(message).into()
             } else {
-                Value::from(
-                    message.content.iter().filter_map(|part| self::part(part, "input_text")).collect::<Vec<_>>(),
-                )
+                let mark = Part::Text(body::failure_mark(message).into());
+                [&mark].into_iter().chain(&message.content).filter_map(|part| self::part(part, "input_text")).collect()
             };
             vec![json!({"type": "function_call_output", "call_id": message.tool_call_id, "output": output})]
         }

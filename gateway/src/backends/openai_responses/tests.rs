@@ -55,9 +55,10 @@ fn what_only_this_dialect_has_a_word_for_is_content_to_those_who_speak_it() {
         json!({"type": "response.output_item.done", "output_index": 0, "item": item}),
         json!({"type": "response.completed", "response": {"status": "completed", "output": [item]}}),
     ];
-    let numbered = told.iter().enumerate().map(|(at, event)| {
-        crate::api::reading::tests::with(event.clone(), json!({"sequence_number": at})).to_string()
-    });
+    let numbered = told
+        .iter()
+        .enumerate()
+        .map(|(at, event)| crate::api::reading::tests::with(event.clone(), json!({"sequence_number": at})).to_string());
     let pieces: Vec<String> = numbered.collect();
     let pieces: Vec<&str> = pieces.iter().map(String::as_str).collect();
     check(decoder(), &pieces, "<m>****!stop");

@@ -2,8 +2,12 @@
 //! one built from what we understood. Must never hold a dialect's field names.
 
 use serde::ser::{Serialize, SerializeMap, Serializer};
+use serde_json::value::RawValue;
 use serde_json::{Map, Value};
-use weir_protocol::{EngineError, Message, Part, SchemaTerms};
+use weir_protocol::{EngineError, Message, Part, SchemaTerms, ToolCall};
+
+use super::demands::unsupported;
+use crate::api::reading::written;
 
 /// Fields of ours in any dialect: a strict upstream would refuse them.
 const OWN: [&str; 2] = ["diffusion", "diffusing"];
@@ -95,6 +99,30 @@ pub(in crate::backends) fn named_schema(schema: &Value, terms: &SchemaTerms) -> 
     fields
 }
 
+/// The arguments of a call as an object of a body, as they were written: numbers may be longer than a [`Value`] holds.
+///
+/// # Errors
+/// They are no JSON object.
+pub(in crate::backends) fn arguments(call: &ToolCall) -> Result<Box<RawValue>, EngineError> {
+    written::object(&call.arguments)
+        .ok_or_else(|| unsupported("messages", "the arguments of a tool call are not a JSON object"))
+}
+
+/// What has to stand before a tool's result in dialects that have no field for its failure: nothing, if it says so itself.
+pub(in crate::backends) fn failure_mark(message: &Message) -> &'static str {
+    const SAYS_SO: [&str; 3] = ["error", "fail", "exception"];
+    let says_so = || {
+        let text = message.joined_text().to_lowercase();
+        SAYS_SO.iter().any(|word| text.contains(word))
+    };
+    if message.tool_failed && !says_so() { "Error: " } else { "" }
+}
+
+/// A tool's result as text.
+pub(in crate::backends) fn result_text(message: &Message) -> String {
+    failure_mark(message).to_owned() + &message.joined_text()
+}
+
 /// Whether a turn's content is text only.
 pub(in crate::backends) fn is_text(message: &Message) -> bool {
     message.content.iter().all(|part| part.as_text().is_some())
@@ -136,6 +164,15 @@ mod tests {
     fn numbers_keep_their_digits() {
         assert_eq!(number(0.7).to_string(), "0.7");
         assert_eq!(number(1.0).to_string(), "1.0");
+    }
+
+    #[test]
+    fn a_failure_is_said_once() {
+        let of = |text: &str, tool_failed| {
+            result_text(&Message { tool_failed, ..Message::text(weir_protocol::Role::Tool, text) })
+        };
+        assert_eq!((of("exit 1", true), of("exit 1", false)), ("Error: exit 1".into(), "exit 1".into()));
+        assert_eq!((of("It Failed", true), of("", true)), ("It Failed".into(), "Error: ".into()));
     }
 
     #[test]

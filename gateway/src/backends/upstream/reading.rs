@@ -11,6 +11,7 @@ use super::clock::{Clock, Wait};
 use super::frames::{Frame, FrameReader, Framing};
 use super::pieces::{Come, Pieces};
 use super::verbatim::Words;
+use crate::api::reading::halves::Halves;
 use crate::backends::sse::ReadError;
 
 /// The events of an answer. `limits` is what its headers said.
@@ -57,6 +58,7 @@ pub(super) struct Reading {
     status: u16,
     reader: FrameReader,
     decoder: Box<dyn Decoder>,
+    halves: Halves,
     words: Words,
     wait: Wait,
     /// Whether the caller gets the answer as a whole.
@@ -71,6 +73,7 @@ impl Reading {
             status,
             reader: FrameReader::new(framing),
             decoder,
+            halves: Halves::default(),
             words: Words::new(passes),
             wait: Wait::FirstContent,
             whole,
@@ -92,12 +95,14 @@ impl Reading {
         come: Result<Option<Come>, EngineError>,
         events: &mut Vec<Event>,
     ) -> Result<(), EngineError> {
-        let from = events.len();
+        let (from, was_over) = (events.len(), self.decoder.has_reason());
         let read = self.read(come, events);
-        if self.wait == Wait::FirstContent && events.iter().skip(from).any(Event::is_content) {
+        let says_more = events.iter().skip(from).any(Event::is_content);
+        if says_more && (was_over || self.wait == Wait::FirstContent) {
+            // Some servers name a reason in each piece: one that still speaks is not at its end.
             self.wait = Wait::Idle(Instant::now());
         }
-        if self.decoder.has_reason() && !matches!(self.wait, Wait::Tail(_)) {
+        if self.decoder.has_reason() && !(says_more && was_over) && !matches!(self.wait, Wait::Tail(_)) {
             self.wait = Wait::Tail(Instant::now());
         }
         read
@@ -155,6 +160,7 @@ impl Reading {
             // Nothing after the end is taken.
             _ if self.decoder.has_ended() => {}
             Frame::Data(data) => {
+                let data = self.halves.mend(data);
                 self.decoder.take(&data, events)?;
                 self.words.said(Some(data), from, self.decoder.as_ref(), events);
             }

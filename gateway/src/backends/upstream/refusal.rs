@@ -19,9 +19,15 @@ const OVERFLOW: &[&str] = &[
     "context_length_exceeded",
     "context length",
     "context window",
+    "context limit",
     "exceed_context_size",
     "available context size",
     "maximum model length",
+    "maximum prompt length",
+    "maximum number of tokens allowed",
+    "exceeded model token limit",
+    "prompt exceeds max length",
+    "range of input length should be",
     "prompt is too long",
     "input is too long",
     "request_too_large",
@@ -76,7 +82,7 @@ fn meaning(status: u16, retry_after: Option<Duration>, body: &str, window: u64) 
         401..=403 => EngineError::Unauthorized { status },
         // Nothing is left on the account: no wait mends that.
         429 if body.contains("insufficient_quota") => EngineError::Unauthorized { status },
-        429 => EngineError::RateLimited { retry_after },
+        429 => EngineError::RateLimited { retry_after: retry_after.or_else(|| wait_inside(body)) },
         413 => too_long(body, window),
         400 | 422 if is_overflow(body) => too_long(body, window),
         300..=399 => EngineError::Upstream {
@@ -115,22 +121,39 @@ fn is_overflow(body: &str) -> bool {
 
 /// The two numbers such texts begin with are the window and the need, in either order.
 fn too_long(body: &str, window: u64) -> EngineError {
-    let parsed: Option<Value> = serde_json::from_str(body).ok();
-    let message = parsed.as_ref().and_then(|body| {
-        body["error"]["message"].as_str().or_else(|| body["message"].as_str()).or_else(|| body["error"].as_str())
-    });
-    let digits = message.unwrap_or_default().split(|c: char| !c.is_ascii_digit());
+    let parsed = parsed(body);
+    let message = parsed["error"]["message"].as_str().or_else(|| parsed["message"].as_str());
+    let message = message.or_else(|| parsed["error"].as_str()).unwrap_or_default();
+    let digits = message.split(|c: char| !c.is_ascii_digit());
     let mut numbers = digits.filter_map(|number| number.parse::<u64>().ok());
-    match (numbers.next(), numbers.next()) {
-        (Some(one), Some(other)) if one != other => {
+    match (numbers.next(), numbers.next(), numbers.next()) {
+        // Prompt and answer together.
+        (Some(one), Some(other), Some(limit)) if message.contains(" + ") => {
+            EngineError::ContextTooLong { limit, got: one.saturating_add(other) }
+        }
+        (Some(one), Some(other), _) if one != other => {
             EngineError::ContextTooLong { limit: one.min(other), got: one.max(other) }
         }
         _ => EngineError::ContextTooLong { limit: window, got: 0 },
     }
 }
 
-fn code_words(body: &str) -> String {
+/// The body as JSON, `Null` if it is none. Gemini puts its errors in a list.
+fn parsed(body: &str) -> Value {
     let parsed: Value = serde_json::from_str(body).unwrap_or_default();
+    if parsed.is_array() { parsed[0].clone() } else { parsed }
+}
+
+/// How long Gemini says to wait, which has no header for it.
+fn wait_inside(body: &str) -> Option<Duration> {
+    let parsed = parsed(body);
+    let mut waits = parsed["error"]["details"].as_array()?.iter().filter_map(|detail| detail["retryDelay"].as_str());
+    let seconds = waits.next()?.strip_suffix('s')?.parse().ok()?;
+    Duration::try_from_secs_f64(seconds).ok()
+}
+
+fn code_words(body: &str) -> String {
+    let parsed = parsed(body);
     // A few servers keep the words at the top.
     let error = if parsed["error"].is_object() { &parsed["error"] } else { &parsed };
     let word = |key: &str| Some(format!("{key} `{}`", error[key].as_str().filter(|word| is_word(word))?));
@@ -194,8 +217,21 @@ mod tests {
         check(400, &usual, &overflow(4096, 5000));
         check(400, &says("prompt is too long: 210000 tokens > 200000 maximum"), &overflow(200_000, 210_000));
         check(400, r#"{"error":{"code":"context_length_exceeded"}}"#, &overflow(99, 0));
+        let both = "input length and `max_tokens` exceed context limit: 188240 + 21333 > 200000, decrease";
+        check(400, &says(both), &overflow(200_000, 209_573));
+        let gemini = says("The input token count (1200293) exceeds the maximum number of tokens allowed (1048576).");
+        check(400, &format!("[{gemini}]"), &overflow(1_048_576, 1_200_293));
+        let xai = "This model's maximum prompt length is 131072 but the request contains 136973 tokens.";
+        check(400, &says(xai), &overflow(131_072, 136_973));
+        check(400, &says("Your request exceeded model token limit: 262144"), &overflow(99, 0));
         check(413, "<html>", &overflow(99, 0));
         check(500, &usual, &upstream(500, "it gave no known reason"));
+    }
+
+    #[test]
+    fn gemini_says_in_the_body_how_long_to_wait() {
+        let body = r#"[{"error":{"code":429,"details":[{"@type":"x"},{"retryDelay":"33.5s"}]}}]"#;
+        check(429, body, &EngineError::RateLimited { retry_after: Some(Duration::from_millis(33_500)) });
     }
 
     #[test]

@@ -1,10 +1,12 @@
 //! The conversation: turns of blocks. A user's turn may hold results of tools: each becomes a turn of its own.
 
-use serde_json::Value;
+use serde::Deserialize;
+use serde_json::{Map, Value};
 use weir_protocol::{EngineError, Message, Part, Role, ToolCall};
 
 use crate::api::anthropic_messages::encode::UNSEALED;
 use crate::api::reading::fields::{self, Members, Path};
+use crate::api::reading::written::{self, Turn};
 
 const ROLES: &[(&str, Role)] = &[("user", Role::User), ("assistant", Role::Assistant), ("system", Role::System)];
 
@@ -32,6 +34,27 @@ pub(super) fn turns(
         })?;
     }
     Ok(messages)
+}
+
+/// Gives calls their arguments as they stand in the body, where a number may have been changed by being read.
+pub(super) fn arguments_as_written(body: &[u8], raw: &Map<String, Value>, messages: &mut [Message]) {
+    #[derive(Deserialize)]
+    struct Body<'a> {
+        #[serde(borrow)]
+        messages: Vec<Turn<'a>>,
+    }
+    let turns = raw.get("messages").and_then(Value::as_array).into_iter().flatten();
+    let mut blocks = turns.filter_map(|turn| turn["content"].as_array()).flatten();
+    if !blocks.any(|block| block["type"] == "tool_use" && written::may_differ(&block["input"])) {
+        return;
+    }
+    let text = std::str::from_utf8(body).map(crate::api::reading::unmarked).unwrap_or_default();
+    let Ok(Body { messages: turns }) = serde_json::from_str(text) else { return };
+    let arguments: Vec<&str> = turns.iter().flat_map(Turn::arguments).collect();
+    let calls: Vec<&mut ToolCall> = messages.iter_mut().flat_map(|message| &mut message.tool_calls).collect();
+    if calls.len() == arguments.len() {
+        calls.into_iter().zip(arguments).for_each(|(call, arguments)| arguments.clone_into(&mut call.arguments));
+    }
 }
 
 /// One turn of blocks. Results come before what else is said in the turn, as conversations have it.

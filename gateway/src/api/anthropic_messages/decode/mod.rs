@@ -27,6 +27,7 @@ pub fn decode(body: &[u8]) -> Result<ChatRequest, EngineError> {
     let mut unsupported = Vec::new();
     let mut messages: Vec<Message> = members.read("system", system)?.into_iter().collect();
     messages.extend(members.need("messages", |path, value| blocks::turns(path, value, &mut unsupported))?);
+    blocks::arguments_as_written(body, &raw, &mut messages);
     let last = messages.last().filter(|last| last.role == Role::Assistant);
     let is_words =
         |last: &Message| last.tool_calls.is_empty() && last.content.iter().all(|part| part.as_text().is_some());
