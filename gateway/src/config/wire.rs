@@ -75,6 +75,30 @@ pub enum PrefillForm {
     ContinueFinalMessage,
 }
 
+/// Where a chat completions server wants back what it thought in the turns before.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ReasoningField {
+    /// Nowhere: many servers refuse such a field.
+    #[default]
+    None,
+    /// DeepSeek's and Kimi's name, who refuse turns with calls but without it; vLLM and sglang know it, too.
+    ReasoningContent,
+    /// OpenRouter's name and vLLM's newer one.
+    Reasoning,
+}
+
+impl ReasoningField {
+    /// The field.
+    pub fn as_str(self) -> Option<&'static str> {
+        match self {
+            ReasoningField::None => None,
+            ReasoningField::ReasoningContent => Some("reasoning_content"),
+            ReasoningField::Reasoning => Some("reasoning"),
+        }
+    }
+}
+
 /// `[backend.dllm]`: how a `sglang-dllm` server decodes, set at its start (`--dllm-algorithm`, `--dllm-algorithm-config`). It
 /// takes none of this per request, so a request that asks for something else goes elsewhere.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -124,6 +148,8 @@ pub struct WireSettings {
     pub limit_field: LimitField,
     /// How chat completions are asked to go on from an assistant's words.
     pub prefill: PrefillForm,
+    /// Where chat completions are told what was thought before.
+    pub reasoning_field: ReasoningField,
     /// Whether it may be told how much to think.
     pub takes_effort: bool,
     /// Whether it has `POST {base_url}/completions` too.
@@ -145,6 +171,7 @@ impl WireSettings {
             max_tokens: 99,
             limit_field: LimitField::MaxTokens,
             prefill: PrefillForm::None,
+            reasoning_field: ReasoningField::None,
             takes_effort: false,
             completions: false,
             stream_whole: true,
@@ -158,7 +185,11 @@ impl Checks<'_> {
     pub(super) fn wire(&mut self, index: &str, typed: &BackendWritten) -> (WireSettings, EngineRole) {
         self.at_least_one(&["backend", index, "max_tokens"], u64::from(typed.max_tokens));
         self.at_least_one(&["backend", index, "headers_timeout_ms"], typed.headers_timeout_ms);
-        let only_chat = [("completions", typed.completions), ("prefill", typed.prefill != PrefillForm::None)];
+        let only_chat = [
+            ("completions", typed.completions),
+            ("prefill", typed.prefill != PrefillForm::None),
+            ("reasoning_field", typed.reasoning_field != ReasoningField::None),
+        ];
         for (key, _) in only_chat.into_iter().filter(|(_, set)| *set && typed.kind != BackendKind::OpenAiChat) {
             self.say(&["backend", index, key], "only an `openai-chat` backend has this setting", "leave it out");
         }
@@ -175,6 +206,7 @@ impl Checks<'_> {
             max_tokens: typed.max_tokens,
             limit_field: typed.limit_field,
             prefill: typed.prefill,
+            reasoning_field: typed.reasoning_field,
             takes_effort: typed.takes_effort,
             completions: typed.completions,
             stream_whole: typed.stream_whole,

@@ -15,7 +15,7 @@ use super::server::{AdminWritten, ServerWritten};
 use super::settings::{EngineRole, KvType, SharePrefixes};
 use super::telemetry::{RequestLogWritten, TracingWritten};
 use super::tenants::{PriceWritten, TenantWritten, TenantsWritten};
-use super::wire::{BackendKind, DllmWritten, LimitField, PrefillForm};
+use super::wire::{BackendKind, DllmWritten, LimitField, PrefillForm, ReasoningField};
 
 /// A whole `weir.toml`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -243,6 +243,10 @@ pub struct BackendWritten {
     /// How an `openai-chat` server goes on from an assistant's words: `none`, `last_message` (by itself) or
     /// `continue_final_message` (a field of vLLM's and sglang's). Default `none`: such requests go elsewhere.
     pub prefill: PrefillForm,
+    /// Where an `openai-chat` server wants back what it thought in the turns before: `none`, `reasoning_content` (DeepSeek and
+    /// Kimi refuse conversations with calls without it) or `reasoning`; used where the caller speaks another dialect. Default
+    /// `none`.
+    pub reasoning_field: ReasoningField,
     /// Whether callers' wishes how much to think are passed on in another dialect's words. Default false: models that do
     /// not think refuse them.
     pub takes_effort: bool,
@@ -296,6 +300,7 @@ impl Default for BackendWritten {
             max_tokens: 4096,
             limit_field: LimitField::MaxTokens,
             prefill: PrefillForm::None,
+            reasoning_field: ReasoningField::None,
             takes_effort: false,
             completions: false,
             stream_whole: true,

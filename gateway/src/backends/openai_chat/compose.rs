@@ -6,10 +6,12 @@ use weir_protocol::{ChatRequest, Dialect, Effort, EngineError, Message, Part, Re
 
 use crate::backends::upstream::body::{self, Fields};
 use crate::backends::upstream::demands::{self, unsupported};
-use crate::config::wire::{PrefillForm, WireSettings};
+use crate::config::wire::{PrefillForm, ReasoningField, WireSettings};
 
-/// Demands whose answers have no place among our events.
-const LOST: &[&str] = &["n", "best_of", "modalities", "audio"];
+/// Demands whose answers are passed on, but have no place among our events: several answers, of which a stream would be
+/// over with the first, and speech, which is another thing in a stream.
+const SEVERAL: &[&str] = &["n", "best_of"];
+const SPEECH: &[&str] = &["modalities", "audio"];
 
 /// What a caller of responses says in the same words, and pays for. Its other hints are left out: many servers of this
 /// dialect refuse fields they do not know.
@@ -31,7 +33,7 @@ pub(in crate::backends) fn body(
     demands::refuse_untold(request)?;
     let mut fields = Fields::default();
     fields.set("model", model);
-    fields.set("messages", conversation(&request.messages));
+    fields.set("messages", conversation(&request.messages, wire.reasoning_field));
     fields.set_some(wire.limit_field.as_str(), request.max_tokens);
     if request.prefill {
         prefill(wire.prefill, &mut fields)?;
@@ -66,10 +68,12 @@ fn prefill(form: PrefillForm, fields: &mut Fields) -> Result<(), EngineError> {
 /// The request demands what could not come back.
 pub(super) fn forwarded(request: &ChatRequest, model: &str, wire: &WireSettings) -> Result<Vec<u8>, EngineError> {
     demands::refuse_own_forms(request)?;
-    if let Some(field) = request.unsupported.iter().find(|field| LOST.contains(field)) {
-        return Err(unsupported(field, "its answer cannot be passed on"));
+    let demanded = |demands: &[&str]| request.unsupported.iter().copied().find(|field| demands.contains(field));
+    if let Some(field) = demanded(SEVERAL).filter(|_| request.stream) {
+        return Err(unsupported(field, "several answers are not streamed"));
     }
-    if !request.stream && !wire.stream_whole {
+    let as_it_is = demanded(SEVERAL).or(demanded(SPEECH)).is_some();
+    if !request.stream && (as_it_is || !wire.stream_whole) {
         return body::forwarded(&request.raw, &[("model", model.into()), ("stream", false.into())]);
     }
     let options = request.raw.get("stream_options").and_then(Value::as_object).cloned();
@@ -81,13 +85,13 @@ pub(super) fn forwarded(request: &ChatRequest, model: &str, wire: &WireSettings)
 }
 
 /// Results of tools are text there: their images are shown by the user, once all results are told.
-fn conversation(messages: &[Message]) -> Vec<Value> {
+fn conversation(messages: &[Message], reasoning: ReasoningField) -> Vec<Value> {
     let (mut turns, mut shown) = (Vec::with_capacity(messages.len()), Vec::new());
     for message in messages {
         if message.role != Role::Tool {
             show(&mut shown, &mut turns);
         }
-        turns.push(self::message(message));
+        turns.push(self::message(message, reasoning));
         if message.role == Role::Tool && !body::is_text(message) {
             let id = message.tool_call_id.as_deref().unwrap_or_default();
             shown.push(json!({"type": "text", "text": format!("Shown by the tool call {id}:")}));
@@ -104,19 +108,19 @@ fn show(shown: &mut Vec<Value>, turns: &mut Vec<Value>) {
     }
 }
 
-fn message(message: &Message) -> Value {
+fn message(message: &Message, reasoning: ReasoningField) -> Value {
     match message.role {
         Role::System => json!({"role": "system", "content": message.joined_text()}),
         Role::User if body::is_text(message) => json!({"role": "user", "content": message.joined_text()}),
         Role::User => json!({"role": "user", "content": message.content.iter().filter_map(part).collect::<Vec<_>>()}),
-        Role::Assistant => assistant(message),
+        Role::Assistant => assistant(message, reasoning),
         Role::Tool => {
             json!({"role": "tool", "tool_call_id": message.tool_call_id, "content": body::result_text(message)})
         }
     }
 }
 
-fn assistant(message: &Message) -> Value {
+fn assistant(message: &Message, reasoning: ReasoningField) -> Value {
     let text = message.joined_text();
     let calls = message.tool_calls.iter().map(
         |call| json!({"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}),
@@ -126,6 +130,11 @@ fn assistant(message: &Message) -> Value {
     // Only a turn that calls tools may say nothing.
     let silent = text.is_empty() && !message.tool_calls.is_empty();
     fields.set("content", if silent { Value::Null } else { text.into() });
+    if let Some(field) = reasoning.as_str() {
+        // Where nothing is known of what stood before a call, the field must still be there, and not empty.
+        let unknown = (!message.tool_calls.is_empty()).then_some(" ");
+        fields.set_some(field, message.reasoning.as_deref().filter(|text| !text.is_empty()).or(unknown));
+    }
     fields.set_list("tool_calls", calls.collect());
     fields.0.into()
 }
@@ -244,9 +253,14 @@ mod tests {
 
     #[test]
     fn what_cannot_come_back_is_not_sent() {
-        let of = |unsupported| body(&ChatRequest { unsupported, ..ChatRequest::default() }, "m", &wire());
-        assert!(matches!(of(vec!["tools", "n"]), Err(EngineError::Unsupported { field, .. }) if field == "n"));
-        assert!(of(vec!["tools", "web_search_options"]).is_ok());
+        let of = |unsupported, stream| {
+            let sent = body(&ChatRequest { unsupported, stream, ..ChatRequest::default() }, "m", &wire());
+            sent.map(|sent| serde_json::from_slice::<Value>(&sent).expect("JSON")["stream"] == true)
+        };
+        assert!(matches!(of(vec!["tools", "n"], true), Err(EngineError::Unsupported { field, .. }) if field == "n"));
+        // Whole they are asked for as the caller does.
+        assert_eq!((of(vec!["n"], false), of(vec!["audio"], false)), (Ok(false), Ok(false)));
+        assert_eq!((of(vec!["audio"], true), of(vec!["web_search_options"], false)), (Ok(true), Ok(true)));
     }
 
     #[test]
@@ -292,6 +306,25 @@ mod tests {
         let said = json!({"type": "text", "text": "Shown by the tool call c1:"});
         assert_eq!(sent["messages"][3], json!({"role": "user", "content": [said, image]}));
         assert_eq!((sent["messages"].as_array().map(Vec::len), &sent["seed"]), (Some(4), &json!(-1)));
+    }
+
+    #[test]
+    fn what_was_thought_is_told_where_it_is_wanted() {
+        let call = json!([{"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}]);
+        let turn = |more: Value| crate::api::reading::tests::with(json!({"role": "assistant"}), more);
+        let told = json!({"messages": [
+            turn(json!({"content": "a", "reasoning_content": "hm"})),
+            turn(json!({"content": null, "tool_calls": call})),
+            turn(json!({"content": "b"}))]});
+        let mut request = decode(told.to_string().as_bytes()).expect("a good request");
+        request.dialect = Dialect::AnthropicMessages;
+        let sent = |reasoning_field| {
+            let sent = super::body(&request, "m", &WireSettings { reasoning_field, ..wire() }).expect("bytes");
+            let sent: Value = serde_json::from_slice(&sent).expect("JSON");
+            [0, 1, 2].map(|at| sent["messages"][at]["reasoning"].as_str().map(str::to_owned))
+        };
+        assert_eq!(sent(ReasoningField::Reasoning), [Some("hm".into()), Some(" ".into()), None]);
+        assert_eq!(sent(ReasoningField::None), [None, None, None]);
     }
 
     #[test]

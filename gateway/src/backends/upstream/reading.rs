@@ -202,3 +202,40 @@ pub(super) async fn at_most(mut response: Response, limit: usize) -> Result<Vec<
     }
     Ok(body)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backends::openai_chat::chunk::ChunkDecoder;
+
+    fn told(reading: &mut Reading, text: &str) -> Vec<Event> {
+        let mut events = Vec::new();
+        let come = Come { bytes: format!("data: {text}\n\n").into(), is_broken: false };
+        reading.take(Ok(Some(come)), &mut events).expect("readable");
+        events
+    }
+
+    fn reading() -> Reading {
+        Reading::new(200, Framing::Events, Box::new(ChunkDecoder::new("m", 9, false)), false, false)
+    }
+
+    #[test]
+    fn who_still_speaks_is_not_at_the_end() {
+        let mut reading = reading();
+        let says = r#"{"choices":[{"delta":{"content":"a"},"finish_reason":"stop"}]}"#;
+        told(&mut reading, says);
+        assert!(matches!(reading.wait, Wait::Tail(_)));
+        told(&mut reading, says);
+        assert!(matches!(reading.wait, Wait::Idle(_)));
+        told(&mut reading, r#"{"choices":[],"usage":{"prompt_tokens":1,"completion_tokens":2}}"#);
+        assert!(matches!(reading.wait, Wait::Tail(_)));
+    }
+
+    #[test]
+    fn halves_of_a_character_come_together() {
+        let mut reading = reading();
+        told(&mut reading, r#"{"choices":[{"delta":{"content":"a\ud83d"}}]}"#);
+        let events = told(&mut reading, r#"{"choices":[{"delta":{"content":"\ude00"}}]}"#);
+        assert_eq!(events, [Event::TextDelta("\u{1f600}".into())]);
+    }
+}
