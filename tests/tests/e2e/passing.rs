@@ -3,6 +3,7 @@
 
 use anyhow::Result;
 use serde_json::{Value, json};
+use tokio::net::TcpListener;
 use weir_tests::asking::{Reply, ask_at, client, read};
 use weir_tests::binary::Weir;
 use weir_tests::dialects::{Dialect, End};
@@ -97,5 +98,92 @@ async fn callers_of_other_dialects_get_what_they_know() -> Result<()> {
             assert!(!reply.text.contains("x_up"), "{kind}: {}", reply.text);
         }
     }
+    Ok(())
+}
+
+/// The base URL of an upstream that says this, whatever it is asked.
+async fn saying(events: String) -> Result<String> {
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let url = format!("http://{}/v1", listener.local_addr()?);
+    let answer = move || async move { ([("content-type", "text/event-stream")], events) };
+    tokio::spawn(async move { axum::serve(listener, axum::Router::new().fallback(answer)).await });
+    Ok(url)
+}
+
+/// Answers that say nothing but what only their dialect has a word for, longer than what is kept of an answer that has
+/// not begun.
+fn own_words(dialect: Dialect) -> String {
+    let long = "A".repeat(300_000);
+    let named = |events: &[Value]| -> String {
+        let numbered = events
+            .iter()
+            .enumerate()
+            .map(|(at, event)| weir_tests::asking::with(event.clone(), json!({"sequence_number": at})));
+        numbered
+            .map(|event| format!("event: {}\ndata: {event}\n\n", event["type"].as_str().unwrap_or_default()))
+            .collect()
+    };
+    match dialect {
+        Dialect::Responses => {
+            let item = json!({"type": "image_generation_call", "id": "i", "status": "completed", "result": long});
+            let patch =
+                json!({"type": "custom_tool_call", "id": "t", "call_id": "c", "name": "patch", "input": "x_up"});
+            named(&[
+                json!({"type": "response.created", "response": {"id": "r", "model": "m", "status": "in_progress"}}),
+                json!({"type": "response.output_item.added", "output_index": 0, "item": {"type": "image_generation_call", "id": "i"}}),
+                json!({"type": "response.image_generation_call.partial_image", "output_index": 0, "partial_image_b64": long}),
+                json!({"type": "response.output_item.done", "output_index": 0, "item": item}),
+                json!({"type": "response.output_item.added", "output_index": 1, "item": patch}),
+                json!({"type": "response.custom_tool_call_input.delta", "output_index": 1, "delta": "x_up"}),
+                json!({"type": "response.output_item.done", "output_index": 1, "item": patch}),
+                json!({"type": "response.completed", "response": {"id": "r", "model": "m", "status": "completed", "output": [item, patch]}}),
+            ])
+        }
+        Dialect::Messages => named(&[
+            json!({"type": "message_start", "message": {"id": "m", "type": "message", "role": "assistant", "model": "m", "content": []}}),
+            json!({"type": "content_block_start", "index": 0, "content_block": {"type": "server_tool_use", "id": "s", "name": "web_search", "input": {}}}),
+            json!({"type": "content_block_delta", "index": 0, "delta": {"type": "input_json_delta", "partial_json": "{\"q\":\"x_up\"}"}}),
+            json!({"type": "content_block_stop", "index": 0}),
+            json!({"type": "content_block_start", "index": 1, "content_block": {"type": "web_search_tool_result", "content": [{"encrypted_content": long}]}}),
+            json!({"type": "content_block_stop", "index": 1}),
+            json!({"type": "message_delta", "delta": {"stop_reason": "pause_turn"}, "usage": {"output_tokens": 1}}),
+            json!({"type": "message_stop"}),
+        ]),
+        _ => {
+            let chunk = |delta: Value, reason: Value| {
+                let choice = json!({"index": 0, "delta": delta, "finish_reason": reason});
+                format!(
+                    "data: {}\n\n",
+                    json!({"id": "c", "object": "chat.completion.chunk", "model": "m", "choices": [choice]})
+                )
+            };
+            let image = chunk(json!({"images": [{"type": "image_url", "image_url": {"url": long}}]}), Value::Null);
+            let call = json!([{"index": 0, "id": "c", "type": "custom", "custom": {"name": "patch", "input": "x_up"}}]);
+            image
+                + &chunk(json!({"tool_calls": call}), Value::Null)
+                + &chunk(json!({}), json!("tool_calls"))
+                + "data: [DONE]\n\n"
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_answer_in_its_dialects_own_words_is_not_empty_and_loses_nothing() -> Result<()> {
+    let other = FaultUpstream::start().await?;
+    for (dialect, kind) in SAME {
+        let told = own_words(dialect);
+        let mut config = "[engine.diffusion]\nenabled = false\n[engine.ar]\nenabled = false\n".to_owned();
+        for (name, url) in [("own", saying(told.clone()).await?), ("other", other.base_url("fine"))] {
+            config.push_str(&format!(
+                "[[backend]]\nname = \"{name}\"\nkind = \"{kind}\"\nbase_url = \"{url}\"\nmodel = \"m\"\n"
+            ));
+        }
+        let weir = Weir::start(&config)?;
+        let streamed = ask_at(&weir, dialect.path(), &dialect.question("own", "hi", true)).await?;
+        assert!(streamed.text == told, "{kind}: {}", &streamed.text[..streamed.text.len().min(2000)]);
+        let whole = ask_at(&weir, dialect.path(), &dialect.question("own", "hi", false)).await?;
+        assert!(whole.status == 200 && whole.text.len() > 300_000 && whole.text.contains("x_up"), "{kind}");
+    }
+    assert_eq!(other.seen().len(), 0, "nobody else is asked");
     Ok(())
 }
