@@ -8,8 +8,9 @@ use std::fmt::Write;
 use std::sync::Arc;
 
 use axum::extract::FromRequestParts;
+use http::header::USER_AGENT;
 use http::request::Parts;
-use http::{HeaderMap, header};
+use http::{HeaderMap, HeaderValue};
 use ring::digest::{SHA256, digest};
 use weir_protocol::{ChatRequest, Hints, Role};
 
@@ -130,7 +131,7 @@ impl<S: Sync> FromRequestParts<S> for Caller {
 
 /// The key itself, for the one comparison.
 pub(crate) fn key(headers: &HeaderMap) -> Option<&[u8]> {
-    KEYS.iter().filter_map(|name| in_header(headers.get(*name)?.as_bytes())).next()
+    KEYS.iter().filter_map(|name| in_header(header(headers, name)?.as_bytes())).next()
 }
 
 /// One key is one caller, in whichever header its SDK sends it. What stands there for somebody else, such as a proxy's
@@ -153,13 +154,18 @@ fn id(headers: &HeaderMap) -> Option<Arc<str>> {
     Some(id.into())
 }
 
+/// The first value of a header. A request has few of them: to compare them takes less than to hash a name.
+fn header<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h HeaderValue> {
+    headers.iter().find(|(given, _)| given.as_str() == name).map(|(_, value)| value)
+}
+
 fn client(headers: &HeaderMap) -> ClientKind {
     let names_it = |name: &str| {
-        let value = headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let value = header(headers, name).and_then(|value| value.to_str().ok()).unwrap_or_default();
         value.to_ascii_lowercase().contains(OPENCLAW)
     };
     let sends_its_own = || headers.keys().any(|name| name.as_str().starts_with("x-openclaw-"));
-    match names_it(CLIENT) || names_it(header::USER_AGENT.as_str()) || sends_its_own() {
+    match names_it(CLIENT) || names_it(USER_AGENT.as_str()) || sends_its_own() {
         true => ClientKind::OpenClaw,
         false => ClientKind::Other,
     }

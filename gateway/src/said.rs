@@ -12,7 +12,7 @@ use std::time::Duration;
 /// Most lines that wait.
 const QUEUE_MAX: usize = 8192;
 /// Lines that come within this time are written together, up to about so many bytes.
-const TOGETHER: Duration = Duration::from_millis(2);
+const TOGETHER: Duration = Duration::from_millis(10);
 const TOGETHER_BYTES: usize = 64 * 1024;
 /// Longest wait for the last lines.
 const LAST_LINES: Duration = Duration::from_secs(1);

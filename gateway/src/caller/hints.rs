@@ -3,6 +3,8 @@
 use http::HeaderMap;
 use weir_protocol::{Hints, Origin};
 
+use super::header;
+
 /// Longest value taken: hints go into tables and comparisons.
 const VALUE_MAX: usize = 256;
 
@@ -54,7 +56,7 @@ fn id(headers: &HeaderMap, name: &str) -> Option<String> {
 }
 
 fn text(headers: &HeaderMap, names: &[&str]) -> Option<String> {
-    let value = names.iter().find_map(|name| headers.get(*name))?.to_str().ok()?.trim();
+    let value = names.iter().find_map(|name| header(headers, name))?.to_str().ok()?.trim();
     (!value.is_empty() && value.len() <= VALUE_MAX).then(|| value.to_owned())
 }
 

@@ -302,7 +302,7 @@ impl Router {
         &self,
         request: &Arc<ChatRequest>,
         live: &plan::Plan,
-        shadow: plan::ShadowDecision,
+        shadow: Box<plan::ShadowDecision>,
     ) -> Option<policies::Shadowed> {
         let difference = policies::difference(&live.decision, &shadow.plan);
         self.metrics.shadow_decided(&live.decision.route, &shadow.plan.route, difference);

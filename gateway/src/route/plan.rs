@@ -43,8 +43,8 @@ pub(super) struct Plan {
     pub(super) ask: Ask,
     /// Whose policy decided.
     pub(super) arm: Arm,
-    /// What the shadow decided.
-    pub(super) shadow: Option<ShadowDecision>,
+    /// What the shadow decided. Rare, and large.
+    pub(super) shadow: Option<Box<ShadowDecision>>,
 }
 
 /// The shadow's decision, with the condensed request it was made about.
@@ -71,7 +71,7 @@ pub(super) fn plan(
         let live = asking.condensed.take();
         asking.condense_for(request, policy);
         let plan = policy.decide(&asking.question(request, facts));
-        ShadowDecision { plan, condensed: std::mem::replace(&mut asking.condensed, live) }
+        Box::new(ShadowDecision { plan, condensed: std::mem::replace(&mut asking.condensed, live) })
     });
     let background = request.background || plan.features.trigger.is_background();
     let condensed = asking.condensed.map(|one| Arc::new(ChatRequest { background, ..one.request }));

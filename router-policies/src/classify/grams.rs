@@ -2,6 +2,8 @@
 //! this very code, so that training and routing cannot see different things; vectors in the tests hold it, because the
 //! shipped weights depend on every bit of it. Must never look further than the window, however long a text is.
 
+use std::cell::Cell;
+
 use crate::features::Features;
 
 /// Bytes looked at from the beginning of a text, and from its end.
@@ -74,6 +76,7 @@ impl Grams {
                 edge.add(Kind::TrailPair, pair);
             }
         }
+        let edge = edge.met();
         let mut body = Part::new(1, letters.len() * 2 + tokens.len() * 2);
         let mut threes = Vec::with_capacity(64);
         for (at, token) in tokens.iter().enumerate() {
@@ -98,7 +101,8 @@ impl Grams {
                 fours.for_each(|(three, last)| body.add(Kind::Four, spell_on(*three, *last)));
             }
         }
-        Grams { parts: [edge.rows, body.rows, measures(text, head, tokens.len(), &counts, features)] }
+        let body = body.met();
+        Grams { parts: [edge, body, measures(text, head, tokens.len(), &counts, features)] }
     }
 }
 
@@ -266,7 +270,7 @@ fn measures(text: &str, head: &str, tokens: usize, counts: &Counts, features: &F
     measure(18, u64::from(features.question));
     measure(19, log(features.constraint_words));
     measure(20, log(features.quoted_chars));
-    part.rows
+    part.met()
 }
 
 /// One of few values: how much a part is of the whole.
@@ -285,6 +289,11 @@ fn log_of(value: u64) -> u64 {
     u64::from(u64::BITS - value.leading_zeros())
 }
 
+thread_local! {
+    /// Bits for the rows of any part, none of them set: a text sets few, and clearing all takes longer than to read it.
+    static CLEAR: Cell<Vec<u64>> = const { Cell::new(Vec::new()) };
+}
+
 /// One part of the table: which rows were met.
 struct Part {
     at: u32,
@@ -296,12 +305,18 @@ struct Part {
 impl Part {
     fn new(part: usize, expected: usize) -> Self {
         let at = ROWS[..part].iter().sum::<usize>() as u32;
-        Part {
-            at,
-            bits: ROWS[part].trailing_zeros(),
-            seen: vec![0; ROWS[part].div_ceil(64)],
-            rows: Vec::with_capacity(expected),
+        let mut seen = CLEAR.take();
+        seen.resize(ROWS[1].div_ceil(64), 0);
+        Part { at, bits: ROWS[part].trailing_zeros(), seen, rows: Vec::with_capacity(expected) }
+    }
+
+    /// The rows that were met.
+    fn met(mut self) -> Vec<u32> {
+        for row in &self.rows {
+            self.seen[(row - self.at) as usize / 64] = 0;
         }
+        CLEAR.set(self.seen);
+        self.rows
     }
 
     fn add(&mut self, kind: Kind, value: u64) {

@@ -38,7 +38,10 @@ pub(super) struct Run<'a> {
 pub(super) fn runs(text: &str) -> impl Iterator<Item = Run<'_>> {
     let mut rest = text;
     std::iter::from_fn(move || {
-        rest = rest.trim_start();
+        rest = match rest.as_bytes() {
+            [b' ', b'!'..=b'~', ..] => &rest[1..],
+            _ => rest.trim_start(),
+        };
         let letters = rest.bytes().take_while(u8::is_ascii_lowercase).count();
         // An apostrophe is a part of some words.
         let is_mark = |byte: u8| byte.is_ascii_punctuation() && byte != b'\'';
