@@ -3,10 +3,11 @@
 
 use std::sync::Arc;
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 use weir_protocol::{ChatRequest, Event, ResponseFormat, ToolChoice};
 
 use super::schemas::fits;
+use crate::plain_json;
 
 /// Most text kept to check a form, arguments included; a longer answer is not checked.
 const BYTES_MAX: usize = 256 * 1024;
@@ -75,7 +76,7 @@ impl Form {
             None if demanded && self.calls.is_empty() => Some(true),
             None if self.text.is_empty() => None,
             None => match &self.request.response_format {
-                ResponseFormat::JsonObject => Some(serde_json::from_str::<Map<String, Value>>(&self.text).is_err()),
+                ResponseFormat::JsonObject => Some(!plain_json::parse(&self.text).is_ok_and(|value| value.is_object())),
                 ResponseFormat::JsonSchema(schema) => breaks(schema, &self.text),
                 ResponseFormat::Text | ResponseFormat::Regex(_) | ResponseFormat::Grammar(_) => None,
             },
@@ -90,7 +91,7 @@ impl Form {
         let arguments = if arguments.trim().is_empty() { "{}" } else { arguments };
         match &tool.parameters {
             Value::Object(schema) if !schema.is_empty() => breaks(&tool.parameters, arguments),
-            _ => Some(serde_json::from_str::<Value>(arguments).is_err()),
+            _ => Some(plain_json::parse(arguments).is_err()),
         }
     }
 }

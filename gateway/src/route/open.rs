@@ -7,11 +7,16 @@ use futures::StreamExt;
 use http::{HeaderName, HeaderValue};
 use tokio::time::Instant;
 use tower::ServiceExt;
-use weir_protocol::{ChatRequest, DiffusionOptions, EngineError, Event, FinishReason, TimeoutPhase};
+use weir_protocol::{
+    ChatRequest, DiffusionOptions, EngineError, Event, FinishReason, TimeoutPhase, TokenChance, Verbatim,
+};
 
 use super::standing::{Standing, Ticket};
 use crate::backends::{Attempt, BackendService, EventStream};
 use crate::metrics::AttemptGuard;
+
+/// Most bytes of events that are held back from their caller: an answer without an end must not fill the memory.
+const HELD_MAX: usize = 64 << 20;
 
 /// Names and values.
 type Headers = [(HeaderName, HeaderValue)];
@@ -73,11 +78,12 @@ impl Opened {
     /// Reads on to the end. For a caller who gets the answer as a whole nothing was sent before, so another backend may
     /// still take over from one that breaks off.
     pub(super) async fn read_to_end(mut self) -> Result<Self, EngineError> {
+        let mut bytes = 0;
         while !matches!(self.head.last(), Some(Event::Finished { .. })) {
             match self.rest.next().await {
                 // Neither is part of a whole answer; `Started` counts once.
                 Some(Ok(Event::Started { .. } | Event::Draft { .. })) => {}
-                Some(Ok(event)) => self.head.push(event),
+                Some(Ok(event)) => hold(event, &mut self.head, &mut bytes)?,
                 Some(Err(error)) => return Err(error),
                 None => return Err(cut()),
             }
@@ -130,7 +136,7 @@ async fn open(step: &Step, request: &Arc<ChatRequest>, trace: &Headers) -> Resul
     let (asked, model) = (with_decoding(request, &step.decoding), step.model.clone());
     let attempt = Attempt { request: asked, model, trace: trace.to_vec() };
     let mut rest = step.service.clone().oneshot(attempt).await?;
-    let (mut head, mut limits) = (Vec::new(), Vec::new());
+    let (mut head, mut bytes, mut limits) = (Vec::new(), 0, Vec::new());
     loop {
         let event = match rest.next().await {
             Some(event) => event?,
@@ -143,7 +149,7 @@ async fn open(step: &Step, request: &Arc<ChatRequest>, trace: &Headers) -> Resul
             | Event::Logprobs(_)
             | Event::ReasoningSignature(_)
             | Event::StoppedAt(_)
-            | Event::Usage(_) => head.push(event),
+            | Event::Usage(_) => hold(event, &mut head, &mut bytes)?,
             Event::Draft { .. } if request.diffusion.drafts => {
                 head.push(event);
                 return Ok(Opened::at(head, limits, rest));
@@ -156,6 +162,28 @@ async fn open(step: &Step, request: &Arc<ChatRequest>, trace: &Headers) -> Resul
             _ => {}
         }
     }
+}
+
+/// Holds an event back behind others that take so many bytes.
+fn hold(event: Event, held: &mut Vec<Event>, bytes: &mut usize) -> Result<(), EngineError> {
+    *bytes += size_of::<Event>()
+        + match &event {
+            Event::TextDelta(text)
+            | Event::RefusalDelta(text)
+            | Event::ReasoningDelta(text)
+            | Event::ReasoningSignature(text)
+            | Event::ToolCallDelta { arguments: text, .. }
+            | Event::Verbatim(Verbatim::Piece(text) | Verbatim::Document(text)) => text.len(),
+            Event::Logprobs(tokens) => {
+                tokens.iter().map(|token| (1 + token.top.len()) * size_of::<TokenChance>()).sum()
+            }
+            _ => 0,
+        };
+    if *bytes > HELD_MAX {
+        return Err(EngineError::StreamCut { message: "the backend's answer is too long to be held back".into() });
+    }
+    held.push(event);
+    Ok(())
 }
 
 pub(super) fn cut() -> EngineError {
@@ -172,4 +200,17 @@ pub(super) fn with_decoding(request: &Arc<ChatRequest>, decoding: &DiffusionOpti
     changed.diffusion.seed = own.seed.or(decoding.seed);
     changed.diffusion.drafts = own.drafts;
     Arc::new(changed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn an_answer_without_an_end_is_not_held_for_ever() {
+        let endless = futures::stream::repeat_with(|| Ok(Event::TextDelta("x".repeat(1 << 20))));
+        let opened = Opened::at(vec![Event::TextDelta("x".into())], Vec::new(), Box::pin(endless));
+        let error = opened.read_to_end().await.err();
+        assert_eq!(error.map(|error| error.kind()), Some("stream_cut"));
+    }
 }

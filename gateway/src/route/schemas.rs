@@ -10,6 +10,8 @@ use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use jsonschema::{PatternOptions, Validator};
 use serde_json::Value;
 
+use crate::plain_json;
+
 /// Schemas kept.
 const KEPT: usize = 256;
 /// Longest text of one that is kept: together they take some tens of MB at most.
@@ -38,7 +40,7 @@ static LAST: LazyLock<Mutex<Last>> = LazyLock::new(Mutex::default);
 /// Whether the answer `text` is JSON that fits; `None` where the schema is none, points outside of itself, or could take
 /// long.
 pub(super) fn fits(schema: &Value, text: &str) -> Option<bool> {
-    let Ok(value) = serde_json::from_str::<Value>(text) else { return Some(false) };
+    let Ok(value) = plain_json::parse(text) else { return Some(false) };
     let schema = compiled(schema)?;
     (schema.size.saturating_mul(text.len() as u64) <= WORK).then(|| schema.validator.is_valid(&value))
 }

@@ -4,7 +4,6 @@
 pub(crate) mod diffusion;
 pub(crate) mod fields;
 pub(crate) mod halves;
-mod json;
 pub(crate) mod sampling;
 pub(crate) mod tool_choice;
 pub(crate) mod written;
@@ -13,6 +12,7 @@ use serde_json::error::Category;
 use serde_json::{Map, Value};
 use weir_protocol::{EngineError, SchemaTerms};
 
+use crate::plain_json;
 use fields::{Members, Path};
 
 /// Longest model id taken: ids go into headers, logs and metrics.
@@ -30,8 +30,8 @@ pub(crate) fn parse(body: &[u8]) -> Result<Map<String, Value>, EngineError> {
     // Some editors and shells put a mark before the text, and a reader may skip it (RFC 8259).
     let text = unmarked(text);
     // Half a character is read as a lost one: clients that shorten texts leave some behind.
-    let read =
-        json::parse(text).or_else(|error| halves::without(text).map_or(Err(error), |mended| json::parse(&mended)));
+    let read = plain_json::parse(text)
+        .or_else(|error| halves::without(text).map_or(Err(error), |mended| plain_json::parse(&mended)));
     let value = read.map_err(|error| {
         let what = match error.classify() {
             Category::Eof => "the body's JSON ends too early",

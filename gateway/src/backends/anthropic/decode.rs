@@ -7,6 +7,7 @@ use crate::api::reading::written::{Block as Written, Turn, may_differ};
 use crate::backends::tool_text::new_call_id;
 use crate::backends::upstream::answer::{Answer, cut};
 use crate::backends::upstream::{Decoder, Shows, refusal};
+use crate::plain_json;
 
 /// Reads one answer.
 #[derive(Debug)]
@@ -263,12 +264,12 @@ impl Decoder for EventDecoder {
         if self.has_ended() || data.is_empty() {
             return Ok(());
         }
-        let event: Value = serde_json::from_str(data).map_err(|_| cut("a piece of the stream is not JSON"))?;
+        let event = plain_json::parse(data).map_err(|_| cut("a piece of the stream is not JSON"))?;
         self.event(&event, data, events)
     }
 
     fn whole(&mut self, document: &[u8], events: &mut Vec<Event>) -> Result<(), EngineError> {
-        let message: Value = serde_json::from_slice(document).map_err(|_| cut("the answer is not JSON"))?;
+        let message = plain_json::parse_bytes(document).map_err(|_| cut("the answer is not JSON"))?;
         self.document(&message, document, events)
     }
 

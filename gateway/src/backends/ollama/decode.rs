@@ -11,6 +11,7 @@ use crate::backends::openai_chat::chunk::token_logprobs;
 use crate::backends::tool_text::new_call_id;
 use crate::backends::upstream::answer::{Answer, cut};
 use crate::backends::upstream::{Decoder, refusal};
+use crate::plain_json;
 
 /// Reads one answer.
 #[derive(Debug)]
@@ -117,12 +118,12 @@ impl Decoder for LineDecoder {
         if self.has_ended() {
             return Ok(());
         }
-        let line: Value = serde_json::from_str(data).map_err(|_| cut("a piece of the stream is not JSON"))?;
+        let line = plain_json::parse(data).map_err(|_| cut("a piece of the stream is not JSON"))?;
         self.line(&line, data.as_bytes(), events)
     }
 
     fn whole(&mut self, document: &[u8], events: &mut Vec<Event>) -> Result<(), EngineError> {
-        let answer: Value = serde_json::from_slice(document).map_err(|_| cut("the answer is not JSON"))?;
+        let answer = plain_json::parse_bytes(document).map_err(|_| cut("the answer is not JSON"))?;
         self.line(&answer, document, events)?;
         self.end(events)
     }

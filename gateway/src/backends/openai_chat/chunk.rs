@@ -10,6 +10,7 @@ use super::calls::Calls;
 use super::text_piece::Alike;
 use crate::backends::upstream::answer::{Answer, cut};
 use crate::backends::upstream::{Decoder, Shows, refusal};
+use crate::plain_json;
 
 /// Reads one answer.
 #[derive(Debug)]
@@ -156,7 +157,7 @@ impl Decoder for ChunkDecoder {
             self.answer.text(text, events);
             return Ok(());
         }
-        let chunk: Value = serde_json::from_str(data).map_err(|_| cut("a piece of the stream is not JSON"))?;
+        let chunk = plain_json::parse(data).map_err(|_| cut("a piece of the stream is not JSON"))?;
         self.read(&chunk, "delta", events)?;
         self.alike = chunk.as_object().and_then(|chunk| Alike::of(data, chunk));
         Ok(())
@@ -167,7 +168,7 @@ impl Decoder for ChunkDecoder {
     }
 
     fn whole(&mut self, document: &[u8], events: &mut Vec<Event>) -> Result<(), EngineError> {
-        let answer: Value = serde_json::from_slice(document).map_err(|_| cut("the answer is not JSON"))?;
+        let answer = plain_json::parse_bytes(document).map_err(|_| cut("the answer is not JSON"))?;
         self.read(&answer, "message", events)?;
         self.end(events)
     }
@@ -278,6 +279,10 @@ mod tests {
     fn calls_end_as_calls() {
         let call = r#"{"choices":[{"delta":{"content":null,"tool_calls":[{"index":0,"id":"x","function":{"name":"f","arguments":"{}"}}]}}]}"#;
         check(decoder(), &[call, STOP, "[DONE]"], "<asked>[0 f{0 {}}!tool_calls");
+        // A reader of JSON with a key of its own would take this for JSON inside a string.
+        let odd = r#"{"$serde_json::private::RawValue":"[1]"}"#;
+        let object = call.replace("\"{}\"", odd);
+        check(decoder(), &[&object, STOP, "[DONE]"], &format!("<asked>[0 f{{0 {odd}}}!tool_calls"));
         let met = STOP.replace("\"finish_reason\"", "\"stop_reason\":\"END\",\"finish_reason\"");
         check(decoder(), &[A, &met, "[DONE]"], "<m>a@END!stop");
         // No arguments are none, unless the limit came before them.

@@ -8,6 +8,7 @@ use crate::backends::openai_chat::chunk::token_logprobs;
 use crate::backends::tool_text::new_call_id;
 use crate::backends::upstream::answer::{Answer, cut};
 use crate::backends::upstream::{Decoder, Shows, refusal};
+use crate::plain_json;
 
 /// Reads one answer.
 #[derive(Debug)]
@@ -271,12 +272,12 @@ impl Decoder for EventDecoder {
             return Ok(());
         }
         self.shows = if self.shows == Shows::Mended { Shows::Mended } else { Shows::Plain };
-        let event: Value = serde_json::from_str(data).map_err(|_| cut("a piece of the stream is not JSON"))?;
+        let event = plain_json::parse(data).map_err(|_| cut("a piece of the stream is not JSON"))?;
         self.event(&event, events)
     }
 
     fn whole(&mut self, document: &[u8], events: &mut Vec<Event>) -> Result<(), EngineError> {
-        let response: Value = serde_json::from_slice(document).map_err(|_| cut("the answer is not JSON"))?;
+        let response = plain_json::parse_bytes(document).map_err(|_| cut("the answer is not JSON"))?;
         if let Some(error) = response.get("error").filter(|error| !error.is_null()) {
             return Err(refusal::inside(error, self.window));
         }

@@ -55,6 +55,10 @@ impl Clock {
         let (own, total) = (since + limit, self.started + self.total);
         let (deadline, phase, limit) =
             if total < own { (total, TimeoutPhase::Total, self.total) } else { (own, phase, limit) };
+        // What is at hand already would be taken at any time: from an upstream without an end, whose caller reads slowly.
+        if total <= Instant::now() {
+            return Err(ran_out(TimeoutPhase::Total, self.total));
+        }
         timeout_at(deadline, work).await.map_err(|_| ran_out(phase, limit))
     }
 }
@@ -62,4 +66,19 @@ impl Clock {
 /// The error for a wait that ran out.
 pub(super) fn ran_out(phase: TimeoutPhase, limit: Duration) -> EngineError {
     EngineError::Timeout { phase, waited_ms: u64::try_from(limit.as_millis()).unwrap_or(u64::MAX) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_at_hand_does_not_outlive_the_total() {
+        let [short, long] = [1, 10].map(Duration::from_secs);
+        let clock = Clock { started: Instant::now(), headers: short, first_content: short, idle: short, total: long };
+        assert_eq!(clock.bound(Wait::Idle(Instant::now()), async { "piece" }).await, Ok("piece"));
+        tokio::time::advance(long).await;
+        let late = clock.bound(Wait::Idle(Instant::now()), async { "piece" }).await;
+        assert_eq!(late, Err(ran_out(TimeoutPhase::Total, long)));
+    }
 }

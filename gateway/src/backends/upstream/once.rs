@@ -8,6 +8,7 @@ use weir_protocol::EngineError;
 use super::clock::{Clock, Wait};
 use super::{Wire, reading, refusal};
 use crate::config::BackendSettings;
+use crate::plain_json;
 
 const BODY_LIMIT: usize = 64 * 1024;
 
@@ -60,6 +61,6 @@ impl Once {
         }
         let body = clock.bound(Wait::FirstContent, reading::at_most(response, BODY_LIMIT)).await??;
         let odd = |_| EngineError::Upstream { status: 0, message: "its answer is not JSON".into(), retry_after: None };
-        serde_json::from_slice(&body).map_err(odd)
+        plain_json::parse_bytes(&body).map_err(odd)
     }
 }

@@ -10,6 +10,7 @@ use weir_protocol::EngineError;
 
 use super::clock::{Clock, Wait};
 use super::reading;
+use crate::plain_json;
 
 const BODY_LIMIT: usize = 64 * 1024;
 const WORD_MAX: usize = 64;
@@ -140,7 +141,7 @@ fn too_long(body: &str, window: u64) -> EngineError {
 
 /// The body as JSON, `Null` if it is none. Gemini puts its errors in a list.
 fn parsed(body: &str) -> Value {
-    let parsed: Value = serde_json::from_str(body).unwrap_or_default();
+    let parsed = plain_json::parse(body).unwrap_or_default();
     if parsed.is_array() { parsed[0].clone() } else { parsed }
 }
 

@@ -1,5 +1,6 @@
-//! JSON text to a plain value. `serde_json`'s own reader of values has a private key by which an object may hold JSON
-//! inside a string, each with a nesting limit of its own: enough of them overflow the stack. Here all keys are equal.
+//! JSON that others wrote (callers, upstreams, models) to a plain value. `serde_json`'s own reader of values has a private key
+//! by which an object may hold JSON inside a string, each with a nesting limit of its own: such an object is changed, and
+//! enough of them overflow the stack. Here all keys are equal.
 
 use std::fmt;
 
@@ -9,6 +10,11 @@ use serde_json::{Map, Number, Value};
 /// Reads a whole text.
 pub(crate) fn parse(text: &str) -> serde_json::Result<Value> {
     serde_json::from_str::<Plain>(text).map(|plain| plain.0)
+}
+
+/// The same of bytes, which may be no text.
+pub(crate) fn parse_bytes(bytes: &[u8]) -> serde_json::Result<Value> {
+    serde_json::from_slice::<Plain>(bytes).map(|plain| plain.0)
 }
 
 struct Plain(Value);
@@ -90,5 +96,6 @@ mod tests {
     fn json_inside_a_string_stays_a_string() {
         let text = r#"{"$serde_json::private::RawValue":"[[1]]"}"#;
         assert_eq!(parse(text).expect("JSON").to_string(), text);
+        assert_eq!(parse_bytes(text.as_bytes()).expect("JSON").to_string(), text);
     }
 }
