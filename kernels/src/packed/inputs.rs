@@ -1,6 +1,6 @@
 //! Activations as the packed products read them: tile after tile of rows, in each block by block, the tile's rows of a
 //! block side by side. So a walk over the weights reads one piece of memory from end to end, however many rows there
-//! are. Quantised to 8 bits with a scale for 128, or kept as f32, by what the weights need. Must never lay out weights.
+//! are. Quantised to 8 bits with a scale for each block, or kept as f32, by what the weights need. Must never lay out weights.
 
 use super::format::{BLOCK, GROUP};
 use super::product::PackedKernels;
@@ -23,7 +23,7 @@ pub struct Inputs {
     k: usize,
     /// `[tiles, blocks, rows of the tile, 32]`.
     pub(super) quants: Vec<i8>,
-    /// `[tiles, blocks, rows of the tile]`: what a quant is worth; the same for all blocks of a span.
+    /// `[tiles, blocks, rows of the tile]`: what a quant is worth.
     pub(super) scales: Vec<f32>,
     /// `[tiles, blocks, rows of the tile]`: -8 Σ quants, where the product of nibbles begins.
     pub(super) offsets: Vec<i32>,
