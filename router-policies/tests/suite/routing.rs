@@ -71,7 +71,7 @@ fn plain_requests() {
         ("sort pear, fig, plum", "transform", DIFFUSION_FIRST),
         ("extract name and age as json: Anna, 31, lives in Oslo", "structure", DIFFUSION_FIRST),
         ("json with city: Bob is from Rome", "structure", DIFFUSION_FIRST),
-        ("Solve this sudoku: 1.3./3.../.14./..21", "planning", DIFFUSION_FIRST),
+        ("Solve this sudoku: 1..4/3.../.14./..21", "planning", DIFFUSION_FIRST),
         ("is 1.25/3.50/2.75/4.00 a fair split?", "otherwise", AR_FIRST),
         ("solve this sudoku:\n1.3.\n..1.\n.1..\n...2", "planning", DIFFUSION_FIRST),
         (

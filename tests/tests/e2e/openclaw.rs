@@ -16,7 +16,7 @@ const TEXTS: [&str; 6] = [
     "Tell me a story about a lighthouse.",
     "hi",
     "Sort these words: lemon, apple, mirror, chair",
-    "Solve this sudoku: 1.3./3.../.14./..21",
+    "Solve this sudoku: 1..4/3.../.14./..21",
     "send a message to Tom that dinner is ready",
     "What is the capital of France?",
 ];

@@ -33,9 +33,9 @@ pub(super) fn questions() -> Vec<Question> {
         },
         Question {
             title: "sudoku",
-            prompt: "Solve this sudoku: 1.3./3.../.14./..21",
+            prompt: "Solve this sudoku: 1..4/3.../.14./..21",
             tools: None,
-            check: Check::Sudoku { clues: "1.3./3.../.14./..21" },
+            check: Check::Sudoku { clues: "1..4/3.../.14./..21" },
         },
         Question {
             title: "path",
@@ -60,4 +60,34 @@ fn household_tools() -> Value {
         tool("create_reminder", "Remind the user of something.", json!({"text": text(), "when": text()})),
         tool("send_message", "Send a text message.", json!({"to": text(), "text": text()})),
     ])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Of a grid with two solutions a decoder that fills cells together may take half of each.
+    #[test]
+    fn the_sudoku_has_one_solution() {
+        let clues = questions().iter().find_map(|asked| match asked.check {
+            Check::Sudoku { clues } => Some(clues),
+            _ => None,
+        });
+        let clues = clues.expect("a sudoku is asked");
+        let open = clues.matches('.').count() as u32;
+        let solutions = (0..4u32.pow(open)).filter(|filling| {
+            let mut rest = *filling;
+            let mut cell = |clue: char| match clue {
+                '.' => {
+                    let digit = rest % 4 + 1;
+                    rest /= 4;
+                    char::from_digit(digit, 10).expect("1 to 4")
+                }
+                clue => clue,
+            };
+            let filled: String = clues.chars().map(&mut cell).collect();
+            Check::Sudoku { clues }.holds(&filled, &[])
+        });
+        assert_eq!(solutions.count(), 1, "{clues}");
+    }
 }
