@@ -16,7 +16,7 @@ use crate::api::{self, anthropic_messages, models, openai_chat, openai_completio
 use crate::backends::{Backend, ModelEntry};
 use crate::caller::Caller;
 use crate::config::ServerSettings;
-use crate::layers::{auth, body, in_flight, panics, record, request_id, trace};
+use crate::layers::{auth, body, body_memory, in_flight, panics, record, request_id, trace};
 use crate::metrics::Metrics;
 use crate::record::Recorder;
 use crate::route::{self, Asker, Planned, Refusal};
@@ -47,6 +47,8 @@ pub struct Lasting {
     pub draining: AtomicBool,
     /// Requests in work.
     pub places: Arc<in_flight::Places>,
+    /// What is held of their bodies.
+    pub bodies: Arc<body_memory::Held>,
 }
 
 impl Gateway {
@@ -60,32 +62,37 @@ impl Gateway {
         if let Some(record) = &record {
             record.asked(request, client);
         }
-        let Some((tenant, left)) = caller.tenant() else {
-            return self.router.plan(Arc::clone(request), Asker { client, record, ..Asker::default() });
-        };
+        let planned = self.planned(request, caller, Asker { client, record: record.clone(), ..Asker::default() }).await;
+        if let (Err(refusal), Some(record)) = (&planned, &record) {
+            record.because(&refusal.error);
+        }
+        planned
+    }
+
+    async fn planned(&self, request: &Arc<ChatRequest>, caller: &Caller, asker: Asker) -> Result<Planned, Refusal> {
+        let Some((tenant, left)) = caller.tenant() else { return self.router.plan(Arc::clone(request), asker) };
         let admitted = self.tenants.admit(tenant, request, left).await;
         let charge = Some(admitted.map_err(|error| Refusal { report: None, error })?);
-        let backends = Arc::clone(&tenant.backends);
-        self.router.plan(Arc::clone(request), Asker { client, backends, charge, record })
+        self.router.plan(Arc::clone(request), Asker { backends: Arc::clone(&tenant.backends), charge, ..asker })
     }
 
     /// Where a request would go, and why. Nothing is run or charged.
     ///
     /// # Errors
-    /// The model is unknown, or the caller's key does not allow it.
-    pub fn explain(&self, request: &ChatRequest, caller: &Caller) -> Result<route::Explained, EngineError> {
-        let Some((tenant, _)) = caller.tenant() else { return self.router.explain(request, &[], "") };
-        self.tenants.check_model(tenant, request)?;
+    /// The model is unknown, or the caller's key or limits do not allow it.
+    pub async fn explain(&self, request: &ChatRequest, caller: &Caller) -> Result<route::Explained, EngineError> {
+        let Some((tenant, left)) = caller.tenant() else { return self.router.explain(request, &[], "") };
+        self.tenants.question(tenant, request, left).await?;
         self.router.explain(request, caller.backends(), &tenant.name)
     }
 
     /// Who would be asked first, for questions about a request that nobody makes.
     ///
     /// # Errors
-    /// The model is unknown, or the caller's key does not allow it.
-    pub fn first(&self, request: &ChatRequest, caller: &Caller) -> Result<&Backend, EngineError> {
-        let Some((tenant, _)) = caller.tenant() else { return self.router.first(request, &[]) };
-        self.tenants.check_model(tenant, request)?;
+    /// The model is unknown, or the caller's key or limits do not allow it.
+    pub async fn first(&self, request: &ChatRequest, caller: &Caller) -> Result<&Backend, EngineError> {
+        let Some((tenant, left)) = caller.tenant() else { return self.router.first(request, &[]) };
+        self.tenants.question(tenant, request, left).await?;
         self.router.first(request, &tenant.backends)
     }
 }
@@ -94,9 +101,12 @@ impl Gateway {
 pub fn stack(gateway: Arc<Gateway>) -> axum::Router {
     let settings = &gateway.settings;
     let places = in_flight::InFlight::new(settings.max_in_flight, Arc::clone(&gateway.lasting.places));
-    let body_limit = body::BodyLimit::new(settings.max_body_bytes);
+    let tenants = gateway.tenants.directory().iter().count();
+    let memory = body_memory::BodyMemory::new(settings.body_memory, tenants, Arc::clone(&gateway.lasting.bodies));
+    let body_limit = Arc::new(body::BodyLimit::new(settings.max_body_bytes, memory, Arc::clone(&gateway.metrics)));
     // Those that stand together are one layer of axum's, which boxes what is in each several times.
     let work = move |request: Request, next: Next| {
+        let body_limit = Arc::clone(&body_limit);
         in_flight::layer(places.clone(), request, move |request| {
             // Inside the limit: a body being read is held in memory.
             body::layer(body_limit, request, |request| next.run(request))
@@ -167,6 +177,7 @@ async fn metrics(State(gateway): State<Arc<Gateway>>, path: Uri) -> Response {
 /// Everything that is counted, as Prometheus reads it.
 pub(crate) fn metrics_page(gateway: &Gateway) -> Response {
     gateway.metrics.standings(&gateway.router.backends().standings());
+    gateway.metrics.bodies(gateway.lasting.bodies.bytes());
     gateway.metrics.foresight(&gateway.router.foresight().errors());
     match gateway.metrics.render(&gateway.router.backends().loads()) {
         Ok(page) => ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], page).into_response(),

@@ -32,8 +32,8 @@ pub fn features() -> String {
     }
     page.push_str(
         "\n## What else a condition may name\n\n\
-         `backends.<role>.<fact>` and `predicted.<role or backend>.<fact>`; a role is `diffusion` or `ar`. A backend's name \
-         that is no plain word stands in brackets: `predicted['gpu-1'].ttft_ms`. Of a role, predictions are those of its \
+         `backends.<role>.<fact>` and `predicted.<role, group or backend>.<fact>`; a role is `diffusion` or `ar`. A backend's name \
+         that is no plain word stands in brackets: `predicted['gpu-1'].ttft_ms`. Of a role or group, predictions are those of its \
          quickest backend that can take the request; a time that nobody can tell yet is infinite, so it is never the \
          smaller one.\n\n| name | type | meaning |\n|---|---|---|\n",
     );

@@ -1,5 +1,5 @@
-//! `POST /v1/route/explain`: where a request would go, and why. Takes the body of any dialect; nothing is run, charged
-//! or remembered. Must never show more of backends than the caller's own requests would.
+//! `POST /v1/route/explain`: where a request would go, and why. Takes the body of any dialect; nothing is run or
+//! remembered, and nothing charged but the question. Must never show more of backends than the caller's own requests would.
 
 use std::sync::Arc;
 
@@ -44,18 +44,20 @@ pub async fn explain(
     body: Bytes,
 ) -> Response {
     let header = headers.get(DIALECT).and_then(|value| value.to_str().ok());
-    match shown(&gateway, &caller, asked.dialect.as_deref().or(header), &body) {
+    let shown = shown(&gateway, &caller, asked.dialect.as_deref().or(header), &body).await;
+    gateway.metrics.question("explain", shown.as_ref().map_or_else(EngineError::kind, |_| "explained"));
+    match shown {
         Ok(shown) => Json(shown).into_response(),
         Err(error) => super::refused(PATH, &error),
     }
 }
 
-fn shown(gateway: &Gateway, caller: &Caller, dialect: Option<&str>, body: &[u8]) -> Result<Shown, EngineError> {
+async fn shown(gateway: &Gateway, caller: &Caller, dialect: Option<&str>, body: &[u8]) -> Result<Shown, EngineError> {
     let dialect = dialect.map(|word| any_dialect::named(word).ok_or_else(unknown)).transpose()?;
     let decoded = any_dialect::decode(body, dialect)?;
     let request = caller.sign(decoded.request);
     let dialect_told_by = if decoded.guessed { "shape" } else { "caller" };
-    let explained = gateway.explain(&request, caller)?;
+    let explained = gateway.explain(&request, caller).await?;
     Ok(Shown { dialect: decoded.dialect.as_str(), dialect_told_by, explained })
 }
 

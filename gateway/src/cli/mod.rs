@@ -60,7 +60,7 @@ enum Command {
         #[arg(long, value_name = "FILE")]
         out: Option<PathBuf>,
     },
-    /// Make keys for tenants.
+    /// Make, replace and list keys of tenants.
     #[command(subcommand)]
     Key(key::KeyCommand),
     /// Look at checkpoints.
@@ -121,7 +121,7 @@ pub fn main() -> ExitCode {
         Command::Demo { serve } => demo::command(serve),
         Command::Generate(args) => generate::command(&args),
         Command::MetricsDoc { out } => metrics_doc::command(out.as_deref()),
-        Command::Key(command) => key::command(&command),
+        Command::Key(command) => key::command(command),
         Command::Model(command) => model::command(command),
         Command::Policy(command) => policy::command(command),
         Command::Route(command) => route::command(command),

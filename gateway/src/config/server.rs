@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::resolve::Checks;
 use super::settings::Secret;
+use crate::layers::body_memory;
 use crate::listener::tls;
 use crate::tenants::key::KeyHash;
 
@@ -20,6 +21,10 @@ pub struct ServerWritten {
     pub listen: String,
     /// Largest request body in bytes. Default 16 MiB.
     pub max_body_bytes: usize,
+    /// Most memory that the request bodies in work may take, by estimate (three times their bytes, and what their JSON values
+    /// take); beyond it 503. Where there are several tenants, half of it at most for one, which gets 429. Bodies up to 64 KiB
+    /// are not counted. Default 512 MiB.
+    pub body_memory_mb: usize,
     /// Pause between keep-alive comments in a stream. Default 10 s: below the idle limits of common proxies.
     pub keep_alive_ms: u64,
     /// How long a stream's headers wait for the first content. Default 1 s.
@@ -51,6 +56,7 @@ impl Default for ServerWritten {
         ServerWritten {
             listen: "127.0.0.1:8787".into(),
             max_body_bytes: 16 * 1024 * 1024,
+            body_memory_mb: 512,
             keep_alive_ms: 10_000,
             hold_headers_ms: 1_000,
             shutdown_grace_ms: 30_000,
@@ -95,6 +101,8 @@ pub struct ServerSettings {
     pub listen: SocketAddr,
     /// Largest request body in bytes; beyond it the answer is 413.
     pub max_body_bytes: usize,
+    /// Most bytes of memory that request bodies in work may take.
+    pub body_memory: usize,
     /// Pause between `: keep-alive` comments while nothing is ready.
     pub keep_alive: Duration,
     /// How long a streamed answer's headers wait for the first content, so that an early error keeps its status.
@@ -165,6 +173,12 @@ impl Checks<'_> {
         for (key, value) in whole {
             self.at_least_one(&["server", key], value);
         }
+        let body_memory = typed.body_memory_mb.saturating_mul(1 << 20);
+        let one = body_memory::least(typed.max_body_bytes);
+        if body_memory < one {
+            let help = format!("a body takes three times its bytes: say {} or more, in MiB", one.div_ceil(1 << 20));
+            self.say(&["server", "body_memory_mb"], "has no room for one body of `server.max_body_bytes`", help);
+        }
         let tls = self.tls(&typed.tls);
         let Some(listen) = address(&typed.listen) else {
             self.say(&["server", "listen"], "not an address and port", "write it like `127.0.0.1:8787`");
@@ -174,6 +188,7 @@ impl Checks<'_> {
         Some(ServerSettings {
             listen,
             max_body_bytes: typed.max_body_bytes,
+            body_memory,
             keep_alive: ms(typed.keep_alive_ms),
             hold_headers: ms(typed.hold_headers_ms),
             shutdown_grace: ms(typed.shutdown_grace_ms),

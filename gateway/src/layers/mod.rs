@@ -2,6 +2,7 @@
 
 pub mod auth;
 pub mod body;
+pub mod body_memory;
 pub mod in_flight;
 pub mod panics;
 pub mod record;

@@ -90,6 +90,13 @@ impl Pulse {
             state.head_since = None;
             return;
         }
+        if state.active == 0 && state.head_since.is_none() && state.request.is_coming() {
+            // The rest of a body that was answered before its end is no head; it may take as long as an idle connection.
+            state.request.read(bytes);
+            if !state.request.is_more() {
+                return;
+            }
+        }
         if state.active == 0 && state.head_since.is_none() {
             state.head_since = Some(now);
             state.request = Sizes { sends_ahead: state.request.sends_ahead, ..Sizes::default() };
@@ -226,7 +233,17 @@ impl Sizes {
     }
 
     fn served(&mut self) {
-        self.sends_ahead |= self.behind.zip(self.length).is_some_and(|(behind, length)| behind > length);
+        self.sends_ahead |= self.is_more();
+    }
+
+    /// Whether some of the body is still to come.
+    fn is_coming(&self) -> bool {
+        self.behind.zip(self.length).is_some_and(|(behind, length)| behind < length)
+    }
+
+    /// Whether more came than the body.
+    fn is_more(&self) -> bool {
+        self.behind.zip(self.length).is_some_and(|(behind, length)| behind > length)
     }
 }
 
@@ -311,6 +328,29 @@ mod tests {
         ] {
             assert!(matches!(after(pieces, length), Verdict::Wait(_)), "{pieces:?}");
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_was_refused_may_still_come_in_its_own_time() {
+        let start = Instant::now();
+        let pulse = Pulse::new(start);
+        pulse.read(b"POST / HTTP/1.1\r\n\r\nbo", start);
+        drop(pulse.serve(Some(1000)));
+        for second in 1..80 {
+            pulse.read(&[b'x'; 10], at(start, second));
+            waits(&pulse, at(start, second));
+        }
+        // Its end, and then half a head.
+        pulse.read(&[b'x'; 208], at(start, 70));
+        waits(&pulse, at(start, 89));
+        pulse.read(b"GET", at(start, 72));
+        assert_eq!(pulse.judge(&LIMITS, at(start, 82)), Verdict::Cut("header_timeout"));
+        // One that never ends is closed like any that is idle.
+        let endless = Pulse::new(start);
+        endless.read(b"POST / HTTP/1.1\r\n\r\nbo", start);
+        drop(endless.serve(Some(1000)));
+        endless.read(b"x", at(start, 89));
+        assert_eq!(endless.judge(&LIMITS, at(start, 90)), Verdict::Close);
     }
 
     #[tokio::test(start_paused = true)]

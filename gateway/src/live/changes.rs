@@ -85,6 +85,7 @@ impl Changes {
         let ServerSettings {
             listen,
             max_body_bytes,
+            body_memory,
             keep_alive,
             hold_headers,
             shutdown_grace,
@@ -96,6 +97,7 @@ impl Changes {
         } = new;
         self.restart("server.listen", old.listen != *listen);
         self.take("server.max_body_bytes", old.max_body_bytes != *max_body_bytes);
+        self.take("server.body_memory_mb", old.body_memory != *body_memory);
         self.take("server.keep_alive_ms", old.keep_alive != *keep_alive);
         self.take("server.hold_headers_ms", old.hold_headers != *hold_headers);
         self.take("server.shutdown_grace_ms", old.shutdown_grace != *shutdown_grace);

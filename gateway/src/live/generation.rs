@@ -86,6 +86,9 @@ impl Generation {
         let backends = self.gateway.router.backends();
         let old = old.map(|old| old.gateway.router.backends());
         backends.take_over(old);
+        let certificate = self.settings.server.tls.as_ref().and_then(tls::validity).map(|(_, end)| end);
+        let ending = self.settings.tenants.tenants.iter().filter_map(|one| Some((one.name.as_ref(), one.keys_end()?)));
+        self.gateway.metrics.ends(certificate, ending);
         self.gateway.recorder.introduce(&self.settings.backends);
         for gone in old.into_iter().flat_map(|old| old.iter()) {
             if backends.by_name(&gone.name).is_none() {

@@ -4,6 +4,7 @@
 
 mod changes;
 mod generation;
+mod in_vain;
 pub(crate) mod prepare;
 mod reload;
 mod watch;

@@ -4,6 +4,7 @@ use anyhow::{Context, Result};
 use weir_protocol::ChatRequest;
 use weir_router_policies::{BackendRole, Policy, PolicyError};
 
+use super::in_vain;
 use crate::api::openai_chat::decode;
 use crate::backends::{Before, Registry};
 use crate::config::settings::WarmPrefix;
@@ -20,7 +21,12 @@ pub(crate) fn prepare(settings: &Settings, before: Option<Before<'_>>) -> Result
     policies.all().try_for_each(|policy| check_names(policy, settings))?;
     let backends = Registry::start(settings, before)?;
     policies.all().try_for_each(|policy| decodable(policy, policy.origin(), &backends))?;
-    for complaint in policies.all().flat_map(|policy| policy.check_reach(&backends.facts())) {
+    let tenants: Vec<&str> = settings.tenants.tenants.iter().map(|tenant| tenant.name.as_ref()).collect();
+    let of_policy = |policy: &Policy| [policy.check_reach(&backends.facts()), policy.check_tenants(&tenants)].concat();
+    for complaint in policies.all().flat_map(of_policy) {
+        tracing::warn!("{complaint}");
+    }
+    for complaint in in_vain::complaints(&settings.tenants.tenants, &backends) {
         tracing::warn!("{complaint}");
     }
     for engine in &settings.engines {

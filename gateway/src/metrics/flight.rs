@@ -73,7 +73,7 @@ impl Flight {
     pub(crate) fn chosen(&self, attempt: &AttemptGuard) {
         for other in self.landing.attempts.iter().filter(|other| !Arc::ptr_eq(other, &attempt.note)) {
             // Those that failed have their end already.
-            other.end("lost", None);
+            other.end("lost");
         }
     }
 
@@ -147,7 +147,10 @@ impl Flight {
             }
             Event::Finished { reason } => {
                 self.landing.reason = Some(*reason);
-                self.ended(FINISHED, None);
+                self.landing.outcome = FINISHED;
+                if let Some(note) = &self.answering {
+                    note.end(FINISHED);
+                }
             }
             _ => {}
         }
@@ -155,16 +158,12 @@ impl Flight {
 
     /// The request ends in an error.
     pub fn failed(&mut self, error: &EngineError) {
-        self.ended(error.kind(), status(error));
+        self.landing.outcome = error.kind();
+        if let Some(note) = &self.answering {
+            note.failed(error);
+        }
         if let Some(charge) = &mut self.charge {
             charge.failed();
-        }
-    }
-
-    fn ended(&mut self, outcome: &'static str, status: Option<u16>) {
-        self.landing.outcome = outcome;
-        if let Some(note) = &self.answering {
-            note.end(outcome, status);
         }
     }
 }
@@ -183,16 +182,6 @@ impl Drop for Flight {
     }
 }
 
-/// The status an upstream gave with its error.
-fn status(error: &EngineError) -> Option<u16> {
-    match error {
-        EngineError::Upstream { status, .. } | EngineError::Unauthorized { status } => {
-            Some(*status).filter(|status| *status > 0)
-        }
-        _ => None,
-    }
-}
-
 /// One attempt under way; the gauge is the number of these.
 pub struct AttemptGuard {
     gauge: IntGauge,
@@ -207,13 +196,13 @@ impl AttemptGuard {
     /// It failed before anything of it was given.
     pub(crate) fn failed(&mut self, error: &EngineError) {
         self.waiting = None;
-        self.note.end(error.kind(), status(error));
+        self.note.failed(error);
     }
 }
 
 impl Drop for AttemptGuard {
     fn drop(&mut self) {
         self.gauge.dec();
-        self.note.end("cancelled", None);
+        self.note.end("cancelled");
     }
 }

@@ -3,9 +3,11 @@
 
 mod attempts;
 mod connections;
+mod ends;
 mod families;
 mod flight;
 mod policies;
+mod process;
 mod records;
 mod reloads;
 mod tenants;
@@ -17,13 +19,17 @@ pub use flight::{AttemptGuard, Flight};
 
 use self::attempts::AttemptMetrics;
 use self::connections::ConnectionFamilies;
+use self::ends::EndMetrics;
 use self::families::Registry;
 use self::policies::PolicyMetrics;
+use self::process::ProcessMetrics;
 use self::records::RecordMetrics;
 use self::reloads::ReloadMetrics;
 use self::tenants::TenantMetrics;
 use self::totals::Totals;
-use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, TextEncoder, core::Collector};
+use prometheus::{
+    HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, TextEncoder, core::Collector,
+};
 
 use weir_diffusion_engine::EngineLoad;
 
@@ -51,6 +57,7 @@ pub struct Metrics {
     fallbacks: IntCounterVec,
     queue_depth: IntGaugeVec,
     in_flight: IntGaugeVec,
+    body_bytes: IntGauge,
     cached: IntCounterVec,
     kv_pages: IntGaugeVec,
     kv_evicted: IntCounterVec,
@@ -59,6 +66,8 @@ pub struct Metrics {
     records: RecordMetrics,
     tenants: TenantMetrics,
     connections: ConnectionFamilies,
+    ends: EndMetrics,
+    process: ProcessMetrics,
     reloads: ReloadMetrics,
     evicted_totals: Totals,
 }
@@ -93,6 +102,13 @@ impl Metrics {
                 )?,
             )?,
             queue_depth: add(&registry, gauge("weir_queue_depth", "Requests waiting in a built-in engine.", backend)?)?,
+            body_bytes: add(
+                &registry,
+                IntGauge::new(
+                    "weir_body_bytes",
+                    "Memory that request bodies in work take, by estimate, in bytes; small ones are not counted.",
+                )?,
+            )?,
             in_flight: add(&registry, gauge("weir_in_flight", "Attempts under way.", backend)?)?,
             cached: add(
                 &registry,
@@ -111,6 +127,8 @@ impl Metrics {
             records: RecordMetrics::new(&registry)?,
             tenants: TenantMetrics::new(&registry)?,
             connections: ConnectionFamilies::new(&registry)?,
+            ends: EndMetrics::new(&registry)?,
+            process: ProcessMetrics::new(&registry)?,
             reloads: ReloadMetrics::new(&registry)?,
             evicted_totals: Totals::default(),
             registry,
@@ -125,6 +143,11 @@ impl Metrics {
     /// A tenant's request was not let in, by what. `none` where no tenant was known.
     pub fn denied(&self, tenant: &str, by: &str) {
         self.tenants.denied.with_label_values(&[tenant, by]).inc();
+    }
+
+    /// A question about a request that nobody makes was answered, or not.
+    pub fn question(&self, what: &'static str, outcome: &'static str) {
+        self.tenants.questions.with_label_values(&[what, outcome]).inc();
     }
 
     /// What a request of a tenant took in the end.
@@ -163,6 +186,11 @@ impl Metrics {
         self.attempts.standings(views);
     }
 
+    /// What is held of requests' bodies at this moment, for the next [`Metrics::render`].
+    pub fn bodies(&self, bytes: usize) {
+        self.body_bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
+    }
+
     /// How wrong predictions were lately, for the next [`Metrics::render`].
     pub fn foresight(&self, errors: &[OwnError]) {
         self.attempts.foresight(errors);
@@ -176,6 +204,7 @@ impl Metrics {
             set(&self.kv_pages, &[backend, "shared"], load.shared_pages);
             self.evicted_totals.up_to(&self.kv_evicted, backend, load.evicted_pages);
         }
+        self.process.look();
         TextEncoder::new().encode_to_string(&self.registry.gather())
     }
 }

@@ -4,6 +4,7 @@
 use std::sync::OnceLock;
 
 use tokio::time::Instant;
+use weir_protocol::EngineError;
 
 /// Why an attempt was made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,7 +35,7 @@ impl Purpose {
 }
 
 /// How an attempt ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct AttemptEnd {
     /// When.
     pub(crate) at: Instant,
@@ -42,6 +43,37 @@ pub(crate) struct AttemptEnd {
     pub(crate) outcome: &'static str,
     /// The upstream's status, where it gave one with its error.
     pub(crate) status: Option<u16>,
+    /// What is known beside the kind of error.
+    pub(crate) why: Option<String>,
+}
+
+impl AttemptEnd {
+    fn now(outcome: &'static str) -> Self {
+        AttemptEnd { at: Instant::now(), outcome, status: None, why: None }
+    }
+}
+
+/// What an error tells beside its kind: in our own words, or in an upstream's codes; never in a caller's.
+pub(crate) fn why(error: &EngineError) -> Option<String> {
+    match error {
+        EngineError::Timeout { phase, waited_ms } => Some(format!("{} after {waited_ms} ms", phase.as_str())),
+        EngineError::Upstream { message, .. } | EngineError::StreamCut { message } => Some(message.clone()),
+        EngineError::ContextTooLong { limit, got } if *got > 0 => Some(format!("{got} tokens, {limit} fit")),
+        EngineError::RateLimited { retry_after: Some(wait) } => Some(format!("it asks to wait {} s", wait.as_secs())),
+        EngineError::Denied { message, .. } => Some(message.clone()),
+        _ => None,
+    }
+    .filter(|why| !why.is_empty())
+}
+
+/// The status an upstream gave with its error.
+fn status(error: &EngineError) -> Option<u16> {
+    match error {
+        EngineError::Upstream { status, .. } | EngineError::Unauthorized { status } => {
+            Some(*status).filter(|status| *status > 0)
+        }
+        _ => None,
+    }
 }
 
 /// One attempt.
@@ -73,14 +105,20 @@ impl AttemptNote {
         }
     }
 
-    /// The first word on its end holds.
-    pub(crate) fn end(&self, outcome: &'static str, status: Option<u16>) {
-        let _ = self.end.set(AttemptEnd { at: Instant::now(), outcome, status });
+    /// It is over without an error. The first word on its end holds.
+    pub(crate) fn end(&self, outcome: &'static str) {
+        let _ = self.end.set(AttemptEnd::now(outcome));
+    }
+
+    /// It is over with this error. The first word on its end holds.
+    pub(crate) fn failed(&self, error: &EngineError) {
+        let end = AttemptEnd::now(error.kind());
+        let _ = self.end.set(AttemptEnd { status: status(error), why: why(error), ..end });
     }
 
     /// How it ended; an attempt nobody said anything about was cancelled now.
     pub(crate) fn ended(&self) -> AttemptEnd {
-        self.end.get().copied().unwrap_or_else(|| AttemptEnd { at: Instant::now(), outcome: "cancelled", status: None })
+        self.end.get().cloned().unwrap_or_else(|| AttemptEnd::now("cancelled"))
     }
 }
 

@@ -66,6 +66,8 @@ pub(crate) struct Closed {
     pub(crate) skipped: Vec<Skipped>,
     /// `finished`, `cancelled` (the caller left), or the kind of error.
     pub(crate) outcome: &'static str,
+    /// Why it was not let in, where that is more than the kind of error.
+    pub(crate) why: Option<String>,
     /// The status sent; `None` if the caller left before.
     pub(crate) status: Option<u16>,
     /// Why the answer ended.

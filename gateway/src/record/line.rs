@@ -35,6 +35,8 @@ struct Line<'a> {
     answered_model: Option<String>,
     status: Option<u16>,
     outcome: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    why: Option<&'a str>,
     finish_reason: Option<&'static str>,
     body_ms: Option<f64>,
     ttft_ms: Option<f64>,
@@ -75,6 +77,8 @@ struct Tried<'a> {
     outcome: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     status: Option<u16>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    why: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -116,6 +120,7 @@ pub(super) fn of(closed: &Closed, redactor: Option<&Redactor>) -> Vec<u8> {
             first_content_ms: note.first_content.get().map(|at| ms(at.saturating_duration_since(note.started))),
             outcome: end.outcome,
             status: end.status,
+            why: end.why,
         }
     });
     let asked = closed.asked.as_ref();
@@ -139,6 +144,7 @@ pub(super) fn of(closed: &Closed, redactor: Option<&Redactor>) -> Vec<u8> {
         answered_model: closed.answered_model.as_deref().map(|model| model.chars().take(MODEL_CHARS_MAX).collect()),
         status: closed.status,
         outcome: closed.outcome,
+        why: closed.why.as_deref(),
         finish_reason: closed.reason.map(|reason| reason.as_str()),
         body_ms: closed.body_read.map(|at| ms(at.saturating_duration_since(closed.started))),
         ttft_ms: closed.first_content.map(since),
@@ -213,7 +219,7 @@ fn ms(time: Duration) -> f64 {
 
 /// `2026-11-29T01:25:00.123456Z`: who sums up what was under way at once needs the microseconds. The date after Hinnant,
 /// "chrono-Compatible Low-Level Date Algorithms", `civil_from_days`.
-fn rfc3339(time: SystemTime) -> String {
+pub(crate) fn rfc3339(time: SystemTime) -> String {
     let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
     let (days, seconds) = (since.as_secs() / 86_400, since.as_secs() % 86_400);
     let shifted = days + 719_468;

@@ -27,6 +27,7 @@ use http::HeaderMap;
 
 use closed::Closed;
 pub(crate) use content::AnswerSaid;
+pub(crate) use line::rfc3339;
 pub(crate) use open::{Landing, Waiting};
 pub use open::{Outcome, Record};
 use writer::RequestLog;

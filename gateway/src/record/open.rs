@@ -11,11 +11,11 @@ use std::time::{Duration, SystemTime};
 
 use http::StatusCode;
 use tokio::time::Instant;
-use weir_protocol::{ChatRequest, Dialect, FinishReason, Usage};
+use weir_protocol::{ChatRequest, Dialect, EngineError, FinishReason, Usage};
 use weir_router_policies::RoutePlan;
 
 use super::Recorder;
-use super::attempts::{AttemptNote, Skipped};
+use super::attempts::{AttemptNote, Skipped, why};
 use super::closed::{AskedFor, Closed, FINISHED};
 use super::content::AnswerSaid;
 use crate::caller::ClientKind;
@@ -50,6 +50,7 @@ struct Draft {
     plan: Option<Arc<RoutePlan>>,
     landing: Option<Landing>,
     refused: Option<&'static str>,
+    why: Option<String>,
     status: Option<StatusCode>,
     waits: Waits,
     before_headers: Option<Duration>,
@@ -176,6 +177,11 @@ impl Record {
         draft.before_headers = Some(now.saturating_duration_since(since).saturating_sub(draft.waits.until(now)));
     }
 
+    /// It is not let in, for this.
+    pub(crate) fn because(&self, error: &EngineError) {
+        self.draft().why = why(error);
+    }
+
     /// The body is done with; its polls took so long.
     pub fn body_ended(&self, polled: Duration) {
         self.draft().polled += polled;
@@ -240,6 +246,7 @@ impl Drop for Open {
             attempts: landing.attempts,
             skipped: landing.skipped,
             outcome,
+            why: draft.why,
             status: draft.status.map(|status| status.as_u16()),
             reason: landing.reason,
             first_content: landing.first_content,

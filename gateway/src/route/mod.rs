@@ -39,6 +39,7 @@ use self::ending::{Ended, Ending};
 pub use self::explained::Explained;
 use self::explained::{CanaryShown, ShadowShown};
 pub use self::foresight::Foresight;
+pub(crate) use self::plan::serves;
 pub use self::policies::Policies;
 use self::run::{Given, Search};
 pub use self::standing::{Standing, StandingView};
@@ -223,11 +224,7 @@ impl Router {
 
     /// Those of the backends and groups of these names; of none, all.
     fn facts_of(&self, names: &[String]) -> Cow<'_, [BackendFacts]> {
-        if names.is_empty() {
-            return Cow::Borrowed(&self.facts);
-        }
-        let named = |one: &&BackendFacts| names.iter().any(|name| one.answers_to(name));
-        Cow::Owned(self.facts.iter().filter(named).cloned().collect())
+        plan::named(&self.facts, names)
     }
 
     /// Decides who may answer, without asking anybody. From here on the request counts, whatever becomes of it.

@@ -1,5 +1,6 @@
 //! From a request to steps: the policy's plan with each name replaced by its service, or the reason there is none.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -134,6 +135,20 @@ pub(super) fn owner<'a>(
     model: &str,
 ) -> Result<Option<&'a str>, EngineError> {
     find_owner(backends, facts, model).ok_or_else(|| unknown(backends, facts, model))
+}
+
+/// Those of the backends and groups of these names; of none, all.
+pub(super) fn named<'a>(facts: &'a [BackendFacts], names: &[String]) -> Cow<'a, [BackendFacts]> {
+    if names.is_empty() {
+        return Cow::Borrowed(facts);
+    }
+    let is_named = |one: &&BackendFacts| names.iter().any(|name| one.answers_to(name));
+    Cow::Owned(facts.iter().filter(is_named).cloned().collect())
+}
+
+/// Whether one of the backends and groups of these `names` (empty: all) may answer who asks for `model`.
+pub(crate) fn serves(backends: &Registry, names: &[String], model: &str) -> bool {
+    find_owner(backends, &named(&backends.facts(), names), model).is_some()
 }
 
 /// The same; `None`: nobody has it.

@@ -22,7 +22,7 @@ use super::standing::{Class, Purpose, Skip, Standing};
 use super::{Answer, Refusal, RouteReport};
 use crate::config::attempts::{AttemptSettings, OnCut, OnEmpty};
 use crate::metrics::Flight;
-use crate::record::attempts::Purpose as MadeFor;
+use crate::record::attempts::{Purpose as MadeFor, why};
 
 /// What a search needs besides its steps.
 pub(super) struct Given<'a> {
@@ -266,7 +266,8 @@ impl<'a> Search<'a> {
     fn failed(&mut self, racer: &mut Racer, error: EngineError, beside: Option<&str>) -> bool {
         racer.counted.failed(&error);
         let (backend, kind, go_on) = (&racer.step.backend, error.kind(), error.may_try_another());
-        tracing::info!(%backend, error = kind, another = go_on, "attempt failed before its first content");
+        let why = why(&error).unwrap_or_default();
+        tracing::info!(%backend, error = kind, why, another = go_on, "attempt failed before its first content");
         if racer.is_hedge {
             self.flight.hedged(backend, "failed");
         }

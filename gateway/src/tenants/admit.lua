@@ -49,7 +49,7 @@ if limit == 0 then
   day_tokens, day_money = day_tokens + tokens, day_money + money
   redis.call('HSET', KEYS[1], 'requests', whole(requests_due), 'tokens', whole(tokens_due), 'day', whole(day),
     'day_tokens', whole(day_tokens), 'day_money', whole(day_money))
-  redis.call('ZADD', KEYS[2], whole(now + lease_us), lease)
+  if lease_us > 0 then redis.call('ZADD', KEYS[2], whole(now + lease_us), lease) end
   redis.call('EXPIRE', KEYS[1], KEEP)
   redis.call('EXPIRE', KEYS[2], KEEP)
 end

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use super::QUESTIONS;
 use super::key::KeyHash;
 use super::limits::Limits;
 use crate::caller::ClientKind;
@@ -27,13 +28,30 @@ pub struct Tenant {
 }
 
 impl Tenant {
+    /// The same as one that only asks about requests: its own account, and of the limits only how often. No tenant's name
+    /// has a colon.
+    pub(super) fn asking(&self) -> Tenant {
+        let limits = Limits { requests_per_minute: self.limits.requests_per_minute, ..Limits::default() };
+        Tenant { name: format!("{}:{QUESTIONS}", self.name).into(), keys: Vec::new(), limits, ..self.clone() }
+    }
+
+    /// The second since 1970 from which none of its keys is good; `None`: one is for ever.
+    pub fn keys_end(&self) -> Option<u64> {
+        let ends: Option<Vec<u64>> = self.keys.iter().map(|(_, ends)| *ends).collect();
+        ends?.into_iter().max()
+    }
+
     /// Whether it may put `model` into a request.
     pub fn may_name(&self, model: &str) -> bool {
-        let fits = |allowed: &String| match allowed.strip_suffix('*') {
-            Some(begin) => model.starts_with(begin),
-            None => allowed == model,
-        };
-        self.models.is_empty() || self.models.iter().any(fits)
+        self.models.is_empty() || self.models.iter().any(|allowed| fits(allowed, model))
+    }
+}
+
+/// Whether an entry of a tenant's `models` means this model.
+pub(crate) fn fits(allowed: &str, model: &str) -> bool {
+    match allowed.strip_suffix('*') {
+        Some(begin) => model.starts_with(begin),
+        None => allowed == model,
     }
 }
 
@@ -108,6 +126,13 @@ mod tests {
         assert_eq!(owner("new", 100).as_deref(), Some("a"));
         assert_eq!(owner("other", 100).as_deref(), Some("b"));
         assert_eq!((owner("", 0), owner("nobody", 0)), (None, None));
+    }
+
+    #[test]
+    fn the_last_key_to_end_counts() {
+        let end =
+            |ends: &[Option<u64>]| tenant("a", &ends.iter().map(|end| ("k", *end)).collect::<Vec<_>>()).keys_end();
+        assert_eq!((end(&[Some(7), Some(9), Some(3)]), end(&[Some(7), None])), (Some(9), None));
     }
 
     #[test]

@@ -72,7 +72,7 @@ pub struct Wanted {
     pub money: u64,
     /// Names it among those at once.
     pub lease: u64,
-    /// How long it counts among them if nobody gives it back.
+    /// How long it counts among them if nobody gives it back; 0: it is over already, and never settled.
     pub lease_us: u64,
 }
 
@@ -149,7 +149,9 @@ impl Account {
             self.tokens_due = taken(self.tokens_due, wanted.tokens, limits.tokens_per_minute, now);
             self.day_tokens += wanted.tokens;
             self.day_money += wanted.money;
-            self.leases.insert(wanted.lease, now + wanted.lease_us);
+            if wanted.lease_us > 0 {
+                self.leases.insert(wanted.lease, now + wanted.lease_us);
+            }
         }
         Verdict {
             refused,

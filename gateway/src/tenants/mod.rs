@@ -20,6 +20,7 @@ use tokio::time::Instant;
 use weir_protocol::{ChatRequest, Denial, EngineError};
 
 pub use self::charge::Charge;
+pub(crate) use self::directory::fits;
 pub use self::directory::{Directory, Tenant};
 use self::limits::{Account, Limits, Taken, Used, Verdict, Wanted};
 use self::redis::RedisAccounts;
@@ -31,6 +32,9 @@ const LEASE: Duration = Duration::from_secs(15 * 60);
 
 /// How often Redis is told again what it was not there to hear.
 const TELL_AGAIN: Duration = Duration::from_secs(1);
+
+/// What questions about requests that nobody makes are called, in accounts and metrics.
+const QUESTIONS: &str = "questions";
 
 /// All tenants with their accounts.
 pub struct Tenants {
@@ -152,6 +156,31 @@ impl Tenants {
         let (charged, charged_money, day) = (tokens, money, verdict.day);
         let taken = Taken { lease, charged, charged_money, day, tokens: 0, money: 0 };
         Ok(Charge::new(Arc::clone(self), Arc::clone(tenant), taken, shared, input))
+    }
+
+    /// Lets a tenant ask about a request that nobody makes. Such questions have an account of their own under
+    /// `requests_per_minute`: a client that counts before each request keeps all of its requests, and none is without limit.
+    ///
+    /// # Errors
+    /// The tenant may not name this model, or has asked too much.
+    pub async fn question(
+        self: &Arc<Self>,
+        tenant: &Arc<Tenant>,
+        request: &ChatRequest,
+        left: &RatesSlot,
+    ) -> Result<(), EngineError> {
+        self.check_model(tenant, request)?;
+        if tenant.limits.requests_per_minute == 0 {
+            return Ok(());
+        }
+        let account = Arc::new(tenant.asking());
+        let (verdict, _) = self.decide(&account, Wanted { tokens: 0, money: 0, lease: 0, lease_us: 0 }).await?;
+        // Set once: a question is let in once.
+        let _ = left.set(RatesLeft { limits: account.limits, requests: verdict.requests, tokens: verdict.tokens });
+        let Some((_, wait)) = verdict.refused else { return Ok(()) };
+        self.metrics.denied(&tenant.name, QUESTIONS);
+        let message = "this key's limit `requests_per_minute` is reached for questions about requests";
+        Err(denied(Denial::Limited, message, Some(Duration::from_micros(wait))))
     }
 
     /// What these tokens may cost: by the price of the backend that the request names, else of the dearest that may

@@ -125,6 +125,7 @@ fn attempt(
         attributes.extend(origin.port.map(|port| number("server.port", u64::from(port))));
     }
     attributes.extend(end.status.map(|status| number("http.response.status_code", u64::from(status))));
+    attributes.extend(end.why.map(|why| text("weir.why", why)));
     if end.outcome == FINISHED {
         answered(closed, &mut attributes);
     }

@@ -69,7 +69,7 @@ impl Condition {
         }
         let program = match catch_unwind(|| LANGUAGE.compile(source)) {
             Ok(Ok(program)) => program,
-            Ok(Err(errors)) => return Err(syntax_fault(&errors)),
+            Ok(Err(errors)) => return Err(syntax_fault(source, &errors)),
             Err(_) => return Err(ConditionFault::new("the condition cannot be parsed", "write it in a simpler way")),
         };
         let node = Node::of(program.expression())?;
@@ -141,7 +141,22 @@ fn conjuncts<'a>(expression: &'a IdedExpr, out: &mut Vec<&'a IdedExpr>) {
     }
 }
 
-fn syntax_fault(errors: &cel::ParseErrors) -> ConditionFault {
+/// What people write who think in another language; elsewhere an example.
+fn syntax_help(text: &str) -> &'static str {
+    // What stands in quotes is no word of the language.
+    let outside: String = text.split(['\'', '"']).step_by(2).collect::<Vec<_>>().join(" ");
+    let has = |word: &str| outside.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').any(|part| part == word);
+    let signs = outside.replace("==", "").replace("!=", "").replace("<=", "").replace(">=", "");
+    if has("and") || has("or") || has("not") {
+        "write `&&` for and, `||` for or, `!` for not"
+    } else if signs.contains('=') {
+        "write `==` to compare"
+    } else {
+        "an example: `tool_needed && prompt_tokens_estimate < 800`"
+    }
+}
+
+fn syntax_fault(text: &str, errors: &cel::ParseErrors) -> ConditionFault {
     let Some(first) = errors.errors.first() else {
         return ConditionFault::new("the condition is no CEL expression", "");
     };
@@ -152,7 +167,7 @@ fn syntax_fault(errors: &cel::ParseErrors) -> ConditionFault {
             first.pos.0,
             first.pos.1 + 1
         ),
-        "an example: `tool_needed && prompt_tokens_estimate < 800`",
+        syntax_help(text),
     )
 }
 

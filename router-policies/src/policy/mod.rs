@@ -11,6 +11,7 @@ mod decide;
 mod diagnostic;
 mod explain;
 mod files;
+mod foretold;
 mod format;
 mod node;
 mod reach;
@@ -208,6 +209,27 @@ impl Policy {
             })
         });
         of_wishes.chain(of_conditions).collect()
+    }
+
+    /// Complaints about conditions on tenants that are not among `known`, where there are tenants.
+    pub fn check_tenants(&self, known: &[&str]) -> Vec<Diagnostic> {
+        let strangers = |rule: &Rule| {
+            let texts = rule.condition.iter().flat_map(|one| reach::texts_of(&one.node, &Variable::Known("tenant")));
+            // An empty text asks whether there is a tenant at all.
+            texts.filter(|text| !text.is_empty() && !known.contains(&text.as_str())).collect::<Vec<_>>()
+        };
+        let rules = self.rules.iter().filter(|_| !known.is_empty());
+        let of_rule = |rule: &Rule| {
+            let one = |tenant: String| Diagnostic {
+                origin: rule.origin.clone(),
+                position: Some(rule.position),
+                rule: rule.name.clone(),
+                message: format!("no tenant is named `{tenant}`"),
+                help: diagnostic::nearest_help(&tenant, known.iter().copied()),
+            };
+            strangers(rule).into_iter().map(one).collect::<Vec<_>>()
+        };
+        rules.flat_map(of_rule).collect()
     }
 
     /// Complaints about rules none of whose attempts could ever be made with these backends: nobody is of the role, or

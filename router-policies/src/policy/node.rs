@@ -263,7 +263,8 @@ fn incomplete(root: &str, segments: &[&str]) -> ConditionFault {
         ),
         _ => ConditionFault::new(
             format!("`{written}` names no prediction"),
-            "write `predicted.<role or backend>.<fact>`, as in `predicted.ar.total_ms`",
+            "write `predicted.<role or backend>.<fact>`, as in `predicted.ar.total_ms`; a name that is no plain word stands in \
+             brackets: `predicted['gpu-1'].total_ms`",
         ),
     }
 }

@@ -31,6 +31,20 @@ pub(super) fn possible(hold: &[&Node], fail: &[&Node]) -> bool {
     search.from(0)
 }
 
+/// The texts that `variable` is compared with.
+pub(super) fn texts_of(node: &Node, variable: &Variable) -> Vec<String> {
+    let of = |part: &Node| texts_of(part, variable);
+    match node {
+        Node::Not(inner) => of(inner),
+        Node::Binary("&&" | "||", sides) => sides.iter().flat_map(of).collect(),
+        Node::Choice(parts) => parts.iter().flat_map(of).collect(),
+        _ => match Atom::of(node) {
+            Some(Atom { variable: name, test: Test::OneOf(texts, _) }) if name == variable.to_string() => texts,
+            _ => Vec::new(),
+        },
+    }
+}
+
 struct Search<'a> {
     hold: &'a [&'a Node],
     fail: &'a [&'a Node],

@@ -1,20 +1,20 @@
 //! Tests inside a policy file: given features or a request, the rule and the route expected. Must never ask a backend,
 //! and must say what came instead of what was expected.
 
-use std::collections::BTreeMap;
-
 use serde_json::{Map, Value as Json};
 use weir_protocol::{ChatRequest, Message, Role};
 
 use super::Policy;
 use super::diagnostic::nearest_help;
+use super::foretold::{self, Foretold};
+use super::variables::Variable;
 use super::written::{WrittenExpect, WrittenTest};
 use crate::classify::{Classifier, Family, Judged};
 use crate::condense::{CondenseSettings, condense};
 use crate::facts::{BackendFacts, BackendRole};
 use crate::features::{FEATURES, Features};
 use crate::plan::RoutePlan;
-use crate::question::{CondensedSize, Interval, JudgedFamily, Moment, Predicted, Question, WEEKDAYS};
+use crate::question::{CondensedSize, JudgedFamily, Moment, Predicted, Question, WEEKDAYS};
 use crate::unwrap;
 
 /// Whatever a test may give besides features.
@@ -54,7 +54,7 @@ struct Beside {
     now: Moment,
     model: Option<String>,
     conversation: u64,
-    predicted: Vec<(String, Interval, f64)>,
+    predicted: Vec<Foretold>,
 }
 
 #[derive(Debug)]
@@ -156,7 +156,12 @@ impl PolicyTest {
         // As the gateway judges. Features alone are not judged: without a text there is nothing to judge by.
         let judged = || Some(Classifier::embedded().classify(asked.as_ref()?, &features).into());
         let family = self.beside.family.clone().or_else(judged);
-        let predicted: Vec<Predicted> = backends.iter().filter_map(|facts| self.beside.of_backend(facts)).collect();
+        let strangers = foretold::strangers(&self.beside.predicted, backends);
+        if !strangers.is_empty() {
+            return strangers;
+        }
+        let foretold = |facts: &BackendFacts| foretold::of_backend(&self.beside.predicted, facts);
+        let predicted: Vec<Predicted> = backends.iter().filter_map(foretold).collect();
         let condensed = policy.condenses().and_then(|settings| size(settings, request.as_ref(), &features));
         let model = self.beside.model.as_deref().or(request.as_ref().map(|request| request.model.as_str()));
         let question = Question {
@@ -234,12 +239,7 @@ impl Beside {
                     out.now.day = day.ok_or_else(|| wrong("weekday: mon, tue, …"))?;
                 }
                 "lot" => out.conversation = number().ok_or_else(|| wrong("number"))?,
-                _ => {
-                    out.predicted = predictions(value).ok_or_else(|| {
-                        let help = "as in `predicted = { diffusion = { ttft_ms = 80, total_ms = 200 } }`";
-                        (format!("`{name}` holds no predictions"), help.to_owned())
-                    })?
-                }
+                _ => out.predicted = foretold::read(value)?,
             }
         }
         if let Some(probability) = probability {
@@ -250,34 +250,6 @@ impl Beside {
         }
         Ok(out)
     }
-
-    /// What is given for a backend: by its own name, else by its role's.
-    fn of_backend(&self, facts: &BackendFacts) -> Option<Predicted> {
-        let by = |name: &str| self.predicted.iter().find(|(known, ..)| known == name);
-        let (_, total, ttft_ms) = by(&facts.name).or_else(|| by(facts.role.as_str()))?;
-        let ttft = Interval { expected_ms: *ttft_ms, low_ms: *ttft_ms, high_ms: *ttft_ms };
-        Some(Predicted { backend: facts.name.clone(), ttft, total: *total, error_rate: 0.0 })
-    }
-}
-
-fn predictions(value: &toml::Value) -> Option<Vec<(String, Interval, f64)>> {
-    let number = |value: &toml::Value| value.as_float().or_else(|| value.as_integer().map(|value| value as f64));
-    let one = |(name, facts): (&String, &toml::Value)| {
-        let facts: BTreeMap<&str, f64> = facts
-            .as_table()?
-            .iter()
-            .map(|(fact, value)| Some((fact.as_str(), number(value)?)))
-            .collect::<Option<_>>()?;
-        let known = ["ttft_ms", "total_ms", "total_low_ms", "total_high_ms"];
-        if facts.keys().any(|fact| !known.contains(fact)) {
-            return None;
-        }
-        let expected_ms = *facts.get("total_ms")?;
-        let end = |name| facts.get(name).copied().unwrap_or(expected_ms);
-        let total = Interval { expected_ms, low_ms: end("total_low_ms"), high_ms: end("total_high_ms") };
-        Some((name.clone(), total, facts.get("ttft_ms").copied().unwrap_or(expected_ms)))
-    };
-    value.as_table()?.iter().map(one).collect()
 }
 
 /// A feature given by hand, of its type.
@@ -324,7 +296,7 @@ impl Policy {
     }
 
     /// The backends that tests stand on where no config says others: the two built-in ones, a small window for diffusion
-    /// and a large one for AR, which takes everything; and one like that for each backend the policy names.
+    /// and a large one for AR, which takes everything; and one like that for each backend that the policy asks or judges by.
     pub fn test_backends(&self) -> Vec<BackendFacts> {
         let facts = |name: &str, role, context_tokens, takes_all| BackendFacts {
             name: name.to_owned(),
@@ -341,7 +313,12 @@ impl Policy {
             facts(BackendRole::Diffusion.as_str(), BackendRole::Diffusion, 4096, false),
             facts(BackendRole::Ar.as_str(), BackendRole::Ar, 131_072, true),
         ];
-        for name in self.backends() {
+        let roles = BackendRole::ALL.map(BackendRole::as_str);
+        let judged = self.named.iter().filter_map(|variable| match variable {
+            Variable::Predicted(subject, _) if !roles.contains(&subject.as_str()) => Some(subject.as_str()),
+            _ => None,
+        });
+        for name in self.backends().into_iter().chain(judged) {
             if out.iter().all(|known| known.name != name) {
                 out.push(facts(name, BackendRole::Ar, 131_072, true));
             }

@@ -364,3 +364,34 @@ fn named_backends_are_checked_by_who_knows_them() {
     let said: Vec<String> = policy.check_backends(&["gpu2", "ar"]).iter().map(ToString::to_string).collect();
     assert_eq!(said, ["p.toml:6:98: rule `tools`: unknown backend `gpu`\n  help: did you mean `gpu2`?"]);
 }
+
+#[test]
+fn tenants_in_conditions_are_those_there_are() {
+    let text =
+        GOOD.replace("\"tool_needed\"", "\"tenant in ['lab', 'kitchn'] || !(tenant != '') || tenant.startsWith('x')\"");
+    let policy = Policy::parse(&text, "p.toml").unwrap_or_else(|error| panic!("{error}"));
+    let said = |known: &[&str]| policy.check_tenants(known).iter().map(ToString::to_string).collect::<Vec<_>>();
+    assert_eq!(
+        said(&["lab", "kitchen"]),
+        ["p.toml:2:8: rule `tools`: no tenant is named `kitchn`\n  help: did you mean `kitchen`?"]
+    );
+    assert!(said(&[]).is_empty(), "where there are no tenants, nobody knows");
+}
+
+#[test]
+fn another_languages_words_are_known() {
+    for (when, help) in [
+        ("tool_needed and stream", "write `&&` for and, `||` for or, `!` for not"),
+        ("not tool_needed", "write `&&` for and, `||` for or, `!` for not"),
+        ("tool_needed = true", "write `==` to compare"),
+        ("tenant == 'and' & stream", "an example: `tool_needed && prompt_tokens_estimate < 800`"),
+        (
+            "predicted.gpu-1.ttft_ms > 3",
+            "write `predicted.<role or backend>.<fact>`, as in `predicted.ar.total_ms`; a name that is no plain word stands in brackets: `predicted['gpu-1'].total_ms`",
+        ),
+    ] {
+        let text = GOOD.replace("\"tool_needed\"", &format!("\"{when}\""));
+        let error = Policy::parse(&text, "p.toml").expect_err(when);
+        assert_eq!(error.diagnostics[0].help, help, "{when}");
+    }
+}

@@ -227,3 +227,47 @@ fn a_file_is_laid_out_one_way_and_means_the_same() {
     }
     assert!(format("[[rule]").is_err());
 }
+
+/// One test with these predictions, over a condition on them: its problems, or what keeps the policy from being read.
+fn foretold(predicted: &str) -> Result<Vec<String>, String> {
+    let text = format!(
+        r#"[[rule]]
+name = "shaky"
+when = "predicted['gpu-1'].error_rate > 0.2 || predicted.ar.ttft_high_ms > 900.0 && predicted.ar.known"
+route = "ar"
+reason = "it fails"
+attempts = [{{ backend = "ar" }}]
+[[rule]]
+name = "rest"
+route = "ar"
+reason = "else"
+attempts = [{{ backend = "role:ar" }}]
+[[test]]
+name = "t"
+given = {{ predicted = {predicted} }}
+expect = {{ rule = "shaky" }}
+"#
+    );
+    let policy = parse(&[("p.toml", &text)]).map_err(|error| error.to_string())?;
+    Ok(run(&policy).remove(0).problems)
+}
+
+#[test]
+fn tests_may_foretell_whatever_a_condition_names() {
+    for good in ["{ gpu-1 = { error_rate = 0.5 } }", "{ ar = { ttft_ms = 10, ttft_high_ms = 1000 } }"] {
+        assert_eq!(foretold(good), Ok(Vec::new()), "{good}");
+    }
+    assert_eq!(
+        foretold("{ gpu-9 = { error_rate = 0.5 } }"),
+        Ok(vec!["`predicted` names `gpu-9`, which is no backend, group or role here".to_owned()])
+    );
+    for (wrong, said) in [
+        ("{ ar = { totl_ms = 3 } }", "unknown prediction `totl_ms` of `ar`\n  help: did you mean `total_ms`?"),
+        ("{ ar = { error_rate = 20 } }", "`error_rate` of `ar` is no share from 0 to 1"),
+        ("{ ar = { ttft_ms = -1 } }", "`ttft_ms` of `ar` is no time in milliseconds"),
+        ("{ ar = 3 }", "`predicted` holds no predictions"),
+    ] {
+        let error = foretold(wrong).expect_err(wrong);
+        assert!(error.contains(said), "{wrong}: {error}");
+    }
+}

@@ -4,9 +4,10 @@
 use anyhow::{Context, Result};
 use futures::StreamExt;
 use serde_json::json;
-use weir_tests::asking::{ask, client, metrics_until, question, read, with};
+use weir_tests::asking::{ask, client, metrics, metrics_until, post, post_to, question, read, with};
 use weir_tests::binary::Weir;
 use weir_tests::fault_upstream::{Ending, FaultUpstream};
+use weir_tests::metrics_page::MetricsPage;
 use weir_tests::wait::until;
 
 use crate::{backend, embedded};
@@ -92,6 +93,35 @@ async fn a_full_house_refuses_at_once_and_recovers() -> Result<()> {
         (reply.status == 200).then_some(())
     };
     until("there is room again", served).await
+}
+
+#[tokio::test]
+async fn large_bodies_have_a_bound_together_and_give_their_room_back() -> Result<()> {
+    let upstream = FaultUpstream::start().await?;
+    let server = "[server]\nmax_body_bytes = 1000000\nbody_memory_mb = 4\n";
+    let weir = Weir::start(&format!("{server}{}", patient(&upstream.base_url("silent"))))?;
+    let large = |model: &str| with(question(model, &"x".repeat(900_000)), json!({"stream": true})).to_string();
+    let waiting = tokio::spawn(client()?.post(weir.url("/v1/chat/completions")).body(large("cloud")).send());
+    until("the first is at work", || async { (!upstream.seen().is_empty()).then_some(()) }).await?;
+    assert!(metrics(&weir).await?.sum("weir_body_bytes", &[]) > 2_700_000.0);
+    for (path, status, kind) in
+        [("/v1/chat/completions", 503, "overloaded_error"), ("/v1/messages", 529, "overloaded_error")]
+    {
+        let second = post_to(&weir, path, large("ar")).await?;
+        assert_eq!((second.status, second.header("retry-after")), (status, "1"), "{}", second.text);
+        assert_eq!(second.json()["error"]["type"].as_str(), Some(kind), "{}", second.text);
+    }
+    let small = ask(&weir, &with(question("ar", "hello"), json!({"max_tokens": 4}))).await?;
+    assert_eq!(small.status, 200, "{}", small.text);
+    // Few bytes, and more memory than there is: nothing to wait for.
+    let parts = format!(r#"{{"model":"ar","messages":[],"junk":[{}0]}}"#, r#"{"a":0},"#.repeat(100_000));
+    let never = post(&weir, parts).await?;
+    assert_eq!((never.status, never.header("retry-after")), (413, ""), "{}", never.text);
+    waiting.abort();
+    let is_free = |page: &MetricsPage| page.sum("weir_body_bytes", &[]) == 0.0;
+    let page = metrics_until(&weir, "its room is given back", is_free).await?;
+    assert_eq!(page.sum("weir_denied_total", &[("tenant", "none"), ("by", "body_memory")]), 3.0);
+    Ok(())
 }
 
 #[tokio::test]

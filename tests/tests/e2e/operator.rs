@@ -8,6 +8,7 @@ use serde_json::json;
 use weir_tests::asking::{ask, client, get, metrics_until, post, question, read, with};
 use weir_tests::binary::{Weir, program, run};
 use weir_tests::fault_upstream::FaultUpstream;
+use weir_tests::trace_collector::TraceCollector;
 
 use crate::{backend, embedded};
 
@@ -62,6 +63,7 @@ fn doctor_says_what_would_be_used_and_what_to_do_about_a_fault() -> Result<()> {
         ("[engine.diffusion]\nrecipe = \"q3\"\n", ["engine.diffusion.recipe", "q3"]),
         ("[engine.diffusion]\nmodel = \"no/such/folder\"\n", ["engine.diffusion.model", "Hugging Face layout"]),
         ("[request_log]\nenabled = true\nfile = \"no/such/folder/log\"\n", ["PROBLEM", "cannot be written"]),
+        ("[tracing.otlp]\nendpoint = \"http://127.0.0.1:1\"\n", ["spans would be lost", "port 4318"]),
         (&redis_is_away(), ["Redis does not answer", "each gateway limits by itself"]),
     ] {
         let (code, out, err) = weir("doctor", &format!("[server]\nlisten = \"127.0.0.1:0\"\n{config}"))?;
@@ -110,16 +112,24 @@ fn kernel_threads_stay_on_cores_where_it_is_wanted() -> Result<()> {
 #[tokio::test]
 async fn doctor_asks_the_upstreams() -> Result<()> {
     let upstream = FaultUpstream::start().await?;
+    let collector = TraceCollector::start().await?;
     let config = "[server]\nlisten = \"127.0.0.1:0\"\n".to_owned()
         + &backend("there", &upstream.base_url("fine"))
-        + &backend("gone", &FaultUpstream::refused_url().await?);
+        + &backend("gone", &FaultUpstream::refused_url().await?)
+        + &format!("[tracing.otlp]\nendpoint = \"{}\"\n", collector.endpoint);
     let (code, out, err) = tokio::task::spawn_blocking(move || weir("doctor", &config)).await??;
     assert_eq!(code, Some(1), "{out}{err}");
-    for word in
-        ["backend `there`", "answers", "backend `gone`", "nobody listens", "the clock agrees with backend `there`"]
-    {
+    for word in [
+        "backend `there`",
+        "answers",
+        "backend `gone`",
+        "nobody listens",
+        "the clock agrees with backend `there`",
+        "takes spans",
+    ] {
         assert!(out.contains(word), "no `{word}` in {out}");
     }
+    assert_eq!((collector.requests().0.len(), collector.requests().1), (1, 0), "no span, in a sound request");
     assert!(upstream.seen().is_empty(), "nothing was generated");
     Ok(())
 }

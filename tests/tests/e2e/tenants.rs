@@ -6,6 +6,7 @@ use weir_tests::asking::{Reply, client, get, metrics_until, question, read, with
 use weir_tests::binary::{Weir, run};
 use weir_tests::fault_upstream::FaultUpstream;
 use weir_tests::metrics_page::MetricsPage;
+use weir_tests::wait::until;
 
 use crate::backend;
 
@@ -162,5 +163,72 @@ async fn a_made_key_opens_the_door() -> Result<()> {
     let weir = Weir::start(&config)?;
     assert_eq!(ask(&weir, &key, "up", true).await?.status, 200);
     assert_eq!(ask(&weir, &key[..60], "up", true).await?.status, 401);
+    Ok(())
+}
+
+#[tokio::test]
+async fn questions_have_a_limit_of_their_own() -> Result<()> {
+    let upstream = FaultUpstream::start().await?;
+    let config = backend("up", &upstream.base_url("fine")) + &tenant("a", HASH, "requests_per_minute = 1");
+    let weir = Weir::start(&config)?;
+    let bearer = format!("Bearer {KEY}");
+    let header = Some(("authorization", bearer.as_str()));
+    let body = || Some(with(question("up", "hi"), json!({"max_tokens": 9})));
+    for path in ["/v1/messages/count_tokens", "/v1/route/explain"] {
+        // A limit of one, each has had one with the first of them.
+        let first = path == "/v1/messages/count_tokens";
+        let reply = send(&weir, path, header, body()).await?;
+        assert_eq!((reply.status, reply.header("x-ratelimit-limit-requests")), (if first { 200 } else { 429 }, "1"));
+        assert_eq!(reply.header("x-ratelimit-remaining-requests"), "0");
+    }
+    let refused = send(&weir, "/v1/messages/count_tokens", header, body()).await?;
+    assert_eq!((refused.status, refused.json()["error"]["type"].as_str()), (429, Some("rate_limit_error")));
+    let wait: u64 = refused.header("retry-after").parse().context("seconds")?;
+    assert!((1..=60).contains(&wait), "{wait}");
+    assert_eq!(ask(&weir, KEY, "up", false).await?.status, 200, "a request is none of them");
+    let page = metrics_until(&weir, "all are counted", |page| page.sum("weir_requests_total", &[]) == 1.0).await?;
+    assert_eq!(page.sum("weir_denied_total", &[("tenant", "a"), ("by", "questions")]), 2.0);
+    let questions = |what, outcome| page.sum("weir_questions_total", &[("what", what), ("outcome", outcome)]);
+    assert_eq!((questions("count_tokens", "estimated"), questions("count_tokens", "limit_reached")), (1.0, 1.0));
+    assert_eq!(questions("explain", "limit_reached"), 1.0);
+    Ok(())
+}
+
+/// `weir key rotate` beside a gateway that runs.
+fn rotate(weir: &Weir, overlap: &str) -> Result<String> {
+    let file = weir.folder().join("weir.toml").display().to_string();
+    let made = run(weir.folder(), &["key", "rotate", "a", "--overlap", overlap, "--config", &file])?;
+    let told = String::from_utf8_lossy(&made.stderr);
+    anyhow::ensure!(made.status.success(), "{told}");
+    let key = String::from_utf8_lossy(&made.stdout).trim().to_owned();
+    assert!(!told.contains(&key[5..]), "{told}");
+    Ok(key)
+}
+
+#[tokio::test]
+async fn keys_are_rotated_under_a_gateway_that_runs() -> Result<()> {
+    let upstream = FaultUpstream::start().await?;
+    let config = format!("[server]\nwatch_ms = 20\n{}", backend("up", &upstream.base_url("fine")));
+    let weir = Weir::start(&(config + "# kept\n" + &tenant("a", HASH, "") + &tenant("b", OTHER_HASH, "")))?;
+    let second = rotate(&weir, "7")?;
+    let is =
+        async |key: &str, status: u16| ask(&weir, key, "up", false).await.is_ok_and(|reply| reply.status == status);
+    until("the new key is good", || async { is(&second, 200).await.then_some(()) }).await?;
+    assert!(is(KEY, 200).await, "the old one, too");
+    let third = rotate(&weir, "0")?;
+    until("the newest key is good", || async { is(&third, 200).await.then_some(()) }).await?;
+    assert!(is(KEY, 401).await && is(&second, 401).await && is(OTHER, 200).await);
+    let text = std::fs::read_to_string(weir.folder().join("weir.toml"))?;
+    assert!(text.contains("# kept") && [&second, &third].iter().all(|key| !text.contains(key.as_str())), "{text}");
+    let listed = run(weir.folder(), &["key", "list", "--config", "weir.toml"])?;
+    let listed = String::from_utf8_lossy(&listed.stdout).into_owned();
+    assert!(
+        listed.lines().count() == 2 && listed.contains("good for ever") && !listed.contains(OTHER_HASH),
+        "{listed}"
+    );
+    let refused = run(weir.folder(), &["key", "rotate", "nobody", "--config", "weir.toml"])?;
+    assert!(!refused.status.success() && refused.stdout.is_empty());
+    let left: Vec<_> = std::fs::read_dir(weir.folder())?.flatten().map(|entry| entry.file_name()).collect();
+    assert!(left.iter().all(|name| !name.to_string_lossy().starts_with(".weir-key")), "{left:?}");
     Ok(())
 }

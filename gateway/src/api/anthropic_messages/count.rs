@@ -40,7 +40,14 @@ struct Estimated {
 
 /// Counts one request's prompt.
 pub async fn count_tokens(State(gateway): State<Arc<Gateway>>, caller: Caller, body: Bytes) -> Response {
-    match count(&gateway, &caller, &body).await {
+    let counted = count(&gateway, &caller, &body).await;
+    let outcome = match &counted {
+        Ok(Counted { weir: None, .. }) => "counted",
+        Ok(_) => "estimated",
+        Err(error) => error.kind(),
+    };
+    gateway.metrics.question("count_tokens", outcome);
+    match counted {
         Ok(counted) => Json(counted).into_response(),
         Err(error) => error::response(&Failure::from(&error)),
     }
@@ -48,7 +55,7 @@ pub async fn count_tokens(State(gateway): State<Arc<Gateway>>, caller: Caller, b
 
 async fn count(gateway: &Gateway, caller: &Caller, body: &[u8]) -> Result<Counted, EngineError> {
     let request = decoded::<AnthropicMessages>(caller, body)?;
-    let backend = gateway.first(&request, caller)?;
+    let backend = gateway.first(&request, caller).await?;
     let bytes = Features::of(&request).prompt_bytes;
     match &backend.engine {
         Some(engine) if bytes / TOKEN_BYTES_MAX <= u64::from(engine.info().context) => {

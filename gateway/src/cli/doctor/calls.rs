@@ -1,5 +1,5 @@
-//! Asks each upstream once, without generating anything: the list of its models. What came back serves several looks. The
-//! only part of the doctor that calls anybody.
+//! Asks each upstream once, without generating anything: the list of its models; and the collector of traces to take none.
+//! What came back serves several looks. The only part of the doctor that calls anybody by HTTP.
 
 use std::error::Error;
 use std::io::ErrorKind;
@@ -9,6 +9,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, header};
 use serde_json::Value;
 
 use crate::backends::http_client;
+use crate::config::telemetry::OtlpSettings;
 use crate::config::wire::BackendKind;
 use crate::config::{BackendSettings, Settings};
 
@@ -54,6 +55,21 @@ pub(super) fn all(settings: &Settings) -> Vec<Called> {
     let client = http_client().redirect(reqwest::redirect::Policy::none()).timeout(PATIENCE).build();
     let Ok(client) = client else { return Vec::new() };
     runtime.block_on(futures::future::join_all(settings.backends.iter().map(|backend| call(&client, backend))))
+}
+
+/// What the collector of traces says to spans: none are sent.
+pub(super) fn collector(settings: &OtlpSettings) -> Option<Reached> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().ok()?;
+    let client = http_client().redirect(reqwest::redirect::Policy::none()).timeout(PATIENCE).build().ok()?;
+    let asked = client.post(&settings.endpoint).header(header::CONTENT_TYPE, "application/x-protobuf");
+    let headers = settings.headers.iter();
+    let asked = headers.fold(asked, |asked, (name, value)| asked.header(name, value.expose()));
+    // A message without fields is an empty body.
+    Some(match runtime.block_on(asked.body("").send()) {
+        Ok(response) if response.status().is_success() => Reached::Answers(Vec::new()),
+        Ok(response) => Reached::Refuses(response.status().as_u16()),
+        Err(error) => broken(&error),
+    })
 }
 
 async fn call(client: &reqwest::Client, backend: &BackendSettings) -> Called {

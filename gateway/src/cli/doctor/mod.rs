@@ -1,5 +1,5 @@
 //! `weir doctor`: what this machine has, what Weir would use of it, and what is wrong with the config. Looks only: loads
-//! no weights, keeps no socket, asks an upstream for nothing but the list of its models and Redis for nothing but accounts. One file for each thing it looks
+//! no weights, keeps no socket, asks an upstream for nothing but the list of its models, Redis for nothing but accounts, and a collector to take no span. One file for each thing it looks
 //! at; a new one is a file with a function `look` and a row of [`LOOKS`]. Must never print a secret.
 
 mod backends;
@@ -14,6 +14,7 @@ mod machine;
 mod models;
 mod ports;
 mod tls;
+mod traces;
 
 use std::cell::OnceCell;
 
@@ -28,13 +29,14 @@ pub(super) use backends::unfit;
 type Look = (&'static str, fn(&Subject) -> Vec<Finding>);
 
 /// What is looked at, in the order printed.
-const LOOKS: [Look; 11] = [
+const LOOKS: [Look; 12] = [
     ("machine", machine::look),
     ("gpu", gpu::look),
     ("config", config::look),
     ("keys", keys::look),
     ("limits", limits::look),
     ("log", log::look),
+    ("traces", traces::look),
     ("models", models::look),
     ("backends", backends::look),
     ("ports", ports::look),

@@ -126,7 +126,8 @@ fn check(policies: &[String], config: ConfigArgs, ask: bool) -> Result<()> {
 fn complaints(source: &PolicySource, settings: &Settings, facts: &[BackendFacts]) -> Result<(Policy, Vec<Diagnostic>)> {
     let policy = source.parse()?;
     check_names(&policy, settings)?;
-    let complaints = policy.check_reach(facts);
+    let tenants: Vec<&str> = settings.tenants.tenants.iter().map(|tenant| tenant.name.as_ref()).collect();
+    let complaints = [policy.check_reach(facts), policy.check_tenants(&tenants)].concat();
     Ok((policy, complaints))
 }
 

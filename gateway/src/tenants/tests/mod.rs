@@ -139,6 +139,42 @@ async fn only_models_of_the_list_may_be_named() {
     assert!(!error.to_string().contains("secret"));
 }
 
+#[tokio::test]
+async fn questions_have_an_account_of_their_own() {
+    let limits = Limits { requests_per_minute: 2, concurrent: 1, tokens_per_day: 1000, ..Limits::default() };
+    let (tenants, owner, metrics) = tenants(limits, StoreSettings::Memory);
+    let running = admit(&tenants, &owner).await;
+    for _ in 0..2 {
+        let left = RatesSlot::default();
+        assert!(tenants.question(&owner, &asks(), &left).await.is_ok(), "beside the request that runs");
+        assert_eq!(left.get().unwrap().limits, Limits { requests_per_minute: 2, ..Limits::default() });
+    }
+    let left = RatesSlot::default();
+    let refused = tenants.question(&owner, &asks(), &left).await.unwrap_err();
+    assert!(matches!(refused, EngineError::Denied { denial: Denial::Limited, retry_after: Some(_), .. }));
+    assert_eq!(left.get().unwrap().requests.0, 0);
+    drop(running);
+    assert_eq!(code(&admit(&tenants, &owner).await), "in", "they cost no request");
+    assert!(metrics.render(&[]).unwrap().contains(r#"weir_denied_total{by="questions",tenant="a"} 1"#));
+    let other = ChatRequest { model: "another".into(), ..asks() };
+    let refused = tenants.question(&owner, &other, &RatesSlot::default()).await;
+    assert!(matches!(refused, Err(EngineError::Denied { denial: Denial::Forbidden, .. })));
+}
+
+#[tokio::test]
+async fn questions_are_counted_in_redis_without_leaving_anything_to_settle() {
+    let Some(server) = RedisServer::start() else { return };
+    let limits = Limits { requests_per_minute: 2, ..Limits::default() };
+    let ask = async |tenants: &Arc<Tenants>, owner| tenants.question(owner, &asks(), &RatesSlot::default()).await;
+    let (one, owner, _) = tenants(limits, in_redis(server.url(), OnStoreLoss::FailClosed));
+    let (other, _, _) = tenants(limits, in_redis(server.url(), OnStoreLoss::FailClosed));
+    assert!(ask(&one, &owner).await.is_ok() && ask(&other, &owner).await.is_ok());
+    assert!(ask(&one, &owner).await.is_err(), "two a minute, of all gateways");
+    let mut connection = ::redis::Client::open(server.url()).unwrap().get_multiplexed_async_connection().await.unwrap();
+    let keys: Vec<String> = ::redis::cmd("KEYS").arg("*").query_async(&mut connection).await.unwrap();
+    assert_eq!(keys, ["test:{a:questions}:account"]);
+}
+
 fn in_redis(url: &str, on_loss: OnStoreLoss) -> StoreSettings {
     let (url, timeout) = (Secret::new(url), Duration::from_secs(10));
     StoreSettings::Redis { url, prefix: "test".into(), timeout, on_loss }

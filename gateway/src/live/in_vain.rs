@@ -1,0 +1,75 @@
+//! What a tenant's lists name in vain: models that nobody here is called by, backends that are off. The config is good with
+//! them, and the tenant is kept from what its operator meant to give it. Must never stop a start.
+
+use crate::backends::Registry;
+use crate::config::nearest;
+use crate::route::serves;
+use crate::tenants::{Tenant, fits};
+
+/// A sentence for each.
+pub(super) fn complaints(tenants: &[Tenant], backends: &Registry) -> Vec<String> {
+    let models = backends.models();
+    let ids: Vec<&str> = models.iter().map(|entry| entry.id.as_str()).collect();
+    tenants.iter().flat_map(|tenant| of_one(tenant, backends, &ids)).collect()
+}
+
+fn of_one(tenant: &Tenant, backends: &Registry, ids: &[&str]) -> Vec<String> {
+    let mut out = Vec::new();
+    let name = &tenant.name;
+    let is_off = |name: &&String| backends.iter().all(|one| !one.facts.answers_to(name));
+    for off in tenant.backends.iter().filter(is_off) {
+        out.push(format!("tenant `{name}`: its backend `{off}` is switched off"));
+    }
+    for allowed in &tenant.models {
+        let mut meant = ids.iter().filter(|id| fits(allowed, id)).peekable();
+        if meant.peek().is_none() {
+            let near = nearest(allowed.trim_end_matches('*'), ids.iter().copied());
+            let help =
+                near.map_or_else(|| format!("there are {}", ids.join(", ")), |near| format!("did you mean `{near}`?"));
+            out.push(format!("tenant `{name}`: no model is called `{allowed}`; {help}"));
+        } else if !meant.any(|id| serves(backends, &tenant.backends, id)) {
+            out.push(format!("tenant `{name}`: none of its backends has the model `{allowed}` that it may name"));
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Inputs, load};
+    use crate::tenants::key::KeyHash;
+
+    #[track_caller]
+    fn check(lists: &str, said: &[&str]) {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("weir.toml");
+        let hash = KeyHash::of(b"k");
+        let text = format!(
+            "[engine.diffusion]\nenabled = false\n[engine.ar]\nenabled = false\n\
+             [[backend]]\nname = \"gpu-1\"\ngroup = \"gpu\"\nbase_url = \"http://h/v1\"\nmodel = \"qwen3-8b\"\n\
+             [[backend]]\nname = \"cloud\"\nbase_url = \"http://h/v1\"\nmodel = \"gpt-5\"\n\
+             [[tenant]]\nname = \"t\"\nkeys = [{{ hash = \"{hash}\" }}]\n{lists}\n"
+        );
+        std::fs::write(&file, text).unwrap();
+        let settings = load(&Inputs { file: Some(file), ..Inputs::default() }).unwrap();
+        let backends = Registry::start(&settings, None).unwrap();
+        let found = complaints(&settings.tenants.tenants, &backends);
+        assert_eq!(found.len(), said.len(), "{found:?}");
+        for (found, said) in found.iter().zip(said) {
+            assert!(found.contains(said), "{found}");
+        }
+    }
+
+    #[test]
+    fn what_is_named_in_vain_is_told() {
+        check("", &[]);
+        check("models = [\"auto\", \"gpu\", \"gpu-1\", \"qwen*\", \"gpt-5\", \"*\", \"ar\"]", &[]);
+        check("models = [\"qwen-8b\"]", &["no model is called `qwen-8b`; did you mean `qwen3-8b`?"]);
+        check("models = [\"zzz*\"]", &["`zzz*`; there are auto, ar, gpu, gpu-1, qwen3-8b, cloud, gpt-5"]);
+        check("models = [\"diffusion\"]", &["no model is called `diffusion`"]);
+        check("backends = [\"diffusion\", \"gpu\"]", &["its backend `diffusion` is switched off"]);
+        check("models = [\"gpt*\"]\nbackends = [\"gpu\"]", &["none of its backends has the model `gpt*`"]);
+        check("models = [\"auto\"]\nbackends = [\"ar\"]", &["`ar` is switched off"]);
+    }
+}
