@@ -117,7 +117,7 @@ mod tests {
     async fn office(folder: &std::path::Path, text: &str) -> (Arc<Live>, Router) {
         write(folder, text);
         let env = vec![("ADMIN".to_owned(), KEY.to_owned())];
-        let inputs = Inputs { file: Some(folder.join("weir.toml")), env, listen: None };
+        let inputs = Inputs { file: Some(folder.join("weir.toml")), env, ..Inputs::default() };
         let live = Live::start(inputs).await.unwrap();
         let app = app(Arc::clone(&live));
         (live, app)

@@ -101,6 +101,11 @@ impl ConfigArgs {
     fn load(self) -> Result<Settings, ConfigErrors> {
         crate::config::load(&self.inputs())
     }
+
+    /// For commands that ask nobody: who writes policies need not have the keys of the service.
+    fn load_to_read(self) -> Result<Settings, ConfigErrors> {
+        crate::config::load(&Inputs { asks_nobody: true, ..self.inputs() })
+    }
 }
 
 /// Runs the command the process was started with. The only place that turns an error into words and an exit code:

@@ -25,6 +25,8 @@ pub struct Inputs {
     pub env: Vec<(String, String)>,
     /// `--listen`.
     pub listen: Option<String>,
+    /// Whether nobody will be asked with what is loaded: a variable that is missing, of a key say, is no mistake then.
+    pub asks_nobody: bool,
 }
 
 impl Inputs {
@@ -33,7 +35,7 @@ impl Inputs {
         let here = PathBuf::from("weir.toml");
         let file = file.or_else(|| here.is_file().then_some(here));
         let env = std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)));
-        Inputs { file, env: env.collect(), listen }
+        Inputs { file, env: env.collect(), listen, asks_nobody: false }
     }
 }
 

@@ -53,7 +53,7 @@ pub fn load_noting(inputs: &Inputs, files: &mut Vec<FileRead>) -> Result<Loaded,
     let layered = layers::Layered::read(inputs, embedded::CONFIG, files).map_err(ConfigErrors)?;
     let written = keys::fit(&layered).map_err(ConfigErrors)?;
     let origins = layered.origins();
-    let settings = resolve::resolve(&written, &layered, &inputs.env, origins, files);
+    let settings = resolve::resolve(&written, &layered, inputs, origins, files);
     Ok(Loaded { settings: settings.map_err(ConfigErrors)?, shown: shown::show(&written, &layered) })
 }
 

@@ -15,7 +15,7 @@ use crate::embedded;
 use super::device::{self, DeviceSettings, GpuWeights};
 use super::diagnostic::Diagnostic;
 use super::files::FileRead;
-use super::layers::Layered;
+use super::layers::{Inputs, Layered};
 use super::settings::{
     BackendSettings, CacheSettings, EngineRole, EngineSettings, KvType, ModelSource, Secret, Settings, SharePrefixes,
     WarmPrefix,
@@ -28,15 +28,15 @@ const NANO: &str = "builtin:nano";
 /// Longest name of a backend: names become metric labels.
 const NAME_MAX: usize = 64;
 
-/// Checks `written`; `env` is where keys are fetched from, `files` takes note of every file that is read.
+/// Checks `written`; `inputs` has the variables that keys are fetched from, `files` takes note of every file that is read.
 pub(super) fn resolve(
     written: &Written,
     layered: &Layered,
-    env: &[(String, String)],
+    inputs: &Inputs,
     origins: Vec<String>,
     files: &mut Vec<FileRead>,
 ) -> Result<Settings, Vec<Diagnostic>> {
-    let mut checks = Checks { layered, env, files, found: Vec::new() };
+    let mut checks = Checks { layered, inputs, files, found: Vec::new() };
     let server = checks.server(&written.server);
     let admin = checks.admin(&written.admin);
     let engines = checks.engines(written);
@@ -76,7 +76,7 @@ pub(super) fn resolve(
 
 pub(super) struct Checks<'a> {
     layered: &'a Layered,
-    env: &'a [(String, String)],
+    inputs: &'a Inputs,
     files: &'a mut Vec<FileRead>,
     found: Vec<Diagnostic>,
 }
@@ -100,8 +100,16 @@ impl Checks<'_> {
 
     /// The value of an environment variable.
     pub(super) fn variable(&self, name: &str) -> Option<String> {
-        let found = self.env.iter().find(|(known, _)| known == name);
+        let found = self.inputs.env.iter().find(|(known, _)| known == name);
         found.map(|(_, value)| value.trim().to_owned()).filter(|value| !value.is_empty())
+    }
+
+    /// A variable that is not there: its value is needed where somebody will be asked.
+    pub(super) fn no_variable(&mut self, path: &[&str], help: &str) {
+        if !self.inputs.asks_nobody {
+            // Not echoed: people put the secret itself here by mistake.
+            self.say(path, "no such environment variable", help);
+        }
     }
 
     pub(super) fn at_least_one(&mut self, path: &[&str], value: u64) {
@@ -353,7 +361,7 @@ impl Checks<'_> {
         if variable.is_empty() {
             return None;
         }
-        let value = self.env.iter().find(|(name, _)| name == variable).map(|(_, value)| value.trim());
+        let value = self.inputs.env.iter().find(|(name, _)| name == variable).map(|(_, value)| value.trim());
         match value {
             Some(value) if HeaderValue::from_str(value).is_ok_and(|header| !header.is_empty()) => {
                 Some(Secret::new(value))
@@ -362,10 +370,9 @@ impl Checks<'_> {
                 self.say(&["backend", index, "api_key_env"], "the variable holds nothing a header can carry", "");
                 None
             }
-            // Not echoed: people put the key itself here by mistake.
             None => {
                 let help = "this key names the variable; the secret itself never stands in a file";
-                self.say(&["backend", index, "api_key_env"], "no such environment variable", help);
+                self.no_variable(&["backend", index, "api_key_env"], help);
                 None
             }
         }

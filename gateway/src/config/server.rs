@@ -269,7 +269,7 @@ impl Checks<'_> {
             (variable, "") => {
                 let Some(key) = self.variable(variable) else {
                     let help = "this key names the variable; the secret itself never stands in a file";
-                    self.say(&["admin", "key_env"], "no such environment variable", help);
+                    self.no_variable(&["admin", "key_env"], help);
                     return None;
                 };
                 if key.len() < KEY_MIN {
@@ -304,7 +304,8 @@ mod tests {
         let file = folder.path().join("weir.toml");
         let env = vec![("ADMIN".to_owned(), "an-admin-key-of-32-characters-xy".to_owned())];
         let name = folder.path().display().to_string();
-        load(&Inputs { file: Some(file), env, listen: None }).map_err(|errors| errors.to_string().replace(&name, "."))
+        load(&Inputs { file: Some(file), env, ..Inputs::default() })
+            .map_err(|errors| errors.to_string().replace(&name, "."))
     }
 
     #[track_caller]

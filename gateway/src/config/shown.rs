@@ -66,7 +66,7 @@ mod tests {
         );
         std::fs::write(&file, text).unwrap();
         let env = vec![("WEIR_SERVER__KEEP_ALIVE_MS".to_owned(), "9".to_owned())];
-        let inputs = Inputs { file: Some(file.clone()), env, listen: Some("127.0.0.1:0".into()) };
+        let inputs = Inputs { file: Some(file.clone()), env, listen: Some("127.0.0.1:0".into()), ..Inputs::default() };
         let shown = load_noting(&inputs, &mut Vec::new()).unwrap().shown;
         let from = |path: &str| shown.pointer(path).map(|setting| setting["from"].as_str().unwrap().to_owned());
         let file = file.display().to_string();

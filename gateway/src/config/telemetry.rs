@@ -131,8 +131,7 @@ impl Checks<'_> {
         }
         let path = ["tracing", "otlp", "headers_env"];
         let Some(text) = self.variable(variable) else {
-            // Not echoed: people put the secret itself here by mistake.
-            self.say(&path, "no such environment variable", "this key names the variable, not its value");
+            self.no_variable(&path, "this key names the variable, not its value");
             return None;
         };
         let read = |pair: &str| {

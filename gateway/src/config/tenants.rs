@@ -268,7 +268,7 @@ impl Checks<'_> {
             name => ("store_env", self.variable(name)),
         };
         let Some(url) = url else {
-            self.say(&["tenants", "store_env"], "no such environment variable", "it holds the address of the store");
+            self.no_variable(&["tenants", "store_env"], "it holds the address of the store");
             return StoreSettings::Memory;
         };
         if url == "memory" {

@@ -18,6 +18,7 @@ fn load_with(text: &str, env: &[(&str, &str)], listen: Option<&str>) -> Result<S
         file: Some(file.path().to_owned()),
         env: env.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect(),
         listen: listen.map(str::to_owned),
+        asks_nobody: false,
     };
     let name = file.path().display().to_string();
     load(&inputs).map_err(|errors| errors.to_string().replace(&name, "FILE"))
@@ -109,6 +110,20 @@ fn wrong_types_name_field_and_fix() {
         "[engine.diffusion]\nthreshold = \"high\"",
         "FILE: `engine.diffusion.threshold`: a text where `\"auto\"` or one of its values belongs\n  help: write it like `threshold = \"auto\"`",
     );
+}
+
+#[test]
+fn who_asks_nobody_needs_no_keys() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("weir.toml");
+    let text = "[admin]\nlisten = \"127.0.0.1:0\"\nkey_env = \"A\"\n[tenants]\nstore_env = \"S\"\n[tracing.otlp]\n\
+                endpoint = \"http://h\"\nheaders_env = \"H\"\n[[backend]]\nname = \"gpu\"\nbase_url = \"http://h/v1\"\n\
+                model = \"m\"\napi_key_env = \"K\"";
+    std::fs::write(&file, text).unwrap();
+    let inputs = Inputs { file: Some(file), ..Inputs::default() };
+    assert_eq!(load(&inputs).unwrap_err().0.len(), 4);
+    let settings = load(&Inputs { asks_nobody: true, ..inputs }).unwrap();
+    assert!(settings.backends[0].api_key.is_none() && settings.admin.is_none());
 }
 
 #[test]

@@ -18,13 +18,13 @@ use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 use tower::Service;
 
-use super::House;
 use super::count::Place;
 use super::given::GivenBody;
 use super::pulse::{Pulse, Verdict};
 use super::stopped;
 use super::unread::Unread;
 use super::watched::Watched;
+use super::{House, Peer};
 use crate::config::server::ConnectionSettings;
 use crate::metrics::{ConnectionGuard, ConnectionMetrics};
 use crate::threads::Seat;
@@ -38,8 +38,9 @@ pub(super) async fn serve(
     stop: watch::Receiver<bool>,
     _guards: (Place, Seat, ConnectionGuard),
 ) {
+    let peer = socket.peer_addr().ok().map(Peer);
     let Some(tls) = house.tls() else {
-        return speak(socket, house, limits, metrics, stop).await;
+        return speak(socket, peer, house, limits, metrics, stop).await;
     };
     let mut stopping = stop.clone();
     let greeted = tokio::select! {
@@ -48,7 +49,7 @@ pub(super) async fn serve(
         greeted = tokio::time::timeout(limits.header_timeout, TlsAcceptor::from(tls).accept(socket)) => greeted,
     };
     match greeted {
-        Ok(Ok(socket)) => speak(socket, house, limits, metrics, stop).await,
+        Ok(Ok(socket)) => speak(socket, peer, house, limits, metrics, stop).await,
         Ok(Err(error)) => {
             metrics.cut("handshake");
             tracing::debug!(%error, "no TLS");
@@ -59,6 +60,7 @@ pub(super) async fn serve(
 
 async fn speak<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     socket: S,
+    peer: Option<Peer>,
     house: Arc<dyn House>,
     limits: ConnectionSettings,
     metrics: ConnectionMetrics,
@@ -71,7 +73,10 @@ async fn speak<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
         let pulse = Arc::clone(&watching);
         let mut app = house.app();
         async move {
-            let (head, body) = request.into_parts();
+            let (mut head, body) = request.into_parts();
+            if let Some(peer) = peer {
+                head.extensions.insert(peer);
+            }
             let body = Body::new(Unread::new(body, head.version, &head.headers));
             let response = app.call(Request::from_parts(head, body)).await?;
             Ok::<_, Infallible>(response.map(|body| GivenBody::new(body, serving, &pulse)))

@@ -13,6 +13,7 @@ mod unread;
 mod watched;
 
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,6 +30,10 @@ use crate::threads::Threads;
 
 /// Pause after an accept that failed for want of something (file descriptors, memory).
 const PAUSE: Duration = Duration::from_millis(100);
+
+/// Whose connection a request came on, among its extensions: a proxy's, where there is one.
+#[derive(Debug, Clone, Copy)]
+pub struct Peer(pub SocketAddr);
 
 /// What stands behind a socket at this moment.
 pub trait House: Send + Sync + 'static {

@@ -124,7 +124,8 @@ fn types_are_told_even_behind_a_short_circuit() {
         (
             "predicted.ar",
             "`predicted.ar` names no prediction",
-            "write `predicted.<role or backend>.<fact>`, as in `predicted.ar.total_ms`",
+            "write `predicted.<role or backend>.<fact>`, as in `predicted.ar.total_ms`; a name that is no plain word stands \
+             in brackets: `predicted['gpu-1'].total_ms`",
         ),
         (
             "null == null",

@@ -57,6 +57,8 @@ async fn only_known_keys_get_in() -> Result<()> {
     for header in [("authorization", bearer.as_str()), ("x-api-key", KEY)] {
         assert_eq!(send(&weir, "/v1/chat/completions", Some(header), body()).await?.status, 200);
     }
+    weir.said("status=401").await?;
+    assert!(weir.log().contains("peer=127.0.0.1:"), "who tried is told: {}", weir.log());
     for path in ["/healthz", "/readyz", "/metrics"] {
         assert_eq!(get(&weir, path).await?.status, 200, "{path} needs no key");
     }

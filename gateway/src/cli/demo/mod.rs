@@ -27,7 +27,7 @@ const ASKED: [&str; 3] = ["auto", "ar", "diffusion"];
 /// When the gateway does not start, or when an answer did not come through (a wrong answer is shown, not an error).
 pub(super) fn command(keep_serving: bool) -> Result<()> {
     // The embedded default on a free port, whatever file or environment lies around.
-    let inputs = Inputs { file: None, env: Vec::new(), listen: Some("127.0.0.1:0".to_owned()) };
+    let inputs = Inputs { listen: Some("127.0.0.1:0".to_owned()), ..Inputs::default() };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("no runtime")?;
     runtime.block_on(run(inputs, keep_serving))
 }

@@ -94,7 +94,7 @@ mod tests {
         let text = format!("[[backend]]\nname = \"gpu\"\nbase_url = \"http://h/v1\"\nmodel = \"qwen3-8b\"\n{rest}");
         std::fs::write(&file, text).unwrap();
         let env = vec![("KEY".to_owned(), "k".to_owned())];
-        load(&Inputs { file: Some(file), env, listen: None }).unwrap().backends.remove(0)
+        load(&Inputs { file: Some(file), env, ..Inputs::default() }).unwrap().backends.remove(0)
     }
 
     #[track_caller]

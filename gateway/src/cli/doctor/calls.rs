@@ -65,7 +65,7 @@ pub(super) fn collector(settings: &OtlpSettings) -> Option<Reached> {
     let headers = settings.headers.iter();
     let asked = headers.fold(asked, |asked, (name, value)| asked.header(name, value.expose()));
     // A message without fields is an empty body.
-    Some(match runtime.block_on(asked.body("").send()) {
+    Some(match runtime.block_on(async { asked.body("").send().await }) {
         Ok(response) if response.status().is_success() => Reached::Answers(Vec::new()),
         Ok(response) => Reached::Refuses(response.status().as_u16()),
         Err(error) => broken(&error),

@@ -37,7 +37,7 @@ pub(super) fn command(command: KeyCommand) -> Result<()> {
     match command {
         KeyCommand::New { expires } => new(expires.as_deref()),
         KeyCommand::Rotate(args) => rotate::command(&args),
-        KeyCommand::List(config) => list::command(&config.load()?),
+        KeyCommand::List(config) => list::command(&config.load_to_read()?),
         KeyCommand::Hash => hash(),
     }
 }

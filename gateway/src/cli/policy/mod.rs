@@ -99,7 +99,7 @@ fn sources(policies: &[String], settings: &Settings) -> Result<Vec<PolicySource>
 }
 
 fn check(policies: &[String], config: ConfigArgs, ask: bool) -> Result<()> {
-    let settings = config.load()?;
+    let settings = if ask { config.load() } else { config.load_to_read() }?;
     let facts = expected::facts(&settings);
     let unfit = if ask { doctor::unfit(&settings) } else { Vec::new() };
     let mut wrong = 0;
@@ -151,7 +151,7 @@ fn stranded(
 }
 
 fn test(policies: &[String], config: ConfigArgs, own_backends: bool) -> Result<()> {
-    let settings = config.load()?;
+    let settings = config.load_to_read()?;
     let facts = own_backends.then(|| expected::facts(&settings));
     let (mut ran, mut failed) = (0, 0);
     for source in sources(policies, &settings)? {

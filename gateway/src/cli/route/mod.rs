@@ -91,11 +91,11 @@ pub(super) fn command(command: RouteCommand) -> Result<()> {
     match command {
         RouteCommand::Explain { file, policy, dialect, tenant, json, config } => {
             let told = explain::Told { file, policy, dialect, tenant };
-            explain::command(&told, &config.load()?, json)
+            explain::command(&told, &config.load_to_read()?, json)
         }
         RouteCommand::Simulate { scenario, log, load, arrivals, save, policy, requests, seed, json, config } => {
             let told = simulate::Told { policy, requests, seed, json };
-            let settings = config.load()?;
+            let settings = config.load_to_read()?;
             match (log, scenario) {
                 (Some(log), servers) => {
                     let from = recorded::From { log, load, arrivals, save, servers };
@@ -106,7 +106,7 @@ pub(super) fn command(command: RouteCommand) -> Result<()> {
             }
         }
         RouteCommand::Replay { log, policy, html, json, config } => {
-            replay::command(&replay::Told { log, policy, html, json }, &config.load()?)
+            replay::command(&replay::Told { log, policy, html, json }, &config.load_to_read()?)
         }
     }
 }
