@@ -1,17 +1,10 @@
 -- Lets one request of a tenant in, or says what keeps it out: the arithmetic of `limits.rs`, in one step for all
--- replicas. KEYS: the account (hash), its leases (sorted set). ARGV: now in microseconds (0: this server's clock), tokens
--- wanted, lease, its length, money wanted, then the limits. Returns: limit (0: let in), wait, requests left, until all are back, tokens
--- left, until all are back, day.
-local WINDOW, DAY, BUSY, KEEP = 60000000, 86400000000, 1000000, 172800
-local now = tonumber(ARGV[1])
-if now == 0 then
-  local time = redis.call('TIME')
-  now = tonumber(time[1]) * 1000000 + tonumber(time[2])
-end
+-- replicas. Behind `clock.lua`. ARGV: now, tokens wanted, lease, its length, money wanted, then the limits. Returns: limit
+-- (0: let in), wait, requests left, until all are back, tokens left, until all are back, day.
+local BUSY = 1000000
 local tokens, lease, lease_us = tonumber(ARGV[2]), ARGV[3], tonumber(ARGV[4])
 local money, rpm, tpm, concurrent = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8])
 local day_tokens_max, day_money_max = tonumber(ARGV[9]), tonumber(ARGV[10])
-local function whole(number) return string.format('%.0f', number) end
 
 local account = redis.call('HMGET', KEYS[1], 'requests', 'tokens', 'day', 'day_tokens', 'day_money')
 local requests_due, tokens_due = tonumber(account[1] or 0), tonumber(account[2] or 0)
@@ -50,7 +43,6 @@ if limit == 0 then
   redis.call('HSET', KEYS[1], 'requests', whole(requests_due), 'tokens', whole(tokens_due), 'day', whole(day),
     'day_tokens', whole(day_tokens), 'day_money', whole(day_money))
   if lease_us > 0 then redis.call('ZADD', KEYS[2], whole(now + lease_us), lease) end
-  redis.call('EXPIRE', KEYS[1], KEEP)
   redis.call('EXPIRE', KEYS[2], KEEP)
 end
 local function left(due, per_minute)

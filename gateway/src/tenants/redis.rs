@@ -51,8 +51,8 @@ impl RedisAccounts {
         Ok(RedisAccounts {
             client: Client::open(url.expose())?,
             connection: Mutex::default(),
-            admit: Script::new(include_str!("admit.lua")),
-            settle: Script::new(include_str!("settle.lua")),
+            admit: Script::new(concat!(include_str!("clock.lua"), include_str!("admit.lua"))),
+            settle: Script::new(concat!(include_str!("clock.lua"), include_str!("settle.lua"))),
             prefix: prefix.to_owned(),
             timeout,
         })

@@ -1,15 +1,8 @@
--- Puts what a request really took in the place of its estimate, once: the arithmetic of `limits.rs`. KEYS as in `admit.lua`.
--- ARGV: now in microseconds (0: this server's clock), lease, tokens charged, day charged, tokens taken, money taken, the
--- tenant's tokens per minute, and the money put aside.
-local WINDOW, DAY, KEEP = 60000000, 86400000000, 172800
-local now = tonumber(ARGV[1])
-if now == 0 then
-  local time = redis.call('TIME')
-  now = tonumber(time[1]) * 1000000 + tonumber(time[2])
-end
+-- Puts what a request really took in the place of its estimate, once: the arithmetic of `limits.rs`. Behind
+-- `clock.lua`. ARGV: now, lease, tokens charged, day charged, tokens taken, money taken, the tenant's tokens per minute, and
+-- the money put aside.
 local charged, charged_day = tonumber(ARGV[3]), tonumber(ARGV[4])
 local tokens, money, tpm, aside = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8])
-local function whole(number) return string.format('%.0f', number) end
 if redis.call('ZREM', KEYS[2], ARGV[2]) == 0 then return 0 end
 
 local account = redis.call('HMGET', KEYS[1], 'tokens', 'day', 'day_tokens', 'day_money')
@@ -28,5 +21,4 @@ if charged_day == day then
 end
 redis.call('HSET', KEYS[1], 'tokens', whole(due), 'day', whole(day), 'day_tokens', whole(day_tokens), 'day_money',
   whole(day_money))
-redis.call('EXPIRE', KEYS[1], KEEP)
 return 0

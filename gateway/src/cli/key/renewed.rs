@@ -1,6 +1,6 @@
 //! A config's text with a tenant's keys replaced: everything else in it stays as it was typed. Must never see a key.
 
-use toml_edit::{Array, ArrayOfTables, DocumentMut, InlineTable, Item, Table, TableLike, Value};
+use toml_edit::{Array, ArrayOfTables, Decor, DocumentMut, InlineTable, Item, RawString, Table, TableLike, Value};
 
 use crate::config::nearest;
 
@@ -82,14 +82,7 @@ impl Renewal<'_> {
     }
 
     fn in_list(&self, keys: &mut Array, renewed: &mut Renewed) {
-        // A new entry is laid out as the last one was.
-        let layout = keys.iter().last().map(|value| value.decor().clone());
-        let layout = layout
-            .filter(|decor| decor.prefix().and_then(|text| text.as_str()).is_some_and(|text| text.contains('\n')));
-        if let (Some(_), Some(last)) = (&layout, keys.iter_mut().last()) {
-            // What stood before the bracket stands behind the new one.
-            last.decor_mut().set_suffix("");
-        }
+        let lines = Lines::of(keys);
         for at in (0..keys.len()).rev() {
             let Some(key) = keys.get_mut(at).and_then(Value::as_inline_table_mut) else { continue };
             if !self.old(key, renewed) {
@@ -101,9 +94,9 @@ impl Renewal<'_> {
         let mut new = InlineTable::new();
         self.new_key(&mut new);
         keys.push(new);
-        match (layout, keys.iter_mut().last()) {
-            (Some(layout), Some(new)) => *new.decor_mut() = layout,
-            _ => keys.fmt(),
+        match lines {
+            Some(lines) => lines.lay_out(keys),
+            None => keys.fmt(),
         }
     }
 
@@ -141,6 +134,38 @@ impl Renewal<'_> {
     }
 }
 
+/// How a list is laid out whose entries have lines of their own.
+struct Lines {
+    indent: String,
+    /// What stands behind the last entry: a remark on it, and what is before the bracket.
+    remark: String,
+    bracket: String,
+}
+
+impl Lines {
+    /// `None`: it is one line.
+    fn of(keys: &mut Array) -> Option<Lines> {
+        let text = |raw: Option<&RawString>| raw.and_then(RawString::as_str).unwrap_or_default().to_owned();
+        let comma = keys.trailing_comma();
+        let behind = text(Some(keys.trailing()));
+        let last = keys.iter_mut().last()?;
+        let indent = text(last.decor().prefix()).rsplit_once('\n')?.1.to_owned();
+        let behind = if comma { behind } else { text(last.decor().suffix()) + &behind };
+        last.decor_mut().set_suffix("");
+        let (remark, bracket) = behind.rsplit_once('\n').unwrap_or((&behind, ""));
+        Some(Lines { indent, remark: remark.trim_end().to_owned(), bracket: bracket.to_owned() })
+    }
+
+    /// The last entry is new.
+    fn lay_out(&self, keys: &mut Array) {
+        if let Some(new) = keys.iter_mut().last() {
+            // The remark on the entry before it stays on that one's line.
+            *new.decor_mut() = Decor::new(format!("{}\n{}", self.remark, self.indent), "");
+        }
+        keys.set_trailing(format!("\n{}", self.bracket));
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -172,6 +197,16 @@ mod tests {
             "keys = [\n    { hash = \"a\", expires = \"2026-12-01\" },\n    { hash = \"b\", expires = \"2026-11-28\" },\n    { hash = \"c\" },\n]\n",
             week,
             "keys = [\n    { hash = \"a\", expires = \"2026-12-01\" },\n    { hash = \"c\", expires = \"2026-12-06\" },\n    { hash = \"new\" },\n]\n",
+        );
+        check(
+            "keys = [\n  # Anna's\n  { hash = \"a\" }, # first\n  ]\n",
+            week,
+            "keys = [\n  # Anna's\n  { hash = \"a\", expires = \"2026-12-06\" }, # first\n  { hash = \"new\" },\n  ]\n",
+        );
+        check(
+            "keys = [\n  { hash = \"a\" } # first\n]\n",
+            week,
+            "keys = [\n  { hash = \"a\", expires = \"2026-12-06\" }, # first\n  { hash = \"new\" }\n]\n",
         );
         check("keys = [\n    { hash = \"a\" }\n]\n", None, "keys = [\n    { hash = \"new\" }\n]\n");
         let renewed = renew("keys = [{ hash = \"a\" }, { hash = \"b\", expires = \"2020-01-01\" }]\n", week).unwrap();
