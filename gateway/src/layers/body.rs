@@ -53,12 +53,14 @@ pub async fn layer<N: Future<Output = Response>>(
     let path = parts.uri.clone();
     let tenant = parts.extensions.get::<Caller>().and_then(Caller::tenant).map(|(tenant, _)| Arc::clone(&tenant.name));
     let mut hold = limit.memory.of(tenant.clone());
-    let unread = match read(body, limit.bytes, waits(&parts.headers), &mut hold).await {
+    let read = read(body, limit.bytes, waits(&parts.headers), &mut hold).await;
+    // Whether it came or not: what its caller took is no time of ours.
+    if let Some(record) = parts.extensions.get::<Record>() {
+        record.body_read();
+    }
+    let unread = match read {
         Ok(_) if is_encoded(&parts.headers) => Unread::Encoded,
         Ok(bytes) => {
-            if let Some(record) = parts.extensions.get::<Record>() {
-                record.body_read();
-            }
             let response = next(Request::from_parts(parts, Body::from(bytes))).await;
             return match hold.counts() {
                 true => response.map(|body| Body::new(Holding { body, _hold: hold })),

@@ -123,7 +123,7 @@ impl Record {
         self.draft().tenant = Some(Arc::clone(name));
     }
 
-    /// The body is here, whole.
+    /// The body is here, whole, or is not waited for any more.
     pub fn body_read(&self) {
         self.draft().body_read = Some(Instant::now());
     }

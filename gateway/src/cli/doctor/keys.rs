@@ -36,7 +36,7 @@ pub(super) fn look(subject: &Subject) -> Vec<Finding> {
 
 fn judge(tenant: &Tenant, now: u64) -> Finding {
     let name = &tenant.name;
-    let fix = "`weir key new` makes another; keep both entries until its owner has changed over";
+    let fix = format!("`weir key rotate {name}` makes another beside it");
     // A key without an end is good for ever.
     let ends = tenant.keys.iter().map(|(_, ends)| ends.unwrap_or(u64::MAX)).filter(|ends| *ends > now).max();
     match ends {
