@@ -127,7 +127,18 @@ fn misfit(layered: &Layered, schema: &Schema, error: &figment::Error) -> Diagnos
         Kind::Message(_) => format!("cannot be read as {wanted}"),
         other => other.to_string(),
     };
+    let is_table = matches!(&error.kind, Kind::InvalidType(figment::error::Actual::Map, _));
     let help = match (path.last(), default) {
+        // `[tenants]` and `[[tenant]]` stand beside each other.
+        (Some(index), None) if index == "0" && path.first().is_some_and(|first| first == "tenants") => {
+            "a tenant is a `[[tenant]]`".to_owned()
+        }
+        (Some(_), Some(Json::Array(items))) if is_table && items.first().is_some_and(Json::is_object) => {
+            format!("one of several is written `[[{}]]`", path.join("."))
+        }
+        (Some(key), Some(Json::Array(_))) => format!("write it like `{key} = [\"…\"]`"),
+        // A date without quotes, too.
+        (Some(key), Some(Json::String(text))) if text.is_empty() => format!("write it in quotes: `{key} = \"…\"`"),
         (Some(_), Some(Json::Object(_))) => format!("write it as a section: `[{}]`", path.join(".")),
         (Some(key), Some(default)) if !default.is_array() => format!("write it like `{key} = {default}`"),
         _ => String::new(),

@@ -2,6 +2,7 @@
 //! typed), [`resolve`] turns that into [`settings`] (what it means). Nothing here may start anything.
 
 pub mod attempts;
+mod base_url;
 pub mod device;
 mod diagnostic;
 mod files;

@@ -39,6 +39,9 @@ pub(super) fn resolve(
     let mut checks = Checks { layered, inputs, files, found: Vec::new() };
     let server = checks.server(&written.server);
     let admin = checks.admin(&written.admin);
+    if let (Some(server), Some(admin)) = (&server, &admin) {
+        checks.own_port(server.listen, admin.listen);
+    }
     let engines = checks.engines(written);
     let backends = checks.backends(&written.backend);
     checks.groups(&written.backend, &RESERVED);
@@ -338,23 +341,6 @@ impl Checks<'_> {
             total_timeout: Duration::from_millis(typed.total_timeout_ms),
             asking,
         })
-    }
-
-    fn base_url(&mut self, index: &str, typed: &str) -> Option<String> {
-        let path = ["backend", index, "base_url"];
-        let Ok(url) = reqwest::Url::parse(typed) else {
-            self.say(&path, "not a URL", "write it like `http://127.0.0.1:8000/v1`");
-            return None;
-        };
-        if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none() {
-            self.say(&path, "not an http or https address", "write it like `http://127.0.0.1:8000/v1`");
-            return None;
-        }
-        if !url.username().is_empty() || url.password().is_some() || url.query().is_some() {
-            self.say(&path, "must not carry credentials or a query", "put the key into a variable: `api_key_env`");
-            return None;
-        }
-        Some(url.as_str().trim_end_matches('/').to_owned())
     }
 
     fn api_key(&mut self, index: &str, variable: &str) -> Option<Secret> {

@@ -255,6 +255,15 @@ impl Checks<'_> {
         Some(AdminSettings { listen, key: key? })
     }
 
+    /// Two listeners cannot share a port of one address, nor of all addresses and one of them.
+    pub(super) fn own_port(&mut self, server: SocketAddr, admin: SocketAddr) {
+        let (one, other) = (server.ip(), admin.ip());
+        let meet = one == other || one.is_unspecified() || other.is_unspecified();
+        if meet && server.port() == admin.port() && server.port() != 0 {
+            self.say(&["admin", "listen"], "`server.listen` has this port already", "take another");
+        }
+    }
+
     fn admin_key(&mut self, typed: &AdminWritten) -> Option<KeyHash> {
         match (typed.key_env.as_str(), typed.key_hash.as_str()) {
             ("", "") => None,
@@ -335,6 +344,10 @@ mod tests {
         refused("[admin]\nlisten = \"127.0.0.1:0\"", "does not start without a key");
         refused("[admin]\nlisten = \"127.0.0.1:0\"\nkey_env = \"NOBODY\"", "no such environment variable");
         refused("[admin]\nlisten = \"127.0.0.1:0\"\nkey_hash = \"secret\"", "`admin.key_hash`: not a key's hash");
+        for (server, admin) in [("127.0.0.1:8000", "127.0.0.1:8000"), ("0.0.0.0:8000", "127.0.0.1:8000")] {
+            let text = format!("[server]\nlisten = \"{server}\"\n[admin]\nlisten = \"{admin}\"\nkey_env = \"ADMIN\"");
+            refused(&text, "`admin.listen`: `server.listen` has this port already");
+        }
         let key = KeyHash::of(b"an-admin-key-of-32-characters-xy");
         let settings = load_text("[admin]\nlisten = \"127.0.0.1:0\"\nkey_env = \"ADMIN\"").unwrap();
         assert_eq!(settings.admin.map(|admin| admin.key), Some(key));

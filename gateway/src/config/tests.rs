@@ -113,6 +113,25 @@ fn wrong_types_name_field_and_fix() {
 }
 
 #[test]
+fn what_is_written_in_another_shape_is_shown_its_own() {
+    let backend = |rest: &str| format!("[[backend]]\nname = \"gpu\"\nmodel = \"m\"\n{rest}");
+    for (text, help) in [
+        ("[[tenants]]\nname = \"a\"".to_owned(), "a tenant is a `[[tenant]]`"),
+        ("[tenant]\nname = \"a\"".to_owned(), "one of several is written `[[tenant]]`"),
+        ("[backend]\nname = \"a\"".to_owned(), "one of several is written `[[backend]]`"),
+        (
+            "[[tenant]]\nkeys = [{ hash = \"h\", expires = 2026-12-31 }]".to_owned(),
+            "write it in quotes: `expires = \"…\"`",
+        ),
+        ("[[tenant]]\nmodels = \"auto\"".to_owned(), "write it like `models = [\"…\"]`"),
+        (backend("base_url = \"http://h/v1/chat/completions/\""), "leave that out: it mostly ends in `/v1`"),
+    ] {
+        let error = load_text(&text).unwrap_err();
+        assert!(error.contains(help), "{error}");
+    }
+}
+
+#[test]
 fn who_asks_nobody_needs_no_keys() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("weir.toml");

@@ -1,13 +1,31 @@
-//! What a tenant's lists name in vain: models that nobody here is called by, backends that are off. The config is good with
-//! them, and the tenant is kept from what its operator meant to give it. Must never stop a start.
+//! What is said of a tenant in vain: models that nobody here is called by, backends that are off, a budget of money where
+//! nothing has a price, keys that have all ended. The config is good with it, and does not what its operator meant. Must
+//! never stop a start.
 
 use crate::backends::Registry;
 use crate::config::nearest;
+use crate::config::tenants::TenantsSettings;
 use crate::route::serves;
 use crate::tenants::{Tenant, fits};
 
 /// A sentence for each.
-pub(super) fn complaints(tenants: &[Tenant], backends: &Registry) -> Vec<String> {
+pub(super) fn complaints(settings: &TenantsSettings, backends: &Registry, now: u64) -> Vec<String> {
+    let has_price = settings.prices.values().any(|price| price.input > 0.0 || price.output > 0.0);
+    let mut out = Vec::new();
+    for tenant in &settings.tenants {
+        let name = &tenant.name;
+        if tenant.limits.money_per_day > 0 && !has_price {
+            out.push(format!("tenant `{name}`: its `money_per_day` limits nothing: no backend has a `price`"));
+        }
+        if tenant.keys_end().is_some_and(|end| end <= now) {
+            out.push(format!("tenant `{name}`: all of its keys have ended (`weir key rotate {name}` makes another)"));
+        }
+    }
+    out.extend(of_lists(&settings.tenants, backends));
+    out
+}
+
+fn of_lists(tenants: &[Tenant], backends: &Registry) -> Vec<String> {
     let models = backends.models();
     let ids: Vec<&str> = models.iter().map(|entry| entry.id.as_str()).collect();
     tenants.iter().flat_map(|tenant| of_one(tenant, backends, &ids)).collect()
@@ -49,12 +67,12 @@ mod tests {
             "[engine.diffusion]\nenabled = false\n[engine.ar]\nenabled = false\n\
              [[backend]]\nname = \"gpu-1\"\ngroup = \"gpu\"\nbase_url = \"http://h/v1\"\nmodel = \"qwen3-8b\"\n\
              [[backend]]\nname = \"cloud\"\nbase_url = \"http://h/v1\"\nmodel = \"gpt-5\"\n\
-             [[tenant]]\nname = \"t\"\nkeys = [{{ hash = \"{hash}\" }}]\n{lists}\n"
+             [[tenant]]\nname = \"t\"\nkeys = [{{ hash = \"{hash}\", expires = \"2026-12-31\" }}]\n{lists}\n"
         );
         std::fs::write(&file, text).unwrap();
         let settings = load(&Inputs { file: Some(file), ..Inputs::default() }).unwrap();
         let backends = Registry::start(&settings, None).unwrap();
-        let found = complaints(&settings.tenants.tenants, &backends);
+        let found = complaints(&settings.tenants, &backends, 1_795_000_000);
         assert_eq!(found.len(), said.len(), "{found:?}");
         for (found, said) in found.iter().zip(said) {
             assert!(found.contains(said), "{found}");
@@ -71,5 +89,8 @@ mod tests {
         check("backends = [\"diffusion\", \"gpu\"]", &["its backend `diffusion` is switched off"]);
         check("models = [\"gpt*\"]\nbackends = [\"gpu\"]", &["none of its backends has the model `gpt*`"]);
         check("models = [\"auto\"]\nbackends = [\"ar\"]", &["`ar` is switched off"]);
+        check("money_per_day = 1.0", &["no backend has a `price`"]);
+        let dear = "[[backend]]\nname = \"b\"\nbase_url = \"http://h\"\nmodel = \"m\"\nprice = { input = 1.0 }";
+        check(&format!("money_per_day = 1.0\n{dear}"), &[]);
     }
 }

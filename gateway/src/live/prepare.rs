@@ -1,5 +1,7 @@
 //! What must be there before a config answers anybody: the policy, the engines, and that the two know the same names.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use anyhow::{Context, Result};
 use weir_protocol::ChatRequest;
 use weir_router_policies::{BackendRole, Policy, PolicyError};
@@ -26,7 +28,8 @@ pub(crate) fn prepare(settings: &Settings, before: Option<Before<'_>>) -> Result
     for complaint in policies.all().flat_map(of_policy) {
         tracing::warn!("{complaint}");
     }
-    for complaint in in_vain::complaints(&settings.tenants.tenants, &backends) {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    for complaint in in_vain::complaints(&settings.tenants, &backends, now) {
         tracing::warn!("{complaint}");
     }
     for engine in &settings.engines {

@@ -9,8 +9,6 @@ local day_tokens_max, day_money_max = tonumber(ARGV[9]), tonumber(ARGV[10])
 local account = redis.call('HMGET', KEYS[1], 'requests', 'tokens', 'day', 'day_tokens', 'day_money')
 local requests_due, tokens_due = tonumber(account[1] or 0), tonumber(account[2] or 0)
 local day, day_tokens, day_money = tonumber(account[3] or 0), tonumber(account[4] or 0), tonumber(account[5] or 0)
-local today = math.floor(now / DAY)
-if today ~= day then day, day_tokens, day_money = today, 0, 0 end
 -- Those that ran out count no more, but may still be settled for a day.
 redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', whole(now - DAY))
 

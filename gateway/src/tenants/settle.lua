@@ -8,8 +8,6 @@ if redis.call('ZREM', KEYS[2], ARGV[2]) == 0 then return 0 end
 local account = redis.call('HMGET', KEYS[1], 'tokens', 'day', 'day_tokens', 'day_money')
 local due, day = tonumber(account[1] or 0), tonumber(account[2] or 0)
 local day_tokens, day_money = tonumber(account[3] or 0), tonumber(account[4] or 0)
-local today = math.floor(now / DAY)
-if today ~= day then day, day_tokens, day_money = today, 0, 0 end
 
 if tpm > 0 then
   local shift = math.floor(math.abs(tokens - charged) * WINDOW / tpm)

@@ -180,3 +180,46 @@ async fn a_stop_loses_no_line() -> Result<()> {
     assert_eq!(found.iter().filter(|line| line["outcome"] == "stream_cut").count(), 1, "the one that was ended");
     Ok(())
 }
+
+#[tokio::test]
+async fn a_line_says_why() -> Result<()> {
+    const KEY: &str = "weir_plugh-0123456789-0123456789";
+    let upstream = FaultUpstream::start().await?;
+    let plan = "[pins]\nfallback = [{ backend = \"silent\" }, { backend = \"500\" }, { backend = \"fine\" }]\n[[rule]]\n\
+                name = \"r\"\nroute = \"r\"\nreason = \"r\"\nattempts = [{ backend = \"fine\" }]\n";
+    let folder = tempfile::tempdir()?;
+    std::fs::write(folder.path().join("p.toml"), plan)?;
+    let config = format!("{LOG}[policy]\nfile = \"p.toml\"\n[attempts]\nretries = 0\n")
+        + &backend("gone", &FaultUpstream::refused_url().await?)
+        + &backend("silent", &upstream.base_url("silent"))
+            .replace("content_timeout_ms = 2000", "content_timeout_ms = 300")
+        + &backend("500", &upstream.base_url("500"))
+        + &backend("fine", &upstream.base_url("fine"))
+        + "[[tenant]]\nname = \"a\"\nrequests_per_minute = 1\n\
+           keys = [{ hash = \"sha256:947d84cc1fbcd87110576ad9d43096a2c1a99157669894f9d84fc82c59225b49\" }]\n";
+    let weir = Weir::start_in(folder, &config, &[])?;
+    for status in [200, 429] {
+        let request = client()?.post(weir.url("/v1/chat/completions")).bearer_auth(KEY);
+        assert_eq!(request.json(&question("gone", "hi")).send().await?.status().as_u16(), status);
+    }
+    // One that promises more than it sends, and leaves.
+    let mut socket = tokio::net::TcpStream::connect(weir.address()).await?;
+    let head = format!("POST /v1/messages HTTP/1.1\r\nhost: x\r\nx-api-key: {KEY}\r\ncontent-length: 9000\r\n\r\n{{");
+    tokio::io::AsyncWriteExt::write_all(&mut socket, head.as_bytes()).await?;
+    drop(socket);
+    let found = lines_until(&weir.folder().join("requests.jsonl"), 3).await?;
+    let of = |status: u16| found.iter().find(|line| line["status"] == status).context("a line");
+    let why: Vec<&str> =
+        of(200)?["attempts"].as_array().into_iter().flatten().filter_map(|one| one["why"].as_str()).collect();
+    let [gone, silent, failed] = why[..] else { anyhow::bail!("{found:?}") };
+    assert_eq!((gone, silent), ("it cannot be reached", "first_content after 300 ms"));
+    assert!(!failed.is_empty() && !failed.contains("hi"), "{failed}");
+    assert_eq!(of(429)?["why"], "this key's limit `requests_per_minute` is reached");
+    let broken = of(400)?;
+    let ms = |field: &str| broken[field].as_f64().context("a time");
+    assert!(
+        ms("body_ms")? + ms("overhead_ms")? <= ms("total_ms")? + 0.01,
+        "its caller's time is no time of ours: {broken}"
+    );
+    Ok(())
+}
