@@ -32,7 +32,7 @@ async fn lives_on_in_silence(weir: &Weir) -> Result<()> {
 #[tokio::test]
 async fn bodies_that_are_no_request() -> Result<()> {
     let weir = embedded()?;
-    let bodies: [&[u8]; 9] = [
+    let bodies: [&[u8]; 8] = [
         b"",
         b"{",
         b"[]",
@@ -41,7 +41,6 @@ async fn bodies_that_are_no_request() -> Result<()> {
         b"{\"messages\": [,]}",
         b"\xff\xfe{}",
         b"{\"messages\": [{\"role\": \"user\", \"content\": \"xyzzy-said-the-user \xc3\x28\"}]}",
-        b"{\"messages\": [{\"role\": \"user\", \"content\": \"\\ud800\"}]}",
     ];
     for body in bodies {
         check(&post(&weir, body).await?, 400, None);

@@ -212,7 +212,7 @@ async fn a_line_says_why() -> Result<()> {
     let why: Vec<&str> =
         of(200)?["attempts"].as_array().into_iter().flatten().filter_map(|one| one["why"].as_str()).collect();
     let [gone, silent, failed] = why[..] else { anyhow::bail!("{found:?}") };
-    assert_eq!((gone, silent), ("it cannot be reached", "first_content after 300 ms"));
+    assert_eq!((gone, silent), ("it cannot be reached", "headers after 300 ms"));
     assert!(!failed.is_empty() && !failed.contains("hi"), "{failed}");
     assert_eq!(of(429)?["why"], "this key's limit `requests_per_minute` is reached");
     let broken = of(400)?;
