@@ -243,6 +243,13 @@ pub struct Tool {
     pub parameters: Value,
     /// Whether the caller demands that calls fit the schema. The built-in engines' always do.
     pub strict: bool,
+    /// Whether it takes free text (OpenAI's custom tools): elsewhere that is the one member, [`Tool::INPUT`], of an object.
+    pub freeform: bool,
+}
+
+impl Tool {
+    /// The member of a call's arguments that holds the text for a free-form tool.
+    pub const INPUT: &str = "input";
 }
 
 /// A call the model made.

@@ -152,6 +152,8 @@ pub struct WireSettings {
     pub reasoning_field: ReasoningField,
     /// Whether it may be told how much to think.
     pub takes_effort: bool,
+    /// Whether offered tools that it cannot have are left out.
+    pub leaves_out_tools: bool,
     /// Whether it has `POST {base_url}/completions` too.
     pub completions: bool,
     /// Whether it is asked to stream what its caller wants whole.
@@ -173,6 +175,7 @@ impl WireSettings {
             prefill: PrefillForm::None,
             reasoning_field: ReasoningField::None,
             takes_effort: false,
+            leaves_out_tools: false,
             completions: false,
             stream_whole: true,
             dllm: DllmWritten::default(),
@@ -208,6 +211,7 @@ impl Checks<'_> {
             prefill: typed.prefill,
             reasoning_field: typed.reasoning_field,
             takes_effort: typed.takes_effort,
+            leaves_out_tools: typed.leaves_out_tools,
             completions: typed.completions,
             stream_whole: typed.stream_whole,
             dllm: typed.dllm.clone(),

@@ -250,6 +250,9 @@ pub struct BackendWritten {
     /// Whether callers' wishes how much to think are passed on in another dialect's words. Default false: models that do
     /// not think refuse them.
     pub takes_effort: bool,
+    /// Whether tools that only the caller's API runs (web search) are left out for it, where another dialect offers them and
+    /// none has to be called. Default false: such requests go elsewhere.
+    pub leaves_out_tools: bool,
     /// Whether an `openai-chat` server has `POST {base_url}/completions` too: callers of that dialect, with `suffix` too,
     /// are then answered by it. Default false.
     pub completions: bool,
@@ -302,6 +305,7 @@ impl Default for BackendWritten {
             prefill: PrefillForm::None,
             reasoning_field: ReasoningField::None,
             takes_effort: false,
+            leaves_out_tools: false,
             completions: false,
             stream_whole: true,
             dllm: DllmWritten::default(),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde::ser::{Serialize, SerializeMap, Serializer};
 use serde_json::{Map, Value, json};
-use weir_protocol::{FinishReason, Usage};
+use weir_protocol::{ChatRequest, FinishReason, Tool, Usage};
 
 use crate::api::answering::failure::{Class, Failure};
 use crate::api::answering::stats::DiffusionBody;
@@ -78,9 +78,9 @@ impl From<&Failure> for ResponseError {
     fn from(failure: &Failure) -> Self {
         let code = match failure.class {
             Class::RateLimited => "rate_limit_exceeded",
-            Class::Invalid | Class::NotFound | Class::TooLong { .. } | Class::Key | Class::Forbidden => {
-                "invalid_prompt"
-            }
+            // Not in the description, but what OpenAI says and clients look for, to shorten the conversation.
+            Class::TooLong { .. } => "context_length_exceeded",
+            Class::Invalid | Class::NotFound | Class::Key | Class::Forbidden => "invalid_prompt",
             Class::Overloaded | Class::Timeout | Class::Cancelled | Class::Upstream | Class::Internal => "server_error",
         };
         ResponseError { code, message: failure.message.clone() }
@@ -128,6 +128,26 @@ pub(crate) enum ItemBody {
         name: String,
         arguments: String,
     },
+    /// Of a free-form tool.
+    CustomToolCall {
+        id: String,
+        status: &'static str,
+        call_id: String,
+        name: String,
+        input: String,
+    },
+}
+
+/// The text that a call of a free-form tool is for; all of the arguments, where they are not what was asked for.
+pub(super) fn input(arguments: String) -> String {
+    let parsed: Option<Value> = serde_json::from_str(&arguments).ok();
+    let text = parsed.as_ref().and_then(|arguments| arguments[Tool::INPUT].as_str());
+    text.map(str::to_owned).unwrap_or(arguments)
+}
+
+/// The names of a request's free-form tools.
+pub(super) fn freeform(request: &ChatRequest) -> Vec<String> {
+    request.tools.iter().filter(|tool| tool.freeform).map(|tool| tool.name.clone()).collect()
 }
 
 /// A piece of a message or of reasoning.
@@ -152,6 +172,7 @@ pub(crate) enum ItemKind {
     Reasoning,
     Message,
     FunctionCall,
+    CustomCall,
 }
 
 /// The id of the item at `index` of the answer `response`.
@@ -160,6 +181,7 @@ pub(crate) fn item_id(response: &str, kind: ItemKind, index: usize) -> String {
         ItemKind::Reasoning => "rs",
         ItemKind::Message => "msg",
         ItemKind::FunctionCall => "fc",
+        ItemKind::CustomCall => "ctc",
     };
     let rest = response.strip_prefix("resp_").unwrap_or(response);
     format!("{prefix}_{rest}_{index}")

@@ -47,6 +47,11 @@ pub(super) enum Payload<'a> {
         place: Place<'a>,
         refusal: &'a str,
     },
+    InputDone {
+        #[serde(flatten)]
+        place: Place<'a>,
+        input: &'a str,
+    },
     ArgumentsDone {
         #[serde(flatten)]
         place: Place<'a>,

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use weir_protocol::{EngineError, TokenLogprob};
 
-use super::encode::{ContentPart, ItemBody, ItemKind, item_id};
+use super::encode::{self, ContentPart, ItemBody, ItemKind, item_id};
 use super::events::{Events, Payload, Place};
 use crate::api::answering::braces::Braces;
 use crate::api::openai_chat::encode::LogprobBody;
@@ -17,6 +17,8 @@ const COMPLETED: &str = "completed";
 #[derive(Debug)]
 pub(super) struct Items {
     response: String,
+    /// Names of tools that take text.
+    freeform: Vec<String>,
     /// How many were added.
     count: usize,
     done: BTreeMap<usize, ItemBody>,
@@ -51,12 +53,14 @@ struct OpenCall {
     name: String,
     arguments: String,
     braces: Braces,
+    /// Whether it is for a tool that takes text: what the text is, is known at the end.
+    is_freeform: bool,
 }
 
 impl Items {
     /// None yet, of the answer with this id.
-    pub(super) fn new(response: String) -> Self {
-        Items { response, count: 0, done: BTreeMap::new(), speech: None, calls: Vec::new() }
+    pub(super) fn new(response: String, freeform: Vec<String>) -> Self {
+        Items { response, freeform, count: 0, done: BTreeMap::new(), speech: None, calls: Vec::new() }
     }
 
     /// More output text.
@@ -102,8 +106,11 @@ impl Items {
         self.end_speech(COMPLETED, events);
         self.end_calls(COMPLETED, true, events);
         let at = self.add();
-        let id = item_id(&self.response, ItemKind::FunctionCall, at);
-        let call = OpenCall { index, at, id, call_id, name, arguments: String::new(), braces: Braces::default() };
+        let is_freeform = self.freeform.contains(&name);
+        let kind = if is_freeform { ItemKind::CustomCall } else { ItemKind::FunctionCall };
+        let id = item_id(&self.response, kind, at);
+        let (arguments, braces) = (String::new(), Braces::default());
+        let call = OpenCall { index, at, id, call_id, name, arguments, braces, is_freeform };
         events.push("response.output_item.added", Payload::Item { output_index: at, item: &call.item(IN_PROGRESS) });
         self.calls.push(call);
     }
@@ -114,6 +121,9 @@ impl Items {
             Some(call) => {
                 call.arguments.push_str(delta);
                 call.braces.push(delta);
+                if call.is_freeform {
+                    return Ok(());
+                }
                 let payload = Payload::Delta { place: call.place(), delta, logprobs: None };
                 events.push("response.function_call_arguments.delta", payload);
                 Ok(())
@@ -188,9 +198,17 @@ impl Items {
     fn end_calls(&mut self, status: &'static str, only_complete: bool, events: &mut Events) {
         let ended: Vec<OpenCall> =
             self.calls.extract_if(.., |call| !only_complete || call.braces.is_complete()).collect();
-        for call in ended {
-            let (place, name, arguments) = (call.place(), call.name.as_str(), call.arguments.as_str());
-            events.push("response.function_call_arguments.done", Payload::ArgumentsDone { place, name, arguments });
+        for mut call in ended {
+            if call.is_freeform {
+                call.arguments = encode::input(std::mem::take(&mut call.arguments));
+                let (place, input) = (call.place(), call.arguments.as_str());
+                let delta = Payload::Delta { place, delta: input, logprobs: None };
+                events.push("response.custom_tool_call_input.delta", delta);
+                events.push("response.custom_tool_call_input.done", Payload::InputDone { place, input });
+            } else {
+                let (place, name, arguments) = (call.place(), call.name.as_str(), call.arguments.as_str());
+                events.push("response.function_call_arguments.done", Payload::ArgumentsDone { place, name, arguments });
+            }
             self.finish(call.at, call.item(status), events);
         }
     }
@@ -240,12 +258,11 @@ impl OpenCall {
     }
 
     fn item(&self, status: &'static str) -> ItemBody {
-        ItemBody::FunctionCall {
-            id: self.id.clone(),
-            status,
-            call_id: self.call_id.clone(),
-            name: self.name.clone(),
-            arguments: self.arguments.clone(),
+        let (id, call_id, name) = (self.id.clone(), self.call_id.clone(), self.name.clone());
+        let said = self.arguments.clone();
+        match self.is_freeform {
+            true => ItemBody::CustomToolCall { id, status, call_id, name, input: said },
+            false => ItemBody::FunctionCall { id, status, call_id, name, arguments: said },
         }
     }
 }

@@ -47,7 +47,7 @@ impl Speaks for OpenAiResponses {
     }
 
     fn whole(request: &ChatRequest, answer: Collected) -> Result<Whole, EngineError> {
-        Ok(Whole::new(identity(), Arc::clone(&request.raw), answer))
+        Ok(Whole::new(identity(), request, answer))
     }
 
     fn joined(pieces: &[String]) -> Option<String> {

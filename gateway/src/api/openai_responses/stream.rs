@@ -7,7 +7,9 @@ use bytes::Bytes;
 use serde_json::{Map, Value};
 use weir_protocol::{ChatRequest, EngineError, Event, FinishReason, TokenLogprob, Usage};
 
-use super::encode::{Echo, Extra, IncompleteDetails, ItemBody, ResponseBody, ResponseError, UsageBody, ending};
+use super::encode::{
+    Echo, Extra, IncompleteDetails, ItemBody, ResponseBody, ResponseError, UsageBody, ending, freeform,
+};
 use super::events::{Events, Payload};
 use super::items::Items;
 use crate::api::answering::Identity;
@@ -91,7 +93,7 @@ impl ResponsesGrammar {
             raw: Arc::clone(&request.raw),
             model: String::new(),
             begun: false,
-            items: Items::new(identity.id.clone()),
+            items: Items::new(identity.id.clone(), freeform(request)),
             logprobs: Vec::new(),
             usage: None,
             continued: None,

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use serde::ser::{Serialize, Serializer};
 use serde_json::{Map, Value};
-use weir_protocol::{FinishReason, Usage};
+use weir_protocol::{ChatRequest, FinishReason, Usage};
 
-use super::encode::{ContentPart, Echo, ItemBody, ItemKind, ResponseBody, UsageBody, ending, item_id};
+use super::encode::{ContentPart, Echo, ItemBody, ItemKind, ResponseBody, UsageBody, ending, freeform, input, item_id};
 use crate::api::answering::Identity;
 use crate::api::answering::collect::{Collected, Item};
 use crate::api::openai_chat::encode::LogprobBody;
@@ -22,18 +22,19 @@ pub(crate) struct Whole {
 }
 
 impl Whole {
-    pub(super) fn new(identity: Identity, raw: Arc<Map<String, Value>>, answer: Collected) -> Self {
+    pub(super) fn new(identity: Identity, request: &ChatRequest, answer: Collected) -> Self {
+        let (raw, freeform) = (Arc::clone(&request.raw), freeform(request));
         let (last, cut) = (answer.items.len().saturating_sub(1), ending(answer.reason).1.is_some());
         let output = answer.items.into_iter().enumerate().map(|(at, item)| {
             let status = if cut && at == last { "incomplete" } else { "completed" };
-            body(item, &identity.id, at, status)
+            body(item, &identity.id, at, status, &freeform)
         });
         let output = output.collect();
         Whole { raw, model: answer.model, output, reason: answer.reason, usage: answer.usage, identity }
     }
 }
 
-fn body(item: Item, response: &str, at: usize, status: &'static str) -> ItemBody {
+fn body(item: Item, response: &str, at: usize, status: &'static str, freeform: &[String]) -> ItemBody {
     match item {
         Item::Reasoning { text, signature } => ItemBody::Reasoning {
             id: item_id(response, ItemKind::Reasoning, at),
@@ -57,6 +58,13 @@ fn body(item: Item, response: &str, at: usize, status: &'static str) -> ItemBody
             status,
             role: "assistant",
             content: vec![ContentPart::Refusal { refusal }],
+        },
+        Item::Call(call) if freeform.contains(&call.name) => ItemBody::CustomToolCall {
+            id: item_id(response, ItemKind::CustomCall, at),
+            status,
+            call_id: call.id,
+            name: call.name,
+            input: input(call.arguments),
         },
         Item::Call(call) => ItemBody::FunctionCall {
             id: item_id(response, ItemKind::FunctionCall, at),
@@ -111,7 +119,8 @@ mod tests {
             ends(FinishReason::Length),
         ];
         let identity = Identity { id: "resp_1".into(), created: 9 };
-        let whole = Whole::new(identity, Arc::new(raw), collected(events).await.expect("complete"));
+        let request = ChatRequest { raw: Arc::new(raw), ..ChatRequest::default() };
+        let whole = Whole::new(identity, &request, collected(events).await.expect("complete"));
         assert_eq!(
             serde_json::to_string(&whole).expect("plain data"),
             r#"{"id":"resp_1","object":"response","created_at":9,"status":"incomplete","error":null,"incomplete_details":{"reason":"max_output_tokens"},"model":"m","output":[{"type":"reasoning","id":"rs_1_0","summary":[],"content":[{"type":"reasoning_text","text":"hm"}],"encrypted_content":"seal","status":"completed"},{"type":"message","id":"msg_1_1","status":"completed","role":"assistant","content":[{"type":"output_text","text":"so","annotations":[],"logprobs":[]}]},{"type":"function_call","id":"fc_1_2","status":"incomplete","call_id":"c1","name":"f","arguments":"{\"a\":"}],"instructions":"be brief","max_output_tokens":null,"metadata":{},"parallel_tool_calls":true,"reasoning":{"effort":null,"summary":null},"temperature":null,"text":{"format":{"type":"text"}},"tool_choice":"auto","tools":[],"top_logprobs":0,"top_p":null,"truncation":"disabled","user":null,"store":false,"background":false,"previous_response_id":null,"usage":{"input_tokens":5,"input_tokens_details":{"cached_tokens":3},"output_tokens":4,"output_tokens_details":{"reasoning_tokens":0},"total_tokens":9}}"#

@@ -28,9 +28,14 @@ pub(crate) fn read(
         };
     }
     let members = Members::of(path, value)?;
-    if members.need("type", fields::string)? != "function" {
-        note(unsupported, "tool_choice");
-        return Ok(ToolChoice::Auto);
+    match members.need("type", fields::string)? {
+        "function" => {}
+        // Free-form tools are among the others in the dialect that names them without a member of their own.
+        "custom" if inside.is_none() => {}
+        _ => {
+            note(unsupported, "tool_choice");
+            return Ok(ToolChoice::Auto);
+        }
     }
     let named = |members: &Members<'_, '_>| members.need("name", |path, value| offered(path, value, tools));
     match inside {

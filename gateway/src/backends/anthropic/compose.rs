@@ -43,7 +43,7 @@ enum Block {
 /// # Errors
 /// The request demands what cannot be said here.
 pub(super) fn body(request: &ChatRequest, model: &str, wire: &WireSettings) -> Result<Vec<u8>, EngineError> {
-    demands::refuse_untold(request)?;
+    demands::refuse_untold(request, wire)?;
     demands::refuse_others(request, TAKES, "anthropic")?;
     let sampling = &request.sampling;
     if sampling.temperature.is_some_and(|temperature| temperature > 1.0) {

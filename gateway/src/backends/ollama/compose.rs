@@ -7,6 +7,7 @@ use weir_protocol::{ChatRequest, Effort, EngineError, Message, ResponseFormat, R
 
 use crate::backends::upstream::body::{self, Fields};
 use crate::backends::upstream::demands::{self, Demand, unsupported};
+use crate::config::wire::WireSettings;
 
 const TAKES: &[Demand] = &[
     Demand::FrequencyPenalty,
@@ -53,8 +54,8 @@ struct Function {
 ///
 /// # Errors
 /// The request demands what cannot be said here.
-pub(super) fn body(request: &ChatRequest, model: &str, takes_effort: bool) -> Result<Vec<u8>, EngineError> {
-    demands::refuse_untold(request)?;
+pub(super) fn body(request: &ChatRequest, model: &str, wire: &WireSettings) -> Result<Vec<u8>, EngineError> {
+    demands::refuse_untold(request, wire)?;
     demands::refuse_others(request, TAKES, "ollama")?;
     let mut fields = Fields::default();
     fields.set("model", model);
@@ -71,7 +72,7 @@ pub(super) fn body(request: &ChatRequest, model: &str, takes_effort: bool) -> Re
         fields.set("logprobs", true);
         fields.set("top_logprobs", count);
     }
-    match request.effort.filter(|_| takes_effort) {
+    match request.effort.filter(|_| wire.takes_effort) {
         Some(Effort::Off) => fields.set("think", false),
         Some(effort) => fields.set("think", effort.word()),
         None => {}
@@ -155,9 +156,10 @@ fn tool(tool: &Tool) -> Value {
 mod tests {
     use super::*;
     use crate::backends::upstream::tests::script::{sent, unsendable};
+    use crate::config::wire::BackendKind;
 
     fn compose(request: &ChatRequest) -> Result<Vec<u8>, EngineError> {
-        super::body(request, "qwen", true)
+        super::body(request, "qwen", &WireSettings { takes_effort: true, ..WireSettings::plain(BackendKind::Ollama) })
     }
 
     #[test]

@@ -8,16 +8,17 @@ use weir_protocol::{ChatRequest, EngineError};
 use super::upstream::frames::Framing;
 use super::upstream::{Decoder, Wire};
 use crate::config::BackendSettings;
+use crate::config::wire::WireSettings;
 
 /// How to talk to one such upstream.
 pub(super) struct Ollama {
     window: u64,
-    takes_effort: bool,
+    wire: WireSettings,
 }
 
 impl Ollama {
     pub(super) fn new(settings: &BackendSettings) -> Self {
-        Ollama { window: settings.context_tokens, takes_effort: settings.wire.takes_effort }
+        Ollama { window: settings.context_tokens, wire: settings.wire.clone() }
     }
 }
 
@@ -31,7 +32,7 @@ impl Wire for Ollama {
     }
 
     fn body(&self, request: &ChatRequest, model: &str) -> Result<Vec<u8>, EngineError> {
-        compose::body(request, model, self.takes_effort)
+        compose::body(request, model, &self.wire)
     }
 
     fn decoder(&self, model: &str, _: bool) -> Box<dyn Decoder> {

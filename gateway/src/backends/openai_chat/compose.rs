@@ -30,7 +30,7 @@ pub(in crate::backends) fn body(
         return forwarded(request, model, wire);
     }
     demands::refuse_own_forms(request)?;
-    demands::refuse_untold(request)?;
+    demands::refuse_untold(request, wire)?;
     let mut fields = Fields::default();
     fields.set("model", model);
     fields.set("messages", conversation(&request.messages, wire.reasoning_field));

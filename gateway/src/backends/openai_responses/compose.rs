@@ -5,6 +5,7 @@ use weir_protocol::{ChatRequest, Dialect, EngineError, Message, Part, ResponseFo
 
 use crate::backends::upstream::body::{self, Fields};
 use crate::backends::upstream::demands::{self, Demand};
+use crate::config::wire::WireSettings;
 
 const TAKES: &[Demand] =
     &[Demand::JsonObject, Demand::JsonSchema, Demand::Logprobs, Demand::OneCallOnly, Demand::SomeCall];
@@ -17,14 +18,14 @@ const SHARED: &[&str] =
 ///
 /// # Errors
 /// The request demands what cannot be said here.
-pub(super) fn body(request: &ChatRequest, model: &str, takes_effort: bool) -> Result<Vec<u8>, EngineError> {
-    demands::refuse_untold(request)?;
+pub(super) fn body(request: &ChatRequest, model: &str, wire: &WireSettings) -> Result<Vec<u8>, EngineError> {
+    demands::refuse_untold(request, wire)?;
     demands::refuse_others(request, TAKES, "openai-responses")?;
     let mut fields = Fields::default();
     fields.set("model", model);
     fields.set("input", request.messages.iter().flat_map(items).collect::<Vec<_>>());
     fields.set_some("max_output_tokens", request.max_tokens);
-    if let Some(effort) = request.effort.filter(|_| takes_effort) {
+    if let Some(effort) = request.effort.filter(|_| wire.takes_effort) {
         fields.set("reasoning", json!({"effort": effort.word()}));
     }
     tools(request, &mut fields);
@@ -135,9 +136,14 @@ fn form(request: &ChatRequest, fields: &mut Fields) {
 mod tests {
     use super::*;
     use crate::backends::upstream::tests::script::{sent, unsendable};
+    use crate::config::wire::BackendKind;
 
     fn compose(request: &ChatRequest) -> Result<Vec<u8>, EngineError> {
-        super::body(request, "gpt", true)
+        super::body(
+            request,
+            "gpt",
+            &WireSettings { takes_effort: true, ..WireSettings::plain(BackendKind::OpenAiResponses) },
+        )
     }
 
     #[test]

@@ -45,7 +45,7 @@ impl Wire for OpenAiResponses {
             ours.extend(unsealed::without(&request.raw).map(|input| ("input", input)));
             return forwarded(&request.raw, &ours);
         }
-        compose::body(request, model, self.wire.takes_effort)
+        compose::body(request, model, &self.wire)
     }
 
     fn decoder(&self, model: &str, alike: bool) -> Box<dyn Decoder> {

@@ -3,6 +3,8 @@
 
 use weir_protocol::{ChatRequest, EngineError, Part, ResponseFormat, ToolChoice};
 
+use crate::config::wire::WireSettings;
+
 /// Something a kind of upstream may have no field for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::backends) enum Demand {
@@ -93,9 +95,11 @@ pub(in crate::backends) fn refuse_others(
 }
 
 /// Refuses what only the caller's own body says: an upstream of another dialect gets a body made from what we
-/// understood, so the rest would be lost.
-pub(in crate::backends) fn refuse_untold(request: &ChatRequest) -> Result<(), EngineError> {
-    if let Some(field) = request.unsupported.first() {
+/// understood, so the rest would be lost. Tools that only the caller's API runs are an offer, if none must be called: the
+/// operator may have them left out.
+pub(in crate::backends) fn refuse_untold(request: &ChatRequest, wire: &WireSettings) -> Result<(), EngineError> {
+    let is_offer = |field: &&str| wire.leaves_out_tools && *field == "tools" && request.tool_choice == ToolChoice::Auto;
+    if let Some(field) = request.unsupported.iter().find(|field| !is_offer(field)) {
         return Err(unsupported(field, "it cannot be said in the dialect of this upstream"));
     }
     let parts = request.messages.iter().flat_map(|message| &message.content);
@@ -115,6 +119,7 @@ pub(in crate::backends) fn unsupported(field: &str, message: &str) -> EngineErro
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::wire::BackendKind;
     use weir_protocol::{Message, Role, Sampling};
 
     #[test]
@@ -154,11 +159,17 @@ mod tests {
     #[test]
     fn what_is_only_in_the_raw_body_is_not_lost() {
         let mut request = ChatRequest { unsupported: vec!["n"], ..ChatRequest::default() };
-        assert!(matches!(refuse_untold(&request), Err(EngineError::Unsupported { field, .. }) if field == "n"));
+        let mut wire = WireSettings::plain(BackendKind::OpenAiChat);
+        assert!(matches!(refuse_untold(&request, &wire), Err(EngineError::Unsupported { field, .. }) if field == "n"));
         request.unsupported.clear();
         request
             .messages
             .push(Message { content: vec![Part::Other { kind: "audio".into() }], ..Message::empty(Role::User) });
-        assert!(refuse_untold(&request).is_err());
+        assert!(refuse_untold(&request, &wire).is_err());
+        wire.leaves_out_tools = true;
+        let mut offers = ChatRequest { unsupported: vec!["tools"], ..ChatRequest::default() };
+        assert_eq!(refuse_untold(&offers, &wire), Ok(()));
+        offers.tool_choice = ToolChoice::Required;
+        assert!(refuse_untold(&offers, &wire).is_err());
     }
 }

@@ -1,7 +1,7 @@
 //! The conversation as items: messages, calls, their results, reasoning. Items of one assistant turn become one message.
 
-use serde_json::Value;
-use weir_protocol::{EngineError, Message, Part, Role, ToolCall};
+use serde_json::{Value, json};
+use weir_protocol::{EngineError, Message, Part, Role, Tool, ToolCall};
 
 use super::note_input;
 use crate::api::reading::fields::{self, Members, Path};
@@ -36,7 +36,16 @@ pub(super) fn input(
                 };
                 turns.assistant().tool_calls.push(call);
             }
-            "function_call_output" => turns.0.push(Message {
+            "custom_tool_call" => {
+                let input = members.need("input", fields::string)?;
+                let call = ToolCall {
+                    id: members.need("call_id", fields::string)?.to_owned(),
+                    name: members.need("name", fields::string)?.to_owned(),
+                    arguments: json!({Tool::INPUT: input}).to_string(),
+                };
+                turns.assistant().tool_calls.push(call);
+            }
+            "function_call_output" | "custom_tool_call_output" => turns.0.push(Message {
                 tool_call_id: Some(members.need("call_id", fields::string)?.to_owned()),
                 content: members.need("output", content)?,
                 ..Message::empty(Role::Tool)

@@ -72,6 +72,28 @@ fn an_agents_turn_keeps_its_meaning() {
 }
 
 #[test]
+fn free_form_tools_take_an_object_elsewhere() {
+    let format = json!({"type": "grammar", "syntax": "lark", "definition": "start: X"});
+    let request = taken(json!({
+        "input": [
+            {"type": "custom_tool_call", "call_id": "c", "name": "patch", "input": "a\"b"},
+            {"type": "custom_tool_call_output", "call_id": "c", "output": "done"}],
+        "tools": [{"type": "custom", "name": "patch", "description": "d", "format": format}],
+        "tool_choice": {"type": "custom", "name": "patch"},
+    }));
+    let [tool] = request.tools.as_slice() else { panic!("{:?}", request.tools) };
+    assert!(
+        tool.freeform
+            && tool.description.as_deref().is_some_and(|text| text.starts_with("d\n\n") && text.ends_with("start: X"))
+    );
+    assert_eq!(tool.parameters["required"], json!(["input"]));
+    assert_eq!(request.messages[0].tool_calls[0].arguments, r#"{"input":"a\"b"}"#);
+    assert_eq!((request.messages[1].role, request.messages[1].joined_text().as_str()), (Role::Tool, "done"));
+    assert_eq!(request.tool_choice, ToolChoice::Function("patch".into()));
+    assert!(request.unsupported.is_empty(), "{:?}", request.unsupported);
+}
+
+#[test]
 fn two_turns_stay_two() {
     let request = taken(json!({"input": [
         {"role": "assistant", "content": "one"},
