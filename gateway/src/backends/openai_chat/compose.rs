@@ -91,7 +91,15 @@ fn conversation(messages: &[Message], reasoning: ReasoningField) -> Vec<Value> {
         if message.role != Role::Tool {
             show(&mut shown, &mut turns);
         }
-        turns.push(self::message(message, reasoning));
+        let turn = self::message(message, reasoning);
+        match turns.last_mut().filter(|last: &&mut Value| last["role"] == "system" && turn["role"] == "system") {
+            // Many templates take one only.
+            Some(before) => {
+                let texts = [&before["content"], &turn["content"]].map(|text| text.as_str().unwrap_or_default());
+                before["content"] = texts.join("\n\n").into();
+            }
+            None => turns.push(turn),
+        }
         if message.role == Role::Tool && !body::is_text(message) {
             let id = message.tool_call_id.as_deref().unwrap_or_default();
             shown.push(json!({"type": "text", "text": format!("Shown by the tool call {id}:")}));
@@ -290,6 +298,14 @@ mod tests {
             "stream": true, "stream_options": {"include_usage": true},
         });
         assert_eq!(composed(said.clone()).expect("sent"), said);
+    }
+
+    #[test]
+    fn rules_that_stand_together_are_one_turn() {
+        let rule = |text: &str| json!({"role": "system", "content": text});
+        let user = json!({"role": "user", "content": "hi"});
+        let sent = composed(json!({"messages": [rule("a"), rule("b"), user, rule("c")]})).expect("sent");
+        assert_eq!(sent["messages"], json!([rule("a\n\nb"), user, rule("c")]));
     }
 
     #[test]
