@@ -1,6 +1,7 @@
 //! Reads the request's body, whole, up to the limit; beyond it the answer is 413, 415 if it is packed, 503 or 429 while too much of
 //! others is held; at once for who waits to be asked for it (`expect`). Handlers behind it never wait for the caller's bytes and never see more than the limit.
 
+use std::io::ErrorKind;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -84,6 +85,11 @@ pub async fn layer<N: Future<Output = Response>>(
             limit.metrics.denied(tenant.as_deref().unwrap_or(NONE), "body_memory");
             return no_room(path.path(), full);
         }
+        // Nobody reads it: it is for the count and the log.
+        Unread::Left => {
+            let closed = StatusCode::from_u16(499).unwrap_or(StatusCode::BAD_REQUEST);
+            (closed, "cancelled", "the caller left".to_owned())
+        }
     };
     api::refusal(path.path(), status, kind, &message)
 }
@@ -144,6 +150,16 @@ enum Unread {
     Slow,
     Broken,
     NoRoom(Full),
+    Left,
+}
+
+/// Framing that makes no sense is the caller's fault; all else is its leaving.
+fn broken(error: &axum::Error) -> Unread {
+    let mut causes = std::iter::successors(Some(error as &dyn std::error::Error), |error| error.source());
+    let senseless = |kind| matches!(kind, ErrorKind::InvalidInput | ErrorKind::InvalidData);
+    let is_senseless =
+        causes.any(|cause| cause.downcast_ref::<std::io::Error>().is_some_and(|error| senseless(error.kind())));
+    if is_senseless { Unread::Broken } else { Unread::Left }
 }
 
 /// Whether the body comes only when it is asked for.
@@ -172,7 +188,7 @@ async fn read(mut body: Body, limit: usize, waits: bool, hold: &mut Hold) -> Res
         let until = paced.min(Instant::now() + PAUSE_MAX);
         let next = tokio::time::timeout_at(until, body.frame()).await;
         let Some(frame) = next.map_err(|_| Unread::Slow)? else { break };
-        let Ok(piece) = frame.map_err(|_| Unread::Broken)?.into_data() else { continue };
+        let Ok(piece) = frame.map_err(|error| broken(&error))?.into_data() else { continue };
         seen = seen.saturating_add(piece.len());
         // What is over the limit, or finds no room, is read and thrown away for a while: an answer sent while the caller
         // still writes would be lost with the connection's reset.

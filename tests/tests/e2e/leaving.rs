@@ -4,6 +4,8 @@
 use anyhow::{Context, Result};
 use futures::StreamExt;
 use serde_json::json;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
 use weir_tests::asking::{ask, client, metrics, metrics_until, post, post_to, question, read, with};
 use weir_tests::binary::Weir;
 use weir_tests::fault_upstream::{Ending, FaultUpstream};
@@ -54,6 +56,22 @@ async fn before_the_first_piece_too() -> Result<()> {
                 && page.sum("weir_requests_total", &[("outcome", "cancelled")]) == 1.0
         })
         .await?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn while_it_sends_its_body_too() -> Result<()> {
+    let weir = embedded()?;
+    let outcomes = [("{\"model\":", "cancelled"), ("zz\r\n", "invalid_request")];
+    for (body, outcome) in outcomes {
+        let mut socket = TcpStream::connect(weir.url("").trim_start_matches("http://")).await?;
+        let framing = if outcome == "cancelled" { "content-length: 99" } else { "transfer-encoding: chunked" };
+        socket
+            .write_all(format!("POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\n{framing}\r\n\r\n{body}").as_bytes())
+            .await?;
+        socket.shutdown().await?;
+        metrics_until(&weir, outcome, |page| page.sum("weir_requests_total", &[("outcome", outcome)]) == 1.0).await?;
     }
     Ok(())
 }

@@ -140,7 +140,7 @@ pub(crate) enum ItemBody {
 
 /// The text that a call of a free-form tool is for; all of the arguments, where they are not what was asked for.
 pub(super) fn input(arguments: String) -> String {
-    let parsed: Option<Value> = serde_json::from_str(&arguments).ok();
+    let parsed = crate::plain_json::parse(&arguments).ok();
     let text = parsed.as_ref().and_then(|arguments| arguments[Tool::INPUT].as_str());
     text.map(str::to_owned).unwrap_or(arguments)
 }
