@@ -39,6 +39,11 @@ pub(crate) fn token_limit(path: &Path<'_>, value: &Value) -> Result<u32, EngineE
     fields::whole(path, value, 1, MAX_TOKENS)
 }
 
+/// The same where local servers and their clients say -1 for none.
+pub(crate) fn token_limit_or_none(path: &Path<'_>, value: &Value) -> Result<Option<u32>, EngineError> {
+    if value.as_i64() == Some(-1) { Ok(None) } else { token_limit(path, value).map(Some) }
+}
+
 /// Whether `stream_options` asks for usage.
 pub(crate) fn include_usage(path: &Path<'_>, value: &Value) -> Result<bool, EngineError> {
     Ok(Members::of(path, value)?.read("include_usage", fields::boolean)?.unwrap_or(false))

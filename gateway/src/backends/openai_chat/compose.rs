@@ -91,6 +91,9 @@ fn conversation(messages: &[Message], reasoning: ReasoningField) -> Vec<Value> {
         if message.role != Role::Tool {
             show(&mut shown, &mut turns);
         }
+        if message.role == Role::System && message.joined_text().is_empty() {
+            continue;
+        }
         let turn = self::message(message, reasoning);
         match turns.last_mut().filter(|last: &&mut Value| last["role"] == "system" && turn["role"] == "system") {
             // Many templates take one only.
@@ -304,7 +307,7 @@ mod tests {
     fn rules_that_stand_together_are_one_turn() {
         let rule = |text: &str| json!({"role": "system", "content": text});
         let user = json!({"role": "user", "content": "hi"});
-        let sent = composed(json!({"messages": [rule("a"), rule("b"), user, rule("c")]})).expect("sent");
+        let sent = composed(json!({"messages": [rule("a"), rule(""), rule("b"), user, rule("c")]})).expect("sent");
         assert_eq!(sent["messages"], json!([rule("a\n\nb"), user, rule("c")]));
     }
 

@@ -103,8 +103,36 @@ fn part(members: &Members<'_, '_>, kind: &str) -> Result<Part, EngineError> {
     match kind {
         "text" => members.need("text", fields::string).map(|text| Part::Text(text.to_owned())),
         "image" => members.need("source", image),
-        kind => Ok(Part::Other { kind: fields::shown(kind) }),
+        kind => Ok(wrapped(members, kind).map_or_else(|| Part::Other { kind: fields::shown(kind) }, Part::Text)),
     }
+}
+
+/// Text in a wrapping of its own: a plain document, or what a search found. Not where the answer has to cite it.
+fn wrapped(members: &Members<'_, '_>, kind: &str) -> Option<String> {
+    let text = |value: &Value| match value {
+        Value::String(text) => Some(text.clone()),
+        Value::Array(blocks) => {
+            let texts: Option<Vec<&str>> = blocks.iter().map(|block| block["text"].as_str()).collect();
+            texts.map(|texts| texts.join("\n"))
+        }
+        _ => None,
+    };
+    let cited = members.get("citations").is_some_and(|wish| wish["enabled"] == true);
+    let said = match kind {
+        _ if cited => None,
+        "document" => {
+            let source = members.get("source")?;
+            match source["type"].as_str()? {
+                "text" => text(&source["data"]),
+                "content" => text(&source["content"]),
+                _ => None,
+            }
+        }
+        "search_result" => text(members.get("content")?),
+        _ => None,
+    }?;
+    let heads = ["title", "source", "context"].into_iter().filter_map(|key| members.get(key)?.as_str());
+    Some(heads.chain([said.as_str()]).collect::<Vec<_>>().join("\n"))
 }
 
 fn image(path: &Path<'_>, value: &Value) -> Result<Part, EngineError> {

@@ -22,6 +22,37 @@ fn refused(more: Value, field: &str, says: &str) {
 }
 
 #[test]
+fn numbers_of_arguments_keep_their_digits() {
+    let call = |id: &str, input: &str| format!(r#"{{"type":"tool_use","id":"{id}","name":"f","input":{input}}}"#);
+    let long = r#"{"n": 12345678901234567890123, "x":[0.12345678901234567890]}"#;
+    let blocks = [call("c1", "{}"), r#"{"type":"text","text":"a"}"#.into(), call("c2", long)].join(",");
+    let result = |id: &str| format!(r#"{{"type":"tool_result","tool_use_id":"{id}"}}"#);
+    let results = [result("c1"), result("c2")].join(",");
+    let body = format!(
+        r#"{{"max_tokens":9,"messages":[{{"role":"user","content":"hi"}},{{"role":"assistant","content":[{blocks}]}},{{"role":"user","content":[{results}]}}]}}"#
+    );
+    let request = decode(body.as_bytes()).expect("a good request");
+    let arguments: Vec<&str> = request.messages[1].tool_calls.iter().map(|call| call.arguments.as_str()).collect();
+    assert_eq!(arguments, ["{}", long]);
+}
+
+#[test]
+fn plain_documents_and_what_a_search_found_are_text() {
+    let document = |more: Value| {
+        shared::with(json!({"type": "document", "title": "T", "source": {"type": "text", "data": "d"}}), more)
+    };
+    let found =
+        json!({"type": "search_result", "source": "s", "title": "t", "content": [{"type": "text", "text": "f"}]});
+    let cited = document(json!({"citations": {"enabled": true}}));
+    let pdf = json!({"type": "document", "source": {"type": "base64", "media_type": "application/pdf", "data": "AA"}});
+    let request =
+        taken(with(json!({"messages": [{"role": "user", "content": [document(json!({})), found, cited, pdf]}]})));
+    let other = || Part::Other { kind: "document".into() };
+    let texts = ["T\nd", "t\ns\nf"].map(|text| Part::Text(text.into()));
+    assert_eq!(request.messages[0].content, [texts.to_vec(), vec![other(), other()]].concat());
+}
+
+#[test]
 fn an_agents_turn_keeps_its_meaning() {
     let request = taken(json!({
         "model": "claude-x", "max_tokens": 7, "stream": true, "temperature": 0.5, "top_k": 40,

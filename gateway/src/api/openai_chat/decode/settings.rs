@@ -13,8 +13,8 @@ const MAX_LOGPROBS: u32 = 20;
 
 /// `max_completion_tokens` is the newer name and wins.
 pub(super) fn max_tokens(body: &Members<'_, '_>) -> Result<Option<u32>, EngineError> {
-    let older = body.read("max_tokens", sampling::token_limit)?;
-    Ok(body.read("max_completion_tokens", sampling::token_limit)?.or(older))
+    let older = body.read("max_tokens", sampling::token_limit_or_none)?.flatten();
+    Ok(body.read("max_completion_tokens", sampling::token_limit_or_none)?.flatten().or(older))
 }
 
 pub(super) fn sampling(body: &Members<'_, '_>) -> Result<Sampling, EngineError> {

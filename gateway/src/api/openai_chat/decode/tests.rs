@@ -31,6 +31,10 @@ fn odd_but_legal_bodies_are_read() {
     let body = "\u{feff}{\"messages\":[{\"role\":\"user\",\"content\":\"hi\"}],\"max_tokens\":64.0,\"top_p\":0}";
     let request = decode(body.as_bytes()).expect("a good request");
     assert_eq!((request.max_tokens, request.sampling.top_p), (Some(64), Some(0.0)));
+    // Local servers' word for no limit.
+    assert_eq!(taken(with(json!({"max_tokens": -1}))).max_tokens, None);
+    let half = r#"{"messages":[{"role":"user","content":"a\ud83d"}]}"#;
+    assert_eq!(decode(half.as_bytes()).expect("a good request").messages[0].joined_text(), "a\u{fffd}");
 }
 
 #[test]
@@ -83,7 +87,7 @@ fn messages_are_checked_one_by_one() {
 fn settings_are_checked_for_type_and_range() {
     for (field, value, says) in [
         ("max_tokens", json!(0), "a whole number from 1 to 1000000"),
-        ("max_tokens", json!(-1), "a whole number from 1 to 1000000"),
+        ("max_tokens", json!(-2), "a whole number from 1 to 1000000"),
         ("max_tokens", json!(1_000_001), "a whole number from 1 to 1000000"),
         ("max_tokens", json!(1e300), "a whole number"),
         ("max_tokens", json!(8.5), "a whole number from 1 to 1000000"),
