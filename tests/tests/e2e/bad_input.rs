@@ -78,7 +78,7 @@ async fn fields_that_are_wrong_are_named() -> Result<()> {
         ("temperature", json!({"temperature": 1e300})),
         ("top_p", json!({"top_p": 1.5})),
         ("max_tokens", json!({"max_tokens": 0})),
-        ("max_tokens", json!({"max_tokens": -1})),
+        ("max_tokens", json!({"max_tokens": -2})),
         ("max_tokens", json!({"max_tokens": 1.5})),
         ("max_tokens", json!({"max_tokens": 4_294_967_296_u64})),
         ("max_tokens", json!({"max_tokens": 1e30})),
