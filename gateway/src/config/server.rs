@@ -22,8 +22,8 @@ pub struct ServerWritten {
     /// Largest request body in bytes. Default 16 MiB.
     pub max_body_bytes: usize,
     /// Most memory that the request bodies in work may take, by estimate (three times their bytes, and what their JSON values
-    /// take); beyond it 503. Where there are several tenants, half of it at most for one, which gets 429. Bodies up to 64 KiB
-    /// are not counted. Default 512 MiB.
+    /// take); beyond it 503. Where there are several tenants, half of it at most for one, which gets 429. What takes
+    /// less than 256 KiB is not counted. Default 512 MiB.
     pub body_memory_mb: usize,
     /// Pause between keep-alive comments in a stream. Default 10 s: below the idle limits of common proxies.
     pub keep_alive_ms: u64,

@@ -1,13 +1,12 @@
-//! Reads the request's body, whole, up to the limit; beyond it the answer is 413, 415 if it is packed, 503 or 429 while too much of
-//! others is held; at once for who waits to be asked for it (`expect`). Handlers behind it never wait for the caller's bytes and never see more than the limit.
+//! Reads the request's body, whole, up to the limit; beyond it the answer is 413, 415 if it is packed, 503 or 429 while too
+//! much of others is held; at once for who waits to be asked for it (`expect`). Handlers behind it never wait for the
+//! caller's bytes and never see more than the limit.
 
 use std::io::ErrorKind;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
-use axum::body::{Body, Bytes, HttpBody};
+use axum::body::{Body, Bytes, HttpBody as _};
 use axum::extract::Request;
 use axum::response::Response;
 use http::header::{CONTENT_ENCODING, EXPECT, RETRY_AFTER};
@@ -16,7 +15,8 @@ use http_body_util::BodyExt;
 use tokio::time::Instant;
 use weir_protocol::{Denial, EngineError};
 
-use super::body_memory::{BodyMemory, Full, Hold, SMALL, least, whole};
+use super::body_memory::{BodyMemory, Full, Hold, least, whole};
+use super::keeping::keeping;
 use crate::api;
 use crate::caller::Caller;
 use crate::metrics::{Metrics, NONE};
@@ -64,7 +64,7 @@ pub async fn layer<N: Future<Output = Response>>(
         Ok(bytes) => {
             let response = next(Request::from_parts(parts, Body::from(bytes))).await;
             return match hold.counts() {
-                true => response.map(|body| Body::new(Holding { body, _hold: hold })),
+                true => response.map(|body| keeping(body, hold)),
                 false => response,
             };
         }
@@ -82,6 +82,9 @@ pub async fn layer<N: Future<Output = Response>>(
         Unread::Slow => (StatusCode::REQUEST_TIMEOUT, "timeout", "the body did not arrive in time".to_owned()),
         Unread::Broken => (StatusCode::BAD_REQUEST, "invalid_request", "the body broke off".to_owned()),
         Unread::NoRoom(full) => {
+            if let Some(record) = parts.extensions.get::<Record>() {
+                record.by_setting("server.body_memory_mb");
+            }
             limit.metrics.denied(tenant.as_deref().unwrap_or(NONE), "body_memory");
             return no_room(path.path(), full);
         }
@@ -110,32 +113,6 @@ fn no_room(path: &str, full: Full) -> Response {
             response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(WAIT.as_secs()));
             response
         }
-    }
-}
-
-/// An answer's body that keeps the memory of its request's.
-struct Holding {
-    body: Body,
-    _hold: Hold,
-}
-
-impl HttpBody for Holding {
-    type Data = Bytes;
-    type Error = axum::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<http_body::Frame<Bytes>, axum::Error>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> http_body::SizeHint {
-        self.body.size_hint()
     }
 }
 
@@ -170,11 +147,7 @@ fn waits(headers: &HeaderMap) -> bool {
 async fn read(mut body: Body, limit: usize, waits: bool, hold: &mut Hold) -> Result<Bytes, Unread> {
     // Where its length is told there is room for all of it or none.
     let told = body.size_hint().exact().and_then(|bytes| usize::try_from(bytes).ok()).unwrap_or_default();
-    let mut full = match told {
-        told if told > limit => None,
-        told if told > SMALL => hold.grow(least(told)).err(),
-        _ => None,
-    };
+    let mut full = if told > limit { None } else { hold.grow(least(told)).err() };
     match full {
         Some(full) if waits => return Err(Unread::NoRoom(full)),
         None if waits && told > limit => return Err(Unread::TooLarge),
@@ -195,7 +168,7 @@ async fn read(mut body: Body, limit: usize, waits: bool, hold: &mut Hold) -> Res
         if seen > limit.saturating_mul(2) {
             return Err(Unread::TooLarge);
         }
-        if seen > SMALL && seen <= limit && full.is_none() {
+        if seen <= limit && full.is_none() {
             full = hold.grow(least(seen)).err();
         }
         match full.is_none() && seen <= limit {
@@ -213,16 +186,18 @@ async fn read(mut body: Body, limit: usize, waits: bool, hold: &mut Hold) -> Res
         [all] => all.clone(),
         pieces => Bytes::from(pieces.concat()),
     };
-    if body.len() > SMALL {
-        hold.grow(whole(&body)).map_err(Unread::NoRoom)?;
-    }
+    hold.grow(whole(&body)).map_err(Unread::NoRoom)?;
     Ok(body)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::pin::Pin;
+    use std::task::{Context, Poll};
+
     use super::*;
     use crate::layers::body_memory::Held;
+    use axum::body::HttpBody;
     use futures::StreamExt;
 
     const MB: usize = 1 << 20;
@@ -247,7 +222,7 @@ mod tests {
             let mut second = room(9 * MB, &held);
             assert!(matches!(read(body(), 4 * MB, false, &mut second).await, Err(Unread::NoRoom(Full::All))));
             assert!(
-                read(Body::from(vec![b'{'; SMALL]), 4 * MB, false, &mut room(9 * MB, &held)).await.is_ok(),
+                read(Body::from(vec![b' '; MB / 16]), 4 * MB, false, &mut room(9 * MB, &held)).await.is_ok(),
                 "a small one"
             );
             drop((first, second));

@@ -5,8 +5,10 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// Bodies up to this size are not counted: places bound them.
-pub(super) const SMALL: usize = 64 * 1024;
+/// What takes less is not counted: places bound it.
+const SMALL: usize = 256 * 1024;
+/// A body of fewer bytes takes less than that whatever it holds.
+const TINY: usize = 2 * 1024;
 /// Times a body's bytes are there: as they came, as they were understood, and as they are sent on.
 const COPIES: usize = 3;
 /// Bytes that a JSON value, a key and an object take beside their text, as measured: a body of nothing but small objects
@@ -22,11 +24,15 @@ pub(crate) fn least(length: usize) -> usize {
 
 /// What this body takes once it is read as JSON. Counts what text may hold, too: that is cheap, and errs to the safe side.
 pub(super) fn whole(body: &[u8]) -> usize {
-    let of = |wanted: u8| -> usize {
-        // Sums of so many fit a byte, and bytes are counted many at once.
-        body.chunks(255).map(|part| usize::from(part.iter().fold(0, |sum, byte| sum + u8::from(*byte == wanted)))).sum()
-    };
-    least(body.len()) + VALUE * (of(b',') + of(b'[')) + KEY * of(b':') + OBJECT * of(b'{')
+    if body.len() <= TINY {
+        return least(body.len());
+    }
+    // Sums of so many fit a byte, and bytes are counted many at once.
+    let parts = body.chunks(255).map(|part| {
+        let of = |wanted: u8| usize::from(part.iter().fold(0, |sum, byte| sum + u8::from(*byte == wanted)));
+        VALUE * (of(b',') + of(b'[')) + KEY * of(b':') + OBJECT * of(b'{')
+    });
+    least(body.len()) + parts.sum::<usize>()
 }
 
 /// What is held. It outlives a config: a reload must not forget it.
@@ -104,7 +110,7 @@ impl Hold {
     /// There is no room for so many; what it had it keeps.
     pub(super) fn grow(&mut self, bytes: usize) -> Result<(), Full> {
         let more = bytes.saturating_sub(self.bytes);
-        if more == 0 {
+        if more == 0 || bytes <= SMALL {
             return Ok(());
         }
         if bytes > self.memory.all {
@@ -146,6 +152,9 @@ impl Drop for Hold {
 mod tests {
     use super::*;
 
+    /// Of what counts.
+    const MB: usize = 1 << 20;
+
     fn hold(memory: &BodyMemory, tenant: &str, bytes: usize) -> Result<Hold, Full> {
         let mut hold = memory.of(Some(tenant.into()));
         hold.grow(bytes).map(|()| hold)
@@ -154,29 +163,30 @@ mod tests {
     #[test]
     fn what_is_held_is_given_back() {
         let held = Arc::new(Held::default());
-        let memory = BodyMemory::new(400, 0, Arc::clone(&held));
-        let mut first = hold(&memory, "", 300).ok().unwrap();
-        assert_eq!(hold(&memory, "", 200).err(), Some(Full::All));
-        assert_eq!(hold(&memory, "", 401).err(), Some(Full::Never));
-        assert_eq!((first.grow(400), first.grow(100), held.bytes()), (Ok(()), Ok(()), 400));
+        let memory = BodyMemory::new(4 * MB, 0, Arc::clone(&held));
+        let mut first = hold(&memory, "", 3 * MB).ok().unwrap();
+        assert_eq!(hold(&memory, "", 2 * MB).err(), Some(Full::All));
+        assert!(hold(&memory, "", SMALL).is_ok_and(|small| !small.counts()));
+        assert_eq!(hold(&memory, "", 4 * MB + 1).err(), Some(Full::Never));
+        assert_eq!((first.grow(4 * MB), first.grow(MB), held.bytes()), (Ok(()), Ok(()), 4 * MB));
         // Another config, and what the old one's requests hold.
-        let smaller = BodyMemory::new(100, 0, Arc::clone(&held));
-        assert_eq!(hold(&smaller, "", 100).err(), Some(Full::All));
+        let smaller = BodyMemory::new(MB, 0, Arc::clone(&held));
+        assert_eq!(hold(&smaller, "", MB).err(), Some(Full::All));
         drop(first);
         assert_eq!((held.bytes(), held.shares().of.len()), (0, 0));
-        assert!(hold(&smaller, "", 100).is_ok());
+        assert!(hold(&smaller, "", MB).is_ok());
     }
 
     #[test]
     fn one_tenant_leaves_room_for_the_others() {
         let held = Arc::new(Held::default());
-        let memory = BodyMemory::new(400, 2, Arc::clone(&held));
-        let mine = [hold(&memory, "a", 100).ok().unwrap(), hold(&memory, "a", 100).ok().unwrap()];
-        assert_eq!(hold(&memory, "a", 1).err(), Some(Full::Tenant));
-        let other = hold(&memory, "b", 100);
+        let memory = BodyMemory::new(4 * MB, 2, Arc::clone(&held));
+        let mine = [hold(&memory, "a", MB).ok().unwrap(), hold(&memory, "a", MB).ok().unwrap()];
+        assert_eq!(hold(&memory, "a", SMALL + 1).err(), Some(Full::Tenant));
+        let other = hold(&memory, "b", MB);
         assert!(other.is_ok());
         drop((mine, other));
-        assert!(hold(&memory, "a", 300).is_ok(), "a large one alone");
+        assert!(hold(&memory, "a", 3 * MB).is_ok(), "a large one alone");
         assert_eq!(held.bytes(), 0);
     }
 

@@ -1,17 +1,16 @@
 //! Limits the requests in work at once. A place is held until the answer's body has ended or was dropped, not only
 //! until its headers: a stream is work to its last byte.
 
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::task::{Context, Poll};
 
-use axum::body::{Body, Bytes, HttpBody};
 use axum::extract::Request;
 use axum::response::Response;
 use http::{HeaderValue, StatusCode, header};
 
+use super::keeping::keeping;
 use crate::api;
+use crate::record::Record;
 
 /// The places taken. They outlive a config: a reload must not forget who is at work.
 #[derive(Debug, Default)]
@@ -55,36 +54,13 @@ pub async fn layer<N: Future<Output = Response>>(
     next: impl FnOnce(Request) -> N,
 ) -> Response {
     let Some(place) = here.places.take(here.limit) else {
+        if let Some(record) = request.extensions().get::<Record>() {
+            record.by_setting("server.max_in_flight");
+        }
         let (status, message) = (StatusCode::SERVICE_UNAVAILABLE, "too many requests in work; try again");
         let mut full = api::refusal(request.uri().path(), status, "overloaded", message);
         full.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
         return full;
     };
-    next(request).await.map(|body| Body::new(Held { body, _place: place }))
-}
-
-/// A body that keeps its place.
-struct Held {
-    body: Body,
-    _place: Place,
-}
-
-impl HttpBody for Held {
-    type Data = Bytes;
-    type Error = axum::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<http_body::Frame<Bytes>, axum::Error>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> http_body::SizeHint {
-        self.body.size_hint()
-    }
+    next(request).await.map(|body| keeping(body, place))
 }

@@ -4,6 +4,7 @@ pub mod auth;
 pub mod body;
 pub mod body_memory;
 pub mod in_flight;
+mod keeping;
 pub mod panics;
 pub mod record;
 pub mod request_id;

@@ -182,6 +182,11 @@ impl Record {
         self.draft().why = why(error);
     }
 
+    /// It is not let in, by this setting.
+    pub(crate) fn by_setting(&self, name: &str) {
+        self.draft().why = Some(format!("`{name}` is reached"));
+    }
+
     /// The body is done with; its polls took so long.
     pub fn body_ended(&self, polled: Duration) {
         self.draft().polled += polled;

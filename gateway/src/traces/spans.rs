@@ -75,6 +75,7 @@ fn request(closed: &Closed, trace: &TraceContext, own: u64, scope: &Instrumentat
         attributes.push(text("weir.reason", plan.reason.clone()));
     }
     attributes.extend(closed.tenant.as_ref().map(|tenant| text("weir.tenant", tenant.to_string())));
+    attributes.extend(closed.why.as_ref().map(|why| text("weir.why", why.clone())));
     attributes.extend(closed.backend.as_ref().map(|backend| text("weir.backend", backend.clone())));
     attributes.extend(closed.status.map(|status| number("http.response.status_code", u64::from(status))));
     attributes.extend(closed.overhead.map(|overhead| KeyValue::new("weir.overhead", overhead.as_secs_f64())));

@@ -135,10 +135,13 @@ async fn large_bodies_have_a_bound_together_and_give_their_room_back() -> Result
     let parts = format!(r#"{{"model":"ar","messages":[],"junk":[{}0]}}"#, r#"{"a":0},"#.repeat(30_000));
     let never = post(&weir, parts).await?;
     assert_eq!((never.status, never.header("retry-after")), (413, ""), "{}", never.text);
+    // Many small bodies of many parts are as much.
+    let parts = format!(r#"{{"model":"cloud","messages":[],"junk":[{}0]}}"#, r#"{"a":0},"#.repeat(4_000));
+    assert_eq!(post(&weir, parts).await?.status, 503);
     waiting.abort();
     let is_free = |page: &MetricsPage| page.sum("weir_body_bytes", &[]) == 0.0;
     let page = metrics_until(&weir, "its room is given back", is_free).await?;
-    assert_eq!(page.sum("weir_denied_total", &[("tenant", "none"), ("by", "body_memory")]), 3.0);
+    assert_eq!(page.sum("weir_denied_total", &[("tenant", "none"), ("by", "body_memory")]), 4.0);
     Ok(())
 }
 

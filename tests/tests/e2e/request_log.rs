@@ -215,7 +215,8 @@ async fn a_line_says_why() -> Result<()> {
     assert_eq!((gone, silent), ("it cannot be reached", "headers after 300 ms"));
     assert!(!failed.is_empty() && !failed.contains("hi"), "{failed}");
     assert_eq!(of(429)?["why"], "this key's limit `requests_per_minute` is reached");
-    let broken = of(400)?;
+    let broken = of(499)?;
+    assert_eq!(broken["outcome"], "cancelled");
     let ms = |field: &str| broken[field].as_f64().context("a time");
     // Times count from when the body was not waited for any more: its caller's time is no time of ours.
     assert!(ms("body_ms")? > 0.0 && ms("overhead_ms")? <= ms("total_ms")? + 0.01, "{broken}");

@@ -7,7 +7,22 @@ use super::{Finding, Subject, bytes};
 
 pub(super) fn look(subject: &Subject) -> Vec<Finding> {
     let pinned = subject.settings.as_ref().is_ok_and(|settings| settings.pin_threads);
-    vec![processor(), kernels(), packed_kernels(), kernel_threads(pinned), memory()]
+    let bodies = subject
+        .settings
+        .as_ref()
+        .ok()
+        .zip(memory_total())
+        .map(|(settings, total)| bodies(settings.server.body_memory as u64, total));
+    vec![processor(), kernels(), packed_kernels(), kernel_threads(pinned), memory()].into_iter().chain(bodies).collect()
+}
+
+/// What callers' bodies may take of the memory; the engines want some, too.
+fn bodies(most: u64, total: u64) -> Finding {
+    let text = format!("request bodies in work may take {} of it", bytes(most));
+    match most > total / 2 {
+        true => Finding::note(text).fix("lower `server.body_memory_mb` (and `server.max_body_bytes`)"),
+        false => Finding::ok(text),
+    }
 }
 
 fn processor() -> Finding {
@@ -134,7 +149,14 @@ fn field<'a>(info: &'a str, name: &str) -> Option<&'a str> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Level;
     use super::*;
+
+    #[test]
+    fn bodies_leave_room_for_the_rest() {
+        assert_eq!(bodies(1 << 29, 1 << 32).level, Level::Ok);
+        assert_eq!(bodies(1 << 29, 1 << 29).level, Level::Note);
+    }
 
     #[test]
     fn the_kernels_files_are_read() {

@@ -49,6 +49,9 @@ pub(super) fn command(scenario: &Path, told: &Told, settings: &Settings) -> Resu
     } else {
         print!("{}", table(&report, policy.origin()));
     }
+    if report.unanswered == report.requests {
+        bail!("no request was answered: no backend of the scenario is one that {} asks", policy.origin());
+    }
     Ok(())
 }
 
