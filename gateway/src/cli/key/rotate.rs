@@ -46,10 +46,16 @@ pub(super) fn command(args: &Args) -> Result<()> {
         today: &today,
     };
     let renewed = renewal.put_into(&text).with_context(|| file.display().to_string())?;
-    let new = beside(&file, &renewed.text).with_context(|| {
-        format!("{} cannot be replaced; `weir key new` prints an entry to put in by hand", file.display())
-    })?;
-    no_new_mistakes(&inputs, new.path())?;
+    let by_hand = || format!("{} cannot be replaced; `weir key new` prints an entry to put in by hand", file.display());
+    let new = copy(folder(&file), &file, &renewed.text).with_context(by_hand)?;
+    match folder(named).canonicalize().ok().as_deref() == Some(folder(&file)) {
+        true => no_new_mistakes(&inputs, new.path())?,
+        // What it names beside itself is looked for beside the link.
+        false => no_new_mistakes(&inputs, copy(folder(named), &file, &renewed.text).with_context(by_hand)?.path())?,
+    }
+    if std::fs::read_to_string(&file).ok().as_ref() != Some(&text) {
+        bail!("{} was changed meanwhile by somebody else: try again", file.display());
+    }
     // Before it counts: a key that nobody could read would be of no use. Alone on stdout, so that it can be piped to where
     // secrets live.
     println!("{key}");
@@ -61,9 +67,12 @@ pub(super) fn command(args: &Args) -> Result<()> {
     Ok(())
 }
 
-/// The new text in a file beside the old one, with its owner and mode.
-fn beside(file: &Path, text: &str) -> Result<tempfile::NamedTempFile> {
-    let folder = file.parent().unwrap_or(Path::new("."));
+fn folder(file: &Path) -> &Path {
+    file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// The new text in a file of `folder`, with the owner and mode of `file`.
+fn copy(folder: &Path, file: &Path, text: &str) -> Result<tempfile::NamedTempFile> {
     let mut new = tempfile::Builder::new().prefix(".weir-key-").suffix(".toml").tempfile_in(folder)?;
     let old = std::fs::metadata(file)?;
     std::fs::set_permissions(new.path(), old.permissions())?;
