@@ -45,6 +45,8 @@ struct Inner {
     info: ModelInfo,
     tokenizer: Arc<TextTokenizer>,
     template: ChatTemplate,
+    /// What the operator said about decoding, and what came of it.
+    defaults: DiffusionOptions,
     decoding: DecodeSettings,
     /// The only block length a model with block routing (LLaDA2.2) takes.
     fixed_block_length: Option<usize>,
@@ -112,12 +114,13 @@ impl Engine {
         let loaded = Loaded { model, tokenizer: tokenizer.clone() };
         let queue = run_thread(loaded, pool, &options)?;
         let vocabulary = Vocabulary::new(tokenizer.clone(), info.vocab as usize).map(Arc::new);
-        let EngineOptions { max_tokens_default, share_prefixes, .. } = options;
+        let EngineOptions { defaults, max_tokens_default, share_prefixes, .. } = options;
         Ok(Engine {
             inner: Arc::new(Inner {
                 info,
                 tokenizer,
                 template,
+                defaults,
                 decoding,
                 fixed_block_length,
                 max_tokens_default,
@@ -209,7 +212,14 @@ impl Engine {
     /// # Errors
     /// As [`Engine::generate`].
     pub fn decoding_of(&self, request: &ChatRequest) -> Result<DecodeSettings, EngineError> {
-        let settings = self.inner.decoding.over(&request.diffusion);
+        let (asked, own) = (&request.diffusion, &self.inner.decoding);
+        let settings = match asked.decoder.filter(|decoder| *decoder != own.decoder) {
+            // Thresholds that nobody named are this decoder's, not the other one's.
+            Some(decoder) => published::settings(decoder)
+                .over(&DiffusionOptions { decoder: None, ..self.inner.defaults.clone() })
+                .and_then(|settings| settings.over(asked)),
+            None => own.over(asked),
+        };
         let settings =
             settings.map_err(|wrong| EngineError::invalid(format!("diffusion.{}", wrong.field), wrong.message))?;
         if self.inner.info.kind == EngineKind::Autoregressive {
@@ -233,8 +243,8 @@ impl Engine {
     ) -> Result<VecDeque<u32>, EngineError> {
         let Some(text) = &request.diffusion.start_from else { return Ok(VecDeque::new()) };
         let wrong = |message: String| Err(EngineError::invalid("diffusion.start_from", message));
-        if !settings.edits() {
-            return wrong("needs a decoder that edits: joint, multi_block or levenshtein".into());
+        if !settings.decoder.edits() {
+            return wrong("needs a decoder that edits: say `decoder` joint, multi_block or levenshtein".into());
         }
         let mut tokens = self.inner.tokenizer.encode_plain(text)?;
         tokens.extend(self.inner.tokenizer.ends.first());
@@ -321,7 +331,6 @@ fn run_thread(model: impl Forward, pool: Arc<Pool>, options: &EngineOptions) -> 
     Ok(queue)
 }
 
-/// Why the model cannot have this decoder.
 /// The operator's word over what the model was published with.
 fn default_decoding(
     defaults: &DiffusionOptions,
@@ -342,6 +351,7 @@ fn default_decoding(
     Ok((settings, by))
 }
 
+/// Why the model cannot have this decoder.
 fn has_decoder(decoder: DecoderKind, control: Option<ControlTokens>) -> Result<(), String> {
     match decoder {
         DecoderKind::Levenshtein if control.is_none() => {

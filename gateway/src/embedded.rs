@@ -1,7 +1,7 @@
 //! What is compiled into the binary: the default config, the default policy and the nano models, so that Weir runs
 //! without a download. Bytes only; nothing here may interpret them.
 
-use weir_diffusion_engine::{ModelFiles, Recipe};
+use weir_diffusion_engine::{DecoderKind, ModelFiles, Recipe};
 
 use crate::config::EngineRole;
 
@@ -24,6 +24,10 @@ pub const PROFILES: [(&str, &str); 6] = [
 /// What the nano models are packed in where nothing else is said: a third quicker, and their answers as right
 /// (docs/quantisation.md).
 pub const NANO_RECIPE: Recipe = Recipe::Q8;
+
+/// What the diffusion one is decoded with where nothing else is said: it was trained to edit, too, but is right more often
+/// without, in half the forwards (docs/decoders.md).
+pub const NANO_DECODER: DecoderKind = DecoderKind::Threshold;
 
 /// The files of a nano model.
 pub fn nano(role: EngineRole) -> ModelFiles {

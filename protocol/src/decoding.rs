@@ -93,13 +93,13 @@ fn within<T: PartialOrd + std::fmt::Display>(
     value.filter(|value| !range.contains(value)).map(|_| OutOfRange { field, message: message() })
 }
 
-/// Presets of thresholds.
+/// Presets of thresholds: of the decoder that decodes, which a preset does not choose.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum DecodeMode {
-    /// LLaDA2.1's S: threshold 0.5, editing threshold 0.0 (tech report 2.1, model card).
+    /// LLaDA2.1's S, 0.5 and 0.0 (tech report 2.1, model card); 0.85 where nothing is edited (tech report 2.0, §6.3).
     Speed,
-    /// LLaDA2.1's Q: threshold 0.7, editing threshold 0.5.
+    /// LLaDA2.1's Q, 0.7 and 0.5; 0.95 where nothing is edited.
     Quality,
     /// No preset: the engine's own settings and the values given.
     Custom,
@@ -111,12 +111,14 @@ impl DecodeMode {
         [("speed", DecodeMode::Speed), ("quality", DecodeMode::Quality), ("custom", DecodeMode::Custom)];
 
     /// What it sets for masks ([`DiffusionOptions::threshold`]) and for written tokens
-    /// ([`DiffusionOptions::editing_threshold`]); `None`: it brings nothing.
-    pub fn thresholds(self) -> Option<(f32, f32)> {
-        match self {
-            DecodeMode::Speed => Some((0.5, 0.0)),
-            DecodeMode::Quality => Some((0.7, 0.5)),
-            DecodeMode::Custom => None,
+    /// ([`DiffusionOptions::editing_threshold`]) with this decoder; `None`: it brings nothing.
+    pub fn thresholds(self, decoder: DecoderKind) -> Option<(f32, f32)> {
+        match (self, decoder.edits()) {
+            (DecodeMode::Speed, true) => Some((0.5, 0.0)),
+            (DecodeMode::Quality, true) => Some((0.7, 0.5)),
+            (DecodeMode::Speed, false) => Some((0.85, 0.0)),
+            (DecodeMode::Quality, false) => Some((0.95, 0.0)),
+            (DecodeMode::Custom, _) => None,
         }
     }
 }
@@ -149,6 +151,14 @@ impl DecoderKind {
         ("hierarchy", DecoderKind::Hierarchy),
         ("credit", DecoderKind::Credit),
     ];
+
+    /// Whether it replaces written tokens.
+    pub fn edits(self) -> bool {
+        match self {
+            DecoderKind::Joint | DecoderKind::Levenshtein | DecoderKind::MultiBlock => true,
+            DecoderKind::Threshold | DecoderKind::Hierarchy | DecoderKind::Credit => false,
+        }
+    }
 
     /// Its word.
     pub fn as_str(self) -> &'static str {

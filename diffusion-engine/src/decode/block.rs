@@ -111,7 +111,7 @@ impl BlockDecoder {
         let is_full = canvas.masked().is_empty();
         self.filled |= is_full;
         let spent = self.post_steps >= settings.max_post_steps;
-        if is_full && (!settings.edits() || spent || was_last) {
+        if is_full && (!settings.decoder.edits() || spent || was_last) {
             return BlockState::Final { confirmed: false };
         }
         if self.filled && !spent {

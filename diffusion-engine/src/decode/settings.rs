@@ -1,7 +1,7 @@
 //! What decoding a request gets: the engine's defaults, a preset, single values, each checked. Must never clamp
 //! silently.
 
-use weir_protocol::{DecodeMode, DiffusionOptions, OutOfRange};
+use weir_protocol::{DiffusionOptions, OutOfRange};
 
 use crate::options::DecoderKind;
 
@@ -42,19 +42,16 @@ impl Default for DecodeSettings {
 }
 
 impl DecodeSettings {
-    /// `options` over these settings. A named preset brings its thresholds (LLaDA2.1 model card) and a decoder that
-    /// edits: this one if it does, else [`DecoderKind::Joint`]. Single values go over the preset's.
+    /// `options` over these settings. A named preset brings its thresholds for the decoder; single values go over them.
     pub(crate) fn over(&self, options: &DiffusionOptions) -> Result<Self, OutOfRange> {
         if let Some(wrong) = options.out_of_range().into_iter().next() {
             return Err(wrong);
         }
         let mut settings = self.clone();
-        if let Some(thresholds) = options.mode.and_then(DecodeMode::thresholds) {
+        put(&mut settings.decoder, options.decoder);
+        if let Some(thresholds) = options.mode.and_then(|mode| mode.thresholds(settings.decoder)) {
             (settings.threshold, settings.editing_threshold) = thresholds;
             settings.max_post_steps = 16;
-            if !settings.edits() {
-                settings.decoder = DecoderKind::Joint;
-            }
         }
         if let Some(length) = options.block_length {
             let length = length as usize;
@@ -62,7 +59,6 @@ impl DecodeSettings {
             settings.max_steps = (self.max_steps * length).div_ceil(self.block_length).max(1);
             settings.block_length = length;
         }
-        put(&mut settings.decoder, options.decoder);
         put(&mut settings.threshold, options.threshold);
         put(&mut settings.editing_threshold, options.editing_threshold);
         put(&mut settings.max_post_steps, options.max_post_steps);
@@ -75,14 +71,6 @@ impl DecodeSettings {
         }
         Ok(settings)
     }
-
-    /// Whether the decoder replaces written tokens.
-    pub(crate) fn edits(&self) -> bool {
-        match self.decoder {
-            DecoderKind::Joint | DecoderKind::Levenshtein | DecoderKind::MultiBlock => true,
-            DecoderKind::Threshold | DecoderKind::Hierarchy | DecoderKind::Credit => false,
-        }
-    }
 }
 
 fn put<T>(place: &mut T, value: Option<T>) {
@@ -94,6 +82,7 @@ fn put<T>(place: &mut T, value: Option<T>) {
 #[cfg(test)]
 pub(super) mod tests {
     use proptest::prelude::*;
+    use weir_protocol::DecodeMode;
 
     use super::super::{Candidate, Canvas};
     use super::*;
@@ -137,14 +126,22 @@ pub(super) mod tests {
         assert_eq!(base.over(&none), Ok(base.clone()), "nothing asked");
         let custom = DiffusionOptions { mode: Some(DecodeMode::Custom), ..none.clone() };
         assert_eq!(base.over(&custom), Ok(base.clone()), "nothing else asked");
-        let mut asked = DiffusionOptions { mode: Some(DecodeMode::Speed), editing_threshold: Some(0.25), ..none };
-        let speed = base.over(&asked).expect("in range");
-        assert_eq!((speed.decoder, speed.threshold, speed.editing_threshold), (DecoderKind::Joint, 0.5, 0.25));
-        asked.decoder = Some(DecoderKind::Hierarchy);
-        assert_eq!(base.over(&asked).expect("in range").decoder, DecoderKind::Hierarchy);
-        let base = DecodeSettings { decoder: DecoderKind::Levenshtein, ..DecodeSettings::default() };
-        asked.decoder = None;
-        assert_eq!(base.over(&asked).expect("in range").decoder, DecoderKind::Levenshtein, "it edits");
+        let preset = |mode, decoder| {
+            let asked = DiffusionOptions { mode: Some(mode), decoder, ..none.clone() };
+            let got = base.over(&asked).expect("in range");
+            (got.decoder, got.threshold, got.editing_threshold)
+        };
+        assert_eq!(preset(DecodeMode::Speed, None), (DecoderKind::Threshold, 0.85, 0.0), "its own decoder's");
+        assert_eq!(preset(DecodeMode::Quality, None), (DecoderKind::Threshold, 0.95, 0.0));
+        let joint = Some(DecoderKind::Joint);
+        assert_eq!(
+            preset(DecodeMode::Speed, joint),
+            (DecoderKind::Joint, 0.5, 0.0),
+            "the decoder's that was asked for"
+        );
+        assert_eq!(preset(DecodeMode::Quality, joint), (DecoderKind::Joint, 0.7, 0.5));
+        let single = DiffusionOptions { mode: Some(DecodeMode::Speed), threshold: Some(0.25), ..none };
+        assert_eq!(base.over(&single).expect("in range").threshold, 0.25);
     }
 
     #[test]

@@ -148,7 +148,7 @@ impl BlockWriter {
         };
         let mut replaced = self.decoder.write(&mut self.active.canvas, &candidates, settings, control, runner_up);
         self.active.canvas.fixed = before.fixed;
-        let mut decided = !settings.edits();
+        let mut decided = !settings.decoder.edits();
         if let Some(constraint) = &mut self.constraint {
             let rows = &mut Rows { read, scorer: &self.scorer, start: self.active.start, kept };
             let canvas = &mut self.active.canvas;

@@ -149,8 +149,9 @@ impl Checks<'_> {
     }
 
     fn decoding(&mut self, typed: &DiffusionWritten) -> DiffusionOptions {
+        let nano = (typed.model == NANO).then_some(embedded::NANO_DECODER);
         let decoding = DiffusionOptions {
-            decoder: typed.decoder.0,
+            decoder: typed.decoder.0.or(nano),
             threshold: typed.threshold.0,
             editing_threshold: typed.editing_threshold.0,
             max_post_steps: Some(typed.max_post_steps),

@@ -70,7 +70,7 @@ pub struct DiffusionWritten {
     /// Public name of the model. Default empty: made from `model`.
     pub name: String,
     /// `threshold`, `joint`, `levenshtein`, `multi_block`, `hierarchy` or `credit`. Default `auto`: by the model's name
-    /// (LLaDA2.0, 2.1) or its control tokens (2.2), else `joint`.
+    /// (LLaDA2.0, 2.1) or its control tokens (2.2), `threshold` for `builtin:nano`, else `joint`.
     pub decoder: OrAuto<DecoderKind>,
     /// Confidence above which a mask becomes a token, 0 to 1. Default `auto`: what the decoder was published with.
     pub threshold: OrAuto<f32>,

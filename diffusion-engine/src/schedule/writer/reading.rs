@@ -30,7 +30,7 @@ impl BlockWriter {
         let canvas = &self.active.canvas;
         // Drafts behind what the form has validated may be chosen again.
         let from = self.constraint.as_ref().map_or(canvas.tokens.len(), Constraint::frontier);
-        let all = self.job.settings.edits();
+        let all = self.job.settings.decoder.edits();
         rows.extend((canvas.fixed..canvas.tokens.len()).filter(|at| all || *at >= from || canvas.is_masked(*at)));
         rows
     }

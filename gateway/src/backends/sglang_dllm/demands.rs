@@ -1,7 +1,7 @@
 //! What a diffusion server of sglang's cannot honour: it would take the field and ignore it, or decode as it was started
 //! to. Must never let either look like an answer to what was asked.
 
-use weir_protocol::{ChatRequest, DecodeMode, DiffusionOptions, EngineError};
+use weir_protocol::{ChatRequest, DiffusionOptions, EngineError};
 
 use crate::backends::upstream::demands::{self, Demand, unsupported};
 use crate::config::wire::DllmWritten;
@@ -23,12 +23,12 @@ pub(super) fn refuse_other_decoding(request: &ChatRequest, runs: &DllmWritten) -
     if !request.raw.contains_key("diffusion") {
         return Ok(());
     }
-    let preset = asked.mode.and_then(DecodeMode::thresholds);
-    let (threshold, editing) = (asked.threshold, asked.editing_threshold);
+    let preset = asked.mode.and_then(|mode| mode.thresholds(runs.decoder));
+    let (threshold, editing, edits) = (asked.threshold, asked.editing_threshold, runs.decoder.edits());
     let rules = [
         ("decoder", asked.decoder.is_some_and(|kind| kind != runs.decoder)),
         ("threshold", differs(threshold.or(preset.map(|preset| preset.0)), runs.threshold)),
-        ("editing_threshold", differs(editing.or(preset.map(|preset| preset.1)), runs.editing_threshold)),
+        ("editing_threshold", edits && differs(editing.or(preset.map(|preset| preset.1)), runs.editing_threshold)),
         ("max_post_steps", asked.max_post_steps.is_some_and(|steps| steps != runs.max_post_steps)),
         ("block_length", asked.block_length.is_some_and(|length| length != runs.block_length)),
         ("max_steps", asked.max_steps.is_some_and(|steps| steps != runs.block_length)),
@@ -66,12 +66,18 @@ fn message(key: &str, asked: &DiffusionOptions, runs: &DllmWritten) -> String {
 mod tests {
     use super::*;
     use crate::api::openai_chat::decode::decode;
+    use weir_protocol::{DecodeMode, DecoderKind};
 
     #[track_caller]
     fn check(more: &str, expect: &str) {
+        check_with(&DllmWritten::default(), more, expect);
+    }
+
+    #[track_caller]
+    fn check_with(runs: &DllmWritten, more: &str, expect: &str) {
         let body = format!(r#"{{"messages":[{{"role":"user","content":"hi"}}]{more}}}"#);
         let request = decode(body.as_bytes()).expect("a good request");
-        let told = refuse_ignored(&request).and_then(|()| refuse_other_decoding(&request, &DllmWritten::default()));
+        let told = refuse_ignored(&request).and_then(|()| refuse_other_decoding(&request, runs));
         match told {
             Ok(()) => assert_eq!("", expect),
             Err(EngineError::Unsupported { field, .. }) => assert_eq!(field, expect),
@@ -88,6 +94,13 @@ mod tests {
             "",
         );
         check(r#","diffusion":{"drafts":true},"temperature":0.3,"top_p":0.9,"top_k":4,"min_p":0.1,"stop":"x""#, "");
+    }
+
+    #[test]
+    fn a_preset_is_the_servers_own_decoders() {
+        let runs = DllmWritten { decoder: DecoderKind::Threshold, threshold: 0.95, ..DllmWritten::default() };
+        check_with(&runs, r#","diffusion":{"mode":"quality"}"#, "");
+        check_with(&runs, r#","diffusion":{"mode":"speed"}"#, "diffusion.threshold");
     }
 
     #[test]

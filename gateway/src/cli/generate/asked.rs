@@ -138,8 +138,11 @@ impl Args {
                 path.display()
             ),
         };
-        let recipe = if matches!(files, ModelFiles::Embedded { .. }) { embedded::NANO_RECIPE } else { Recipe::EXACT };
-        let options = EngineOptions { max_running: 1, recipe, ..EngineOptions::default() };
+        let is_nano = matches!(files, ModelFiles::Embedded { .. });
+        let recipe = if is_nano { embedded::NANO_RECIPE } else { Recipe::EXACT };
+        let decoder = is_nano.then_some(embedded::NANO_DECODER);
+        let defaults = DiffusionOptions { decoder, ..DiffusionOptions::default() };
+        let options = EngineOptions { max_running: 1, defaults, recipe, ..EngineOptions::default() };
         let engine = Engine::load(files, options).with_context(|| format!("--model {}", path.display()))?;
         Ok(Model { engine, name })
     }

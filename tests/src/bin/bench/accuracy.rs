@@ -50,7 +50,7 @@ pub(super) fn measure(models: &Path, smoke: bool) -> Result<Value> {
         threshold: Some(threshold),
         ..DiffusionOptions::default()
     };
-    let many = Some(DecoderKind::MultiBlock);
+    let (joint, many) = (Some(DecoderKind::Joint), Some(DecoderKind::MultiBlock));
     let ways: [(&str, &Engine, DiffusionOptions); 10] = [
         ("ar greedy", &ar, DiffusionOptions::default()),
         ("threshold 0.95", &diffusion, above(DecoderKind::Threshold, 0.95)),
@@ -58,8 +58,8 @@ pub(super) fn measure(models: &Path, smoke: bool) -> Result<Value> {
         ("hierarchy 0.95", &diffusion, above(DecoderKind::Hierarchy, 0.95)),
         ("credit 0.95", &diffusion, above(DecoderKind::Credit, 0.95)),
         ("credit 0.70", &diffusion, above(DecoderKind::Credit, 0.7)),
-        ("joint speed", &diffusion, preset(DecodeMode::Speed, None)),
-        ("joint quality", &diffusion, preset(DecodeMode::Quality, None)),
+        ("joint speed", &diffusion, preset(DecodeMode::Speed, joint)),
+        ("joint quality", &diffusion, preset(DecodeMode::Quality, joint)),
         ("multi_block speed", &diffusion, preset(DecodeMode::Speed, many)),
         ("multi_block quality", &diffusion, preset(DecodeMode::Quality, many)),
     ];

@@ -20,12 +20,12 @@ const SMOKE: u64 = 20;
 /// Tokens an answer may have.
 const LIMIT: u32 = 160;
 
-/// Way of decoding: its name, the model, the preset, the decoder over the preset's.
+/// Way of decoding: its name, the model, the preset, the decoder.
 const WAYS: [(&str, &str, Option<DecodeMode>, Option<DecoderKind>); 7] = [
     ("ar greedy", "ar", None, None),
     ("threshold 0.95", "diffusion", None, None),
-    ("joint speed", "diffusion", Some(DecodeMode::Speed), None),
-    ("joint quality", "diffusion", Some(DecodeMode::Quality), None),
+    ("joint speed", "diffusion", Some(DecodeMode::Speed), Some(DecoderKind::Joint)),
+    ("joint quality", "diffusion", Some(DecodeMode::Quality), Some(DecoderKind::Joint)),
     ("multi-block", "diffusion", Some(DecodeMode::Quality), Some(DecoderKind::MultiBlock)),
     ("hierarchy", "diffusion", None, Some(DecoderKind::Hierarchy)),
     ("credit", "diffusion", None, Some(DecoderKind::Credit)),
