@@ -56,7 +56,7 @@ impl Gateway {
     ///
     /// # Errors
     /// The model is unknown, or the caller's key or limits do not allow it.
-    pub async fn plan(&self, request: &Arc<ChatRequest>, caller: &Caller) -> Result<Planned, Refusal> {
+    pub async fn plan(&self, request: &Arc<ChatRequest>, caller: &Caller) -> Result<Box<Planned>, Refusal> {
         let client = caller.client(request);
         let record = caller.record().cloned();
         if let Some(record) = &record {
@@ -69,7 +69,12 @@ impl Gateway {
         planned
     }
 
-    async fn planned(&self, request: &Arc<ChatRequest>, caller: &Caller, asker: Asker) -> Result<Planned, Refusal> {
+    async fn planned(
+        &self,
+        request: &Arc<ChatRequest>,
+        caller: &Caller,
+        asker: Asker,
+    ) -> Result<Box<Planned>, Refusal> {
         let Some((tenant, left)) = caller.tenant() else { return self.router.plan(Arc::clone(request), asker) };
         let admitted = self.tenants.admit(tenant, request, left).await;
         let charge = Some(admitted.map_err(|error| Refusal { report: None, error })?);

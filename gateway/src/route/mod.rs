@@ -232,7 +232,7 @@ impl Router {
     /// # Errors
     /// The model is unknown, or no backend that may serve the asker has it.
     #[expect(clippy::result_large_err, reason = "made once a request, and only to be rendered")]
-    pub fn plan(&self, mut request: Arc<ChatRequest>, asker: Asker) -> Result<Planned, Refusal> {
+    pub fn plan(&self, mut request: Arc<ChatRequest>, asker: Asker) -> Result<Box<Planned>, Refusal> {
         let Asker { client, backends, mut charge, record } = asker;
         let tenant = charge.as_ref().map(|charge| charge.tenant_name());
         let stays_with = |turn: Turn| self.sticky.stays_with(turn);
@@ -253,7 +253,7 @@ impl Router {
         let (sticky, foresight) = (Arc::clone(&self.sticky), Arc::clone(&self.foresight));
         let shadowed = plan.shadow.take().and_then(|shadow| self.shadowed(&request, &plan, shadow));
         let watch = self.policies.watch(&request, plan.arm, shadowed, &self.metrics);
-        Ok(Planned {
+        Ok(Box::new(Planned {
             request,
             plan,
             flight,
@@ -264,7 +264,7 @@ impl Router {
             watch,
             foresight,
             ended: self.ending.ended(),
-        })
+        }))
     }
 
     /// A request that nobody may or can answer costs nothing.
@@ -314,7 +314,8 @@ impl Router {
     }
 }
 
-/// A request with its route, nothing tried yet: lets `api` send headers that name the route before the answer.
+/// A request with its route, nothing tried yet: lets `api` send headers that name the route before the answer. In a box, since
+/// each future it is handed to would have it twice.
 pub struct Planned {
     request: Arc<ChatRequest>,
     plan: plan::Plan,
@@ -350,7 +351,7 @@ impl Planned {
     ///
     /// # Errors
     /// No attempt could answer.
-    pub async fn run(self) -> Result<Answer, Refusal> {
+    pub async fn run(self: Box<Self>) -> Result<Answer, Refusal> {
         let (foresight, ask) = (self.foresight, self.plan.ask);
         let lesson = |standing: &Standing| foresight.lesson(standing, &ask);
         let given = Given {

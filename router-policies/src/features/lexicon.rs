@@ -4,7 +4,7 @@
 use std::sync::LazyLock;
 
 use super::looked_up::LookedUp;
-use super::words::{lower, runs};
+use super::words::{Run, lower};
 
 /// Said where an answer must satisfy something (`facts/gateways.md` §4.2).
 pub(super) const CONSTRAINT_WORDS: &[&str] = &[
@@ -79,11 +79,11 @@ pub(super) struct Densities {
     pub(super) names_percent: u64,
 }
 
-/// Reads the text once.
-pub(super) fn densities(text: &str) -> Densities {
+/// Reads a text once.
+pub(super) fn densities<'a>(runs: impl Iterator<Item = Run<'a>>) -> Densities {
     let (mut words, mut constraints, mut names, mut digits, mut chars) = (0_u64, 0_u64, 0_u64, 0_u64, 0_u64);
     let mut sentence_starts = true;
-    for run in runs(text) {
+    for run in runs {
         let is_constraint = |bare: &str| bare.len() <= 12 && CONSTRAINTS.get(bare);
         let starts = std::mem::replace(&mut sentence_starts, run.text.ends_with(['.', '!', '?', ':']));
         if let Some(bare) = run.word {
@@ -130,6 +130,11 @@ pub(super) fn is_question(text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::features::words::runs;
+
+    fn densities(text: &str) -> Densities {
+        super::densities(runs(text))
+    }
 
     #[test]
     fn a_puzzle_is_full_of_constraints_and_names() {

@@ -96,9 +96,10 @@ impl Features {
     /// The same for who unwrapped the request already.
     pub fn of_asked(request: &ChatRequest, asked: &Asked<'_>) -> Features {
         let text = head(&asked.text);
-        let words = words::leading_words(text);
         let material = code::material(text);
-        let densities = lexicon::densities(text);
+        let mut leading = words::Leading::new();
+        let densities = lexicon::densities(words::runs(text).inspect(|run| _ = leading.take(run)));
+        let words = leading.0;
         let planning_shape = shapes::is_planning(text);
         let transform_shape = !planning_shape && shapes::is_transform(text);
         let edit_shape = !transform_shape && code::edits_quoted(&words, &material);

@@ -75,18 +75,30 @@ pub(super) fn lower(word: &str) -> Cow<'_, str> {
 }
 
 /// The first words of a text. A file name (`notes.md`) is one word.
-pub(super) fn leading_words(text: &str) -> Vec<Word<'_>> {
-    let mut words = Vec::with_capacity(MOST_WORDS);
-    let mut runs = runs(text);
-    while words.len() < MOST_WORDS
-        && let Some(run) = runs.next()
-    {
-        match run.word {
-            Some(word) => words.push(Word { plain: Cow::Borrowed(word), ends_sentence: ends_sentence(run.text) }),
-            None => words.extend(split_marks(run.text).take(MOST_WORDS - words.len())),
-        }
+pub(super) struct Leading<'a>(pub(super) Vec<Word<'a>>);
+
+impl<'a> Leading<'a> {
+    pub(super) fn new() -> Self {
+        Leading(Vec::with_capacity(MOST_WORDS))
     }
-    words
+
+    /// Takes the words of the text's next run; says whether there was room for them.
+    pub(super) fn take(&mut self, run: &Run<'a>) -> bool {
+        let room = MOST_WORDS.saturating_sub(self.0.len());
+        match run.word {
+            _ if room == 0 => return false,
+            Some(word) => self.0.push(Word { plain: Cow::Borrowed(word), ends_sentence: ends_sentence(run.text) }),
+            None => self.0.extend(split_marks(run.text).take(room)),
+        }
+        true
+    }
+}
+
+/// The same for who reads nothing else of the text.
+pub(super) fn leading_words(text: &str) -> Vec<Word<'_>> {
+    let mut leading = Leading::new();
+    let _all = runs(text).all(|run| leading.take(&run));
+    leading.0
 }
 
 fn ends_sentence(run: &str) -> bool {

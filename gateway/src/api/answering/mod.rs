@@ -70,7 +70,7 @@ pub(crate) fn decoded<D: Speaks>(caller: &Caller, body: &[u8]) -> Result<ChatReq
     D::decode(body).map(|request| caller.sign(request))
 }
 
-async fn whole<D: Speaks>(request: &ChatRequest, planned: Planned) -> Result<Response, Refusal> {
+async fn whole<D: Speaks>(request: &ChatRequest, planned: Box<Planned>) -> Result<Response, Refusal> {
     let answer = planned.run().await?;
     let (report, limits) = (answer.report, answer.limits);
     match collect::collect(answer.events).await.and_then(|answer| written::<D>(request, answer)) {
@@ -94,7 +94,7 @@ fn written<D: Speaks>(request: &ChatRequest, mut answer: Collected) -> Result<Re
 
 /// Waits a while for the answer, since until the headers are sent an error still has its status; then the headers go
 /// out, naming the plan, and keep-alives bridge the silence.
-async fn streamed<D: Speaks>(gateway: &Gateway, request: &ChatRequest, planned: Planned) -> Response {
+async fn streamed<D: Speaks>(gateway: &Gateway, request: &ChatRequest, planned: Box<Planned>) -> Response {
     let report = planned.report();
     let writer = StreamWriter::new(D::grammar(request), request.diffusion.drafts);
     let silence = body::Silence { after: gateway.settings.keep_alive, frame: D::KEEP_ALIVE };
