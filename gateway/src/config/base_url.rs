@@ -3,7 +3,7 @@
 use super::resolve::Checks;
 
 /// What people copy from examples for `curl`.
-const ENDS: [&str; 6] = ["/chat/completions", "/completions", "/responses", "/messages", "/api/chat", "/models"];
+const ENDS: [&str; 5] = ["/chat/completions", "/completions", "/responses", "/messages", "/api/chat"];
 
 impl Checks<'_> {
     pub(super) fn base_url(&mut self, index: &str, typed: &str) -> Option<String> {

@@ -1,5 +1,6 @@
 -- What both scripts begin with: the time, and what it means for an account that it is another day, or that the clock was put
--- back (`Account::roll` in `limits.rs`). KEYS: the account (hash), its leases (sorted set). ARGV[1]: now in microseconds (0: this server's clock).
+-- back (`Account::roll` in `limits.rs`). KEYS: the account (hash), its leases (sorted set). ARGV[1]: now in
+-- microseconds (0: this server's clock).
 local WINDOW, DAY, KEEP = 60000000, 86400000000, 172800
 local function whole(number) return string.format('%.0f', number) end
 local now = tonumber(ARGV[1])

@@ -1,6 +1,7 @@
 //! `weir doctor`: what this machine has, what Weir would use of it, and what is wrong with the config. Looks only: loads
-//! no weights, keeps no socket, asks an upstream for nothing but the list of its models, Redis for nothing but accounts, and a collector to take no span. One file for each thing it looks
-//! at; a new one is a file with a function `look` and a row of [`LOOKS`]. Must never print a secret.
+//! no weights, keeps no socket, asks an upstream for nothing but the list of its models, Redis for nothing but accounts, and a
+//! collector to take no span. One file for each thing it looks at; a new one is a file with a function `look` and a row of
+//! [`LOOKS`]. Must never print a secret.
 
 mod backends;
 mod calls;

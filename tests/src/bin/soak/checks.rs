@@ -18,7 +18,7 @@ const GROWTH_MAX: f64 = 0.05;
 /// Least share of the requests that nothing stands against, in percent: a gateway that only refuses is not soaked.
 const SERVED_MIN: f64 = 90.0;
 /// Gauges that count what is under way.
-const MUST_BE_ZERO: [&str; 2] = ["weir_in_flight", "weir_queue_depth"];
+const MUST_BE_ZERO: [&str; 3] = ["weir_in_flight", "weir_queue_depth", "weir_body_bytes"];
 
 /// Prints what came out; whether all of it is as it must be.
 pub(crate) async fn judge(
