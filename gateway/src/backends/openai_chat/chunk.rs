@@ -98,7 +98,7 @@ impl ChunkDecoder {
     }
 
     fn foreign(&mut self, events: &mut Vec<Event>) {
-        if self.passes {
+        if self.passes && self.shows != Shows::Mended {
             self.answer.foreign(events);
         }
     }

@@ -1,8 +1,8 @@
 //! From a response's events to ours. The answer is complete only with `response.completed` or `response.incomplete`; no
 //! end is ever made up.
 
-use serde_json::Value;
-use weir_protocol::{EngineError, Event, FinishReason, Usage};
+use serde_json::{Value, json};
+use weir_protocol::{EngineError, Event, FinishReason, Tool, Usage};
 
 use crate::backends::openai_chat::chunk::token_logprobs;
 use crate::backends::tool_text::new_call_id;
@@ -173,8 +173,17 @@ impl EventDecoder {
                 let seal = item["encrypted_content"].as_str().filter(|seal| self.alike && !seal.is_empty());
                 events.extend(seal.map(|seal| Event::ReasoningSignature(seal.to_owned())));
             }
+            "custom_tool_call" => self.freeform(item, events),
             "message" => {}
             _ => self.foreign(events),
+        }
+    }
+
+    /// A call of a free-form tool comes at its end: its text is a member of the arguments here.
+    fn freeform(&mut self, item: &Value, events: &mut Vec<Event>) {
+        self.open(None, item, events);
+        if let Some(call) = self.calls.last_mut() {
+            close(call, &json!({Tool::INPUT: item["input"]}).to_string(), events);
         }
     }
 
@@ -236,7 +245,7 @@ impl EventDecoder {
                 let shown = texts(&item["content"]).concat();
                 let told = if shown.is_empty() { texts(&item["summary"]).join(BETWEEN_PARTS) } else { shown };
                 self.answer.reasoning(&told, events);
-                self.item_done(&serde_json::json!({"item": item}), events);
+                self.item_done(&json!({"item": item}), events);
             }
             "function_call" => {
                 self.open(None, item, events);
@@ -244,6 +253,7 @@ impl EventDecoder {
                     close(call, item["arguments"].as_str().unwrap_or_default(), events);
                 }
             }
+            "custom_tool_call" => self.freeform(item, events),
             _ => self.foreign(events),
         }
     }

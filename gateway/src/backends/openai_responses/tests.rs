@@ -61,10 +61,13 @@ fn what_only_this_dialect_has_a_word_for_is_content_to_those_who_speak_it() {
         .map(|(at, event)| crate::api::reading::tests::with(event.clone(), json!({"sequence_number": at})).to_string());
     let pieces: Vec<String> = numbered.collect();
     let pieces: Vec<&str> = pieces.iter().map(String::as_str).collect();
-    check(decoder(), &pieces, "<m>****!stop");
-    check(EventDecoder::new("asked", 9, false), &pieces, "<m>!stop");
+    let call = r#"[0 f{0 {"input":"x"}}!tool_calls"#;
+    check(decoder(), &pieces, &format!("<m>**{call}"));
     let whole = json!({"model": "m", "status": "completed", "output": [item]}).to_string();
-    check_whole(decoder(), &whole, "<m>*!stop");
+    check_whole(decoder(), &whole, &format!("<m>{call}"));
+    let picture = whole.replace("custom_tool_call", "image_generation_call");
+    check_whole(decoder(), &picture, "<m>*!stop");
+    check_whole(EventDecoder::new("asked", 9, false), &picture, "<m>!stop");
 }
 
 #[test]
