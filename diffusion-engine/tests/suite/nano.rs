@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use serde_json::Value;
 use weir_diffusion_engine::{Engine, EngineKind, EngineOptions, ModelFiles};
-use weir_protocol::{ChatRequest, DecodeMode, FinishReason, Message, Role, Tool};
+use weir_protocol::{ChatRequest, DecodeMode, DecoderKind, DiffusionOptions, FinishReason, Message, Role, Tool};
 
 use crate::answers::whole;
 
@@ -16,6 +16,28 @@ fn nano() -> PathBuf {
 
 fn load(name: &str) -> Engine {
     Engine::load(ModelFiles::Dir(nano().join(name)), EngineOptions::default()).expect("the nano model loads")
+}
+
+#[test]
+fn thresholds_are_those_of_the_decoder_that_decodes() {
+    let load = |threshold| {
+        let defaults =
+            DiffusionOptions { decoder: Some(DecoderKind::Threshold), threshold, ..DiffusionOptions::default() };
+        let options = EngineOptions { defaults, ..EngineOptions::default() };
+        Engine::load(ModelFiles::Dir(nano().join("diffusion")), options).expect("the nano model loads")
+    };
+    let (published, operators) = (load(None), load(Some(0.8)));
+    let asked = |engine: &Engine, decoder, mode| {
+        let diffusion = DiffusionOptions { decoder, mode, ..DiffusionOptions::default() };
+        let settings = engine.decoding_of(&ChatRequest { diffusion, ..ChatRequest::default() }).expect("in range");
+        (settings.decoder, settings.threshold)
+    };
+    let (joint, speed) = (Some(DecoderKind::Joint), Some(DecodeMode::Speed));
+    assert_eq!(asked(&published, None, None), (DecoderKind::Threshold, 0.95));
+    assert_eq!(asked(&published, joint, None), (DecoderKind::Joint, 0.7), "not the engine's 0.95");
+    assert_eq!(asked(&operators, joint, None), (DecoderKind::Joint, 0.8), "the operator's word stands");
+    assert_eq!(asked(&operators, None, speed), (DecoderKind::Threshold, 0.85), "a preset is no other decoder");
+    assert_eq!(asked(&operators, joint, speed), (DecoderKind::Joint, 0.5));
 }
 
 /// Every `step`-th held-out prompt as a request.
