@@ -60,6 +60,8 @@ pub struct ChatRequest {
     pub amended: bool,
     /// The caller's body as it came, so that an upstream of the same dialect gets unknown fields untouched.
     pub raw: Arc<Map<String, Value>>,
+    /// The same as text, where a number in it may have lost digits by being read: beyond 64 bits, or longer than a float.
+    pub written: Option<Arc<str>>,
 }
 
 /// What a client may say about a request beside its body. Texts are as sent, cut to a sane length by who read them.

@@ -110,6 +110,7 @@ pub fn condense(request: &ChatRequest, features: &Features, settings: &CondenseS
         amended: true,
         dialect: request.dialect,
         raw: Arc::new(Map::new()),
+        written: None,
         model: request.model.clone(),
         tool_choice: request.tool_choice.clone(),
         parallel_tool_calls: request.parallel_tool_calls,

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use serde_json::json;
-use weir_tests::asking::{Reply, ask, question, with};
+use weir_tests::asking::{Reply, ask, post_to, question, with};
 use weir_tests::binary::Weir;
 use weir_tests::fault_upstream::FaultUpstream;
 
@@ -44,12 +44,14 @@ async fn auto_falls_back_too() -> Result<()> {
 #[tokio::test]
 async fn with_nobody_left_the_error_is_ours_to_word() -> Result<()> {
     let upstream = FaultUpstream::start().await?;
-    let expected: [(&str, u16, &str); 8] = [
+    let expected: [(&str, u16, &str); 10] = [
         ("401", 502, "upstream_unauthorized"),
         ("402", 502, "upstream_unauthorized"),
         ("413", 400, "context_length_exceeded"),
         ("429", 429, "rate_limit_exceeded"),
         ("500", 502, "upstream_error"),
+        ("503", 503, "upstream_overloaded"),
+        ("529", 503, "upstream_overloaded"),
         ("html", 502, "upstream_error"),
         ("overflow", 400, "context_length_exceeded"),
         ("refused", 502, "upstream_error"),
@@ -67,6 +69,12 @@ async fn with_nobody_left_the_error_is_ours_to_word() -> Result<()> {
             );
             if fault == "429" {
                 assert_eq!(reply.header("retry-after"), "7");
+            }
+            if matches!(fault, "503" | "529") {
+                let body = with(question(&name(fault), "Hi."), json!({"stream": stream, "max_tokens": 16}));
+                let reply = post_to(&weir, "/v1/messages", body.to_string()).await?;
+                assert_eq!(reply.status, 529, "{}", reply.text);
+                assert_eq!(reply.json()["error"]["type"], "overloaded_error", "{}", reply.text);
             }
         }
     }

@@ -50,7 +50,7 @@ pub(crate) enum Class {
     Forbidden,
     /// The backend has enough of us, or the caller's limit is reached.
     RateLimited,
-    /// Too much work here.
+    /// Too much work here, or at the backend.
     Overloaded,
     /// A wait ran out.
     Timeout,
@@ -139,6 +139,11 @@ impl From<&EngineError> for Failure {
             }
             EngineError::Timeout { phase, .. } => {
                 failure(StatusCode::GATEWAY_TIMEOUT, Class::Timeout, &format!("timeout_{}", phase.as_str()))
+            }
+            // It said that it has no room now. Some clients tell that from a fault, and wait.
+            EngineError::Upstream { status: 503 | 529, retry_after, .. } => {
+                failure(StatusCode::SERVICE_UNAVAILABLE, Class::Overloaded, "upstream_overloaded")
+                    .retry_after(*retry_after)
             }
             EngineError::Upstream { retry_after, .. } => {
                 failure(StatusCode::BAD_GATEWAY, Class::Upstream, "upstream_error").retry_after(*retry_after)

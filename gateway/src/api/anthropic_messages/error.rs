@@ -98,6 +98,11 @@ mod tests {
             EngineError::Overloaded { limit: 3, retry_after: None },
             r#"529 {"type":"error","error":{"type":"overloaded_error","message":"the queue is full (3 waiting)","code":"overloaded"}}"#,
         );
+        for status in [503, 529] {
+            let error = EngineError::Upstream { status, message: "type `x`".into(), retry_after: None };
+            let detail = r#"{"type":"error","error":{"type":"overloaded_error","message":"upstream error"#;
+            check(error, &format!("529 {detail} (HTTP {status}): type `x`\",\"code\":\"upstream_overloaded\"}}}}"));
+        }
         check(
             EngineError::RateLimited { retry_after: None },
             r#"429 {"type":"error","error":{"type":"rate_limit_error","message":"the backend is rate limited","code":"rate_limit_exceeded"}}"#,

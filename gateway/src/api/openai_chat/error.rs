@@ -101,7 +101,7 @@ mod tests {
         check(timeout, "504 timeout_error timeout_idle - -");
         check(upstream, "502 upstream_error upstream_error - -");
         let busy = EngineError::Upstream { status: 503, message: "x".into(), retry_after: late };
-        check(busy, "502 upstream_error upstream_error - 7");
+        check(busy, "503 overloaded_error upstream_overloaded - 7");
         check(EngineError::StreamCut { message: "x".into() }, "502 upstream_error stream_cut - -");
         check(EngineError::Exhausted { retry_after: late }, "429 rate_limit_error exhausted - 7");
         check(EngineError::Exhausted { retry_after: None }, "404 invalid_request_error model_not_found model -");

@@ -8,7 +8,7 @@ use serde_json::Value;
 use weir_protocol::{ChatRequest, Dialect, EngineError, Message, Role, Sampling};
 
 use crate::api::reading::fields::{self, Members, Path};
-use crate::api::reading::{self, diffusion, note, sampling};
+use crate::api::reading::{self, diffusion, note, sampling, written};
 
 /// OpenAI's own, and what clients of this dialect count on.
 const MAX_TOKENS_DEFAULT: u32 = 16;
@@ -56,6 +56,7 @@ pub fn decode(body: &[u8]) -> Result<ChatRequest, EngineError> {
         diffusion: diffusion::options(&members)?,
         unsupported,
         dialect: Dialect::OpenAiCompletions,
+        written: written::kept(body),
         raw: Arc::new(raw),
         ..ChatRequest::default()
     })

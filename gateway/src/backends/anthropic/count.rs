@@ -33,7 +33,7 @@ impl Counter {
         let model = named.unwrap_or(&settings.model).as_str();
         let mut ours = vec![("model", model.into())];
         ours.extend(unsealed::without(&request.raw).map(|messages| ("messages", messages)));
-        let counted = self.0.ask(forwarded(&request.raw, &ours)?, own_headers(request)).await?;
+        let counted = self.0.ask(forwarded(request, &ours)?, own_headers(request)).await?;
         let odd = || EngineError::Upstream { status: 0, message: "it gave no count".into(), retry_after: None };
         counted["input_tokens"].as_u64().ok_or_else(odd)
     }

@@ -69,7 +69,7 @@ impl Wire for Anthropic {
                 ours.push(("max_tokens", self.wire.max_tokens.into()));
             }
             ours.extend(unsealed::without(&request.raw).map(|messages| ("messages", messages)));
-            return forwarded(&request.raw, &ours);
+            return forwarded(request, &ours);
         }
         compose::body(request, model, &self.wire)
     }

@@ -74,14 +74,14 @@ pub(super) fn forwarded(request: &ChatRequest, model: &str, wire: &WireSettings)
     }
     let as_it_is = demanded(SEVERAL).or(demanded(SPEECH)).is_some();
     if !request.stream && (as_it_is || !wire.stream_whole) {
-        return body::forwarded(&request.raw, &[("model", model.into()), ("stream", false.into())]);
+        return body::forwarded(request, &[("model", model.into()), ("stream", false.into())]);
     }
     let options = request.raw.get("stream_options").and_then(Value::as_object).cloned();
     let mut options: Map<String, Value> = options.unwrap_or_default();
     // Always counted, for metrics; whether the caller sees it is decided on the way out.
     options.insert("include_usage".into(), Value::Bool(true));
     let ours = [("model", model.into()), ("stream", true.into()), ("stream_options", options.into())];
-    body::forwarded(&request.raw, &ours)
+    body::forwarded(request, &ours)
 }
 
 /// Results of tools are text there: their images are shown by the user, once all results are told.
@@ -259,6 +259,14 @@ mod tests {
         check_forwarded(
             r#"{"messages":[{"role":"user","content":"hi"}],"stream":false,"stream_options":{"x":1,"include_usage":false}}"#,
             r#"{"model":"up-1","stream":true,"stream_options":{"x":1,"include_usage":true},"messages":[{"role":"user","content":"hi"}]}"#,
+        );
+    }
+
+    #[test]
+    fn long_numbers_keep_their_digits() {
+        check_forwarded(
+            r#"{"messages":[{"role":"user","content":"\ud83d","x":[ 1e5 ]}],"model":"auto","y":1, "y":1.0,"x_own":{"at":123456789012345678901,"p":0.12345678901234567890}}"#,
+            r#"{"model":"up-1","stream":true,"stream_options":{"include_usage":true},"messages":[{"role":"user","content":"\ufffd","x":[ 1e5 ]}],"y":1.0,"x_own":{"at":123456789012345678901,"p":0.12345678901234567890}}"#,
         );
     }
 

@@ -43,7 +43,7 @@ impl Wire for OpenAiResponses {
                 ("store", Value::Bool(false)),
             ];
             ours.extend(unsealed::without(&request.raw).map(|input| ("input", input)));
-            return forwarded(&request.raw, &ours);
+            return forwarded(request, &ours);
         }
         compose::body(request, model, &self.wire)
     }

@@ -1,10 +1,12 @@
 //! Bodies for upstreams: the caller's own with only the fields we own replaced, so that fields we do not know survive; or
 //! one built from what we understood. Must never hold a dialect's field names.
 
+use std::collections::HashMap;
+
 use serde::ser::{Serialize, SerializeMap, Serializer};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
-use weir_protocol::{EngineError, Message, Part, SchemaTerms, ToolCall};
+use weir_protocol::{ChatRequest, EngineError, Message, Part, SchemaTerms, ToolCall};
 
 use super::demands::unsupported;
 use crate::api::reading::written;
@@ -14,10 +16,11 @@ const OWN: [&str; 2] = ["diffusion", "diffusing"];
 
 /// The caller's body with `ours` in place of its own fields of these names.
 pub(in crate::backends) fn forwarded(
-    raw: &Map<String, Value>,
+    request: &ChatRequest,
     ours: &[(&'static str, Value)],
 ) -> Result<Vec<u8>, EngineError> {
-    bytes(&Forwarded { raw, ours })
+    let written = request.written.as_deref().and_then(|text| serde_json::from_str(text).ok());
+    bytes(&Forwarded { raw: &request.raw, written: written.unwrap_or_default(), ours })
 }
 
 /// A body as bytes.
@@ -28,6 +31,8 @@ pub(in crate::backends) fn bytes(body: &impl Serialize) -> Result<Vec<u8>, Engin
 /// Written straight from the caller's map: conversations are long, so they are not copied first.
 struct Forwarded<'a> {
     raw: &'a Map<String, Value>,
+    /// Its members as they were written, where reading them may have cost digits.
+    written: HashMap<String, &'a RawValue>,
     ours: &'a [(&'static str, Value)],
 }
 
@@ -39,7 +44,10 @@ impl Serialize for Forwarded<'_> {
         }
         for (key, value) in self.raw {
             if !OWN.contains(&key.as_str()) && self.ours.iter().all(|(own, _)| own != key) {
-                body.serialize_entry(key, value)?;
+                match self.written.get(key) {
+                    Some(text) => body.serialize_entry(key, text)?,
+                    None => body.serialize_entry(key, value)?,
+                }
             }
         }
         body.end()
@@ -147,13 +155,18 @@ pub(in crate::backends) fn data_url(url: &str) -> Option<(&str, &str)> {
 mod tests {
     use super::*;
     use serde_json::json;
+    use std::sync::Arc;
 
     #[test]
     fn only_our_own_fields_are_replaced() {
         let raw = json!({"messages": [{"role": "user", "content": "hi", "x": 1}], "model": "auto", "x_own": {"b": 1, "a": 2},
             "stream": false, "diffusion": {"drafts": true}, "diffusing": true});
-        let raw = raw.as_object().expect("an object");
-        let sent = forwarded(raw, &[("model", json!("up-1")), ("stream", json!(true))]).expect("bytes");
+        let raw = Arc::new(raw.as_object().expect("an object").clone());
+        let sent = forwarded(
+            &ChatRequest { raw, ..ChatRequest::default() },
+            &[("model", json!("up-1")), ("stream", json!(true))],
+        )
+        .expect("bytes");
         assert_eq!(
             String::from_utf8(sent).expect("text"),
             r#"{"model":"up-1","stream":true,"messages":[{"role":"user","content":"hi","x":1}],"x_own":{"b":1,"a":2}}"#

@@ -47,6 +47,9 @@ const STATUS_WORDS: &[(&str, u16)] = &[
     ("rate_limit_error", 429),
     ("rate_limit_exceeded", 429),
     ("api_error", 500),
+    ("service_unavailable_error", 503),
+    ("server_is_overloaded", 503),
+    ("slow_down", 503),
     ("timeout_error", 504),
     ("overloaded_error", 529),
 ];
@@ -246,6 +249,8 @@ mod tests {
         assert_eq!(inside(&serde_json::json!("my secret"), 9), upstream(0, "it gave no known reason"));
         let said = |kind: &str| inside(&serde_json::json!({"type": kind, "message": "my secret"}), 9);
         assert_eq!(said("overloaded_error"), upstream(529, "type `overloaded_error`"));
+        let busy = serde_json::json!({"code": "server_is_overloaded", "message": "my secret"});
+        assert_eq!(inside(&busy, 9), upstream(503, "code `server_is_overloaded`"));
         assert_eq!(said("rate_limit_error"), EngineError::RateLimited { retry_after: None });
         assert_eq!(said("billing_error"), EngineError::Unauthorized { status: 402 });
         assert_eq!(

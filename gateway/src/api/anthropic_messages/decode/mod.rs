@@ -15,7 +15,7 @@ use weir_protocol::{
 };
 
 use crate::api::reading::fields::{self, Members, Path};
-use crate::api::reading::{self, diffusion, note, sampling, schema};
+use crate::api::reading::{self, diffusion, note, sampling, schema, written};
 
 /// Decodes the body of `POST /v1/messages` or of its `count_tokens`.
 ///
@@ -72,6 +72,7 @@ pub fn decode(body: &[u8]) -> Result<ChatRequest, EngineError> {
         hints: Hints::default(),
         dialect: Dialect::AnthropicMessages,
         amended: false,
+        written: written::kept(body),
         raw: Arc::new(raw),
     })
 }

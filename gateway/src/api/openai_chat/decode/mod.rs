@@ -14,7 +14,7 @@ use serde_json::Value;
 use weir_protocol::{ChatRequest, Dialect, Effort, EngineError, Hints};
 
 use crate::api::reading::fields::{self, Members, Path};
-use crate::api::reading::{self, diffusion, sampling, tool_choice};
+use crate::api::reading::{self, diffusion, sampling, tool_choice, written};
 
 /// Decodes a request's body.
 ///
@@ -59,6 +59,7 @@ pub fn decode(body: &[u8]) -> Result<ChatRequest, EngineError> {
         hints: Hints::default(),
         dialect: Dialect::OpenAiChat,
         amended: false,
+        written: written::kept(body),
         raw: Arc::new(raw),
     })
 }

@@ -15,7 +15,7 @@ use weir_protocol::{
 };
 
 use crate::api::reading::fields::{self, Members, Path};
-use crate::api::reading::{self, diffusion, note, sampling, schema, tool_choice};
+use crate::api::reading::{self, diffusion, note, sampling, schema, tool_choice, written};
 
 /// OpenAI's limit.
 const MAX_LOGPROBS: u32 = 20;
@@ -64,6 +64,7 @@ pub fn decode(body: &[u8]) -> Result<ChatRequest, EngineError> {
         hints: Hints::default(),
         dialect: Dialect::OpenAiResponses,
         amended: false,
+        written: written::kept(body),
         raw: Arc::new(raw),
     })
 }
