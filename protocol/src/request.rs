@@ -212,7 +212,14 @@ pub enum Part {
         /// How closely to look, in a word of OpenAI's dialects.
         detail: Option<String>,
     },
-    /// Anything else, by its type name (audio, file). The built-in engines cannot take it.
+    /// A document, by URL or data URL. The built-in engines cannot take it.
+    File {
+        /// Where it is.
+        url: String,
+        /// What it is called.
+        name: Option<String>,
+    },
+    /// Anything else, by its type name (audio, a file that lies with a provider). The built-in engines cannot take it.
     Other {
         /// The part's `type` field.
         kind: String,
@@ -229,7 +236,7 @@ impl Part {
     pub fn as_text(&self) -> Option<&str> {
         match self {
             Part::Text(text) => Some(text),
-            Part::Image { .. } | Part::Other { .. } => None,
+            Part::Image { .. } | Part::File { .. } | Part::Other { .. } => None,
         }
     }
 }

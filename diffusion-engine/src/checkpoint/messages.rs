@@ -39,6 +39,7 @@ fn message(index: usize, message: &Message, escaper: &Escaper) -> Result<Value, 
         let kind = match part {
             Part::Text(_) => continue,
             Part::Image { .. } => "image",
+            Part::File { .. } => "file",
             Part::Other { kind } => kind.as_str(),
         };
         let field = format!("messages[{index}].content[{part_index}]");

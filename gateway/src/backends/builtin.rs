@@ -52,7 +52,7 @@ fn honours(request: &ChatRequest) -> Result<(), EngineError> {
     for part in request.messages.iter().flat_map(|message| &message.content) {
         match part {
             Part::Text(_) => {}
-            Part::Image { .. } | Part::Other { .. } => {
+            Part::Image { .. } | Part::File { .. } | Part::Other { .. } => {
                 return unsupported("messages", "the built-in engines read text only");
             }
         }

@@ -20,7 +20,7 @@ impl Content {
                 match part {
                     Part::Text(text) => content.text(text),
                     Part::Image { .. } => content.images = true,
-                    Part::Other { .. } => content.others = true,
+                    Part::File { .. } | Part::Other { .. } => content.others = true,
                 }
             }
             for call in &message.tool_calls {

@@ -147,6 +147,9 @@ fn hard_rules_hold_whatever_the_policy_says() {
     let mut audio = openclaw::plain(puzzle);
     audio.messages[0].content.push(Part::Other { kind: "input_audio".into() });
     check(&audio, "planning", &["gpu"]);
+    audio.messages[0].content.pop();
+    audio.messages[0].content.push(Part::File { url: "data:,".into(), name: None });
+    check(&audio, "planning", &["gpu"]);
 
     let mut logprobs = openclaw::plain(puzzle);
     logprobs.unsupported = vec!["logprobs", "n"];

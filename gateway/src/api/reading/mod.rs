@@ -3,6 +3,7 @@
 
 pub(crate) mod diffusion;
 pub(crate) mod fields;
+pub(crate) mod file;
 pub(crate) mod halves;
 pub(crate) mod sampling;
 pub(crate) mod tool_choice;

@@ -9,8 +9,15 @@ use crate::backends::upstream::body::{self, Fields};
 use crate::backends::upstream::demands::{self, Demand, unsupported};
 use crate::config::wire::WireSettings;
 
-const TAKES: &[Demand] =
-    &[Demand::JsonSchema, Demand::OneCallOnly, Demand::Prefill, Demand::SomeCall, Demand::Stop, Demand::TopK];
+const TAKES: &[Demand] = &[
+    Demand::Files,
+    Demand::JsonSchema,
+    Demand::OneCallOnly,
+    Demand::Prefill,
+    Demand::SomeCall,
+    Demand::Stop,
+    Demand::TopK,
+];
 
 #[derive(Serialize)]
 struct Body {
@@ -113,7 +120,11 @@ fn conversation(messages: &[Message]) -> Result<Vec<Turn>, EngineError> {
 fn said(message: &Message) -> Result<Vec<Value>, EngineError> {
     let block = |part: &Part| match part {
         Part::Text(text) => Ok(text_block(text.clone())),
-        Part::Image { url, .. } => image(url).map(Some),
+        Part::Image { url, .. } => match source(url) {
+            Some(source) => Ok(Some(json!({"type": "image", "source": source}))),
+            None => Err(unsupported("messages", "an image is neither a base64 data URL nor on the web")),
+        },
+        Part::File { url, name } => file(url, name.as_deref()).map(Some),
         // Refused before.
         Part::Other { .. } => Ok(None),
     };
@@ -126,13 +137,23 @@ fn text_block(text: String) -> Option<Value> {
     (!text.is_empty()).then(|| json!({"type": "text", "text": text}))
 }
 
-fn image(url: &str) -> Result<Value, EngineError> {
-    let source = match body::data_url(url) {
-        Some((media, data)) => json!({"type": "base64", "media_type": media, "data": data}),
-        None if url.starts_with("https://") || url.starts_with("http://") => json!({"type": "url", "url": url}),
-        None => return Err(unsupported("messages", "an image is neither a base64 data URL nor on the web")),
-    };
-    Ok(json!({"type": "image", "source": source}))
+/// `None` for an address that is neither data nor on the web.
+fn source(url: &str) -> Option<Value> {
+    if let Some((media, data)) = body::data_url(url) {
+        return Some(json!({"type": "base64", "media_type": media, "data": data}));
+    }
+    let is_web = ["https://", "http://"].iter().any(|scheme| url.starts_with(scheme));
+    is_web.then(|| json!({"type": "url", "url": url}))
+}
+
+fn file(url: &str, name: Option<&str>) -> Result<Value, EngineError> {
+    let source = source(url).filter(|source| source["type"] == "url" || source["media_type"] == "application/pdf");
+    let refused = || unsupported("messages", "a file is neither a PDF as a base64 data URL nor on the web");
+    let mut fields = Fields::default();
+    fields.set("type", "document");
+    fields.set("source", source.ok_or_else(refused)?);
+    fields.set_some("title", name);
+    Ok(fields.0.into())
 }
 
 fn result(message: &Message) -> Result<Value, EngineError> {
@@ -248,6 +269,26 @@ mod tests {
             "temperature": 0.7, "top_p": 0.9, "top_k": 5, "stop_sequences": ["x"], "stream": true,
         });
         assert_eq!(sent(compose, &chat).expect("sent"), expect);
+    }
+
+    #[test]
+    fn files_are_documents() {
+        let file = |file: Value| {
+            let parts = json!([{"type": "text", "text": "?"}, {"type": "file", "file": file}]);
+            json!({"messages": [{"role": "user", "content": parts}]})
+        };
+        let told = |given: Value| sent(compose, &file(given)).expect("sent")["messages"][0]["content"][1].clone();
+        let pdf = json!({"type": "base64", "media_type": "application/pdf", "data": "AA"});
+        let data = "data:application/pdf;base64,AA";
+        let named = json!({"type": "document", "source": pdf, "title": "a.PDF"});
+        assert_eq!(told(json!({"filename": "a.PDF", "file_data": data})), named);
+        assert_eq!(told(json!({"filename": "a.PDF", "file_data": "AA"})), named);
+        let url = json!({"type": "url", "url": "https://x.test/a"});
+        assert_eq!(told(json!({"file_data": "https://x.test/a"})), json!({"type": "document", "source": url}));
+        let word = json!({"filename": "a.docx", "file_data": "data:application/msword;base64,AA"});
+        for given in [word, json!({"filename": "a.docx", "file_data": "AA"}), json!({"file_id": "f"})] {
+            assert_eq!(unsendable(compose, &file(given)), "messages");
+        }
     }
 
     #[test]

@@ -204,5 +204,7 @@ mod tests {
         let far =
             json!([{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "https://x.test/a.png"}}]}]);
         assert_eq!(refused(json!({"messages": far})), "messages");
+        let file = json!([{"role": "user", "content": [{"type": "file", "file": {"file_data": "data:,"}}]}]);
+        assert_eq!(refused(json!({"messages": file})), "messages");
     }
 }

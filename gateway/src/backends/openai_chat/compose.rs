@@ -2,8 +2,9 @@
 //! another. Must never leave out a demand: what has no field here is refused.
 
 use serde_json::{Map, Value, json};
-use weir_protocol::{ChatRequest, Dialect, Effort, EngineError, Message, Part, ResponseFormat, Role, ToolChoice};
+use weir_protocol::{ChatRequest, Dialect, Effort, EngineError, Message, ResponseFormat, Role, ToolChoice};
 
+use super::parts::{self, part};
 use crate::backends::upstream::body::{self, Fields};
 use crate::backends::upstream::demands::{self, unsupported};
 use crate::config::wire::{PrefillForm, ReasoningField, WireSettings};
@@ -31,6 +32,7 @@ pub(in crate::backends) fn body(
     }
     demands::refuse_own_forms(request)?;
     demands::refuse_untold(request, wire)?;
+    parts::refuse_linked_files(request)?;
     let mut fields = Fields::default();
     fields.set("model", model);
     fields.set("messages", conversation(&request.messages, wire.reasoning_field));
@@ -104,7 +106,7 @@ fn conversation(messages: &[Message], reasoning: ReasoningField) -> Vec<Value> {
             None => turns.push(turn),
         }
         if message.role == Role::Tool && !body::is_text(message) {
-            let id = message.tool_call_id.as_deref().unwrap_or_default();
+            let id = parts::call_id(message.tool_call_id.as_deref().unwrap_or_default());
             shown.push(json!({"type": "text", "text": format!("Shown by the tool call {id}:")}));
             shown.extend(message.content.iter().filter(|part| part.as_text().is_none()).filter_map(part));
         }
@@ -126,7 +128,8 @@ fn message(message: &Message, reasoning: ReasoningField) -> Value {
         Role::User => json!({"role": "user", "content": message.content.iter().filter_map(part).collect::<Vec<_>>()}),
         Role::Assistant => assistant(message, reasoning),
         Role::Tool => {
-            json!({"role": "tool", "tool_call_id": message.tool_call_id, "content": body::result_text(message)})
+            let id = message.tool_call_id.as_deref().map(parts::call_id);
+            json!({"role": "tool", "tool_call_id": id, "content": body::result_text(message)})
         }
     }
 }
@@ -134,7 +137,7 @@ fn message(message: &Message, reasoning: ReasoningField) -> Value {
 fn assistant(message: &Message, reasoning: ReasoningField) -> Value {
     let text = message.joined_text();
     let calls = message.tool_calls.iter().map(
-        |call| json!({"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}),
+        |call| json!({"id": parts::call_id(&call.id), "type": "function", "function": {"name": call.name, "arguments": call.arguments}}),
     );
     let mut fields = Fields::default();
     fields.set("role", "assistant");
@@ -148,20 +151,6 @@ fn assistant(message: &Message, reasoning: ReasoningField) -> Value {
     }
     fields.set_list("tool_calls", calls.collect());
     fields.0.into()
-}
-
-/// `None` for what was refused before.
-fn part(part: &Part) -> Option<Value> {
-    match part {
-        Part::Text(text) => Some(json!({"type": "text", "text": text})),
-        Part::Image { url, detail } => {
-            let mut image = Fields::default();
-            image.set("url", url.as_str());
-            image.set_some("detail", detail.as_deref());
-            Some(json!({"type": "image_url", "image_url": image.0}))
-        }
-        Part::Other { .. } => None,
-    }
 }
 
 fn tools(request: &ChatRequest, fields: &mut Fields) {

@@ -3,6 +3,7 @@
 mod calls;
 pub(super) mod chunk;
 pub(super) mod compose;
+mod parts;
 mod text_piece;
 
 use weir_protocol::{ChatRequest, Dialect, EngineError};

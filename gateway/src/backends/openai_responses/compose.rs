@@ -8,7 +8,11 @@ use crate::backends::upstream::demands::{self, Demand};
 use crate::config::wire::WireSettings;
 
 const TAKES: &[Demand] =
-    &[Demand::JsonObject, Demand::JsonSchema, Demand::Logprobs, Demand::OneCallOnly, Demand::SomeCall];
+    &[Demand::Files, Demand::JsonObject, Demand::JsonSchema, Demand::Logprobs, Demand::OneCallOnly, Demand::SomeCall];
+
+/// OpenAI refuses a lower limit, and longer ids of calls.
+const LEAST_TOKENS: u32 = 16;
+const CALL_ID_MAX: usize = 64;
 
 /// What a caller of chat completions says in the same words.
 const SHARED: &[&str] =
@@ -24,7 +28,7 @@ pub(super) fn body(request: &ChatRequest, model: &str, wire: &WireSettings) -> R
     let mut fields = Fields::default();
     fields.set("model", model);
     fields.set("input", request.messages.iter().flat_map(items).collect::<Vec<_>>());
-    fields.set_some("max_output_tokens", request.max_tokens);
+    fields.set_some("max_output_tokens", request.max_tokens.map(|most| most.max(LEAST_TOKENS)));
     if let Some(effort) = request.effort.filter(|_| wire.takes_effort) {
         fields.set("reasoning", json!({"effort": effort.word()}));
     }
@@ -56,7 +60,8 @@ fn items(message: &Message) -> Vec<Value> {
         Role::User => spoken("user", "input_text").into_iter().collect(),
         Role::Assistant => {
             let calls = message.tool_calls.iter().map(|call| {
-                json!({"type": "function_call", "call_id": call.id, "name": call.name, "arguments": call.arguments})
+                let id = body::call_id(&call.id, CALL_ID_MAX);
+                json!({"type": "function_call", "call_id": id, "name": call.name, "arguments": call.arguments})
             });
             spoken("assistant", "output_text").into_iter().chain(calls).collect()
         }
@@ -67,7 +72,8 @@ fn items(message: &Message) -> Vec<Value> {
                 let mark = Part::Text(body::failure_mark(message).into());
                 [&mark].into_iter().chain(&message.content).filter_map(|part| self::part(part, "input_text")).collect()
             };
-            vec![json!({"type": "function_call_output", "call_id": message.tool_call_id, "output": output})]
+            let id = message.tool_call_id.as_deref().map(|id| body::call_id(id, CALL_ID_MAX));
+            vec![json!({"type": "function_call_output", "call_id": id, "output": output})]
         }
     }
 }
@@ -81,6 +87,17 @@ fn part(part: &Part, kind: &str) -> Option<Value> {
             fields.set("type", "input_image");
             fields.set("image_url", url.as_str());
             fields.set_some("detail", detail.as_deref());
+            Some(fields.0.into())
+        }
+        Part::File { url, name } => {
+            let mut fields = Fields::default();
+            fields.set("type", "input_file");
+            if body::data_url(url).is_some() {
+                fields.set("filename", name.as_deref().unwrap_or(body::FILE_NAME));
+                fields.set("file_data", url.as_str());
+            } else {
+                fields.set("file_url", url.as_str());
+            }
             Some(fields.0.into())
         }
         Part::Other { .. } => None,
@@ -173,7 +190,7 @@ mod tests {
                 {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "I look."}]},
                 {"type": "function_call", "call_id": "c1", "name": "look", "arguments": "{\"x\":1}"},
                 {"type": "function_call_output", "call_id": "c1", "output": "a cat"}],
-            "max_output_tokens": 9, "reasoning": {"effort": "low"},
+            "max_output_tokens": 16, "reasoning": {"effort": "low"},
             "tools": [{"type": "function", "name": "look", "description": "d", "parameters": {"type": "object"}, "strict": true}],
             "parallel_tool_calls": false,
             "tool_choice": {"type": "function", "name": "look"},
@@ -183,6 +200,24 @@ mod tests {
             "stream": true, "store": false,
         });
         assert_eq!(sent(compose, &chat).expect("sent"), expect);
+    }
+
+    #[test]
+    fn files_and_long_ids_are_said_as_openai_takes_them() {
+        let id = "x".repeat(65);
+        let of = |file: Value| json!({"type": "file", "file": file});
+        let data = "data:application/pdf;base64,AA";
+        let chat = json!({"max_tokens": 17, "messages": [
+            {"role": "user", "content": [of(json!({"file_data": data})), of(json!({"filename": "a.pdf", "file_data": "AA"}))]},
+            {"role": "assistant", "tool_calls": [{"id": id, "type": "function", "function": {"name": "f", "arguments": ""}}]},
+            {"role": "tool", "tool_call_id": id, "content": [of(json!({"file_url": "https://x.test/a"}))]}]});
+        let sent = sent(compose, &chat).expect("sent");
+        let file = |name: &str| json!({"type": "input_file", "filename": name, "file_data": data});
+        assert_eq!(sent["input"][0]["content"], json!([file("document.pdf"), file("a.pdf")]));
+        let output = json!([{"type": "input_file", "file_url": "https://x.test/a"}]);
+        assert_eq!((&sent["input"][2]["output"], &sent["max_output_tokens"]), (&output, &json!(17)));
+        let ids = [1, 2].map(|at| sent["input"][at]["call_id"].as_str().unwrap_or_default());
+        assert!(ids[0] == ids[1] && ids[0].len() == 37, "{ids:?}");
     }
 
     #[test]

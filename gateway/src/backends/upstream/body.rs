@@ -1,11 +1,13 @@
 //! Bodies for upstreams: the caller's own with only the fields we own replaced, so that fields we do not know survive; or
 //! one built from what we understood. Must never hold a dialect's field names.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 
 use serde::ser::{Serialize, SerializeMap, Serializer};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
+use sha2::{Digest as _, Sha256};
 use weir_protocol::{ChatRequest, EngineError, Message, Part, SchemaTerms, ToolCall};
 
 use super::demands::unsupported;
@@ -13,6 +15,12 @@ use crate::api::reading::written;
 
 /// Fields of ours in any dialect: a strict upstream would refuse them.
 const OWN: [&str; 2] = ["diffusion", "diffusing"];
+
+/// What a file is called that has no name, where it needs one. Only documents of Anthropic's dialect come without.
+pub(in crate::backends) const FILE_NAME: &str = "document.pdf";
+
+/// Of a hash that stands for a call's id.
+const CALL_ID_BYTES: usize = 16;
 
 /// The caller's body with `ours` in place of its own fields of these names.
 pub(in crate::backends) fn forwarded(
@@ -131,6 +139,16 @@ pub(in crate::backends) fn result_text(message: &Message) -> String {
     failure_mark(message).to_owned() + &message.joined_text()
 }
 
+/// The id of a call, within what an upstream takes of one: a longer one becomes another, the same each time.
+pub(in crate::backends) fn call_id(id: &str, most: usize) -> Cow<'_, str> {
+    if id.len() <= most {
+        return id.into();
+    }
+    let digest = Sha256::digest(id);
+    let digits = digest.iter().take(CALL_ID_BYTES).map(|byte| format!("{byte:02x}"));
+    ["call_".to_owned()].into_iter().chain(digits).collect::<String>().into()
+}
+
 /// Whether a turn's content is text only.
 pub(in crate::backends) fn is_text(message: &Message) -> bool {
     message.content.iter().all(|part| part.as_text().is_some())
@@ -140,7 +158,7 @@ pub(in crate::backends) fn is_text(message: &Message) -> bool {
 pub(in crate::backends) fn images(message: &Message) -> impl Iterator<Item = &str> {
     message.content.iter().filter_map(|part| match part {
         Part::Image { url, .. } => Some(url.as_str()),
-        Part::Text(_) | Part::Other { .. } => None,
+        Part::Text(_) | Part::File { .. } | Part::Other { .. } => None,
     })
 }
 
@@ -186,6 +204,16 @@ mod tests {
         };
         assert_eq!((of("exit 1", true), of("exit 1", false)), ("Error: exit 1".into(), "exit 1".into()));
         assert_eq!((of("It Failed", true), of("", true)), ("It Failed".into(), "Error: ".into()));
+    }
+
+    #[test]
+    fn long_ids_become_short_ones() {
+        let long = |end: char| format!("call_{}{end}", "x".repeat(40));
+        let (one, other) = (long('a'), long('b'));
+        assert_eq!(call_id("functions.look:0", 40), "functions.look:0");
+        assert_eq!((call_id(&one, 46), call_id(&one, 40).len()), (one.as_str().into(), 37));
+        assert_eq!(call_id(&one, 40), call_id(&one, 40));
+        assert_ne!(call_id(&one, 40), call_id(&other, 40));
     }
 
     #[test]

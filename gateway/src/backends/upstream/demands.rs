@@ -1,13 +1,14 @@
 //! What a request demands beyond a conversation, so that a kind of upstream can refuse what it could only leave out.
 //! Must never let a demand be dropped in silence.
 
-use weir_protocol::{ChatRequest, EngineError, Part, ResponseFormat, ToolChoice};
+use weir_protocol::{ChatRequest, EngineError, Part, ResponseFormat, Role, ToolChoice};
 
 use crate::config::wire::WireSettings;
 
 /// Something a kind of upstream may have no field for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::backends) enum Demand {
+    Files,
     FrequencyPenalty,
     JsonObject,
     JsonSchema,
@@ -36,7 +37,7 @@ impl Demand {
             Demand::MinP => "min_p",
             Demand::MinTokens => "min_tokens",
             Demand::OneCallOnly => "parallel_tool_calls",
-            Demand::Prefill => "messages",
+            Demand::Files | Demand::Prefill => "messages",
             Demand::PresencePenalty => "presence_penalty",
             Demand::RepetitionPenalty => "repetition_penalty",
             Demand::Seed => "seed",
@@ -50,7 +51,9 @@ impl Demand {
     fn of(request: &ChatRequest) -> impl Iterator<Item = Demand> {
         let sampling = &request.sampling;
         let some = |value: Option<f32>, neutral: f32| value.is_some_and(|value| value != neutral);
+        let is_file = |part: &Part| matches!(part, Part::File { .. });
         [
+            (Demand::Files, request.messages.iter().flat_map(|message| &message.content).any(is_file)),
             (Demand::FrequencyPenalty, some(sampling.frequency_penalty, 0.0)),
             (Demand::JsonObject, request.response_format == ResponseFormat::JsonObject),
             (Demand::JsonSchema, matches!(request.response_format, ResponseFormat::JsonSchema(_))),
@@ -102,10 +105,15 @@ pub(in crate::backends) fn refuse_untold(request: &ChatRequest, wire: &WireSetti
     if let Some(field) = request.unsupported.iter().find(|field| !is_offer(field)) {
         return Err(unsupported(field, "it cannot be said in the dialect of this upstream"));
     }
-    let parts = request.messages.iter().flat_map(|message| &message.content);
-    for part in parts {
-        if let Part::Other { kind } = part {
-            return Err(unsupported("messages", &format!("a part of type `{kind}` cannot be said in its dialect")));
+    for (role, part) in request.messages.iter().flat_map(|turn| turn.content.iter().map(|part| (turn.role, part))) {
+        match part {
+            Part::Other { kind } => {
+                return Err(unsupported("messages", &format!("a part of type `{kind}` cannot be said in its dialect")));
+            }
+            Part::File { .. } if matches!(role, Role::System | Role::Assistant) => {
+                return Err(unsupported("messages", "a file cannot be said in a turn of this role"));
+            }
+            Part::Text(_) | Part::Image { .. } | Part::File { .. } => {}
         }
     }
     Ok(())
@@ -120,7 +128,7 @@ pub(in crate::backends) fn unsupported(field: &str, message: &str) -> EngineErro
 mod tests {
     use super::*;
     use crate::config::wire::BackendKind;
-    use weir_protocol::{Message, Role, Sampling};
+    use weir_protocol::{Message, Sampling};
 
     #[test]
     fn neutral_settings_demand_nothing() {

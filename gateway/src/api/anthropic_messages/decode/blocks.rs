@@ -103,8 +103,31 @@ fn part(members: &Members<'_, '_>, kind: &str) -> Result<Part, EngineError> {
     match kind {
         "text" => members.need("text", fields::string).map(|text| Part::Text(text.to_owned())),
         "image" => members.need("source", image),
-        kind => Ok(wrapped(members, kind).map_or_else(|| Part::Other { kind: fields::shown(kind) }, Part::Text)),
+        kind => {
+            let text = || wrapped(members, kind).map(Part::Text);
+            Ok(document(members, kind).or_else(text).unwrap_or_else(|| Part::Other { kind: fields::shown(kind) }))
+        }
     }
+}
+
+/// A document that other dialects can carry: not one with a context beside it, or that the answer has to cite.
+fn document(members: &Members<'_, '_>, kind: &str) -> Option<Part> {
+    if kind != "document" || members.get("context").is_some() || is_cited(members) {
+        return None;
+    }
+    let source = members.get("source")?;
+    let of = |key: &str| source[key].as_str();
+    let url = match of("type")? {
+        "base64" => format!("data:{};base64,{}", of("media_type")?, of("data")?),
+        "url" => of("url")?.to_owned(),
+        // A file that lies with one provider, or text.
+        _ => return None,
+    };
+    Some(Part::File { url, name: members.get("title").and_then(Value::as_str).map(str::to_owned) })
+}
+
+fn is_cited(members: &Members<'_, '_>) -> bool {
+    members.get("citations").is_some_and(|wish| wish["enabled"] == true)
 }
 
 /// Text in a wrapping of its own: a plain document, or what a search found. Not where the answer has to cite it.
@@ -117,9 +140,8 @@ fn wrapped(members: &Members<'_, '_>, kind: &str) -> Option<String> {
         }
         _ => None,
     };
-    let cited = members.get("citations").is_some_and(|wish| wish["enabled"] == true);
     let said = match kind {
-        _ if cited => None,
+        _ if is_cited(members) => None,
         "document" => {
             let source = members.get("source")?;
             match source["type"].as_str()? {

@@ -47,9 +47,12 @@ fn plain_documents_and_what_a_search_found_are_text() {
     let pdf = json!({"type": "document", "source": {"type": "base64", "media_type": "application/pdf", "data": "AA"}});
     let request =
         taken(with(json!({"messages": [{"role": "user", "content": [document(json!({})), found, cited, pdf]}]})));
-    let other = || Part::Other { kind: "document".into() };
+    let others = [
+        Part::Other { kind: "document".into() },
+        Part::File { url: "data:application/pdf;base64,AA".into(), name: None },
+    ];
     let texts = ["T\nd", "t\ns\nf"].map(|text| Part::Text(text.into()));
-    assert_eq!(request.messages[0].content, [texts.to_vec(), vec![other(), other()]].concat());
+    assert_eq!(request.messages[0].content, [texts.as_slice(), &others].concat());
 }
 
 #[test]

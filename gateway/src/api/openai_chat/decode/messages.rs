@@ -4,7 +4,7 @@ use serde_json::Value;
 use weir_protocol::{EngineError, Message, Part, Role, ToolCall};
 
 use crate::api::reading::fields::{self, Members, Path};
-use crate::api::reading::note;
+use crate::api::reading::{file, note};
 
 /// `function` is the older word for a tool's result; such turns name the function instead of a call.
 const ROLES: &[(&str, (Role, bool))] = &[
@@ -70,6 +70,7 @@ fn part(path: &Path<'_>, value: &Value) -> Result<Part, EngineError> {
         "text" => members.need("text", fields::string).map(|text| Part::Text(text.to_owned())),
         "refusal" => members.need("refusal", fields::string).map(|text| Part::Text(text.to_owned())),
         "image_url" => members.need("image_url", image),
+        "file" => members.need("file", |path, value| file::part(&Members::of(path, value)?, "file")),
         kind => Ok(Part::Other { kind: fields::shown(kind) }),
     }
 }

@@ -5,6 +5,7 @@ use weir_protocol::{EngineError, Message, Part, Role, Tool, ToolCall};
 
 use super::note_input;
 use crate::api::reading::fields::{self, Members, Path};
+use crate::api::reading::file;
 
 const ROLES: &[(&str, Role)] =
     &[("user", Role::User), ("assistant", Role::Assistant), ("system", Role::System), ("developer", Role::System)];
@@ -140,6 +141,7 @@ fn part(path: &Path<'_>, value: &Value) -> Result<Part, EngineError> {
             // A file that lies with one provider.
             None => Ok(Part::Other { kind: "input_image.file_id".into() }),
         },
+        "input_file" => file::part(&members, "input_file"),
         kind => Ok(Part::Other { kind: fields::shown(kind) }),
     }
 }
