@@ -49,7 +49,7 @@ async fn openclaw_is_sent_elsewhere_when_nobody_can_answer() -> Result<()> {
         }
     }
     let other = tell_as(&later, ("user-agent", "curl/8"), "up-500", false).await?;
-    assert_eq!((other.status, other.json()["error"]["code"].as_str()), (502, Some("upstream_error")));
+    assert_eq!((other.status, other.json()["error"]["code"].as_str()), (502, Some("upstream_error")), "{}", other.text);
     Ok(())
 }
 

@@ -4,6 +4,7 @@
 use serde_json::{Map, Value};
 
 use crate::api::anthropic_messages::encode::UNSEALED;
+use crate::backends::upstream::seal;
 
 /// The messages of a body without such thinking; `None`: there is none.
 pub(super) fn without(raw: &Map<String, Value>) -> Option<Value> {
@@ -31,7 +32,8 @@ fn blocks(message: &Value) -> impl Iterator<Item = &Value> {
 }
 
 fn is_unsealed(block: &Value) -> bool {
-    block["type"] == "thinking" && block["signature"] == UNSEALED
+    let is_foreign = |seal: &str| seal == UNSEALED || seal::is_marked(seal);
+    block["type"] == "thinking" && block["signature"].as_str().is_some_and(is_foreign)
 }
 
 #[cfg(test)]
@@ -50,7 +52,12 @@ mod tests {
         let turn = |content: Value| json!({"role": "assistant", "content": content, "x": 1});
         let user = json!({"role": "user", "content": "hi"});
         assert_eq!(left(json!([user, turn(json!([thought("theirs"), said])), turn(json!([thought("")]))])), None);
-        let messages = json!([user, turn(json!([thought(UNSEALED), said])), turn(json!([thought(UNSEALED)])), user]);
+        let messages = json!([
+            user,
+            turn(json!([thought(UNSEALED), said])),
+            turn(json!([thought(&seal::marked("m", "s"))])),
+            user
+        ]);
         assert_eq!(left(messages), Some(json!([user, turn(json!([said])), user])));
     }
 }

@@ -27,6 +27,11 @@ struct Call {
 }
 
 impl Calls {
+    /// Whether there was none yet.
+    pub(super) fn is_empty(&self) -> bool {
+        self.calls.is_empty()
+    }
+
     /// One entry of `delta.tool_calls`. Whether it was by the book: what was read is what is written.
     pub(super) fn take(&mut self, entry: &Value, answer: &mut Answer, events: &mut Vec<Event>) -> bool {
         let id = entry["id"].as_str().unwrap_or_default();

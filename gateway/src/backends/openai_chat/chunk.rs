@@ -9,13 +9,15 @@ use weir_protocol::{EngineError, Event, FinishReason, TokenChance, TokenLogprob,
 use super::calls::Calls;
 use super::text_piece::Alike;
 use crate::backends::upstream::answer::{Answer, cut};
-use crate::backends::upstream::{Decoder, Shows, refusal};
+use crate::backends::upstream::{Decoder, Shows, refusal, seal};
 use crate::plain_json;
 
 /// Reads one answer.
 #[derive(Debug)]
 pub(in crate::backends) struct ChunkDecoder {
     window: u64,
+    /// The model that is asked.
+    asked: String,
     /// Whether the caller speaks this dialect, too.
     passes: bool,
     calls: Calls,
@@ -28,7 +30,7 @@ pub(in crate::backends) struct ChunkDecoder {
 impl ChunkDecoder {
     pub(in crate::backends) fn new(asked: &str, window: u64, passes: bool) -> Self {
         let (calls, answer) = (Calls::default(), Answer::new(asked));
-        ChunkDecoder { window, passes, calls, answer, shows: Shows::Plain, alike: None }
+        ChunkDecoder { window, asked: asked.to_owned(), passes, calls, answer, shows: Shows::Plain, alike: None }
     }
 
     /// A chunk, or a whole answer: `part` is where its choices keep what is said.
@@ -91,10 +93,17 @@ impl ChunkDecoder {
                 self.foreign(events);
                 continue;
             }
+            self.seal(&entry["extra_content"]["google"]["thought_signature"], events);
             if !self.calls.take(entry, &mut self.answer, events) {
                 self.shows = Shows::Mended;
             }
         }
+    }
+
+    /// Gemini's, which stands with the first call of a turn. A caller of this dialect has it there.
+    fn seal(&self, signature: &Value, events: &mut Vec<Event>) {
+        let signature = signature.as_str().filter(|_| !self.passes && self.calls.is_empty());
+        events.extend(signature.map(|signature| Event::ReasoningSignature(seal::marked(&self.asked, signature))));
     }
 
     fn foreign(&mut self, events: &mut Vec<Event>) {
@@ -289,6 +298,19 @@ mod tests {
         let bare = call.replace(",\"arguments\":\"{}\"", "");
         check(decoder(), &[&bare, STOP, "[DONE]"], "<asked>[0 f{0 {}}!tool_calls");
         check(decoder(), &[&bare, &STOP.replace("stop", "length")], "<asked>[0 f!length");
+    }
+
+    #[test]
+    fn a_calls_signature_is_told_to_those_who_do_not_see_it() {
+        let call = |at: u32| {
+            format!(
+                r#"{{"choices":[{{"delta":{{"tool_calls":[{{"index":{at},"id":"x{at}","extra_content":{{"google":{{"thought_signature":"s"}}}},"function":{{"name":"f","arguments":"{{}}"}}}}]}}}}]}}"#
+            )
+        };
+        let pieces = [&call(0), &call(1), STOP];
+        let other = ChunkDecoder::new("asked", 9, false);
+        check(other, &pieces, "<asked>~weir:asked:s[0 f{0 {}}[1 f{1 {}}!tool_calls");
+        check(decoder(), &pieces, "<asked>[0 f{0 {}}[1 f{1 {}}!tool_calls");
     }
 
     #[test]

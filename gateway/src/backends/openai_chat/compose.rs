@@ -35,7 +35,7 @@ pub(in crate::backends) fn body(
     parts::refuse_linked_files(request)?;
     let mut fields = Fields::default();
     fields.set("model", model);
-    fields.set("messages", conversation(&request.messages, wire.reasoning_field));
+    fields.set("messages", conversation(&request.messages, model, wire.reasoning_field));
     fields.set_some(wire.limit_field.as_str(), request.max_tokens);
     if request.prefill {
         prefill(wire.prefill, &mut fields)?;
@@ -87,7 +87,7 @@ pub(super) fn forwarded(request: &ChatRequest, model: &str, wire: &WireSettings)
 }
 
 /// Results of tools are text there: their images are shown by the user, once all results are told.
-fn conversation(messages: &[Message], reasoning: ReasoningField) -> Vec<Value> {
+fn conversation(messages: &[Message], model: &str, reasoning: ReasoningField) -> Vec<Value> {
     let (mut turns, mut shown) = (Vec::with_capacity(messages.len()), Vec::new());
     for message in messages {
         if message.role != Role::Tool {
@@ -96,7 +96,7 @@ fn conversation(messages: &[Message], reasoning: ReasoningField) -> Vec<Value> {
         if message.role == Role::System && message.joined_text().is_empty() {
             continue;
         }
-        let turn = self::message(message, reasoning);
+        let turn = self::message(message, model, reasoning);
         match turns.last_mut().filter(|last: &&mut Value| last["role"] == "system" && turn["role"] == "system") {
             // Many templates take one only.
             Some(before) => {
@@ -121,12 +121,12 @@ fn show(shown: &mut Vec<Value>, turns: &mut Vec<Value>) {
     }
 }
 
-fn message(message: &Message, reasoning: ReasoningField) -> Value {
+fn message(message: &Message, model: &str, reasoning: ReasoningField) -> Value {
     match message.role {
         Role::System => json!({"role": "system", "content": message.joined_text()}),
         Role::User if body::is_text(message) => json!({"role": "user", "content": message.joined_text()}),
         Role::User => json!({"role": "user", "content": message.content.iter().filter_map(part).collect::<Vec<_>>()}),
-        Role::Assistant => assistant(message, reasoning),
+        Role::Assistant => assistant(message, model, reasoning),
         Role::Tool => {
             let id = message.tool_call_id.as_deref().map(parts::call_id);
             json!({"role": "tool", "tool_call_id": id, "content": body::result_text(message)})
@@ -134,11 +134,8 @@ fn message(message: &Message, reasoning: ReasoningField) -> Value {
     }
 }
 
-fn assistant(message: &Message, reasoning: ReasoningField) -> Value {
+fn assistant(message: &Message, model: &str, reasoning: ReasoningField) -> Value {
     let text = message.joined_text();
-    let calls = message.tool_calls.iter().map(
-        |call| json!({"id": parts::call_id(&call.id), "type": "function", "function": {"name": call.name, "arguments": call.arguments}}),
-    );
     let mut fields = Fields::default();
     fields.set("role", "assistant");
     // Only a turn that calls tools may say nothing.
@@ -149,7 +146,7 @@ fn assistant(message: &Message, reasoning: ReasoningField) -> Value {
         let unknown = (!message.tool_calls.is_empty()).then_some(" ");
         fields.set_some(field, message.reasoning.as_deref().filter(|text| !text.is_empty()).or(unknown));
     }
-    fields.set_list("tool_calls", calls.collect());
+    fields.set_list("tool_calls", parts::calls(message, model));
     fields.0.into()
 }
 

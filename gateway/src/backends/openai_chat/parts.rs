@@ -3,10 +3,11 @@
 use std::borrow::Cow;
 
 use serde_json::{Value, json};
-use weir_protocol::{ChatRequest, EngineError, Part};
+use weir_protocol::{ChatRequest, EngineError, Message, Part, ToolCall};
 
 use crate::backends::upstream::body::{self, Fields};
 use crate::backends::upstream::demands::unsupported;
+use crate::backends::upstream::seal;
 
 /// OpenAI's models refused longer ids of calls for years, and some that speak its dialect still do.
 const CALL_ID_MAX: usize = 40;
@@ -14,6 +15,20 @@ const CALL_ID_MAX: usize = 40;
 /// The id of a call as it can be said here.
 pub(super) fn call_id(id: &str) -> Cow<'_, str> {
     body::call_id(id, CALL_ID_MAX)
+}
+
+/// The calls of a turn. The first one carries what this model gave with it.
+pub(super) fn calls(message: &Message, model: &str) -> Vec<Value> {
+    let call = |call: &ToolCall| {
+        let function = json!({"name": call.name, "arguments": call.arguments});
+        json!({"id": call_id(&call.id), "type": "function", "function": function})
+    };
+    let mut calls: Vec<Value> = message.tool_calls.iter().map(call).collect();
+    let seal = message.reasoning_signature.as_deref().and_then(|told| seal::own(told, model));
+    if let Some((first, signature)) = calls.first_mut().zip(seal) {
+        first["extra_content"] = json!({"google": {"thought_signature": signature}});
+    }
+    calls
 }
 
 /// Refuses files on the web: the dialect has no field for their address.
@@ -74,6 +89,22 @@ mod tests {
             let error = sent(&asked(refused)).err();
             assert!(matches!(&error, Some(EngineError::Unsupported { field, .. }) if field == "messages"), "{error:?}");
         }
+    }
+
+    #[test]
+    fn a_signature_goes_back_to_the_model_it_is_from() {
+        let sent = |model: &str| {
+            let thought = json!({"type": "thinking", "thinking": "", "signature": seal::marked(model, "s")});
+            let call = |id: &str| json!({"type": "tool_use", "id": id, "name": "f", "input": {}});
+            let turn = json!({"role": "assistant", "content": [thought, call("a"), call("b")]});
+            let user = json!({"role": "user", "content": "a"});
+            let sent = sent(&json!({"max_tokens": 9, "messages": [user, turn, user]}));
+            sent.expect("sent")["messages"][1]["tool_calls"].clone()
+        };
+        let calls = sent("m");
+        assert_eq!(calls[0]["extra_content"], json!({"google": {"thought_signature": "s"}}));
+        assert!(calls[1].get("extra_content").is_none());
+        assert!(sent("other")[0].get("extra_content").is_none());
     }
 
     #[test]

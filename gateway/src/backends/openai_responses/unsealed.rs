@@ -5,6 +5,7 @@
 use serde_json::{Map, Value};
 
 use crate::api::openai_responses::encode::is_own_reasoning;
+use crate::backends::upstream::seal;
 
 /// The input of a body without such items; `None`: there are none.
 pub(super) fn without(raw: &Map<String, Value>) -> Option<Value> {
@@ -15,9 +16,9 @@ pub(super) fn without(raw: &Map<String, Value>) -> Option<Value> {
 fn is_unsealed(item: &Value) -> bool {
     let is_empty = |key: &str| item[key].as_array().is_none_or(Vec::is_empty);
     let is_own = || item["id"].as_str().is_some_and(is_own_reasoning);
-    item["type"] == "reasoning"
-        && item["encrypted_content"].as_str().is_none_or(str::is_empty)
-        && (is_empty("content") || is_own())
+    let seal = item["encrypted_content"].as_str().unwrap_or_default();
+    let is_bare = || seal.is_empty() && (is_empty("content") || is_own());
+    item["type"] == "reasoning" && (seal::is_marked(seal) || is_bare())
 }
 
 #[cfg(test)]
@@ -41,7 +42,8 @@ mod tests {
         let (sealed, plain) = (item("rs_1", json!({"encrypted_content": "s"})), item("rs_0a", told.clone()));
         assert_eq!(without(&input(&[&sealed, &plain, &said])), None);
         let (bare, ours) = (item("rs_1", json!({"encrypted_content": null, "content": []})), item(&own, told));
-        assert_eq!(without(&input(&[&bare, &sealed, &ours, &said])), Some(json!([sealed, said])));
+        let marked = item("rs_1", json!({"encrypted_content": seal::marked("m", "s")}));
+        assert_eq!(without(&input(&[&bare, &sealed, &ours, &marked, &said])), Some(json!([sealed, said])));
         assert_eq!(without(json!({"input": "hi"}).as_object().expect("an object")), None);
     }
 }

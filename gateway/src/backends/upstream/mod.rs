@@ -16,6 +16,7 @@ pub(super) mod once;
 mod pieces;
 mod reading;
 pub(super) mod refusal;
+pub(super) mod seal;
 mod verbatim;
 
 #[cfg(test)]

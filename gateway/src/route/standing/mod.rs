@@ -105,7 +105,7 @@ impl Skip {
     /// What a caller is told when nobody else can answer.
     pub(crate) fn error(self) -> EngineError {
         let left_alone =
-            |message: &str| EngineError::Upstream { status: 503, message: message.into(), retry_after: None };
+            |message: &str| EngineError::Upstream { status: 0, message: message.into(), retry_after: None };
         match self {
             Skip::BreakerOpen(_) => left_alone("it failed too often lately and is left alone for a while"),
             Skip::Unhealthy => left_alone("its health check fails"),
