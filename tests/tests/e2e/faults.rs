@@ -70,12 +70,21 @@ async fn with_nobody_left_the_error_is_ours_to_word() -> Result<()> {
             if fault == "429" {
                 assert_eq!(reply.header("retry-after"), "7");
             }
-            if matches!(fault, "503" | "529") {
-                let body = with(question(&name(fault), "Hi."), json!({"stream": stream, "max_tokens": 16}));
-                let reply = post_to(&weir, "/v1/messages", body.to_string()).await?;
-                assert_eq!(reply.status, 529, "{}", reply.text);
-                assert_eq!(reply.json()["error"]["type"], "overloaded_error", "{}", reply.text);
-            }
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_overload_is_told_in_anthropics_words() -> Result<()> {
+    let upstream = FaultUpstream::start().await?;
+    let weir = gateway(&upstream, &["503", "529"], "").await?;
+    for fault in ["503", "529"] {
+        for stream in [true, false] {
+            let body = with(question(&name(fault), "Hi."), json!({"stream": stream, "max_tokens": 16}));
+            let reply = post_to(&weir, "/v1/messages", body.to_string()).await?;
+            assert_eq!(reply.status, 529, "{}", reply.text);
+            assert_eq!(reply.json()["error"]["type"], "overloaded_error", "{}", reply.text);
         }
     }
     Ok(())
