@@ -54,7 +54,7 @@ pub(super) fn measure(models: &Path, smoke: bool) -> Result<Value> {
     let ways: [(&str, &Engine, DiffusionOptions); 10] = [
         ("ar greedy", &ar, DiffusionOptions::default()),
         ("threshold 0.95", &diffusion, above(DecoderKind::Threshold, 0.95)),
-        ("threshold 0.70", &diffusion, above(DecoderKind::Threshold, 0.7)),
+        ("threshold 0.85", &diffusion, above(DecoderKind::Threshold, 0.85)),
         ("hierarchy 0.95", &diffusion, above(DecoderKind::Hierarchy, 0.95)),
         ("credit 0.95", &diffusion, above(DecoderKind::Credit, 0.95)),
         ("credit 0.70", &diffusion, above(DecoderKind::Credit, 0.7)),
