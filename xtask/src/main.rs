@@ -6,6 +6,7 @@ mod ci;
 mod clients;
 mod counts;
 mod cuda;
+mod dist;
 mod fuzz;
 mod metadata;
 mod node;
@@ -39,6 +40,8 @@ enum Command {
     Bench(bench::Args),
     /// The gateway under mixed load with faults, leavers, reloads and a Redis restart; judges what is left over.
     Soak(soak::Args),
+    /// The binary to install, at target/dist/weir: built by counts of what it does (component llvm-tools).
+    Dist,
     /// Fuzzes one reader (nightly compiler); keeps its corpus in fuzz/corpus/.
     Fuzz(fuzz::Args),
     /// The kernels' tests under a sanitizer or Miri (nightly compiler).
@@ -65,6 +68,7 @@ fn main() -> ExitCode {
         Command::Test => test::command(),
         Command::Bench(args) => bench::command(&args),
         Command::Soak(args) => soak::command(&args),
+        Command::Dist => dist::command(),
         Command::Fuzz(args) => fuzz::command(&args),
         Command::Sanitize(args) => sanitize::command(&args),
         Command::Cuda => cuda::command(),

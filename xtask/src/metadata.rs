@@ -17,7 +17,12 @@ pub(crate) fn root() -> Result<PathBuf> {
     here.parent().map(PathBuf::from).context("xtask lies in the repository's root")
 }
 
+/// Where programs are built.
+pub(crate) fn target_dir() -> Result<PathBuf> {
+    Ok(read()?.target_directory.into_std_path_buf())
+}
+
 /// Where release programs lie.
 pub(crate) fn release_dir() -> Result<PathBuf> {
-    Ok(read()?.target_directory.into_std_path_buf().join("release"))
+    Ok(target_dir()?.join("release"))
 }

@@ -1,5 +1,6 @@
 //! `cargo xtask soak`: builds and runs `weir-soak`, which judges. At low priority: the machine may have other work.
 
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::Result;
@@ -31,17 +32,21 @@ pub(crate) fn command(args: &Args) -> Result<()> {
     let (seed, callers) = (format!("--seed={}", args.seed), format!("--callers={}", args.callers));
     let mut given = vec![minutes.as_str(), seed.as_str(), callers.as_str()];
     given.extend(args.smoke.then_some("--smoke"));
-    run(&given)
+    run(&given, &weir()?)
 }
 
 /// Briefly; everything is built.
 pub(crate) fn smoke(stages: &mut Stages) -> Result<()> {
-    stages.run("soak", || run(&["--smoke"]))
+    stages.run("soak", || run(&["--smoke"], &weir()?))
 }
 
-fn run(arguments: &[&str]) -> Result<()> {
-    let release = metadata::release_dir()?;
+fn weir() -> Result<PathBuf> {
+    Ok(metadata::release_dir()?.join("weir"))
+}
+
+/// On this binary; `weir-soak` is built.
+pub(crate) fn run(arguments: &[&str], weir: &Path) -> Result<()> {
     let mut command = Command::new("nice");
-    command.args(["-n", "5"]).arg(release.join("weir-soak")).args(arguments).env("WEIR_BIN", release.join("weir"));
+    command.args(["-n", "5"]).arg(metadata::release_dir()?.join("weir-soak")).args(arguments).env("WEIR_BIN", weir);
     stage::run(&mut command)
 }
