@@ -40,7 +40,7 @@ enum Command {
     Bench(bench::Args),
     /// The gateway under mixed load with faults, leavers, reloads and a Redis restart; judges what is left over.
     Soak(soak::Args),
-    /// The binary to install, at target/dist/weir: built by counts of what it does (component llvm-tools).
+    /// The binary to install, built by counts of what it does (component llvm-tools).
     Dist,
     /// Fuzzes one reader (nightly compiler); keeps its corpus in fuzz/corpus/.
     Fuzz(fuzz::Args),
@@ -63,6 +63,9 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    if let Some(code) = dist::compile() {
+        return code;
+    }
     let done = match Cli::parse().command {
         Command::Tidy => tidy::run(),
         Command::Test => test::command(),
