@@ -1,6 +1,6 @@
-//! `cargo xtask dist`: the binary that is to be installed. Built once to count what it does under the soak's mixed load, and
-//! once more, the whole program at once, by these counts (docs/speed.md). Takes a quarter of an hour. The engine is spared:
-//! what a small model on this CPU does not do is no rare case. Must never count under a load that a bench measures.
+//! `cargo xtask dist`: the binary that is to be installed. Built once to count what it does under the soak's mixed load and
+//! the bench's plain one, and once more, the whole program at once, by these counts (docs/speed.md). Takes a quarter of an
+//! hour. Must never count what the engine does: what a small model on this CPU does not do is no rare case.
 
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
@@ -24,15 +24,19 @@ pub(crate) fn command() -> Result<()> {
     let folder = target.join("counted");
     let (raw, counts) = (folder.join("raw"), folder.join("weir.profdata"));
     let mut stages = Stages::default();
-    stages.run("soak, built", || {
-        stage::run(stage::cargo(&root).args(["build", "--release", "--package", "weir-tests", "--bin", "weir-soak"]))
+    stages.run("loads, built", || {
+        let loads = ["--bin", "weir-soak", "--bin", "weir-bench"];
+        stage::run(stage::cargo(&root).args(["build", "--release", "--package", "weir-tests"]).args(loads))
     })?;
     stages.run("weir that counts, built", || {
         build(&root, &folder, "release", &format!("-Cprofile-generate={}", raw.display()))
     })?;
     // Programs that ran while it was built counted, too.
     remove(&raw)?;
-    stages.run("counted", || soak::run(&["--smoke"], &folder.join("release/weir")))?;
+    let counting = folder.join("release/weir");
+    stages.run("counted, mixed", || soak::run(&["--smoke"], &counting))?;
+    let bench = metadata::release_dir()?.join("weir-bench");
+    stages.run("counted, plain", || stage::run(Command::new(&bench).arg("gateway").env("WEIR_BIN", &counting)))?;
     stages.run("counts, merged", || {
         stage::run(Command::new(&merger).arg("merge").arg("--output").arg(&counts).arg(&raw))
     })?;

@@ -64,6 +64,7 @@ pub(super) async fn measure(smoke: bool) -> Result<Value> {
     for entry in memory.iter().skip(1) {
         println!("{}: {:.1} MB resident", entry["through"].as_str().unwrap_or_default(), entry["memory_mb"]);
     }
+    ways.into_iter().try_for_each(Way::end)?;
     Ok(json!({"requests": all, "chunk_delays": delays, "memory": memory}))
 }
 

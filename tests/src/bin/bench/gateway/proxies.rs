@@ -83,6 +83,14 @@ impl Way {
         Ok(Some(Way { name: "haproxy", address, process: Process::Haproxy(haproxy) }))
     }
 
+    /// Ends it as an operator would: a `weir` that counts (`cargo xtask dist`) writes its counts then.
+    pub(super) fn end(self) -> Result<()> {
+        match self.process {
+            Process::None | Process::Haproxy(_) => Ok(()),
+            Process::Weir(weir) => weir.terminate().map(drop),
+        }
+    }
+
     fn id(&self) -> Option<u32> {
         match &self.process {
             Process::None => None,
