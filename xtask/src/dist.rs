@@ -2,7 +2,7 @@
 //! the bench's plain one, and once more, the whole program at once, by these counts (docs/speed.md). Takes a quarter of an
 //! hour. Must never count what the engine does: what a small model on this CPU does not do is no rare case.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
@@ -67,8 +67,7 @@ pub(crate) fn compile() -> Option<ExitCode> {
     let given: Vec<OsString> = given.collect();
     let name = given.iter().skip_while(|word| *word != "--crate-name").nth(1).and_then(|name| name.to_str());
     let takes = name.is_some_and(|name| !SPARED.contains(&name));
-    let added = takes.then_some(flag.as_os_str()).into_iter().collect::<Vec<&OsStr>>();
-    let status = Command::new(compiler).args(&given).args(added).env_remove(FLAG).status();
+    let status = Command::new(compiler).args(&given).args(takes.then_some(flag)).env_remove(FLAG).status();
     let code = status.ok().and_then(|status| u8::try_from(status.code()?).ok());
     Some(code.map_or(ExitCode::FAILURE, ExitCode::from))
 }

@@ -2,10 +2,10 @@
 
 use serde::Serialize;
 use serde_json::value::RawValue;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use weir_protocol::{ChatRequest, Effort, EngineError, Message, Part, ResponseFormat, Role, Tool, ToolChoice};
 
-use crate::backends::upstream::body::{self, Fields};
+use crate::backends::upstream::body::{self, Conversation, Fields};
 use crate::backends::upstream::demands::{self, Demand, unsupported};
 use crate::config::wire::WireSettings;
 
@@ -18,13 +18,6 @@ const TAKES: &[Demand] = &[
     Demand::Stop,
     Demand::TopK,
 ];
-
-#[derive(Serialize)]
-struct Body {
-    #[serde(flatten)]
-    fields: Map<String, Value>,
-    messages: Vec<Turn>,
-}
 
 #[derive(Serialize)]
 struct Turn {
@@ -78,7 +71,7 @@ pub(super) fn body(request: &ChatRequest, model: &str, wire: &WireSettings) -> R
     fields.set_some("top_k", sampling.top_k.filter(|most| *most > 0));
     fields.set_list("stop_sequences", sampling.stop.iter().map(|stop| stop.as_str().into()).collect());
     fields.set("stream", true);
-    body::bytes(&Body { fields: fields.0, messages: conversation(&request.messages)? })
+    body::bytes(&Conversation { fields: fields.0, messages: conversation(&request.messages)? })
 }
 
 /// The wish gives way to demands beside which the API takes no thinking.

@@ -5,7 +5,7 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 use weir_protocol::{ChatRequest, Effort, EngineError, Message, ResponseFormat, Role, Tool, ToolCall, ToolChoice};
 
-use crate::backends::upstream::body::{self, Fields};
+use crate::backends::upstream::body::{self, Conversation, Fields};
 use crate::backends::upstream::demands::{self, Demand, unsupported};
 use crate::config::wire::WireSettings;
 
@@ -22,13 +22,6 @@ const TAKES: &[Demand] = &[
     Demand::Stop,
     Demand::TopK,
 ];
-
-#[derive(Serialize)]
-struct Body {
-    #[serde(flatten)]
-    fields: Map<String, Value>,
-    messages: Vec<Turn>,
-}
 
 #[derive(Serialize)]
 struct Turn {
@@ -82,7 +75,7 @@ pub(super) fn body(request: &ChatRequest, model: &str, wire: &WireSettings) -> R
     fields.set("truncate", false);
     fields.set("shift", false);
     fields.set("stream", true);
-    body::bytes(&Body { fields: fields.0, messages: conversation(&request.messages)? })
+    body::bytes(&Conversation { fields: fields.0, messages: conversation(&request.messages)? })
 }
 
 fn options(request: &ChatRequest) -> Value {

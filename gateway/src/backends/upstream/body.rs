@@ -4,7 +4,8 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 
-use serde::ser::{Serialize, SerializeMap, Serializer};
+use serde::Serialize;
+use serde::ser::{SerializeMap, Serializer};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 use sha2::{Digest as _, Sha256};
@@ -29,6 +30,14 @@ pub(in crate::backends) fn forwarded(
 ) -> Result<Vec<u8>, EngineError> {
     let written = request.written.as_deref().and_then(|text| serde_json::from_str(text).ok());
     bytes(&Forwarded { raw: &request.raw, written: written.unwrap_or_default(), ours })
+}
+
+/// A body whose turns are its `messages`.
+#[derive(Serialize)]
+pub(in crate::backends) struct Conversation<T> {
+    #[serde(flatten)]
+    pub(in crate::backends) fields: Map<String, Value>,
+    pub(in crate::backends) messages: Vec<T>,
 }
 
 /// A body as bytes.
