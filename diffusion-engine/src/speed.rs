@@ -89,7 +89,7 @@ impl std::fmt::Debug for SpeedModel {
 
 impl SpeedModel {
     /// Makes the weights; `pool` lets a block visit so many experts of a layer only. `large_pages` asks the system to
-    /// back them with large pages, which a mapped file does not get.
+    /// back them with large pages, as for a mapped file.
     ///
     /// # Errors
     /// When the memory is not there.

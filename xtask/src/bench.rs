@@ -33,7 +33,7 @@ pub(crate) struct Args {
     /// With `--shape`: experts a block may visit.
     #[arg(long)]
     pool: Option<usize>,
-    /// With `--shape`: small pages for the weights, as a mapped file has them.
+    /// With `--shape`: small pages for the weights, as a mapped file has them where the file system knows no large ones.
     #[arg(long)]
     small_pages: bool,
     /// `engine` only: kernel threads on cores of their own, as with `engine.pin_threads`.

@@ -172,6 +172,10 @@ pub(crate) fn map(path: &Path) -> Result<Named, LoadError> {
     // in place. A file that another process cuts meanwhile would fault; `weir model pack` gives a file its name when it
     // is whole and never writes to it again, and a checkpoint is not written while it is loaded.
     let map = unsafe { Mmap::map(&file) }.map_err(failed)?;
+    // Pages of 2 MB where the file system has them for files (ext4 since Linux 6.16, XFS since 5.18): products then wait
+    // less for where a page lies. Refused elsewhere, which costs nothing.
+    #[cfg(target_os = "linux")]
+    let _ = map.advise(memmap2::Advice::HugePage);
     Ok(Named { name: display(path), bytes: Bytes::Mapped(map) })
 }
 

@@ -2,9 +2,10 @@
 //! long as routing is as even as a trained router's. Reproducible. Must never be served.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
 
-use memmap2::MmapMut;
+use memmap2::{Advice, MmapOptions, MmapRaw};
 use weir_kernels::PackedMatrix;
 use weir_kernels::packed::{Bytes, Format, PackedWeights, STRIP};
 
@@ -20,8 +21,11 @@ const ROWS: usize = 4 * STRIP;
 /// The same of the embeddings: tokens must differ, or they would all go to the same experts.
 const EMBEDDED_ROWS: usize = 64 * STRIP;
 
-/// Large pages are worth asking for from here on: they have 2 MB.
-const LARGE: usize = 4 << 20;
+/// Matrices lie behind each other in pieces of memory of this size, as in a file: a lone matrix of an expert is smaller
+/// than a large page.
+const PIECE: usize = 256 << 20;
+/// Where a matrix may begin.
+const LINE: usize = 64;
 
 /// What a tile depends on: format, row length, rows, size of the numbers.
 type Tile = (Format, usize, usize, Size);
@@ -48,7 +52,20 @@ impl Size {
     }
 }
 
-/// The source. Every matrix has memory of its own.
+/// A part of a piece of memory, which nobody writes to any more.
+struct Place {
+    piece: Arc<MmapRaw>,
+    range: Range<usize>,
+}
+
+impl AsRef<[u8]> for Place {
+    fn as_ref(&self) -> &[u8] {
+        // SAFETY: the range lies inside the piece, was filled before the place was made, and is written no more.
+        unsafe { std::slice::from_raw_parts(self.piece.as_ptr().add(self.range.start), self.range.len()) }
+    }
+}
+
+/// The source. No two matrices share bytes.
 pub(crate) struct Random {
     recipe: Recipe,
     state: u64,
@@ -58,11 +75,13 @@ pub(crate) struct Random {
     pub(crate) parameters: u64,
     /// Whether to ask for large pages.
     large_pages: bool,
+    /// The piece of memory that is filled, and how much of it is.
+    piece: Option<(Arc<MmapRaw>, usize)>,
 }
 
 impl Random {
     pub(crate) fn new(recipe: Recipe, seed: u64, large_pages: bool) -> Self {
-        Random { recipe, state: seed, tiles: BTreeMap::new(), bytes: 0, parameters: 0, large_pages }
+        Random { recipe, state: seed, tiles: BTreeMap::new(), bytes: 0, parameters: 0, large_pages, piece: None }
     }
 
     /// SplitMix64.
@@ -101,24 +120,44 @@ impl Random {
         PackedWeights::new(format, n, k, owner, 0..length).map_err(|error| failed(error.to_string()))
     }
 
+    /// Room for `length` bytes that nobody else has.
+    fn room(&mut self, length: usize) -> std::io::Result<Place> {
+        let fits =
+            |(piece, used): &(Arc<MmapRaw>, usize)| piece.len().checked_sub(*used).is_some_and(|left| left >= length);
+        let (piece, start) = match self.piece.take().filter(fits) {
+            Some(piece) => piece,
+            None => {
+                let piece = MmapRaw::from(MmapOptions::new().len(PIECE.max(length)).map_anon()?);
+                if self.large_pages {
+                    // Without large pages it is only slower.
+                    let _ = piece.advise(Advice::HugePage);
+                }
+                (Arc::new(piece), 0)
+            }
+        };
+        let end = start + length;
+        self.piece = Some((Arc::clone(&piece), end.next_multiple_of(LINE)));
+        Ok(Place { piece, range: start..end })
+    }
+
     /// `length` bytes of strips.
     fn memory(&mut self, length: usize, key: Tile) -> std::io::Result<Bytes> {
-        let mut map = MmapMut::map_anon(length.max(1))?;
-        if self.large_pages && length >= LARGE {
-            // Without large pages it is only slower.
-            let _ = map.advise(memmap2::Advice::HugePage);
-        }
+        let place = self.room(length)?;
         let mut state = self.next();
         if let Some(tile) = self.tiles.get(&key) {
+            // SAFETY: the range lies inside the piece, and only this place has it, which nobody else has seen yet.
+            let bytes = unsafe {
+                std::slice::from_raw_parts_mut(place.piece.as_mut_ptr().add(place.range.start), place.range.len())
+            };
             let strips = key.2 / STRIP;
             let strip = tile.len() / strips;
-            for place in map.chunks_mut(strip) {
+            for place in bytes.chunks_mut(strip) {
                 state = state.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(1);
                 let from = (state >> 40) as usize % strips * strip;
                 place.copy_from_slice(tile.get(from..from + place.len()).unwrap_or_default());
             }
         }
-        Ok(Arc::new(map.make_read_only()?))
+        Ok(Arc::new(place))
     }
 }
 

@@ -35,7 +35,7 @@ pub(super) struct Args {
     /// `engine --shape` only: experts a block may visit; all and 48 when left out.
     #[arg(long)]
     pool: Option<usize>,
-    /// `engine --shape` only: pages of 4 KB for the weights, as a mapped file has them.
+    /// `engine --shape` only: pages of 4 KB for the weights, as a mapped file has them where the file system knows no large ones.
     #[arg(long)]
     small_pages: bool,
 }
