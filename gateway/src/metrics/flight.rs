@@ -54,6 +54,9 @@ impl Flight {
         let trace = self.record.trace();
         let span_id = trace.and_then(TraceContext::attempt_span);
         let trace = trace.map(|trace| trace.headers(span_id)).unwrap_or_default();
+        if purpose == Purpose::Retry {
+            self.metrics.attempts.retries.with_label_values(&[backend]).inc();
+        }
         let note = Arc::new(AttemptNote::new(backend, purpose, span_id));
         self.landing.attempts.push(Arc::clone(&note));
         AttemptGuard { gauge, note, trace, waiting: Some(self.record.waiting()) }
@@ -98,9 +101,9 @@ impl Flight {
         self.metrics.first_token.with_label_values(&[backend]).observe(waited);
     }
 
-    /// An attempt is made once more at the same backend.
-    pub fn retried(&self, backend: &str) {
-        self.metrics.attempts.retries.with_label_values(&[backend]).inc();
+    /// Whether an attempt was made at `backend` already.
+    pub(crate) fn has_asked(&self, backend: &str) -> bool {
+        self.landing.attempts.iter().any(|note| note.backend == backend)
     }
 
     /// `from` was cut, and `to` goes on with its answer.

@@ -1,6 +1,7 @@
 //! Goes on with a stream that was cut after it had said something: the next backends of the plan are asked, one after
 //! another, to write on from the text so far. Only where the operator wants it, and only for plain text: half a call or half
-//! a demanded form is nobody else's to finish. Must never be silent about it.
+//! a demanded form is nobody else's to finish. Where the model had only thought aloud, the next one answers from the beginning.
+//! Must never be silent about it.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -27,10 +28,14 @@ pub(super) type Opening = BoxFuture<'static, (Racer, Result<Opened, EngineError>
 pub(super) struct Continuing {
     request: Arc<ChatRequest>,
     class: Class,
-    steps: VecDeque<Arc<Step>>,
+    /// Who may go on, and whether it was asked before, so that its budget has to pay for it.
+    steps: VecDeque<(Arc<Step>, bool)>,
     /// Whose answer it is.
     backend: String,
     text: String,
+    /// Whether a text may be gone on with at all.
+    takes_text: bool,
+    /// Whether nothing but text and thoughts were told.
     is_plain: bool,
     /// White space at the text's end, left out of what the next backend is shown: some refuse it, and most say it again.
     owed: String,
@@ -42,19 +47,16 @@ impl Continuing {
         request: &Arc<ChatRequest>,
         class: Class,
         backend: &str,
-        steps: VecDeque<Arc<Step>>,
+        steps: VecDeque<(Arc<Step>, bool)>,
     ) -> Option<Self> {
-        let fits = request.stream
-            && !request.bare_prompt
-            && request.response_format == ResponseFormat::Text
-            && request.sampling.logprobs.is_none()
-            && !request.diffusion.drafts;
+        let fits = request.stream && !request.bare_prompt && !request.diffusion.drafts;
         (fits && !steps.is_empty()).then(|| Continuing {
             request: Arc::clone(request),
             class,
             steps,
             backend: backend.to_owned(),
             text: String::new(),
+            takes_text: request.response_format == ResponseFormat::Text && request.sampling.logprobs.is_none(),
             is_plain: true,
             owed: String::new(),
         })
@@ -83,11 +85,16 @@ impl Continuing {
 
     /// Asks the next backend; `None`: there is none, or the failure is nobody's to mend.
     pub(super) fn start(&mut self, cause: &EngineError, flight: &mut Flight) -> Option<Opening> {
-        if !self.is_plain || self.text.trim().is_empty() || !cause.may_try_another() {
+        if !self.is_plain || self.has_text() && !self.takes_text || !cause.may_try_another() {
             return None;
         }
-        while let Some(step) = self.steps.pop_front() {
-            match step.standing.admit(&self.class, Purpose::Patient, Instant::now()) {
+        while let Some((step, owes)) = self.steps.pop_front() {
+            let purpose = match owes {
+                false => Purpose::Patient,
+                true if step.standing.spend() => Purpose::Extra,
+                true => continue,
+            };
+            match step.standing.admit(&self.class, purpose, Instant::now()) {
                 Ok(ticket) => {
                     let counted = flight.attempt(&step.backend, MadeFor::Continuation);
                     let asked = self.asked(&step);
@@ -108,9 +115,18 @@ impl Continuing {
         std::mem::replace(&mut self.backend, backend.to_owned())
     }
 
+    fn has_text(&self) -> bool {
+        !self.text.trim().is_empty()
+    }
+
     /// The request with the text so far as the beginning of its answer.
     fn asked(&self, step: &Step) -> Arc<ChatRequest> {
         let mut request = ChatRequest::clone(&step.given(&self.request));
+        if !self.has_text() {
+            // Its own words would be another beginning.
+            request.amended = true;
+            return Arc::new(request);
+        }
         let said = self.text.trim_end();
         match request.messages.last_mut().filter(|_| request.prefill) {
             Some(begun) => begun.content.push(Part::Text(said.to_owned())),

@@ -42,6 +42,8 @@ struct Next {
     purpose: Purpose,
     /// Where it has to wait.
     not_before: Option<Instant>,
+    /// Whether it was asked before, and its budget has to pay for it when it is asked again.
+    owes: bool,
 }
 
 /// The search for an answer. `flight` counts the request however it ends.
@@ -63,17 +65,20 @@ pub(super) struct Search<'a> {
     empty: Option<(Racer, Opened)>,
 }
 
+impl Next {
+    fn first(step: Arc<Step>) -> Self {
+        let purpose = if step.first_content.is_some() { Purpose::First } else { Purpose::Patient };
+        Next { step, tried: 0, purpose, not_before: None, owes: false }
+    }
+}
+
 impl<'a> Search<'a> {
     pub(super) fn new(steps: Vec<Step>, report: RouteReport, flight: Flight, given: Given<'a>) -> Self {
-        let first = |step: Step| {
-            let purpose = if step.first_content.is_some() { Purpose::First } else { Purpose::Patient };
-            Next { step: Arc::new(step), tried: 0, purpose, not_before: None }
-        };
         Search {
             given,
             flight,
             report,
-            queue: steps.into_iter().map(first).collect(),
+            queue: steps.into_iter().map(|step| Next::first(Arc::new(step))).collect(),
             failures: Vec::new(),
             again: Vec::new(),
             unwell: Vec::new(),
@@ -88,7 +93,7 @@ impl<'a> Search<'a> {
     pub(super) async fn run(mut self) -> Result<Answer, Refusal> {
         let mut racing = FuturesUnordered::new();
         // Who races, in order of start: the futures cannot be asked.
-        let mut racers: Vec<String> = Vec::new();
+        let mut racers: Vec<Arc<Step>> = Vec::new();
         let mut hedge_at = None;
         loop {
             if racing.is_empty() {
@@ -103,7 +108,7 @@ impl<'a> Search<'a> {
                 }
                 let Some(racer) = self.start(next, false) else { continue };
                 hedge_at = self.hedge_at(&racer.step);
-                racers.push(racer.step.backend.clone());
+                racers.push(Arc::clone(&racer.step));
                 let given = racer.step.given(self.given.request);
                 racing.push(race(racer, given));
             }
@@ -111,19 +116,17 @@ impl<'a> Search<'a> {
                 biased;
                 () = self.given.ended.clone() => return Err(self.stopped()),
                 Some((mut racer, result)) = racing.next() => {
-                    racers.retain(|name| *name != racer.step.backend);
+                    racers.retain(|step| !Arc::ptr_eq(step, &racer.step));
+                    let beside = racers.first().map(|step| step.backend.as_str());
                     let error = match result {
-                        Ok(opened) if opened.is_empty() && self.others_may_say_more(&racer, &racers) => {
-                            self.said_nothing(racer, opened, racers.first().map(String::as_str));
+                        Ok(opened) if opened.is_empty() && self.others_may_say_more(&racer, beside) => {
+                            self.said_nothing(racer, opened, beside);
                             continue;
                         }
                         Ok(opened) => {
-                            if let Some(hedge) = racers.pop().filter(|_| !racer.is_hedge) {
-                                self.flight.hedged(&hedge, "lost");
-                            }
                             self.flight.chosen(&racer.counted);
                             racing.clear();
-                            racers.clear();
+                            racers.drain(..).for_each(|step| self.overtaken(step, racer.is_hedge));
                             match self.ready(&mut racer, opened).await? {
                                 Ok(opened) => return Ok(self.answer(racer, opened)),
                                 Err(error) => error,
@@ -131,14 +134,15 @@ impl<'a> Search<'a> {
                         }
                         Err(error) => error,
                     };
-                    if !self.failed(&mut racer, error, racers.first().map(String::as_str)) {
+                    let beside = racers.first().map(|step| step.backend.as_str());
+                    if !self.failed(&mut racer, error, beside) {
                         break;
                     }
                 }
                 () = at(hedge_at), if hedge_at.is_some() => {
                     hedge_at = None;
-                    if let Some(racer) = self.hedge(racers.first()) {
-                        racers.push(racer.step.backend.clone());
+                    if let Some(racer) = self.hedge(racers.first().map(|step| step.backend.as_str())) {
+                        racers.push(Arc::clone(&racer.step));
                         let given = racer.step.given(self.given.request);
                         racing.push(race(racer, given));
                     }
@@ -156,10 +160,21 @@ impl<'a> Search<'a> {
 
     /// Whether an empty answer is worth asking another backend for. Where the caller gave stop texts, one may have stood
     /// at the very beginning.
-    fn others_may_say_more(&self, racer: &Racer, beside: &[String]) -> bool {
+    fn others_may_say_more(&self, racer: &Racer, beside: Option<&str>) -> bool {
         let elsewhere = |next: &Next| next.step.backend != racer.step.backend;
         let sought = self.given.settings.on_empty == OnEmpty::Next && self.given.request.sampling.stop.is_empty();
-        sought && (!beside.is_empty() || self.queue.iter().any(elsewhere))
+        sought && (beside.is_some() || self.queue.iter().any(elsewhere))
+    }
+
+    /// Another answered first. Should that one break off, who lost to it may still stand in: a hedge in its place of the plan,
+    /// the first when nobody else is left.
+    fn overtaken(&mut self, step: Arc<Step>, by_hedge: bool) {
+        if by_hedge {
+            self.queue.push_back(Next { owes: true, ..Next::first(step) });
+        } else {
+            self.flight.hedged(&step.backend, "lost");
+            self.queue.push_front(Next::first(step));
+        }
     }
 
     /// The attempt counts as failed, but what it has is kept.
@@ -192,13 +207,18 @@ impl<'a> Search<'a> {
 
     /// What to try when nothing is under way.
     fn next(&mut self) -> Option<Next> {
-        if let Some(next) = self.queue.pop_front() {
-            return Some(next);
+        while let Some(next) = self.queue.pop_front() {
+            if !next.owes {
+                return Some(next);
+            }
+            if next.step.standing.spend() {
+                return Some(Next { purpose: Purpose::Extra, ..next });
+            }
         }
         let settings = self.given.settings;
         if self.attempts == 0 && !self.unwell.is_empty() {
             // Checks may be wrong, and nobody else is left: better asked than refused unasked.
-            let despite = |step| Next { step, tried: 0, purpose: Purpose::DespiteHealth, not_before: None };
+            let despite = |step| Next { purpose: Purpose::DespiteHealth, ..Next::first(step) };
             self.queue.extend(self.unwell.drain(..).map(despite));
         } else if self.round < settings.retries {
             // Those after the first have waited as long by then.
@@ -206,9 +226,9 @@ impl<'a> Search<'a> {
             self.round += 1;
             for (step, asked) in std::mem::take(&mut self.again) {
                 if step.standing.spend() {
-                    self.flight.retried(&step.backend);
                     let not_before = Some(paused.max(asked));
-                    self.queue.push_back(Next { step, tried: u32::MAX, purpose: Purpose::Extra, not_before });
+                    let (tried, purpose) = (u32::MAX, Purpose::Extra);
+                    self.queue.push_back(Next { tried, purpose, not_before, ..Next::first(step) });
                 }
             }
         }
@@ -230,11 +250,11 @@ impl<'a> Search<'a> {
                 if let Some((from, error)) = self.replaced.take_if(|(from, _)| !is_hedge && *from != step.backend) {
                     self.flight.fell_back(&from, &step.backend, &error);
                 }
-                let made_for = match (is_hedge, tried, self.attempts) {
-                    (true, ..) => MadeFor::Hedge,
-                    (false, 1.., _) => MadeFor::Retry,
-                    (false, 0, 0) => MadeFor::First,
-                    (false, 0, _) => MadeFor::Fallback,
+                let made_for = match self.attempts {
+                    _ if is_hedge => MadeFor::Hedge,
+                    0 => MadeFor::First,
+                    _ if self.flight.has_asked(&step.backend) => MadeFor::Retry,
+                    _ => MadeFor::Fallback,
                 };
                 self.attempts += 1;
                 let counted = self.flight.attempt(&step.backend, made_for);
@@ -278,11 +298,11 @@ impl<'a> Search<'a> {
         }
         let retry = racer.tried < racer.step.retries && self.wait_for(&error).is_some() && beside.is_none();
         if retry && racer.step.standing.spend() {
-            self.flight.retried(backend);
             let wait = self.jitter(racer.tried).max(self.wait_for(&error).unwrap_or_default());
             let step = Arc::clone(&racer.step);
             let not_before = Some(Instant::now() + wait);
-            self.queue.push_front(Next { step, tried: racer.tried + 1, purpose: Purpose::Extra, not_before });
+            let (tried, purpose) = (racer.tried + 1, Purpose::Extra);
+            self.queue.push_front(Next { tried, purpose, not_before, ..Next::first(step) });
             return true;
         }
         match beside {
@@ -312,10 +332,10 @@ impl<'a> Search<'a> {
         Some(Instant::now() + after.max(hedge.earliest))
     }
 
-    fn hedge(&mut self, leader: Option<&String>) -> Option<Racer> {
+    fn hedge(&mut self, leader: Option<&str>) -> Option<Racer> {
         let now = Instant::now();
         let fits = |next: &Next| {
-            next.not_before.is_none() && Some(&next.step.backend) != leader && next.step.standing.is_in(now)
+            next.not_before.is_none() && Some(next.step.backend.as_str()) != leader && next.step.standing.is_in(now)
         };
         let at = self.queue.iter().position(fits)?;
         if !self.queue.get(at)?.step.standing.spend() {
@@ -337,9 +357,10 @@ impl<'a> Search<'a> {
         let drafts = self.given.request.diffusion.drafts;
         let guards = Guards { flight: self.flight, counted, ticket };
         let limits = std::mem::take(&mut opened.limits);
-        let others = self.queue.into_iter().map(|next| next.step).filter(|other| other.backend != step.backend);
+        let others = self.queue.into_iter().map(|next| (next.step, next.owes));
+        let others = others.filter(|(other, _)| other.backend != step.backend).collect();
         let continuing = (self.given.settings.on_cut == OnCut::Continue)
-            .then(|| Continuing::new(self.given.request, self.given.class, &step.backend, others.collect()));
+            .then(|| Continuing::new(self.given.request, self.given.class, &step.backend, others));
         let events = Answering::new(opened, named, drafts, guards, self.given.ended, continuing.flatten());
         Answer { report: self.report, limits, events: Box::pin(events) }
     }

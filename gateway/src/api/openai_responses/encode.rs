@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use serde::ser::{Serialize, SerializeMap, Serializer};
+use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 use weir_protocol::{ChatRequest, FinishReason, Tool, Usage};
 
@@ -136,6 +137,9 @@ pub(crate) enum ItemBody {
         name: String,
         input: String,
     },
+    /// As the upstream wrote it.
+    #[serde(untagged)]
+    Theirs(Box<RawValue>),
 }
 
 /// The text that a call of a free-form tool is for; all of the arguments, where they are not what was asked for.

@@ -1,9 +1,7 @@
 //! The events of a stream as they stand on the wire, numbered from 0.
 
-use std::borrow::Cow;
-
 use bytes::Bytes;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use super::encode::{ContentPart, ItemBody, ResponseBody};
 use crate::api::answering::frames::{named, named_as_written};
@@ -97,13 +95,6 @@ pub(super) struct Events {
     passing: bool,
 }
 
-/// What is to be known of an upstream's own event.
-#[derive(Default, Deserialize)]
-struct Written<'a> {
-    #[serde(borrow, default, rename = "type")]
-    kind: Cow<'a, str>,
-}
-
 impl Events {
     /// The next event.
     pub(super) fn push(&mut self, kind: &'static str, payload: Payload<'_>) {
@@ -115,13 +106,12 @@ impl Events {
     }
 
     /// The next event as the upstream wrote it, numbered from 0 too. Until [`Events::go_on`] there are no others.
-    pub(super) fn pass(&mut self, piece: &str) {
+    pub(super) fn pass(&mut self, kind: &str, piece: &str) {
         if !std::mem::replace(&mut self.passing, true) {
             (self.next, self.frames) = (0, Vec::new());
         }
-        let Written { kind } = serde_json::from_str(piece).unwrap_or_default();
         self.next += 1;
-        self.frames.push(named_as_written(&kind, piece));
+        self.frames.push(named_as_written(kind, piece));
     }
 
     /// Events are written here again, numbered on from the upstream's.

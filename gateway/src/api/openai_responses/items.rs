@@ -3,10 +3,12 @@
 
 use std::collections::BTreeMap;
 
+use serde_json::value::RawValue;
 use weir_protocol::{EngineError, TokenLogprob};
 
 use super::encode::{self, ContentPart, ItemBody, ItemKind, item_id};
 use super::events::{Events, Payload, Place};
+use super::theirs::Told;
 use crate::api::answering::braces::Braces;
 use crate::api::openai_chat::encode::LogprobBody;
 
@@ -22,8 +24,18 @@ pub(super) struct Items {
     /// How many were added.
     count: usize,
     done: BTreeMap<usize, ItemBody>,
+    /// The upstream's own item that its events are about, while they are passed on, until there is one here in its place.
+    theirs: Option<Theirs>,
+    /// Those of its items that are done.
+    theirs_done: BTreeMap<usize, Box<RawValue>>,
     speech: Option<Speech>,
     calls: Vec<OpenCall>,
+}
+
+#[derive(Debug)]
+struct Theirs {
+    at: usize,
+    id: Option<String>,
 }
 
 #[derive(Debug)]
@@ -60,7 +72,43 @@ struct OpenCall {
 impl Items {
     /// None yet, of the answer with this id.
     pub(super) fn new(response: String, freeform: Vec<String>) -> Self {
-        Items { response, freeform, count: 0, done: BTreeMap::new(), speech: None, calls: Vec::new() }
+        Items {
+            response,
+            freeform,
+            count: 0,
+            done: BTreeMap::new(),
+            theirs: None,
+            theirs_done: BTreeMap::new(),
+            speech: None,
+            calls: Vec::new(),
+        }
+    }
+
+    /// The upstream's own event was passed on: what comes next here is about the same item.
+    pub(super) fn follow(&mut self, told: &Told<'_>, events: &mut Events) {
+        let Some(at) = told.place() else { return };
+        if self.speech.as_ref().is_some_and(|speech| speech.at != at) {
+            self.end_speech(COMPLETED, events);
+        }
+        if self.theirs.as_ref().is_none_or(|theirs| theirs.at != at) {
+            self.theirs = Some(Theirs { at, id: told.item_id() });
+        }
+        self.count = self.count.max(at.saturating_add(1));
+        self.theirs_done.extend(told.done().map(|item| (at, item)));
+    }
+
+    /// From here on events are ours again: what the upstream ended stays as it told it, and thoughts that it told in words of its
+    /// own are over.
+    pub(super) fn go_on(&mut self, events: &mut Events) {
+        self.theirs = None;
+        for (at, item) in std::mem::take(&mut self.theirs_done) {
+            self.speech.take_if(|speech| speech.at == at);
+            self.calls.retain(|call| call.at != at);
+            self.done.insert(at, ItemBody::Theirs(item));
+        }
+        if let Some(thoughts) = self.speech.take_if(|speech| speech.kind == Kind::Reasoning) {
+            self.finish(thoughts.at, thoughts.item("incomplete", vec![thoughts.part()]), events);
+        }
     }
 
     /// More output text.
@@ -105,10 +153,8 @@ impl Items {
     pub(super) fn call(&mut self, index: u32, call_id: String, name: String, events: &mut Events) {
         self.end_speech(COMPLETED, events);
         self.end_calls(COMPLETED, true, events);
-        let at = self.add();
         let is_freeform = self.freeform.contains(&name);
-        let kind = if is_freeform { ItemKind::CustomCall } else { ItemKind::FunctionCall };
-        let id = item_id(&self.response, kind, at);
+        let (at, id) = self.add(if is_freeform { ItemKind::CustomCall } else { ItemKind::FunctionCall });
         let (arguments, braces) = (String::new(), Braces::default());
         let call = OpenCall { index, at, id, call_id, name, arguments, braces, is_freeform };
         events.push("response.output_item.added", Payload::Item { output_index: at, item: &call.item(IN_PROGRESS) });
@@ -150,9 +196,15 @@ impl Items {
         std::mem::take(&mut self.done).into_values().collect()
     }
 
-    fn add(&mut self) -> usize {
-        self.count += 1;
-        self.count - 1
+    /// The place and the id of one more.
+    fn add(&mut self, kind: ItemKind) -> (usize, String) {
+        let own = |at| item_id(&self.response, kind, at);
+        if let Some(Theirs { at, id }) = self.theirs.take() {
+            return (at, id.unwrap_or_else(|| own(at)));
+        }
+        let (at, id) = (self.count, own(self.count));
+        self.count = at.saturating_add(1);
+        (at, id)
     }
 
     /// The item of this kind that is being said; begins one if it is another's turn.
@@ -160,21 +212,17 @@ impl Items {
         if self.speech.as_ref().is_some_and(|speech| speech.kind != kind) {
             self.end_speech(COMPLETED, events);
         }
-        if self.speech.is_none() {
-            self.end_calls(COMPLETED, true, events);
+        if let Some(speech) = self.speech.take() {
+            return self.speech.insert(speech);
         }
-        let (count, response) = (&mut self.count, &self.response);
-        self.speech.get_or_insert_with(|| {
-            let at = *count;
-            *count += 1;
-            let id = item_id(response, kind.of_item(), at);
-            let speech = Speech { at, id, kind, text: String::new(), logprobs: Vec::new(), seal: None };
-            let item = speech.item(IN_PROGRESS, Vec::new());
-            events.push("response.output_item.added", Payload::Item { output_index: at, item: &item });
-            let part = speech.part();
-            events.push("response.content_part.added", Payload::Part { place: speech.place(), part: &part });
-            speech
-        })
+        self.end_calls(COMPLETED, true, events);
+        let (at, id) = self.add(kind.of_item());
+        let speech = Speech { at, id, kind, text: String::new(), logprobs: Vec::new(), seal: None };
+        let item = speech.item(IN_PROGRESS, Vec::new());
+        events.push("response.output_item.added", Payload::Item { output_index: at, item: &item });
+        let part = speech.part();
+        events.push("response.content_part.added", Payload::Part { place: speech.place(), part: &part });
+        self.speech.insert(speech)
     }
 
     fn end_speech(&mut self, status: &'static str, events: &mut Events) {

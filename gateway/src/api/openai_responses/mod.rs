@@ -7,6 +7,7 @@ mod events;
 mod items;
 mod joined;
 mod stream;
+mod theirs;
 mod whole;
 
 use std::sync::Arc;

@@ -12,6 +12,7 @@ use super::encode::{
 };
 use super::events::{Events, Payload};
 use super::items::Items;
+use super::theirs::Told;
 use crate::api::answering::Identity;
 use crate::api::answering::failure::Failure;
 use crate::api::answering::stats::DraftBody;
@@ -77,12 +78,18 @@ impl Grammar for ResponsesGrammar {
     }
 
     fn verbatim(&mut self, piece: &str) -> Vec<Bytes> {
-        self.events.pass(piece);
+        let told = Told::of(piece);
+        self.events.pass(&told.kind, piece);
+        if let Some(id) = told.answer_id() {
+            self.identity.id = id;
+        }
+        self.items.follow(&told, &mut self.events);
         self.events.take()
     }
 
     fn goes_on(&mut self) {
         self.events.go_on();
+        self.items.go_on(&mut self.events);
     }
 }
 

@@ -23,6 +23,7 @@ mod verbatim;
 pub(super) mod tests;
 
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
 
 use http::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
@@ -167,9 +168,16 @@ pub(super) fn service(settings: BackendSettings, wire: Box<dyn Wire>) -> Result<
     })))
 }
 
+/// How long a connection to a server in the clear, which costs nothing to open, is kept unused. vLLM, SGLang, llama.cpp and Node
+/// close theirs after 5 s: a request that is sent at that very moment is lost.
+const IDLE_PLAIN: Duration = Duration::from_secs(4);
+
 /// The client of one upstream.
 pub(super) fn client(settings: &BackendSettings) -> Result<Client, reqwest::Error> {
-    http_client()
+    let builder = http_client();
+    let is_plain = settings.base_url.starts_with("http:");
+    let builder = if is_plain { builder.pool_idle_timeout(IDLE_PLAIN) } else { builder };
+    builder
         .connect_timeout(settings.connect_timeout)
         .redirect(Policy::none())
         .tcp_nodelay(true)

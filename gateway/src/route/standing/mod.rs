@@ -105,12 +105,16 @@ impl Skip {
     /// What a caller is told when nobody else can answer.
     pub(crate) fn error(self) -> EngineError {
         let left_alone =
-            |message: &str| EngineError::Upstream { status: 0, message: message.into(), retry_after: None };
+            |message: &str, retry_after| EngineError::Upstream { status: 0, message: message.into(), retry_after };
         match self {
-            Skip::BreakerOpen(_) => left_alone("it failed too often lately and is left alone for a while"),
-            Skip::Unhealthy => left_alone("its health check fails"),
+            Skip::BreakerOpen(wait) => {
+                // While one tries it nobody knows how long.
+                let known = Some(wait).filter(|wait| !wait.is_zero());
+                left_alone("it failed too often lately and is left alone for a while", known)
+            }
+            Skip::Unhealthy => left_alone("its health check fails", None),
             Skip::RateLimited(wait) => EngineError::RateLimited { retry_after: Some(wait) },
-            Skip::Drained => left_alone("an operator has taken it out"),
+            Skip::Drained => left_alone("an operator has taken it out", None),
             Skip::Full(limit) => EngineError::Overloaded { limit: limit as u64, retry_after: None },
         }
     }

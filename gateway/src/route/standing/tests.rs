@@ -60,7 +60,9 @@ async fn only_what_speaks_against_it_opens_the_breaker() {
     for _ in 0..5 {
         standing.admit(&class(), Purpose::First, now).unwrap().failed(&broken(), now);
     }
-    assert_eq!(standing.admit(&class(), Purpose::First, now).err(), Some(Skip::BreakerOpen(Duration::from_secs(5))));
+    let skip = standing.admit(&class(), Purpose::First, now).expect_err("it is left alone");
+    assert_eq!(skip, Skip::BreakerOpen(Duration::from_secs(5)));
+    assert_eq!(skip.error().may_pass(), Some(Duration::from_secs(5)), "callers hear for how long");
     let later = now + Duration::from_secs(5);
     let left = standing.admit(&class(), Purpose::First, later).expect("the probe");
     assert!(standing.admit(&class(), Purpose::First, later).is_err(), "one probe at a time");

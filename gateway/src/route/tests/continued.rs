@@ -1,8 +1,9 @@
 //! Cut streams that another backend goes on with.
 
 use super::*;
-use crate::config::attempts::OnCut;
-use weir_protocol::{Message, Role};
+use crate::config::attempts::{HedgeSettings, OnCut};
+use tower::ServiceExt;
+use weir_protocol::{Message, ResponseFormat, Role};
 
 fn settings() -> AttemptSettings {
     AttemptSettings { retries: 0, on_cut: OnCut::Continue, ..AttemptSettings::default() }
@@ -62,4 +63,48 @@ async fn where_nobody_can_go_on_the_cut_is_told() {
     assert!(ran.all().await.1.ends_with("!stream_cut"), "half a call is nobody else's");
     let (_, out) = go(steps(goes_on("")), streaming_of(9)).await.all().await;
     assert_eq!(out, "<m>half!stream_cut", "only where the operator wants it");
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_lost_to_the_one_that_was_cut_goes_on() {
+    let hedge = HedgeSettings { unknown: Some(Duration::from_millis(20)), earliest: Duration::from_millis(20) };
+    let settings = AttemptSettings { retries: 1, hedge: Some(hedge), ..settings() };
+    let cut = |ms| backend(vec![started("m"), Line::Wait(ms), text("half ")]);
+    // Silent, unless it is asked to go on.
+    let late = || {
+        BackendService::new(tower::service_fn(|attempt: Attempt| async move {
+            if !attempt.request.prefill {
+                std::future::pending::<()>().await;
+            }
+            goes_on("").oneshot(attempt).await
+        }))
+    };
+    let steps = [vec![step("a", cut(50)), step("b", late())], vec![step("a", late()), step("b", cut(1))]];
+    for (steps, other) in steps.into_iter().zip(["b", "a"]) {
+        let (metrics, out) = go_by(steps, streaming_of(9), &settings).await.all().await;
+        let expect = format!("<m>half Verbatim(Over)Continued {{ backend: \"{other}\" }}(half|Some(8))[stop]");
+        assert_eq!(out, expect);
+        counted(&metrics, &format!(r#"weir_requests_total{{backend="{other}",outcome="finished",route="auto"}} 1"#));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_thoughts_alone_the_next_backend_answers_anew() {
+    let thinks = || backend(vec![started("m"), Line::Say(Event::ReasoningDelta("hm".into()))]);
+    let anew = || {
+        BackendService::new(tower::service_fn(|attempt: Attempt| async move {
+            assert!(!attempt.request.prefill && attempt.request.amended && attempt.request.messages.len() == 1);
+            backend(vec![started("b"), text("all of it"), END]).oneshot(attempt).await
+        }))
+    };
+    let form = ChatRequest { response_format: ResponseFormat::JsonObject, ..ChatRequest::clone(&streaming_of(9)) };
+    for request in [streaming_of(9), Arc::new(form.clone())] {
+        let (metrics, out) =
+            go_by(vec![step("a", thinks()), step("b", anew())], request, &settings()).await.all().await;
+        assert_eq!(out, "<m>ReasoningDelta(\"hm\")Verbatim(Over)Continued { backend: \"b\" }all of it[stop]");
+        counted(&metrics, r#"weir_continued_total{cause="stream_cut",from="a",to="b"} 1"#);
+    }
+    let steps = vec![step("a", cut_after("{")), step("b", goes_on(""))];
+    let (_, out) = go_by(steps, Arc::new(form), &settings()).await.all().await;
+    assert_eq!(out, "<m>{!stream_cut", "half a form is nobody else's");
 }

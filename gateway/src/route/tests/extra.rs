@@ -249,3 +249,36 @@ async fn who_was_too_slow_for_a_budget_is_still_asked_by_those_without_one() {
     let (_, out) = go(vec![Step { first_content: None, ..hasty() }], request()).await.all().await;
     assert_eq!(out, "<a>slow but well[stop]");
 }
+
+#[tokio::test(start_paused = true)]
+async fn who_lost_stands_in_where_the_winner_breaks_off() {
+    let breaks = |ms| backend(vec![Line::Wait(ms), text("half"), Line::Wait(1), Line::Fail(broken())]);
+    let steps = vec![patient("a", breaks(150)), patient("b", after(200, "b"))];
+    let (metrics, out) = go_by(steps, request(), &hedging()).await.all().await;
+    assert_eq!(out, "a:upstream <b>b[stop]", "the hedge was given up, but its backend was not");
+    counted(&metrics, r#"weir_hedges_total{backend="b",outcome="lost"} 1"#);
+    counted(&metrics, r#"weir_fallbacks_total{cause="upstream",from="a",to="b"} 1"#);
+
+    // The first one was asked before: that is a retry, and paid for.
+    let steps = || vec![patient("a", after(200, "a")), patient("b", breaks(1))];
+    let (metrics, out) = go_by(steps(), request(), &hedging()).await.all().await;
+    assert_eq!(out, "b:upstream <a>a[stop]");
+    counted(&metrics, r#"weir_retries_total{backend="a"} 1"#);
+    let mut poor = steps();
+    let none = StandingSettings { extra_burst: 0, extra_ratio: 0.0, ..AttemptSettings::default().standing };
+    poor[0].standing = Standing::new("a", &AskingSettings::default(), &none);
+    assert!(go_by(poor, request(), &hedging()).await.result.is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_retries_that_are_made_are_counted() {
+    let last = || Step { retries: 1, ..step("a", refusing(broken())) };
+    let nearly = last();
+    for _ in 0..4 {
+        let class = Class::new("rule", 0);
+        nearly.standing.admit(&class, Purpose::First, Instant::now()).unwrap().failed(&broken(), Instant::now());
+    }
+    let (metrics, out) = go(vec![nearly, step("b", after(0, "b"))], request()).await.all().await;
+    assert_eq!(out, "a:upstream a:breaker_open <b>b[stop]");
+    assert!(!metrics.render(&[]).unwrap().contains("weir_retries_total{"), "it was left alone by then");
+}

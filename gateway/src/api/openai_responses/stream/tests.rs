@@ -1,9 +1,11 @@
 //! The event grammar of `POST /v1/responses`, byte by byte.
 
 use proptest::prelude::*;
-use weir_protocol::{TokenChance, Tool};
+use serde_json::json;
+use weir_protocol::{TokenChance, Tool, Verbatim};
 
 use super::*;
+use crate::api::answering::stream::StreamWriter;
 use crate::api::answering::stream::tests::{self as shared, any_events, arguments, call, ends, started, stop, text};
 
 fn write(events: Vec<Event>) -> Vec<String> {
@@ -261,4 +263,122 @@ proptest! {
             prop_assert_eq!(items, whole);
         }
     }
+}
+
+/// The data of frames that began in the upstream's own words, up to this event, and went on in ours.
+fn after(theirs: &[Value], events: impl Fn(&Value) -> Vec<Event>, rest: Vec<Event>) -> Vec<Value> {
+    let identity = Identity { id: "resp_1".into(), created: 9 };
+    let mut writer = StreamWriter::new(ResponsesGrammar::new(identity, &ChatRequest::default()), false);
+    let mut frames = writer.event(started());
+    for (at, event) in theirs.iter().enumerate() {
+        let mut piece = event.clone();
+        piece["sequence_number"] = at.into();
+        frames.extend(writer.event(Event::Verbatim(Verbatim::Piece(piece.to_string()))));
+        frames.extend(events(event).into_iter().flat_map(|event| writer.event(event)));
+    }
+    frames.extend(writer.event(Event::Verbatim(Verbatim::Over)));
+    frames.extend(rest.into_iter().flat_map(|event| writer.event(event)));
+    frames.extend(writer.no_more());
+    let data = |frame: Bytes| {
+        let text = String::from_utf8(frame.to_vec()).expect("text");
+        serde_json::from_str(text.split_once("data: ").expect("data").1).expect("JSON")
+    };
+    frames.into_iter().map(data).collect()
+}
+
+/// What an upstream of OpenAI's own kind says: it thinks out of sight, and then speaks.
+fn theirs(ends_message: bool) -> Vec<Value> {
+    let reasoning = json!({"type": "reasoning", "id": "rs_up", "summary": []});
+    let message = json!({"type": "message", "id": "msg_up", "role": "assistant", "content": []});
+    let mut said = vec![
+        json!({"type": "response.created", "response": {"id": "resp_up", "output": []}}),
+        json!({"type": "response.output_item.added", "output_index": 0, "item": reasoning}),
+        json!({"type": "response.output_item.done", "output_index": 0, "item": reasoning}),
+        json!({"type": "response.output_item.added", "output_index": 1, "item": message}),
+        json!({"type": "response.content_part.added", "item_id": "msg_up", "output_index": 1, "content_index": 0}),
+        json!({"type": "response.output_text.delta", "item_id": "msg_up", "output_index": 1, "delta": "one "}),
+    ];
+    if ends_message {
+        said.push(json!({"type": "response.output_item.done", "output_index": 1, "item": message}));
+    }
+    said
+}
+
+fn meaning(event: &Value) -> Vec<Event> {
+    event["delta"].as_str().map(text).into_iter().collect()
+}
+
+#[test]
+fn what_began_in_an_upstreams_words_keeps_its_ids_when_it_goes_on() {
+    for ends_message in [false, true] {
+        let before = theirs(ends_message);
+        let told = after(&before, meaning, vec![text("two"), stop()]);
+        let numbers = told.iter().map(|event| event["sequence_number"].as_u64());
+        assert!(numbers.eq((0..told.len() as u64).map(Some)), "{told:#?}");
+        let (ours, last) = (&told[before.len()..], &told[told.len() - 1]);
+        let place = |event: &Value| (event["output_index"].as_u64(), event["item_id"].as_str().map(str::to_owned));
+        let delta = ours.iter().find(|event| event["type"] == "response.output_text.delta").expect("text");
+        let ids: Vec<&str> = last["response"]["output"]
+            .as_array()
+            .expect("items")
+            .iter()
+            .filter_map(|item| item["id"].as_str())
+            .collect();
+        assert_eq!(last["response"]["id"], "resp_up", "{last:#}");
+        if ends_message {
+            assert_eq!(place(delta), (Some(2), Some("msg_1_2".into())));
+            assert_eq!(ids, ["rs_up", "msg_up", "msg_1_2"]);
+        } else {
+            assert_eq!(place(delta), (Some(1), Some("msg_up".into())));
+            assert_eq!(ids, ["rs_up", "msg_up"]);
+            assert_eq!(last["response"]["output"][1]["content"][0]["text"], "one two");
+        }
+    }
+}
+
+#[test]
+fn what_began_in_an_upstreams_words_keeps_its_ids_when_it_breaks_off() {
+    let told = after(&theirs(false), meaning, Vec::new());
+    let last = &told[told.len() - 1];
+    assert_eq!((&last["type"], &last["response"]["id"]), (&json!("response.failed"), &json!("resp_up")), "{last:#}");
+    assert_eq!(last["response"]["output"], json!([{"type": "reasoning", "id": "rs_up", "summary": []}]));
+}
+
+#[test]
+fn calls_keep_their_places_too() {
+    let call_item = json!({"type": "function_call", "id": "fc_up", "call_id": "c1", "name": "f", "arguments": ""});
+    let said = [
+        json!({"type": "response.created", "response": {"id": "resp_up"}}),
+        json!({"type": "response.output_item.added", "output_index": 0, "item": {"type": "reasoning", "id": "rs_up"}}),
+        json!({"type": "response.output_item.done", "output_index": 0, "item": {"type": "reasoning", "id": "rs_up"}}),
+        json!({"type": "response.output_item.added", "output_index": 1, "item": call_item}),
+    ];
+    let meaning = |event: &Value| match event["item"]["call_id"].as_str() {
+        Some(id) => vec![call(0, id, "f")],
+        None => Vec::new(),
+    };
+    let rest = vec![arguments(0, "{}"), call(1, "c2", "g"), arguments(1, "{}"), ends(FinishReason::ToolCalls)];
+    let told = after(&said, meaning, rest);
+    let output = told[told.len() - 1]["response"]["output"].as_array().expect("items").clone();
+    let ids: Vec<&str> = output.iter().filter_map(|item| item["id"].as_str()).collect();
+    assert_eq!(ids, ["rs_up", "fc_up", "fc_1_2"], "{told:#?}");
+}
+
+#[test]
+fn thoughts_that_began_in_an_upstreams_words_are_an_item_that_ends() {
+    let said = [
+        json!({"type": "response.created", "response": {"id": "resp_up"}}),
+        json!({"type": "response.output_item.added", "output_index": 0, "item": {"type": "reasoning", "id": "rs_up"}}),
+        json!({"type": "response.reasoning_summary_text.delta", "item_id": "rs_up", "output_index": 0, "summary_index": 0, "delta": "hm"}),
+    ];
+    let meaning =
+        |event: &Value| event["delta"].as_str().map(|said| Event::ReasoningDelta(said.into())).into_iter().collect();
+    let told = after(&said, meaning, vec![Event::ReasoningDelta("so".into()), text("one"), stop()]);
+    let items = |kind: &str| -> Vec<String> {
+        let of_kind = told.iter().filter(|event| event["type"] == kind);
+        of_kind.map(|event| format!("{} {}", event["output_index"], event["item"]["id"])).collect()
+    };
+    let done = items("response.output_item.done");
+    assert_eq!(items("response.output_item.added"), done);
+    assert_eq!(done, [r#"0 "rs_up""#, r#"1 "rs_1_1""#, r#"2 "msg_1_2""#]);
 }
