@@ -14,7 +14,7 @@ use crate::model::recipe::Recipe;
 #[derive(Debug, Clone)]
 pub enum ModelFiles {
     /// A folder in the Hugging Face layout: `config.json`, `tokenizer.json`, `tokenizer_config.json` and
-    /// `model.safetensors`, or the shards that `model.safetensors.index.json` lists.
+    /// `model.safetensors`, or the shards that `model.safetensors.index.json` lists; or a single GGUF file.
     Dir(PathBuf),
     /// The same files compiled into the program.
     Embedded {

@@ -1,8 +1,6 @@
 //! A checkpoint in one of its two forms, a folder in the Hugging Face layout (or the same files in the program) and a
 //! single GGUF file, behind one face. Must never interpret a value itself.
 
-use std::path::Path;
-
 use crate::error::LoadError;
 use crate::options::ModelFiles;
 
@@ -24,7 +22,8 @@ impl Checkpoint {
     /// Opens a checkpoint; of a GGUF file, reads the header.
     pub(crate) fn open(files: ModelFiles) -> Result<Self, LoadError> {
         match files {
-            ModelFiles::Dir(path) if is_gguf(&path) => {
+            // Whatever its name: other programs keep such files without an ending.
+            ModelFiles::Dir(path) if !path.is_dir() => {
                 Ok(Checkpoint::Gguf(Box::new(Gguf::parse(source::map(&path)?)?)))
             }
             files => Ok(Checkpoint::Files(files)),
@@ -80,8 +79,4 @@ impl Checkpoint {
             Checkpoint::Gguf(gguf) => Weights::of_gguf(*gguf),
         }
     }
-}
-
-fn is_gguf(path: &Path) -> bool {
-    path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("gguf")) && path.is_file()
 }

@@ -146,12 +146,15 @@ pub(crate) fn sums(dir: &Path) -> Result<Option<BTreeMap<String, String>>, LoadE
     Ok(Some(pairs.map(|(sum, tensor)| (tensor.to_owned(), sum.to_owned())).collect()))
 }
 
-/// What tells a checkpoint from a later one at the same place without reading it: names, sizes and times of its files.
-pub(crate) fn fingerprint(path: &Path) -> String {
+/// What tells a checkpoint, a folder or a single file, from a later one at the same place without reading it: names, sizes
+/// and times of its files, but for those that are still being written.
+#[must_use]
+pub fn fingerprint(path: &Path) -> String {
     let mut files: Vec<PathBuf> = match std::fs::read_dir(path) {
         Ok(entries) => entries.flatten().map(|entry| entry.path()).collect(),
         Err(_) => vec![path.to_path_buf()],
     };
+    files.retain(|file| !file.to_string_lossy().contains(".partial"));
     files.sort();
     let told = files.iter().filter_map(|file| {
         let about = std::fs::metadata(file).ok().filter(|about| about.is_file())?;
@@ -164,6 +167,10 @@ pub(crate) fn fingerprint(path: &Path) -> String {
 /// Maps one file.
 pub(crate) fn map(path: &Path) -> Result<Named, LoadError> {
     let failed = |cause| LoadError::Read { file: path.to_path_buf(), cause };
+    // Asked for first: to open a pipe waits for its writer.
+    if !std::fs::metadata(path).map_err(failed)?.is_file() {
+        return Err(failed(std::io::Error::other("is no file")));
+    }
     let file = File::open(path).map_err(failed)?;
     if file.metadata().map_err(failed)?.len() == 0 {
         return Ok(Named { name: display(path), bytes: Bytes::Static(&[]) });

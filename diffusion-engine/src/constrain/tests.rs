@@ -295,6 +295,14 @@ fn a_form_too_deep_for_the_stack_is_refused_and_one_at_the_limit_compiles() {
 }
 
 #[test]
+fn a_refusal_has_a_length_that_can_be_read() {
+    // The library makes an expression of thousands of parentheses of it.
+    let schema = json!({"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 0.001});
+    let refused = Bench::new().compiles(ResponseFormat::JsonSchema(schema)).expect_err("refused");
+    assert!(refused.len() < 600 && refused.ends_with('…'), "{refused}");
+}
+
+#[test]
 fn a_demand_that_nothing_fits_is_named() {
     let bench = Bench::new();
     let request = ChatRequest { response_format: ResponseFormat::Grammar("start: start".into()), ..Default::default() };

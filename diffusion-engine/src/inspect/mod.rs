@@ -4,5 +4,6 @@
 mod report;
 mod verify;
 
+pub use crate::checkpoint::source::fingerprint;
 pub use report::{ModelReport, Precision, TypeShare, inspect};
 pub use verify::{Progress, verify};

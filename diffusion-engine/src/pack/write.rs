@@ -1,7 +1,7 @@
 //! Writes a planned file: `NAME.partial` grows tensor by tensor, beside it a list of SHA-256 sums, one line for each
 //! tensor that is whole. A later call checks what the list names and goes on behind it. Both get their names at the end.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
@@ -56,6 +56,8 @@ impl Output {
         let mut open = OpenOptions::new();
         open.read(true).write(true).create(true).truncate(false);
         let [mut data, mut sums] = [open_at(&open, &partial[0])?, open_at(&open, &partial[1])?];
+        // Held until the file is closed, which the system does for a call that is killed.
+        data.try_lock().map_err(|cause| write_error(&partial[0])(not_alone(cause)))?;
         let (kept, end, sums_end) = whole(plan, &mut data, &mut sums).map_err(write_error(&partial[0]))?;
         restart(&mut data, &mut sums, &plan.header, end, sums_end).map_err(write_error(&partial[0]))?;
         Ok(Output { file: file.to_path_buf(), partial, data, sums, kept })
@@ -138,8 +140,9 @@ fn whole(plan: &Plan, data: &mut File, sums: &mut File) -> std::io::Result<(usiz
     if header != plan.header {
         return Ok((0, 0, 0));
     }
-    let mut lines = String::new();
-    sums.read_to_string(&mut lines)?;
+    let mut lines = Vec::new();
+    sums.read_to_end(&mut lines)?;
+    let lines = String::from_utf8_lossy(&lines);
     let (mut kept, mut end, mut sums_end) = (0, header.len() as u64, 0);
     for (line, item) in lines.split_inclusive('\n').zip(&plan.items) {
         let sum = line.strip_suffix('\n').and_then(|line| line.split_once("  "));
@@ -167,6 +170,14 @@ fn sum_of(data: &mut File, length: u64) -> std::io::Result<Option<String>> {
         rest -= read as u64;
     }
     Ok(Some(hex(&sum.finalize())))
+}
+
+/// Why a file that another call may hold cannot be had.
+fn not_alone(cause: TryLockError) -> std::io::Error {
+    match cause {
+        TryLockError::WouldBlock => std::io::Error::other("another `weir model pack` is writing it"),
+        TryLockError::Error(cause) => cause,
+    }
 }
 
 fn appended(file: &Path, end: &str) -> PathBuf {

@@ -56,6 +56,20 @@ fn a_single_file_is_a_whole_checkpoint() {
 }
 
 #[test]
+fn any_single_file_is_read_as_one_and_what_is_none_is_named() {
+    let dir = tempfile::tempdir().expect("folder");
+    // As Ollama keeps them.
+    let path = dir.path().join("sha256-970aa74c");
+    std::fs::write(&path, gguf_file::golden().bytes()).expect("writable");
+    assert!(load(&path).is_ok() && verify(&path, |_| {}).is_empty());
+    std::fs::write(&path, "{}").expect("writable");
+    let error = load(&path).map(|_| ()).expect_err("is no model");
+    assert!(error.contains("sha256-970aa74c: does not begin with GGUF"), "{error}");
+    let error = inspect(&dir.path().join("absent.gguf")).expect_err("is not there").to_string();
+    assert!(error.contains("absent.gguf: ") && !error.contains("config.json"), "{error}");
+}
+
+#[test]
 fn the_ar_sibling_loads_and_a_tokenizer_of_its_own_is_taken_at_its_word() {
     let dir = tempfile::tempdir().expect("folder");
     let mut file = gguf_file::golden();

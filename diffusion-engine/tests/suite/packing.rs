@@ -176,6 +176,18 @@ fn a_cut_off_packing_goes_on_where_it_was() {
 }
 
 #[test]
+fn two_calls_do_not_write_the_same_file() {
+    let folder = tempfile::tempdir().expect("folder");
+    let mut refused = Vec::new();
+    let report = pack(&nano(), folder.path(), &recipe("q8"), |_| {
+        refused.extend(pack(&nano(), folder.path(), &recipe("q4"), |_| {}).err().map(|error| error.to_string()));
+    });
+    assert_eq!(refused.len(), report.expect("packs").tensors);
+    assert!(refused.iter().all(|error| error.contains("another `weir model pack` is writing it")), "{refused:?}");
+    assert!(verify(folder.path(), |_| {}).is_empty());
+}
+
+#[test]
 fn another_checkpoints_folder_is_left_alone() {
     let folder = tempfile::tempdir().expect("folder");
     let config = folder.path().join("config.json");

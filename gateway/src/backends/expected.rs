@@ -20,7 +20,7 @@ pub fn facts(settings: &Settings) -> Vec<BackendFacts> {
 
 fn context(engine: &EngineSettings) -> u64 {
     let told = match &engine.model {
-        ModelSource::Dir(path) => inspect::inspect(path).ok().map(|report| report.context),
+        ModelSource::Dir { path, .. } => inspect::inspect(path).ok().map(|report| report.context),
         ModelSource::Nano => {
             let config = embedded::nano_config(engine.role);
             let config: Option<serde_json::Value> = serde_json::from_slice(config).ok();

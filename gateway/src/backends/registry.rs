@@ -265,7 +265,7 @@ fn load_engine(settings: &EngineSettings) -> Result<Engine, StartError> {
     let name = settings.role.as_str();
     let files = match &settings.model {
         ModelSource::Nano => embedded::nano(settings.role),
-        ModelSource::Dir(dir) => ModelFiles::Dir(dir.clone()),
+        ModelSource::Dir { path, .. } => ModelFiles::Dir(path.clone()),
     };
     let engine =
         Engine::load(files, options(settings)).map_err(|source| StartError::Engine { engine: name, source })?;

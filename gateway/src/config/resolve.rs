@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue};
-use weir_diffusion_engine::Recipe;
+use weir_diffusion_engine::{Recipe, inspect};
 use weir_protocol::DiffusionOptions;
 
 use crate::embedded;
@@ -183,17 +183,16 @@ impl Checks<'_> {
             let twin = if role == EngineRole::Diffusion { "diffusion" } else { "ar" };
             (ModelSource::Nano, format!("weir-nano-{twin}"))
         } else {
-            let dir = self.base_dir(&["engine", at, "model"]).join(model);
-            let gguf = dir.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("gguf")) && dir.is_file();
-            if model.is_empty() || !(gguf || dir.join("config.json").is_file()) {
+            let path = self.base_dir(&["engine", at, "model"]).join(model);
+            if model.is_empty() || !(path.is_file() || path.join("config.json").is_file()) {
                 let help = format!("name a directory in the Hugging Face layout, a .gguf file, or `{NANO}`");
-                let problem = format!("{} is no directory with a `config.json` and no .gguf file", dir.display());
+                let problem = format!("{} is no directory with a `config.json` and no .gguf file", path.display());
                 self.say(&["engine", at, "model"], problem, help);
                 return None;
             }
-            let own_name = if gguf { dir.file_stem() } else { dir.file_name() };
-            let own_name = own_name.map(|last| last.to_string_lossy().into_owned());
-            (ModelSource::Dir(dir), own_name.unwrap_or_else(|| at.to_owned()))
+            let own_name = ModelSource::name_of(&path).unwrap_or_else(|| at.to_owned());
+            let fingerprint = inspect::fingerprint(&path);
+            (ModelSource::Dir { path, fingerprint }, own_name)
         };
         let name = if name.is_empty() { given_name } else { name.to_owned() };
         let bytes = (kv_cache_mb > 0).then(|| kv_cache_mb.saturating_mul(1 << 20));

@@ -2,7 +2,7 @@
 //! `weir check` uses these types and never looks at a file or the environment again.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue};
@@ -146,8 +146,23 @@ pub struct WarmPrefix {
 pub enum ModelSource {
     /// Compiled into the binary.
     Nano,
-    /// A directory in the Hugging Face layout.
-    Dir(PathBuf),
+    /// A directory in the Hugging Face layout, or a GGUF file.
+    Dir {
+        /// Where.
+        path: PathBuf,
+        /// What its files were like when the config was read: others at the same place are another model.
+        fingerprint: String,
+    },
+}
+
+impl ModelSource {
+    /// The model's own name: that of its folder, or of its file without `.gguf`.
+    #[must_use]
+    pub fn name_of(path: &Path) -> Option<String> {
+        let is_gguf = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("gguf"));
+        let name = if is_gguf { path.file_stem() } else { path.file_name() };
+        Some(name?.to_string_lossy().into_owned())
+    }
 }
 
 /// `[[backend]]`, checked: an upstream.

@@ -173,6 +173,20 @@ mod tests {
     }
 
     #[test]
+    fn another_model_at_the_same_place_is_a_change() {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
+        write("config.json", "{}");
+        write("model.weir", "one");
+        let config = format!("[engine.ar]\nmodel = {:?}", folder.path());
+        let before = settings(&config);
+        write("model.weir.partial", "being written");
+        assert_eq!(between(&before, &settings(&config)).taken, Vec::<String>::new());
+        write("model.weir", "another");
+        assert_eq!(between(&before, &settings(&config)).taken, ["engine.ar"]);
+    }
+
+    #[test]
     fn what_cannot_change_is_named_too() {
         let hash = crate::tenants::key::KeyHash::of(b"k");
         let admin = |port: u16| format!("[admin]\nlisten = \"127.0.0.1:{port}\"\nkey_hash = \"{hash}\"");

@@ -24,7 +24,7 @@ fn engine(settings: &EngineSettings) -> Finding {
     let role = settings.role.as_str();
     match &settings.model {
         ModelSource::Nano => Finding::ok(format!("engine `{role}`: {}, embedded", settings.name)),
-        ModelSource::Dir(path) => files(role, settings.role, path),
+        ModelSource::Dir { path, .. } => files(role, settings.role, path),
     }
 }
 

@@ -13,6 +13,7 @@ use weir_protocol::{
 };
 
 use crate::config::EngineRole;
+use crate::config::settings::ModelSource;
 use crate::embedded;
 
 /// What to answer, with which model, how.
@@ -128,9 +129,7 @@ impl Args {
         let (files, name) = match roles.into_iter().find(|role| path.as_os_str() == role.as_str()) {
             Some(role) => (embedded::nano(role), format!("weir-nano-{}", role.as_str())),
             None if path.exists() => {
-                let is_gguf = path.extension().is_some_and(|end| end.eq_ignore_ascii_case("gguf")) && path.is_file();
-                let name = if is_gguf { path.file_stem() } else { path.file_name() };
-                let name = name.unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
+                let name = ModelSource::name_of(path).unwrap_or_else(|| path.display().to_string());
                 (ModelFiles::Dir(path.to_owned()), name)
             }
             None => bail!(
