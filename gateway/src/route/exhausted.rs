@@ -38,12 +38,14 @@ pub(super) fn most_useful(failures: Vec<EngineError>) -> EngineError {
         | EngineError::Denied { .. }
         | EngineError::Exhausted { .. }
         | EngineError::Cancelled => 3,
+        EngineError::ContextTooLong { .. }
+        | EngineError::Unsupported { .. }
+        | EngineError::Upstream { status: 400 | 422, .. } => 1,
         EngineError::RateLimited { .. }
         | EngineError::Overloaded { .. }
         | EngineError::Timeout { .. }
         | EngineError::Upstream { .. }
         | EngineError::StreamCut { .. } => 2,
-        EngineError::ContextTooLong { .. } | EngineError::Unsupported { .. } => 1,
         EngineError::Unauthorized { .. } | EngineError::EmptyAnswer | EngineError::Internal { .. } => 0,
     };
     // Of equals, `max_by_key` gives the last.
@@ -68,6 +70,14 @@ mod tests {
         check(ClientKind::OpenClaw, Telling::NotFound, key(), EngineError::Exhausted { retry_after: None });
         check(ClientKind::OpenClaw, Telling::Plain, key(), key());
         check(ClientKind::Other, Telling::RetryLater, key(), key());
+    }
+
+    #[test]
+    fn what_may_pass_is_worth_more_than_a_refusal() {
+        let said = |status| EngineError::Upstream { status, message: String::new(), retry_after: None };
+        let key = EngineError::Unauthorized { status: 401 };
+        assert_eq!(most_useful(vec![said(503), said(400)]), said(503));
+        assert_eq!(most_useful(vec![key, said(422)]), said(422));
     }
 
     #[test]

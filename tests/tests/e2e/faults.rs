@@ -44,7 +44,8 @@ async fn auto_falls_back_too() -> Result<()> {
 #[tokio::test]
 async fn with_nobody_left_the_error_is_ours_to_word() -> Result<()> {
     let upstream = FaultUpstream::start().await?;
-    let expected: [(&str, u16, &str); 10] = [
+    let expected: [(&str, u16, &str); 11] = [
+        ("400", 400, "upstream_refused"),
         ("401", 502, "upstream_unauthorized"),
         ("402", 502, "upstream_unauthorized"),
         ("413", 400, "context_length_exceeded"),

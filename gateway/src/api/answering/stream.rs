@@ -180,6 +180,7 @@ impl Order {
 pub(crate) mod tests {
     use super::*;
     use proptest::prelude::*;
+    use serde_json::Value;
     use weir_protocol::{FinishReason, TokenChance, TokenLogprob, Usage};
 
     pub(crate) fn started() -> Event {
@@ -213,6 +214,22 @@ pub(crate) mod tests {
         frames.extend(writer.no_more());
         assert!(writer.has_ended() && writer.event(text("x")).is_empty() && writer.no_more().is_empty());
         frames.iter().map(|frame| String::from_utf8(frame.to_vec()).expect("text")).collect()
+    }
+
+    /// The data of the frames of an answer that began in the upstream's own words, told with what each of them means, and went on
+    /// with `rest` in the grammar's.
+    pub(crate) fn gone_on<G: Grammar>(
+        grammar: G,
+        theirs: &[Value],
+        meaning: impl Fn(&Value) -> Vec<Event>,
+        rest: Vec<Event>,
+    ) -> Vec<Value> {
+        let told = theirs.iter().flat_map(|event| {
+            std::iter::once(Event::Verbatim(Verbatim::Piece(event.to_string()))).chain(meaning(event))
+        });
+        let all = std::iter::once(started()).chain(told).chain([Event::Verbatim(Verbatim::Over)]).chain(rest);
+        let data = |frame: String| serde_json::from_str(frame.split_once("data: ").expect("data").1).expect("JSON");
+        write(grammar, false, all.collect()).into_iter().map(data).collect()
     }
 
     /// One event of any kind, allowed or not where it comes.

@@ -6,6 +6,7 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 use serde::Deserialize;
+use serde_json::value::RawValue;
 use weir_protocol::{EngineError, Event, FinishReason, Usage};
 
 use super::encode::{
@@ -46,10 +47,14 @@ pub(crate) struct MessagesGrammar {
     /// Whether the upstream's own events are sent, and whether the last one was among them.
     passing: bool,
     stopped: bool,
+    /// The place of the block that the upstream began and did not end, while its events are passed on, and what it is then.
+    theirs: Option<(usize, Open)>,
 }
 
 #[derive(Debug)]
 enum Open {
+    /// One of the upstream's, about which nothing was told here.
+    Theirs,
     Text,
     Thinking,
     /// Thinking that has its signature.
@@ -87,6 +92,7 @@ impl MessagesGrammar {
             continued: None,
             passing: false,
             stopped: false,
+            theirs: None,
         }
     }
 }
@@ -110,10 +116,16 @@ impl Grammar for MessagesGrammar {
 
     /// Blocks are numbered as the upstream does it, those of kinds unknown here too.
     fn verbatim(&mut self, piece: &str) -> Vec<Bytes> {
-        let Written { kind, index } = serde_json::from_str(piece).unwrap_or_default();
+        let Written { kind, index, content_block } = serde_json::from_str(piece).unwrap_or_default();
         match (kind.as_ref(), index) {
-            ("content_block_start", Some(index)) => self.index = index,
-            ("content_block_stop", Some(index)) => (self.open, self.index) = (None, index.saturating_add(1)),
+            ("content_block_start", Some(index)) => {
+                let block = content_block.and_then(|block| serde_json::from_str::<Kind>(block.get()).ok());
+                let open = if block.is_some_and(|block| block.kind == "text") { Open::Text } else { Open::Theirs };
+                (self.theirs, self.index) = (Some((index, open)), index);
+            }
+            ("content_block_stop", Some(index)) => {
+                (self.theirs, self.open, self.index) = (None, None, index.saturating_add(1));
+            }
             ("message_stop", _) => self.stopped = true,
             _ => {}
         }
@@ -123,6 +135,9 @@ impl Grammar for MessagesGrammar {
 
     fn goes_on(&mut self) {
         self.passing = false;
+        if let Some((index, open)) = self.theirs.take().filter(|_| self.open.is_none()) {
+            (self.open, self.index) = (Some(open), index);
+        }
     }
 
     /// A stream that was closed after its reason is complete; clients wait for the word.
@@ -139,6 +154,14 @@ struct Written<'a> {
     #[serde(borrow, default, rename = "type")]
     kind: Cow<'a, str>,
     index: Option<usize>,
+    #[serde(borrow)]
+    content_block: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+struct Kind<'a> {
+    #[serde(borrow, rename = "type")]
+    kind: Cow<'a, str>,
 }
 
 /// Frames being put together.
@@ -283,7 +306,7 @@ impl MessagesGrammar {
         match &self.open {
             Some(Open::Thinking) => self.delta(BlockDelta::Signature { signature: UNSEALED.into() }, out),
             Some(Open::Call { braces, .. }) => self.half |= braces.is_open(),
-            Some(Open::Text | Open::Sealed) | None => {}
+            Some(Open::Theirs | Open::Text | Open::Sealed) | None => {}
         }
         if self.open.take().is_some() {
             out.push(&StreamEvent::ContentBlockStop { index: self.index });

@@ -36,6 +36,8 @@ pub(super) struct Items {
 struct Theirs {
     at: usize,
     id: Option<String>,
+    /// What it is if nothing follows.
+    left_open: Option<Box<RawValue>>,
 }
 
 #[derive(Debug)]
@@ -91,16 +93,20 @@ impl Items {
             self.end_speech(COMPLETED, events);
         }
         if self.theirs.as_ref().is_none_or(|theirs| theirs.at != at) {
-            self.theirs = Some(Theirs { at, id: told.item_id() });
+            self.theirs = Some(Theirs { at, id: told.item_id(), left_open: told.left_open() });
         }
         self.count = self.count.max(at.saturating_add(1));
         self.theirs_done.extend(told.done().map(|item| (at, item)));
     }
 
-    /// From here on events are ours again: what the upstream ended stays as it told it, and thoughts that it told in words of its
-    /// own are over.
+    /// From here on events are ours again: what the upstream ended stays as it told it, and what it only began, or thoughts that it
+    /// told in words of its own, are over.
     pub(super) fn go_on(&mut self, events: &mut Events) {
-        self.theirs = None;
+        if let Some(Theirs { at, left_open: Some(item), .. }) = self.theirs.take()
+            && !self.theirs_done.contains_key(&at)
+        {
+            self.finish(at, ItemBody::Theirs(item), events);
+        }
         for (at, item) in std::mem::take(&mut self.theirs_done) {
             self.speech.take_if(|speech| speech.at == at);
             self.calls.retain(|call| call.at != at);
@@ -199,7 +205,7 @@ impl Items {
     /// The place and the id of one more.
     fn add(&mut self, kind: ItemKind) -> (usize, String) {
         let own = |at| item_id(&self.response, kind, at);
-        if let Some(Theirs { at, id }) = self.theirs.take() {
+        if let Some(Theirs { at, id, .. }) = self.theirs.take() {
             return (at, id.unwrap_or_else(|| own(at)));
         }
         let (at, id) = (self.count, own(self.count));

@@ -59,6 +59,17 @@ impl<'a> Told<'a> {
         }
         Some(item.to_owned())
     }
+
+    /// What the item would be that was added here if nothing followed; `None` for calls, which nobody must take for whole.
+    pub(super) fn left_open(&self) -> Option<Box<RawValue>> {
+        let item = self.item.filter(|_| self.kind == "response.output_item.added")?;
+        let mut item: Value = serde_json::from_str(item.get()).ok()?;
+        if !matches!(item["type"].as_str()?, "message" | "reasoning") {
+            return None;
+        }
+        item["status"] = "incomplete".into();
+        to_raw_value(&item).ok()
+    }
 }
 
 fn id(of: &RawValue) -> Option<String> {

@@ -1,6 +1,7 @@
 //! The event grammar of `POST /v1/messages`, byte by byte.
 
 use proptest::prelude::*;
+use serde_json::{Value, json};
 
 use super::*;
 use crate::api::answering::stream::tests::{self as shared, any_events, arguments, call, ends, started, stop, text};
@@ -159,6 +160,35 @@ fn drafts_are_events_that_clients_skip() {
         vec![started(), Event::Draft { snapshot: "a░".into(), step: 1, masked: 1 }, stop()],
         &[START, r#"weir.draft "draft":{"snapshot":"a░","step":1,"masked":1"#, &end("end_turn"), "message_stop "],
     );
+}
+
+#[test]
+fn a_block_that_an_upstream_only_began_ends_before_the_next() {
+    let block = |kind: &str| json!({"type": "content_block_start", "index": 1, "content_block": {"type": kind}});
+    let said = |last: Value| {
+        [
+            json!({"type": "message_start", "message": {"id": "msg_up"}}),
+            json!({"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}}),
+            json!({"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "one"}}),
+            json!({"type": "content_block_stop", "index": 0}),
+            last,
+        ]
+    };
+    let meaning = |event: &Value| event["delta"]["text"].as_str().map(text).into_iter().collect();
+    for (kind, expect) in
+        [("text", "0start 0stop 1start 1stop"), ("thinking", "0start 0stop 1start 1stop 2start 2stop")]
+    {
+        let grammar = MessagesGrammar::new(Identity { id: "msg_1".into(), created: 9 }, &[]);
+        let told = shared::gone_on(grammar, &said(block(kind)), meaning, vec![text("two"), stop()]);
+        let bounds: Vec<String> = told
+            .iter()
+            .filter_map(|event| {
+                let bound = event["type"].as_str()?.strip_prefix("content_block_").filter(|word| *word != "delta")?;
+                Some(format!("{}{bound}", event["index"]))
+            })
+            .collect();
+        assert_eq!(bounds.join(" "), expect, "{told:#?}");
+    }
 }
 
 proptest! {

@@ -2,10 +2,9 @@
 
 use proptest::prelude::*;
 use serde_json::json;
-use weir_protocol::{TokenChance, Tool, Verbatim};
+use weir_protocol::{TokenChance, Tool};
 
 use super::*;
-use crate::api::answering::stream::StreamWriter;
 use crate::api::answering::stream::tests::{self as shared, any_events, arguments, call, ends, started, stop, text};
 
 fn write(events: Vec<Event>) -> Vec<String> {
@@ -265,25 +264,12 @@ proptest! {
     }
 }
 
-/// The data of frames that began in the upstream's own words, up to this event, and went on in ours.
-fn after(theirs: &[Value], events: impl Fn(&Value) -> Vec<Event>, rest: Vec<Event>) -> Vec<Value> {
+/// The data of frames that began in the upstream's own words and went on in ours.
+fn after(theirs: &[Value], meaning: impl Fn(&Value) -> Vec<Event>, rest: Vec<Event>) -> Vec<Value> {
+    let mut theirs = theirs.to_vec();
+    theirs.iter_mut().enumerate().for_each(|(at, event)| event["sequence_number"] = at.into());
     let identity = Identity { id: "resp_1".into(), created: 9 };
-    let mut writer = StreamWriter::new(ResponsesGrammar::new(identity, &ChatRequest::default()), false);
-    let mut frames = writer.event(started());
-    for (at, event) in theirs.iter().enumerate() {
-        let mut piece = event.clone();
-        piece["sequence_number"] = at.into();
-        frames.extend(writer.event(Event::Verbatim(Verbatim::Piece(piece.to_string()))));
-        frames.extend(events(event).into_iter().flat_map(|event| writer.event(event)));
-    }
-    frames.extend(writer.event(Event::Verbatim(Verbatim::Over)));
-    frames.extend(rest.into_iter().flat_map(|event| writer.event(event)));
-    frames.extend(writer.no_more());
-    let data = |frame: Bytes| {
-        let text = String::from_utf8(frame.to_vec()).expect("text");
-        serde_json::from_str(text.split_once("data: ").expect("data").1).expect("JSON")
-    };
-    frames.into_iter().map(data).collect()
+    shared::gone_on(ResponsesGrammar::new(identity, &ChatRequest::default()), &theirs, meaning, rest)
 }
 
 /// What an upstream of OpenAI's own kind says: it thinks out of sight, and then speaks.
@@ -381,4 +367,17 @@ fn thoughts_that_began_in_an_upstreams_words_are_an_item_that_ends() {
     let done = items("response.output_item.done");
     assert_eq!(items("response.output_item.added"), done);
     assert_eq!(done, [r#"0 "rs_up""#, r#"1 "rs_1_1""#, r#"2 "msg_1_2""#]);
+}
+
+#[test]
+fn what_an_upstream_only_began_is_an_item_that_ends() {
+    let mut said = theirs(true);
+    let message = json!({"type": "message", "id": "msg_2", "status": "in_progress", "content": []});
+    said.push(json!({"type": "response.output_item.added", "output_index": 2, "item": message}));
+    let told = after(&said, meaning, vec![text("two"), stop()]);
+    let done: Vec<&Value> = told.iter().filter(|event| event["type"] == "response.output_item.done").collect();
+    let ids: Vec<&Value> = done.iter().map(|event| &event["item"]["id"]).collect();
+    assert_eq!(ids, ["rs_up", "msg_up", "msg_2", "msg_1_3"]);
+    assert_eq!(done[2]["item"]["status"], "incomplete");
+    assert_eq!(told[told.len() - 1]["response"]["output"].as_array().map(Vec::len), Some(4));
 }
