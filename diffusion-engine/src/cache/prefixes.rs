@@ -56,6 +56,11 @@ impl PrefixCache {
         }
         // The pages taken above are in use from here on, so they cannot be thrown out for the others.
         let own = pages_for(need.positions).saturating_sub(pages.len());
+        // Nothing is thrown out for a request that would have to wait all the same.
+        let missing = own.saturating_sub(self.pool.free());
+        if missing > 0 && self.tree.idle() < missing {
+            return None;
+        }
         let lease = loop {
             match self.pool.lease(own) {
                 Some(lease) => break lease,

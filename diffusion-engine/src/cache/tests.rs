@@ -187,6 +187,7 @@ fn the_longest_unused_goes_first_and_what_is_in_use_stays() {
     assert_eq!((cached(&mut prefixes, &a, 1), cached(&mut prefixes, &c, 1)), (64, 64));
     let most = Need { prefix: &[], positions: 6 * 32, sharing: None };
     assert!(prefixes.admit(&most).is_none(), "a's pages are in use");
+    assert_eq!(cached(&mut prefixes, &c, 1), 64, "and nothing goes for who has to wait");
     drop(using);
     assert!(prefixes.admit(&most).is_some());
 }

@@ -59,6 +59,11 @@ impl Tree {
         self.nodes.len()
     }
 
+    /// Nodes that no request uses. All of them can be thrown out: who uses one uses those before it.
+    pub(super) fn idle(&self) -> usize {
+        self.nodes.values().filter(|node| Arc::strong_count(&node.page) == 1).count()
+    }
+
     /// Pages the nodes' leases are for: [`Tree::len`], counted the long way.
     pub(super) fn leased(&self) -> usize {
         self.nodes.values().map(|node| node.lease.pages()).sum()

@@ -1,5 +1,6 @@
 //! The engine's thread: at each step border requests leave and join, then one forward serves all. A step that panics
-//! fails the requests in it and nothing else. Must never log what a request says.
+//! fails the requests in it, a request that panics while it joins itself, and nothing else. Must never log what a request
+//! says.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -27,7 +28,11 @@ pub(crate) fn run(queue: &Queue, model: &impl Forward, limits: Limits) {
     while queue.wait(lanes.len()) {
         let began = Instant::now();
         lanes.retain(|lane| !lane.is_abandoned());
-        join(&mut lanes, queue, &mut prefixes, model.tokenizer());
+        // Whoever came too far goes with the panic, and is told that it broke off.
+        let joined = || join(&mut lanes, queue, &mut prefixes, model.tokenizer());
+        if catch_unwind(AssertUnwindSafe(joined)).is_err() {
+            tracing::error!("a request panicked before its first step");
+        }
         if lanes.is_empty() {
             continue;
         }

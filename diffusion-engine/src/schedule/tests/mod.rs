@@ -189,6 +189,20 @@ fn a_panicking_step_fails_its_requests_and_the_engine_goes_on() {
 }
 
 #[test]
+fn a_request_that_panics_before_its_first_step_takes_nobody_with_it() {
+    let bench = bench(|_, _| 97.0, false, 4, 4);
+    let (mut bad, failing) = job(vec![1; 8], 5, true);
+    bad.diffusion.as_mut().expect("diffusion").settings.block_length = 0; // nothing can be divided by it
+    let (good, working) = job(vec![1; 8], 5, true);
+    bench.queue.push(bad).expect("room");
+    bench.queue.push(good).expect("room");
+    bench.queue.close();
+    bench.thread.join().expect("the engine goes on");
+    assert!(matches!(last(failing), GenerationEvent::Failed(EngineError::Internal { .. })));
+    assert!(is_done(&last(working)));
+}
+
+#[test]
 fn logits_that_are_not_numbers_fail_their_own_request_only() {
     let bench = bench(|_, first| if first == 7 { f32::NAN } else { 97.0 }, false, 4, 4);
     let (bad, failing) = job(vec![7; 8], 20, true);
