@@ -1,12 +1,15 @@
 //! `weir check`: what would run. Loads everything `weir serve` would load, opens no socket and calls no upstream.
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 
 use crate::config::Settings;
 use crate::live::prepare::prepare;
 
 /// Prints the summary; mistakes come as errors.
 pub(super) fn command(settings: &Settings) -> Result<()> {
+    if let Some(why) = super::doctor::unwritable(settings) {
+        bail!(why);
+    }
     let (_, backends) = prepare(settings, None)?;
     println!("config   {}", settings.origins.join(" ← "));
     println!("policy   {}", settings.policy.origin);

@@ -3,6 +3,8 @@
 mod check;
 mod demo;
 mod doctor;
+#[cfg(test)]
+mod documents;
 mod generate;
 mod key;
 mod metrics_doc;
@@ -63,13 +65,13 @@ enum Command {
     /// Make, replace and list keys of tenants.
     #[command(subcommand)]
     Key(key::KeyCommand),
-    /// Look at checkpoints.
+    /// Fetch checkpoints, look at them, pack them.
     #[command(subcommand)]
     Model(model::ModelCommand),
     /// Check, test and lay out routing policies.
     #[command(subcommand)]
     Policy(policy::PolicyCommand),
-    /// Explain where requests go, or replay a log under another policy.
+    /// Explain where requests go, replay a log under another policy, simulate a fleet.
     #[command(subcommand)]
     Route(route::RouteCommand),
 }
@@ -118,6 +120,7 @@ pub fn main() -> ExitCode {
     panics::log_place_only();
     if !matches!(cli.command, Command::Serve(_) | Command::Demo { .. }) {
         end_with_the_reader();
+        end_without_paper();
     }
     let done = match cli.command {
         Command::Serve(args) => serve::command(args.inputs()),
@@ -148,6 +151,20 @@ fn end_with_the_reader() {
     unsafe {
         libc::signal(libc::SIGPIPE, libc::SIG_DFL);
     }
+}
+
+/// Lets `weir policy show balanced > file` on a full disk end with a line that says so, where `print!` would panic.
+fn end_without_paper() {
+    let other = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        let why = panic.payload().downcast_ref::<String>();
+        if let Some(why) = why.and_then(|text| text.strip_prefix("failed printing to stdout: ")) {
+            said::say(format_args!("weir: standard output: {why}"));
+            said::flush();
+            std::process::exit(1);
+        }
+        other(panic);
+    }));
 }
 
 fn start_log(format: LogFormat, level: &str) {

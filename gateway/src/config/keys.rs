@@ -1,7 +1,7 @@
 //! Finds what the schema does not know or cannot read: unknown keys with the nearest known one, wrong types with the
 //! way to write them. The known keys are those of [`super::written`] itself, so there is no second list to keep.
 
-use figment::error::Kind;
+use figment::error::{Actual, Kind};
 use figment::value::Value;
 use serde_json::Value as Json;
 
@@ -12,15 +12,29 @@ use super::tenants::{KeyWritten, TenantWritten};
 use super::written::{BackendWritten, WarmWritten, Written};
 
 /// The schema by example: a config with every key at its default and one of each list.
-struct Schema(Json);
+pub(super) struct Schema(Json);
+
+/// A key that may be typed.
+struct Key {
+    /// From the top; lists leave no trace in it.
+    path: Vec<String>,
+    /// Name of the `[[list]]` that it belongs into.
+    list: Option<String>,
+}
 
 impl Schema {
-    fn new() -> Result<Self, serde_json::Error> {
+    pub(super) fn new() -> Self {
         let mut example = Written { backend: vec![BackendWritten::default()], ..Written::default() };
         example.tenant.push(TenantWritten { keys: vec![KeyWritten::default()], ..TenantWritten::default() });
         example.engine.diffusion.warm.push(WarmWritten::default());
         example.engine.ar.warm.push(WarmWritten::default());
-        serde_json::to_value(example).map(Schema)
+        // INVARIANT: its maps have texts as keys (a test reads it). Without it every key is unknown.
+        Schema(serde_json::to_value(example).unwrap_or_default())
+    }
+
+    /// Every setting below a section, its parts joined by `_`.
+    pub(super) fn joined(&self) -> Vec<String> {
+        self.all_keys().iter().filter(|key| key.path.len() > 1).map(|key| key.path.join("_")).collect()
     }
 
     /// The default at a path; any `[[backend]]` is the one example.
@@ -31,39 +45,40 @@ impl Schema {
         })
     }
 
-    /// All keys, dotted, `[[backend]]` as `backend`.
-    fn all_keys(&self) -> Vec<Vec<String>> {
+    fn all_keys(&self) -> Vec<Key> {
         let mut out = Vec::new();
-        collect_keys(&self.0, &mut Vec::new(), &mut out);
+        collect_keys(&self.0, &mut Vec::new(), None, &mut out);
         out
     }
 }
 
-fn collect_keys(at: &Json, path: &mut Vec<String>, out: &mut Vec<Vec<String>>) {
+fn collect_keys(at: &Json, path: &mut Vec<String>, list: Option<&str>, out: &mut Vec<Key>) {
     match at {
         Json::Object(object) => {
             for (key, inner) in object {
                 path.push(key.clone());
-                out.push(path.clone());
-                collect_keys(inner, path, out);
+                out.push(Key { path: path.clone(), list: list.map(str::to_owned) });
+                collect_keys(inner, path, list, out);
                 path.pop();
             }
         }
-        Json::Array(items) => items.iter().for_each(|item| collect_keys(item, path, out)),
+        Json::Array(items) => {
+            let name = path.join(".");
+            items.iter().for_each(|item| collect_keys(item, path, list.or(Some(&name)), out));
+        }
         _ => {}
     }
 }
 
 /// Reads the layers into the schema, or says everything that does not fit.
-pub(super) fn fit(layered: &Layered) -> Result<Written, Vec<Diagnostic>> {
-    let schema = Schema::new().map_err(|error| vec![layered.diagnostic(&[], error.to_string(), "")])?;
+pub(super) fn fit(layered: &Layered, schema: &Schema) -> Result<Written, Vec<Diagnostic>> {
     let mut unknown = Vec::new();
-    find_unknown(layered, &schema, layered.merged(), &schema.0, &mut Vec::new(), &mut unknown);
+    find_unknown(layered, schema, layered.merged(), &schema.0, &mut Vec::new(), &mut unknown);
     if !unknown.is_empty() {
         return Err(unknown);
     }
     let misfits =
-        |errors: Box<figment::Error>| errors.into_iter().map(|error| misfit(layered, &schema, &error)).collect();
+        |errors: Box<figment::Error>| errors.into_iter().map(|error| misfit(layered, schema, &error)).collect();
     layered.extract::<Written>().map_err(misfits)
 }
 
@@ -99,19 +114,24 @@ fn find_unknown(
     }
 }
 
-/// The nearest key beside it, else a key of that name elsewhere, else what may stand here.
+/// The nearest key beside it, else a key of that name below the section it stands in, else what may stand here.
 fn suggestion(schema: &Schema, path: &[String], siblings: &serde_json::Map<String, Json>) -> String {
-    let typed = path.last().map_or("", String::as_str);
+    let Some((typed, section)) = path.split_last() else { return String::new() };
     if let Some(near) = nearest(typed, siblings.keys().map(String::as_str)) {
         return format!("did you mean `{near}`?");
     }
-    let everywhere: Vec<String> = schema.all_keys().iter().map(|keys| keys.join(".")).collect();
     let flat = typed.replace('.', "_");
-    let elsewhere =
-        everywhere.iter().find(|dotted| dotted.rsplit('.').next() == Some(typed) || dotted.replace('.', "_") == flat);
+    let keys = schema.all_keys();
+    let elsewhere = keys
+        .iter()
+        .find(|key| key.path.starts_with(section) && (key.path.last() == Some(typed) || key.path.join("_") == flat));
     match elsewhere {
-        Some(dotted) => {
-            format!("did you mean `{dotted}` (environment: `WEIR_{}`)?", dotted.replace('.', "__").to_uppercase())
+        Some(Key { path, list: Some(list) }) => {
+            format!("did you mean `{}`? It stands in the file, in a `[[{list}]]`", path.join("."))
+        }
+        Some(Key { path, list: None }) => {
+            let variable = path.join("__").to_uppercase();
+            format!("did you mean `{}` (environment: `WEIR_{variable}`)?", path.join("."))
         }
         None => format!("known here: {}", siblings.keys().cloned().collect::<Vec<_>>().join(", ")),
     }
@@ -127,8 +147,21 @@ fn misfit(layered: &Layered, schema: &Schema, error: &figment::Error) -> Diagnos
         Kind::Message(_) => format!("cannot be read as {wanted}"),
         other => other.to_string(),
     };
-    let is_table = matches!(&error.kind, Kind::InvalidType(figment::error::Actual::Map, _));
+    let got = match &error.kind {
+        Kind::InvalidType(got, _) | Kind::InvalidValue(got, _) => Some(got),
+        _ => None,
+    };
+    let is_table = matches!(got, Some(Actual::Map));
+    // A number may be repeated: it is no secret.
+    let in_quotes = got.and_then(|got| match got {
+        Actual::Str(text) if text.parse::<f64>().is_ok() => Some(text),
+        _ => None,
+    });
+    let takes_numbers = matches!(default, Some(Json::Number(_))) || default.and_then(Json::as_str) == Some(AUTO);
     let help = match (path.last(), default) {
+        (Some(key), _) if takes_numbers && in_quotes.is_some() => {
+            format!("write numbers without quotes: `{key} = {}`", in_quotes.map_or("", String::as_str))
+        }
         // `[tenants]` and `[[tenant]]` stand beside each other.
         (Some(index), None) if index == "0" && path.first().is_some_and(|first| first == "tenants") => {
             "a tenant is a `[[tenant]]`".to_owned()
@@ -139,11 +172,34 @@ fn misfit(layered: &Layered, schema: &Schema, error: &figment::Error) -> Diagnos
         (Some(key), Some(Json::Array(_))) => format!("write it like `{key} = [\"…\"]`"),
         // A date without quotes, too.
         (Some(key), Some(Json::String(text))) if text.is_empty() => format!("write it in quotes: `{key} = \"…\"`"),
-        (Some(_), Some(Json::Object(_))) => format!("write it as a section: `[{}]`", path.join(".")),
+        (Some(index), Some(Json::Object(one))) if is_index(index) => in_a_list(&path, one),
+        (Some(_), Some(Json::Object(_))) => match path.iter().any(|part| is_index(part)) {
+            true => {
+                let names: Vec<&str> = path.iter().map(String::as_str).filter(|part| !is_index(part)).collect();
+                format!("write it as a section: `[{}]`, below its `[[{}]]`", names.join("."), names[0])
+            }
+            false => format!("write it as a section: `[{}]`", path.join(".")),
+        },
         (Some(key), Some(default)) if !default.is_array() => format!("write it like `{key} = {default}`"),
         _ => String::new(),
     };
     layered.diagnostic(&path, message, help)
+}
+
+fn is_index(part: &str) -> bool {
+    !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+/// How one of a list is written: `keys = [{ hash = "…" }]`; `one` has its keys.
+fn in_a_list(path: &[String], one: &serde_json::Map<String, Json>) -> String {
+    let names: Vec<&str> = path.iter().map(String::as_str).filter(|part| !is_index(part)).collect();
+    match (names.as_slice(), one.iter().all(|(_, value)| value.is_string())) {
+        ([.., name], true) => {
+            let keys: Vec<String> = one.keys().map(|key| format!("{key} = \"…\"")).collect();
+            format!("write it like `{name} = [{{ {} }}]`", keys.join(", "))
+        }
+        _ => format!("one of several is written `[[{}]]`", names.join(".")),
+    }
 }
 
 fn kind_wanted(default: &Json) -> &'static str {
@@ -160,8 +216,7 @@ fn kind_wanted(default: &Json) -> &'static str {
 }
 
 /// The kind of a value without the value: it may be a secret typed in the wrong place.
-fn kind_of(actual: &figment::error::Actual) -> &'static str {
-    use figment::error::Actual;
+fn kind_of(actual: &Actual) -> &'static str {
     match actual {
         Actual::Bool(_) => "a boolean",
         Actual::Unsigned(_) | Actual::Signed(_) => "a number",

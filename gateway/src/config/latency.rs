@@ -1,6 +1,6 @@
 //! `[latency]`: how backends' times are learnt and kept. Must never open the file.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -45,6 +45,11 @@ impl Default for ForesightSettings {
     fn default() -> Self {
         ForesightSettings { model: LatencySettings::default(), file: None, save_every: Duration::from_secs(60) }
     }
+}
+
+/// What is written beside `file` and takes its place when it is whole.
+pub fn written_first(file: &Path) -> PathBuf {
+    file.with_extension("new")
 }
 
 impl Checks<'_> {

@@ -15,6 +15,8 @@ const EMBEDDED: &str = "the embedded default";
 const ENVIRONMENT: &str = "environment";
 const FLAG: &str = "flag";
 const ENV_PREFIX: &str = "WEIR_";
+/// How like a setting a variable without `__` must be to be taken for it: one letter in five may differ.
+const LIKE_A_SETTING: f64 = 0.8;
 
 /// All that a config is made from. A value of its own, so that tests need no process environment.
 #[derive(Debug, Clone, Default)]
@@ -63,8 +65,14 @@ pub(super) struct Layered {
 }
 
 impl Layered {
-    /// Reads the layers. `embedded` is the text of the lowest one; `files` takes note of the file.
-    pub(super) fn read(inputs: &Inputs, embedded: &str, files: &mut Vec<FileRead>) -> Result<Self, Vec<Diagnostic>> {
+    /// Reads the layers. `embedded` is the text of the lowest one; `settings` are the names there are, joined by `_`; `files`
+    /// takes note of the file.
+    pub(super) fn read(
+        inputs: &Inputs,
+        embedded: &str,
+        settings: &[String],
+        files: &mut Vec<FileRead>,
+    ) -> Result<Self, Vec<Diagnostic>> {
         let mut figment = Figment::from(toml_layer(EMBEDDED.into(), embedded)?);
         let mut origins = vec![EMBEDDED.to_owned()];
         if let Some(file) = &inputs.file {
@@ -75,7 +83,7 @@ impl Layered {
             origins.push(name.clone());
             figment = figment.merge(toml_layer(name, &text)?);
         }
-        let dict = env_dict(&inputs.env);
+        let dict = env_dict(&inputs.env, settings);
         if !dict.is_empty() {
             origins.push(ENVIRONMENT.to_owned());
             figment = figment.merge(Layer { name: ENVIRONMENT.into(), dict });
@@ -187,29 +195,17 @@ fn toml_layer(name: String, text: &str) -> Result<Layer, Vec<Diagnostic>> {
     }
 }
 
-/// `WEIR_SERVER__LISTEN` → `server.listen`. A variable of ours without `__` is kept only if it begins like a section,
-/// so that a mistyped `WEIR_SERVER_LISTEN` is refused while other tools' `WEIR_…` variables are left alone.
-fn env_dict(env: &[(String, String)]) -> Dict {
+/// `WEIR_SERVER__LISTEN` → `server.listen`. A variable of ours without `__` is kept only if it is nearly one of `settings`
+/// (`server_listen`), so that a mistyped `WEIR_SERVER_LISTEN` is refused while others are left alone: keys that the config
+/// names (`WEIR_ADMIN_KEY`), and what Kubernetes tells of a service called `weir-backend` (`WEIR_BACKEND_SERVICE_HOST`).
+fn env_dict(env: &[(String, String)], settings: &[String]) -> Dict {
     let mut dict = Dict::new();
     for (name, text) in env {
         let Some(rest) = name.strip_prefix(ENV_PREFIX) else { continue };
         let key = rest.to_lowercase();
-        let like_a_section = [
-            "server_",
-            "admin_",
-            "engine_",
-            "backend_",
-            "policy_",
-            "attempts_",
-            "exhausted_",
-            "latency_",
-            "tenants_",
-            "tenant_",
-        ]
-        .iter()
-        .any(|start| key.starts_with(start));
         let path: Vec<&str> = key.split("__").collect();
-        if path.iter().any(|part| part.is_empty()) || (path.len() == 1 && !like_a_section) {
+        let meant = |setting: &String| strsim::normalized_damerau_levenshtein(&key, setting) >= LIKE_A_SETTING;
+        if path.iter().any(|part| part.is_empty()) || (path.len() == 1 && !settings.iter().any(meant)) {
             continue;
         }
         let value = text.parse::<Value>().unwrap_or_else(|never| match never {});

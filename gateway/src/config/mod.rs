@@ -51,8 +51,9 @@ pub fn load(inputs: &Inputs) -> Result<Settings, ConfigErrors> {
 /// # Errors
 /// Every mistake that is in it.
 pub fn load_noting(inputs: &Inputs, files: &mut Vec<FileRead>) -> Result<Loaded, ConfigErrors> {
-    let layered = layers::Layered::read(inputs, embedded::CONFIG, files).map_err(ConfigErrors)?;
-    let written = keys::fit(&layered).map_err(ConfigErrors)?;
+    let schema = keys::Schema::new();
+    let layered = layers::Layered::read(inputs, embedded::CONFIG, &schema.joined(), files).map_err(ConfigErrors)?;
+    let written = keys::fit(&layered, &schema).map_err(ConfigErrors)?;
     let origins = layered.origins();
     let settings = resolve::resolve(&written, &layered, inputs, origins, files);
     Ok(Loaded { settings: settings.map_err(ConfigErrors)?, shown: shown::show(&written, &layered) })

@@ -305,7 +305,7 @@ impl Checks<'_> {
         if typed.model.is_empty() {
             self.say(&["backend", index, "model"], "missing", "name the model to ask the backend for");
         }
-        let base_url = self.base_url(index, &typed.base_url);
+        let base_url = self.base_url(index, typed.kind, &typed.base_url);
         let api_key = self.api_key(index, &typed.api_key_env);
         let headers = self.headers(index, typed);
         let asking = self.asking(index, typed, base_url.as_deref());

@@ -210,8 +210,9 @@ impl Checks<'_> {
             (true, true) => return None,
             (false, false) => {}
             (cert_is_missing, _) => {
-                let missing = if cert_is_missing { "cert" } else { "key" };
-                self.say(&["server", "tls", missing], "missing", "TLS needs both `cert` and `key`");
+                let (there, missing) = if cert_is_missing { ("key", "cert") } else { ("cert", "key") };
+                let message = format!("there is no `{missing}` beside it");
+                self.say(&["server", "tls", there], message, "TLS needs both `cert` and `key`");
                 return None;
             }
         }
@@ -328,7 +329,7 @@ mod tests {
         let settings = load_text("[server.tls]\ncert = \"cert.pem\"\nkey = \"key.pem\"").unwrap();
         assert!(settings.server.tls.is_some());
         assert!(!format!("{:?}", settings.server.tls).contains("PRIVATE"));
-        refused("[server.tls]\ncert = \"cert.pem\"", "`server.tls.key`: missing");
+        refused("[server.tls]\ncert = \"cert.pem\"", "`server.tls.cert`: there is no `key` beside it");
         refused(
             "[server.tls]\ncert = \"cert.pem\"\nkey = \"other.pem\"",
             "`server.tls.key`: not the certificate's key",

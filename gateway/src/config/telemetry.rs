@@ -1,5 +1,6 @@
 //! `[request_log]` and `[tracing]`: as typed and as it runs. Must never open a file or a connection.
 
+use std::fmt;
 use std::path::PathBuf;
 
 use http::{HeaderName, HeaderValue};
@@ -90,6 +91,15 @@ pub enum LogTarget {
     Stdout,
     /// The end of this file.
     File(PathBuf),
+}
+
+impl fmt::Display for LogTarget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            LogTarget::Stdout => f.write_str("standard output"),
+            LogTarget::File(path) => path.display().fmt(f),
+        }
+    }
 }
 
 /// Where collectors take spans.

@@ -86,6 +86,27 @@ fn environment_mistakes_are_shown_as_variables() {
 }
 
 #[test]
+fn variables_of_others_are_left_alone() {
+    // README's own name for the admin's key; Kubernetes' words for services of these names; nobody's.
+    let services = ["BACKEND", "SERVER", "ADMIN", "ENGINE", "TENANTS", "POLICY", "REQUEST_LOG"].map(|service| {
+        ["SERVICE_HOST", "SERVICE_PORT", "SERVICE_PORT_HTTP", "PORT", "PORT_80_TCP", "PORT_80_TCP_ADDR"]
+            .map(|word| format!("WEIR_{service}_{word}"))
+    });
+    let mut names: Vec<String> = services.into_iter().flatten().collect();
+    names.extend(["WEIR_ADMIN_KEY", "WEIR_REDIS_URL", "WEIR_API_KEY", "WEIR_BIN", "WEIR_ENGINE"].map(str::to_owned));
+    let env: Vec<(&str, &str)> = names.iter().map(|name| (name.as_str(), "tcp://10.0.0.1:80")).collect();
+    assert!(load_with("", &env, None).is_ok_and(|settings| settings.origins.len() == 2));
+}
+
+#[test]
+fn settings_with_one_underscore_too_few_are_refused() {
+    for name in ["WEIR_SERVER_LISTEN", "WEIR_REQUEST_LOG_ENABLED", "WEIR_TRACING_OTLP_ENDPOINT", "WEIR_POLICY_PROFLE"] {
+        let error = load_with("", &[(name, "x")], None).unwrap_err();
+        assert!(error.starts_with(&format!("environment: `{name}`: unknown key")), "{error}");
+    }
+}
+
+#[test]
 fn wrong_types_name_field_and_fix() {
     check_error(
         "[server]\nmax_in_flight = \"many\"",
@@ -125,6 +146,20 @@ fn what_is_written_in_another_shape_is_shown_its_own() {
         ),
         ("[[tenant]]\nmodels = \"auto\"".to_owned(), "write it like `models = [\"…\"]`"),
         (backend("base_url = \"http://h/v1/chat/completions/\""), "leave that out: it mostly ends in `/v1`"),
+        (backend("kind = \"ollama\"\nbase_url = \"http://h/v1/\""), "leave it out, or set `kind = \"openai-chat\"`"),
+        (backend("price = 3.0"), "write it as a section: `[backend.price]`, below its `[[backend]]`"),
+        (backend("health = \"/health\""), "write it as a section: `[backend.health]`, below its `[[backend]]`"),
+        ("[[tenant]]\nkeys = [\"weir_1\"]".to_owned(), "write it like `keys = [{ hash = \"…\", expires = \"…\" }]`"),
+        ("[engine.ar]\nwarm = [\"a.json\"]".to_owned(), "write it like `warm = [{ name = \"…\", file = \"…\" }]`"),
+        ("backend = [\"gpu\"]".to_owned(), "one of several is written `[[backend]]`"),
+        ("[engine.diffusion]\nthreshold = \"0.5\"".to_owned(), "write numbers without quotes: `threshold = 0.5`"),
+        ("[server]\nwatch_ms = \"7\"".to_owned(), "write numbers without quotes: `watch_ms = 7`"),
+        ("[admin]\nkey = \"secret\"".to_owned(), "known here: listen, key_env, key_hash"),
+        (
+            "[tracing]\nendpoint = \"x\"".to_owned(),
+            "did you mean `tracing.otlp.endpoint` (environment: `WEIR_TRACING__",
+        ),
+        ("base_url = \"x\"".to_owned(), "did you mean `backend.base_url`? It stands in the file, in a `[[backend]]`"),
     ] {
         let error = load_text(&text).unwrap_err();
         assert!(error.contains(help), "{error}");

@@ -33,7 +33,7 @@ pub use open::{Outcome, Record};
 use writer::RequestLog;
 
 use crate::config::BackendSettings;
-use crate::config::telemetry::TelemetrySettings;
+use crate::config::telemetry::{RequestLogSettings, TelemetrySettings};
 use crate::metrics::Metrics;
 use crate::traces::{ExportError, Exporter, TraceContext};
 
@@ -48,8 +48,13 @@ pub struct Recorder {
 #[derive(Debug, thiserror::Error)]
 pub enum RecorderError {
     /// The request log.
-    #[error("the request log cannot be written")]
-    Log(#[from] std::io::Error),
+    #[error("`request_log.file`: {place} cannot be written")]
+    Log {
+        /// Where it should go.
+        place: String,
+        /// Why not.
+        source: std::io::Error,
+    },
     /// Spans.
     #[error(transparent)]
     Traces(#[from] ExportError),
@@ -62,7 +67,11 @@ impl Recorder {
     /// The log's file cannot be opened, or the way to the collector cannot be set up.
     pub fn start(settings: &TelemetrySettings, metrics: Arc<Metrics>) -> Result<Self, RecorderError> {
         let log = settings.request_log.as_ref();
-        let log = log.map(|settings| RequestLog::start(settings, Arc::clone(&metrics))).transpose()?;
+        let start = |settings: &RequestLogSettings| {
+            let started = RequestLog::start(settings, Arc::clone(&metrics));
+            started.map_err(|source| RecorderError::Log { place: settings.target.to_string(), source })
+        };
+        let log = log.map(start).transpose()?;
         let exporter = settings.otlp.as_ref();
         let exporter = exporter.map(|settings| Exporter::start(settings, Arc::clone(&metrics))).transpose()?;
         Ok(Recorder { metrics, log, exporter })

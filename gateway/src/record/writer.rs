@@ -53,8 +53,9 @@ impl RequestLog {
         let shared = Arc::new(Shared { bytes, stopping, lost, metrics });
         let redactor = settings.content.clone();
         let keeps_content = redactor.is_some();
-        let writer =
-            Writer { place, redactor, shared: Arc::clone(&shared), complained: None, unwritten: 0, has_no_file: false };
+        let shared_too = Arc::clone(&shared);
+        let (complained, unwritten, has_no_file, why) = (None, 0, false, None);
+        let writer = Writer { place, redactor, shared: shared_too, complained, unwritten, has_no_file, why };
         let thread = std::thread::Builder::new().name("request-log".into()).spawn(move || writer.run(&waiting))?;
         Ok(RequestLog { queue, shared, keeps_content, thread: Mutex::new(Some(thread)) })
     }
@@ -107,6 +108,8 @@ struct Writer {
     unwritten: usize,
     /// Whether the file was moved and no new one can be opened.
     has_no_file: bool,
+    /// What last kept a line from being written, not yet told.
+    why: Option<std::io::Error>,
 }
 
 impl Writer {
@@ -142,7 +145,7 @@ impl Writer {
         let (written, result) = self.place.write(&bytes);
         self.shared.metrics.lines_written(written);
         if let Err(error) = result {
-            tracing::debug!(%error, "request log");
+            self.why = Some(error);
             let lost = lines.saturating_sub(written);
             self.unwritten += lost;
             (0..lost).for_each(|_| self.shared.metrics.line_dropped("write"));
@@ -152,9 +155,7 @@ impl Writer {
     fn follow(&mut self) {
         let followed = self.place.follow();
         self.has_no_file = followed.is_err();
-        if let Err(error) = followed {
-            tracing::debug!(%error, "request log");
-        }
+        self.why = followed.err().or(self.why.take());
     }
 
     /// Says from time to time what was lost since it was last said.
@@ -164,13 +165,14 @@ impl Writer {
         if (lost == 0 && self.unwritten == 0 && !self.has_no_file) || waits {
             return;
         }
+        let why = self.why.take().map_or_else(|| "it is too slow".to_owned(), |error| error.to_string());
         if self.has_no_file {
-            tracing::warn!("the request log's file was moved, and a new one cannot be opened at its path");
+            tracing::warn!(why, "the request log's file was moved, and a new one cannot be opened at its path");
         }
         self.shared.lost.fetch_sub(lost, Ordering::Relaxed);
         let unwritten = std::mem::take(&mut self.unwritten);
         if lost + unwritten > 0 {
-            tracing::warn!(no_room = lost, not_written = unwritten, "lines of the request log are lost");
+            tracing::warn!(no_room = lost, not_written = unwritten, why, "lines of the request log are lost");
         }
         self.complained = Some(Instant::now());
     }

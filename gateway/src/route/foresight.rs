@@ -9,7 +9,7 @@ use weir_router_policies::latency::{Ask, LatencyModel, OwnError, Priors, Seen};
 use weir_router_policies::{BackendFacts, BackendRole, Predicted};
 
 use super::Standing;
-use crate::config::latency::ForesightSettings;
+use crate::config::latency::{ForesightSettings, written_first};
 
 /// See the module.
 pub struct Foresight {
@@ -106,7 +106,7 @@ impl Foresight {
     pub fn save(&self) {
         let Some(file) = &self.settings.file else { return };
         let text = self.model().save();
-        let beside = file.with_extension("new");
+        let beside = written_first(file);
         // Renamed when whole: a gateway that dies while it writes leaves the old one.
         if let Err(why) = std::fs::write(&beside, text).and_then(|()| std::fs::rename(&beside, file)) {
             tracing::warn!(file = %file.display(), %why, "learnt latencies cannot be kept");

@@ -38,9 +38,9 @@ valued_words!(Trigger, Language, Conversation, Modality);
 const TEXT_BYTES: usize = 16 * 1024;
 
 features! {
-    trigger: Trigger, Request, Field, "Who asked: a person, or which trigger of an agent.";
+    trigger: Trigger, Request, Field, "Who asked: a person, or which trigger of an agent, as hinted (`x-weir-trigger`) or as the text says.";
     repeated: bool, Request, Text, "The agent says that it asks again after a failure.";
-    agent: String, Request, Field, "The agent that asks, as hinted or as its runtime line says; empty when nothing tells.";
+    agent: String, Request, Field, "The agent that asks, as hinted (`x-weir-agent`: any client may send it) or as its runtime line says; empty when nothing tells.";
     structure_demanded: bool, Request, Text, "The answer must have a form: `response_format`, a forced tool choice, or the asked text wants JSON.";
     call_demanded: bool, Request, Field, "`tool_choice` demands a call.";
     form_demanded: bool, Request, Field, "`response_format` demands a form.";

@@ -30,6 +30,17 @@ impl Kind {
             Kind::Texts => "list of strings",
         }
     }
+
+    /// As a value of it is written.
+    pub fn in_words(self) -> &'static str {
+        match self {
+            Kind::Bool => "`true` or `false`",
+            Kind::Int => "a whole number from 0 up",
+            Kind::Double => "a number",
+            Kind::Text => "a text in quotes",
+            Kind::Texts => "a list of texts",
+        }
+    }
 }
 
 /// What a feature can be changed by.

@@ -163,6 +163,17 @@ impl<'a> Findings<'a> {
                 "name a backend: `attempts = [{ backend = \"role:ar\" }]`",
             );
         }
+        for together in written.attempts.get_ref().chunk_by(|a, b| a.weight.is_some() == b.weight.is_some()) {
+            if let [WrittenAttempt { weight: Some(weight), .. }] = together {
+                let help = "give the attempt beside it a `weight`, too, or leave this one out";
+                self.add(
+                    Some(weight.span().start),
+                    name,
+                    "`weight` is a share, and there is nobody to share with",
+                    help,
+                );
+            }
+        }
         let mut attempts: Vec<Wish> =
             written.attempts.get_ref().iter().filter_map(|attempt| self.wish(name, attempt, defaults)).collect();
         // A budget lets the next attempt take over; after the last there is none.

@@ -145,7 +145,9 @@ fn conjuncts<'a>(expression: &'a IdedExpr, out: &mut Vec<&'a IdedExpr>) {
 fn syntax_help(text: &str) -> &'static str {
     // What stands in quotes is no word of the language.
     let outside: String = text.split(['\'', '"']).step_by(2).collect::<Vec<_>>().join(" ");
-    let has = |word: &str| outside.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').any(|part| part == word);
+    let has = |word: &str| {
+        outside.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').any(|part| part.eq_ignore_ascii_case(word))
+    };
     let signs = outside.replace("==", "").replace("!=", "").replace("<=", "").replace(">=", "");
     if has("and") || has("or") || has("not") {
         "write `&&` for and, `||` for or, `!` for not"

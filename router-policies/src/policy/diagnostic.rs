@@ -22,20 +22,48 @@ impl Diagnostic {
     /// What is wrong with the shape of a file.
     pub(super) fn of_toml(error: &toml::de::Error, text: &str, origin: &str) -> Self {
         let message = error.message();
+        let at = error.span().map(|span| span.start);
         // Serde names the unknown word first and the known ones after it, each in backticks.
         let mut quoted = message.split('`').skip(1).step_by(2);
         let near = quoted.next().and_then(|word| nearest(word, quoted));
         let help = match near {
             Some(near) if message.starts_with("unknown") => format!("did you mean `{near}`?"),
+            _ if message.ends_with("WrittenAttempt") => "write it like `{ backend = \"role:ar\" }`".to_owned(),
             _ => String::new(),
+        };
+        let message = message.lines().collect::<Vec<_>>().join(" ");
+        let message = match (message.split_once(", expected "), at.and_then(|at| key_before(text, at))) {
+            (Some((got, wanted)), Some(key)) if message.starts_with("invalid") => {
+                format!("`{key}`: {got}, expected {}", in_words(wanted))
+            }
+            _ => message,
         };
         Diagnostic {
             origin: origin.to_owned(),
-            position: error.span().map(|span| position(text, span.start)),
+            position: at.map(|at| position(text, at)),
             rule: String::new(),
-            message: message.lines().collect::<Vec<_>>().join(" "),
+            message,
             help,
         }
+    }
+}
+
+/// The key whose value, or the first part of it, begins at `at`.
+fn key_before(text: &str, at: usize) -> Option<&str> {
+    let before = text.get(..at)?.trim_end_matches(|c: char| c.is_whitespace() || c == '[' || c == '{');
+    let key = before.strip_suffix('=')?.trim_end();
+    let is_part = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-' | '.');
+    let start = key.rfind(|c: char| !is_part(c)).map_or(0, |before| before + 1);
+    key.get(start..).filter(|key| !key.is_empty())
+}
+
+/// What serde expects, without names of types.
+fn in_words(wanted: &str) -> &str {
+    match wanted {
+        "u64" => "a whole number from 0 up",
+        "a sequence" => "a list: `[…]`",
+        wanted if wanted.starts_with("struct ") => "a table: `{ … }`",
+        wanted => wanted,
     }
 }
 

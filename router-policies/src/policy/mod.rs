@@ -191,6 +191,7 @@ impl Policy {
             Target::Named(_) | Target::Role(_) => None,
         });
         let roles = BackendRole::ALL.map(BackendRole::as_str);
+        let names = roles.into_iter().chain(known.iter().copied().filter(|name| !roles.contains(name)));
         let of_conditions = self.rules.iter().flat_map(|rule| {
             let named = rule.condition.iter().flat_map(|condition| &condition.named);
             named.filter_map(|variable| match variable {
@@ -202,7 +203,7 @@ impl Policy {
                         position: Some(rule.position),
                         rule: rule.name.clone(),
                         message: format!("`{variable}`: unknown backend `{subject}`"),
-                        help: diagnostic::nearest_help(subject, roles.iter().chain(known).copied()),
+                        help: diagnostic::nearest_help(subject, names.clone()),
                     })
                 }
                 _ => None,

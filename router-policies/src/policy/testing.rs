@@ -226,7 +226,11 @@ impl Beside {
                     };
                     out.family = Some(Judged::named(family).into());
                 }
-                "family_probability" => probability = Some(value.as_float().ok_or_else(|| wrong("probability"))?),
+                "family_probability" => {
+                    let share = value.as_float().or_else(|| Some(number()? as f64));
+                    let share = share.filter(|share| (0.0..=1.0).contains(share));
+                    probability = Some(share.ok_or_else(|| wrong("probability from 0.0 to 1.0"))?);
+                }
                 "tenant" => out.tenant = text("tenant")?,
                 "model" => out.model = Some(text("model")?),
                 "hour" => {
@@ -263,7 +267,7 @@ fn feature(name: String, value: &toml::Value) -> Result<(String, Json), Fault> {
     probe.insert(name.clone(), value.clone());
     match overridden(&Features::default(), &probe) {
         Some(_) => Ok((name, value)),
-        None if info.words.is_empty() => Err((format!("`{name}` is a {}", info.kind.as_str()), String::new())),
+        None if info.words.is_empty() => Err((format!("`{name}` takes {}", info.kind.in_words()), String::new())),
         None => Err((format!("`{name}` is never that"), format!("known: {}", info.words.join(", ")))),
     }
 }

@@ -9,6 +9,7 @@ mod must_not_diffuse;
 mod openclaw;
 mod policy_errors;
 mod policy_files;
+mod policy_habits;
 mod properties;
 mod recorded;
 mod routing;

@@ -193,7 +193,11 @@ fn mistakes_of_files_and_tests_are_told() {
             "given = { family = \"sqk\", family",
             "test `not sure enough`: unknown family `sqk`\n  help: did you mean `sql`?",
         ),
-        ("given = { tool_needed = true, family", "given = { tool_needed = 3, family", "`tool_needed` is a bool"),
+        (
+            "given = { tool_needed = true, family",
+            "given = { tool_needed = 3, family",
+            "`tool_needed` takes `true` or `false`",
+        ),
         (
             "request = \"hi\"\nexpect = { rule = \"rest\" }",
             "request = \"hi\"\nexpect = {}",

@@ -32,6 +32,30 @@ fn check_says_what_would_run() -> Result<()> {
     Ok(())
 }
 
+#[test]
+fn a_request_log_that_cannot_be_written_is_told_before_the_start() -> Result<()> {
+    let config = "[server]\nlisten = \"127.0.0.1:0\"\n[request_log]\nenabled = true\nfile = \"no/such/log\"\n";
+    for command in ["check", "serve"] {
+        let (code, _, err) = weir(command, config)?;
+        assert_eq!(code, Some(1), "{err}");
+        assert!(err.contains("`request_log.file`: ") && err.contains("no/such/log"), "{command}: {err}");
+    }
+    Ok(())
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn output_that_finds_no_room_is_an_error_and_no_panic() -> Result<()> {
+    for command in [&["policy", "show", "balanced"][..], &["metrics-doc"], &["check"], &["key", "new"]] {
+        let full = std::fs::File::create("/dev/full")?;
+        let output = Command::new(program()?).args(command).stdout(full).stderr(Stdio::piped()).output()?;
+        let err = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(1), "{command:?}: {err}");
+        assert!(err.contains("weir: standard output: ") && !err.contains("panicked"), "{command:?}: {err}");
+    }
+    Ok(())
+}
+
 fn redis_is_away() -> String {
     // Nobody listens on port 1.
     let store = "[tenants]\nstore = \"redis://127.0.0.1:1/0\"\n";

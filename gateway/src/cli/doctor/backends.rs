@@ -47,7 +47,7 @@ fn judge(backend: &BackendSettings, called: &Called) -> Finding {
         }
         Reached::Refuses(404 | 405) => Finding::note(format!("backend `{name}` at {url} answers, but lists no models"))
             .fix(match backend.wire.kind {
-                BackendKind::Ollama => "if requests fail, too: `base_url` of ollama has no `/v1`",
+                BackendKind::Ollama => "if requests fail, too: `base_url` of ollama is its address alone",
                 _ => "if requests fail, too: `base_url` mostly ends in `/v1`",
             }),
         Reached::Refuses(429) => Finding::note(format!("backend `{name}` at {url} limits our requests at the moment")),
@@ -91,7 +91,8 @@ mod tests {
     fn backend(rest: &str) -> BackendSettings {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("weir.toml");
-        let text = format!("[[backend]]\nname = \"gpu\"\nbase_url = \"http://h/v1\"\nmodel = \"qwen3-8b\"\n{rest}");
+        let base = if rest.contains("ollama") { "http://h" } else { "http://h/v1" };
+        let text = format!("[[backend]]\nname = \"gpu\"\nbase_url = \"{base}\"\nmodel = \"qwen3-8b\"\n{rest}");
         std::fs::write(&file, text).unwrap();
         let env = vec![("KEY".to_owned(), "k".to_owned())];
         load(&Inputs { file: Some(file), env, ..Inputs::default() }).unwrap().backends.remove(0)
@@ -115,7 +116,7 @@ mod tests {
         check("", Reached::Refuses(401), Level::Problem, "wants a key");
         check("api_key_env = \"KEY\"", Reached::Refuses(401), Level::Problem, "refuses the key");
         check("", Reached::Refuses(404), Level::Note, "/v1");
-        check("kind = \"ollama\"", Reached::Refuses(404), Level::Note, "no `/v1`");
+        check("kind = \"ollama\"", Reached::Refuses(404), Level::Note, "its address alone");
         check("", Reached::Refuses(503), Level::Problem, "503");
         check("", Reached::NobodyListens, Level::Problem, "nobody listens");
         check("", Reached::Silent, Level::Problem, "firewall");

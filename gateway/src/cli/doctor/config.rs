@@ -1,15 +1,16 @@
 //! What `weir check` would say of the config, without loading an engine.
 
 use super::{Finding, Subject};
+use crate::config::Diagnostic;
 
 pub(super) fn look(subject: &Subject) -> Vec<Finding> {
     let settings = match &subject.settings {
         Ok(settings) => settings,
         Err(errors) => {
-            let one = |diagnostic: &crate::config::Diagnostic| {
-                let finding =
-                    Finding::problem(format!("{}: `{}`: {}", diagnostic.origin, diagnostic.key, diagnostic.message));
-                if diagnostic.help.is_empty() { finding } else { finding.fix(diagnostic.help.clone()) }
+            let one = |diagnostic: &Diagnostic| {
+                let help = diagnostic.help.clone();
+                let finding = Finding::problem(Diagnostic { help: String::new(), ..diagnostic.clone() }.to_string());
+                if help.is_empty() { finding } else { finding.fix(help) }
             };
             return errors.0.iter().map(one).collect();
         }

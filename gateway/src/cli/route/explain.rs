@@ -41,7 +41,7 @@ fn explained(told: &Told, settings: &Settings) -> Result<Explained> {
         None => None,
         Some(word) => match any_dialect::named(word) {
             Some(dialect) => Some(dialect),
-            None => bail!("--dialect: unknown dialect `{word}`"),
+            None => bail!("--dialect: unknown dialect `{word}`; `weir route explain --help` lists them"),
         },
     };
     let mut request = any_dialect::decode(&body(told)?, dialect)?.request;

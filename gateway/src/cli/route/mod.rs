@@ -58,7 +58,7 @@ pub(super) enum RouteCommand {
         #[arg(long, value_name = "FILE_OR_PROFILE")]
         policy: Option<String>,
         /// Requests instead of the scenario's or the log's.
-        #[arg(long)]
+        #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
         requests: Option<u64>,
         /// Seed instead of the scenario's.
         #[arg(long)]
