@@ -164,11 +164,6 @@ fn fields_of_the_file() {
         ),
     );
     check("reason = \"a tool is needed\"\n", "", &none(1, "missing field `reason`", ""));
-    check(
-        "4000",
-        "\"4000\"",
-        &none(6, "`first_content_ms`: invalid type: string \"4000\", expected a whole number from 0 up", ""),
-    );
 }
 
 #[test]
