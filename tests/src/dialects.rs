@@ -193,11 +193,29 @@ fn responses_streamed(frames: &NamedFrames) -> Heard {
     let calls: Vec<_> = calls.into_values().collect();
     let told = response(&frames.last().1["response"]);
     let agrees = told.end == End::Broken || (told.text == text && told.calls == calls);
-    let end = if ends == 1 && numbered && agrees && frames.strange.is_empty() { told.end } else { End::Untold };
+    let sound = numbered && keeps_ids(frames) && frames.strange.is_empty();
+    let end = if ends == 1 && sound && agrees { told.end } else { End::Untold };
     // A client that only looks for `error` must see the break too.
     let has_error = frames.names().contains(&"error");
     let end = if (end == End::Broken) == has_error { end } else { End::Untold };
     Heard { text, calls, tokens: told.tokens, end }
+}
+
+/// OpenAI's SDKs hold the answer and its items to the ids and the places they began with.
+fn keeps_ids(frames: &NamedFrames) -> bool {
+    let (mut answer, mut items) = (None, BTreeMap::new());
+    frames.events.iter().all(|(name, event)| {
+        let id = &event["response"]["id"];
+        if !id.is_null() && *answer.get_or_insert(id) != id {
+            return false;
+        }
+        let Some(at) = event["output_index"].as_u64() else { return true };
+        let id = if event["item_id"].is_null() { &event["item"]["id"] } else { &event["item_id"] };
+        match name.as_str() {
+            "response.output_item.added" => items.insert(at, id).is_none(),
+            _ => items.get(&at).is_some_and(|own| id.is_null() || *own == id),
+        }
+    })
 }
 
 /// A message object.
