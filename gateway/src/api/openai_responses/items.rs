@@ -113,7 +113,8 @@ impl Items {
             self.done.insert(at, ItemBody::Theirs(item));
         }
         if let Some(thoughts) = self.speech.take_if(|speech| speech.kind == Kind::Reasoning) {
-            self.finish(thoughts.at, thoughts.item("incomplete", vec![thoughts.part()]), events);
+            // Without its text: sent back, an upstream would look for the rest behind this id.
+            self.finish(thoughts.at, thoughts.item("incomplete", Vec::new()), events);
         }
     }
 

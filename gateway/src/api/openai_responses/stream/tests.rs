@@ -367,6 +367,7 @@ fn thoughts_that_began_in_an_upstreams_words_are_an_item_that_ends() {
     let done = items("response.output_item.done");
     assert_eq!(items("response.output_item.added"), done);
     assert_eq!(done, [r#"0 "rs_up""#, r#"1 "rs_1_1""#, r#"2 "msg_1_2""#]);
+    assert_eq!(told[told.len() - 1]["response"]["output"][0]["content"], json!([]), "nobody there could read it again");
 }
 
 #[test]
