@@ -174,6 +174,24 @@ impl TextTokenizer {
         }
     }
 
+    /// Bytes that the token whose text by itself is `text` adds to an answer, a part of a character too; `None` of a control
+    /// token, and where they cannot be told.
+    pub(crate) fn token_bytes(&self, id: u32, text: &str) -> Option<Vec<u8>> {
+        if self.special_ids.contains(&id) {
+            return None;
+        }
+        if !text.contains(char::REPLACEMENT_CHARACTER) {
+            return Some(text.as_bytes().to_vec());
+        }
+        if self.is_byte_level() {
+            return self.bytes(id);
+        }
+        // How other vocabularies call a byte.
+        let piece = self.inner.id_to_token(id)?;
+        let byte = piece.strip_prefix("<0x")?.strip_suffix('>')?;
+        u8::from_str_radix(byte, 16).ok().map(|byte| vec![byte])
+    }
+
     /// Text of `ids` without control tokens. Bytes that are not UTF-8 become U+FFFD.
     pub(crate) fn decode(&self, ids: &[u32]) -> String {
         let decoded = catch_unwind(AssertUnwindSafe(|| self.inner.decode(ids, true)));

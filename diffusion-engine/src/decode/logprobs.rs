@@ -28,7 +28,7 @@ impl TokenScore {
     pub(crate) fn named(&self, tokenizer: &TextTokenizer) -> TokenLogprob {
         let chance = |(id, logprob): (u32, f32)| {
             let token = tokenizer.token_text(id);
-            let bytes = (!token.contains(char::REPLACEMENT_CHARACTER)).then(|| token.as_bytes().to_vec());
+            let bytes = tokenizer.token_bytes(id, &token);
             TokenChance { token, logprob: logprob.max(NEVER), bytes }
         };
         let top = self.top.iter().copied().map(chance).collect();

@@ -79,7 +79,10 @@ impl Answer {
                 self.end = Some(FinishReason::Stop);
             } else {
                 let progress = self.text.push(*token, tokenizer);
-                self.scores.push(written.scores.get(at), progress.text.len(), self.text.held());
+                // Of a token that a stop text cuts, not all goes.
+                let (held, unfinished) = self.text.held();
+                let rest = (held, unfinished || progress.stopped.is_some());
+                self.scores.push(written.scores.get(at), progress.text.len(), rest);
                 self.ready.push_str(&progress.text);
                 if let Some(stop) = progress.stopped {
                     self.stopped_at = Some(stop);

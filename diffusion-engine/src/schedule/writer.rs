@@ -148,6 +148,7 @@ impl BlockWriter {
         };
         let mut replaced = self.decoder.write(&mut self.active.canvas, &candidates, settings, control, runner_up);
         self.active.canvas.fixed = before.fixed;
+        let drafted = if self.scorer.reports() { self.active.canvas.tokens.clone() } else { Vec::new() };
         let mut decided = !settings.decoder.edits();
         if let Some(constraint) = &mut self.constraint {
             let rows = &mut Rows { read, scorer: &self.scorer, start: self.active.start, kept };
@@ -158,7 +159,7 @@ impl BlockWriter {
         } else {
             decided = decided && self.is_decided(answer);
         }
-        self.note(&before, read);
+        self.note(&before, &drafted, read);
         let mut state = self.decoder.judge(&before, &self.active.canvas, replaced, &self.job.settings);
         if state == BlockState::Open && decided {
             state = BlockState::Final { confirmed: false };
@@ -167,16 +168,17 @@ impl BlockWriter {
         Ok(state)
     }
 
-    /// Keeps the log-probabilities of what this step wrote, under the distribution of this step's forward.
-    fn note(&mut self, before: &Canvas, read: &Readout<'_>) {
+    /// Keeps the log-probabilities of what this step wrote, under the distribution of this step's forward. `drafted` is
+    /// what the decoder made of `before`; the form may have chosen otherwise since, each token among its own place's logits.
+    fn note(&mut self, before: &Canvas, drafted: &[u32], read: &Readout<'_>) {
         if !self.scorer.reports() {
             return;
         }
         let tokens = &self.active.canvas.tokens;
         let slot = |at: usize| match self.decoder.slots().and_then(|slots| slots.get(at)) {
-            Some(slot) => *slot,
+            Some(slot) if drafted.get(at) == tokens.get(at) => *slot,
             None if before.tokens.get(at) == tokens.get(at) => Slot::Kept(at),
-            None => Slot::Written(at),
+            _ => Slot::Written(at),
         };
         let scores = tokens.iter().enumerate().map(|(at, token)| match slot(at) {
             Slot::Kept(from) => self.active.scores.get(from).cloned().flatten(),

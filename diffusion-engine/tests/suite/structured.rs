@@ -6,7 +6,7 @@ use weir_diffusion_engine::{DecoderKind, EngineOptions};
 use weir_protocol::{ChatRequest, FinishReason, ResponseFormat, Tool, ToolChoice};
 
 use crate::answers::{ask, engine, lively, request, same_in_company};
-use crate::sampled::controlled;
+use crate::sampled::{controlled, spelt};
 
 fn schema() -> Value {
     json!({"type": "object", "required": ["name", "tags"], "additionalProperties": false, "properties": {
@@ -34,8 +34,10 @@ fn every_decoder_keeps_the_form() {
             if number % 2 == 1 {
                 (demanding.sampling.temperature, demanding.sampling.seed) = (Some(1.0), Some(number as u64));
             }
+            demanding.sampling.logprobs = (number % 3 == 0).then_some(1);
             let answer = ask(&engine, &demanding);
             assert_eq!(answer.reason, FinishReason::Stop, "{name}");
+            assert!(number % 3 > 0 || spelt(&answer) == answer.text, "{name}: {} {}", spelt(&answer), answer.text);
             fits(&schema(), &answer.text);
             assert!(answer.usage.diffusion.is_some_and(|stats| stats.forced_tokens > 0), "{name}");
         }
