@@ -60,9 +60,9 @@ impl Denial {
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum EngineError {
     /// The request itself is wrong; no backend can help.
-    #[error("{message}")]
+    #[error("{field}{}{message}", if field.is_empty() { "" } else { ": " })]
     InvalidRequest {
-        /// Path of the field in the caller's body, e.g. `messages[2].role`.
+        /// Path of the field in the caller's body, e.g. `messages[2].role`; empty for the whole.
         field: String,
         /// What is wrong and how to mend it.
         message: String,

@@ -93,5 +93,8 @@ mod tests {
             assert_eq!(named(dialect.as_str()), Some(dialect));
         }
         assert!(decode(b"[]", None).is_err());
+        // At the command line and in a policy's tests nothing but this text names the field.
+        let missing = decode(br#"{"model":"auto"}"#, None).map(|_| ()).unwrap_err();
+        assert_eq!(missing.to_string(), "messages: is required");
     }
 }

@@ -236,6 +236,7 @@ impl Tenants {
                 OnStoreLoss::FailOpen => self.metrics.store_lost("fail_open"),
                 OnStoreLoss::FailClosed => {
                     self.metrics.store_lost("fail_closed");
+                    self.metrics.denied(&tenant.name, "store");
                     let message = "limits cannot be checked at the moment";
                     return Err(denied(Denial::Unchecked, message, Some(Duration::from_secs(1))));
                 }

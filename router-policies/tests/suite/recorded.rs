@@ -87,6 +87,15 @@ fn how(load: f64) -> Replaying {
 }
 
 #[test]
+fn who_the_config_does_not_know_has_the_role_that_its_answers_show() {
+    let (lines, unread) = read(&calm(400));
+    let recorded = Recorded::of(&lines, unread, &[]).unwrap();
+    let roles: Vec<_> =
+        recorded.servers.backend.iter().map(|fleet| (fleet.name.as_str(), fleet.role.as_str())).collect();
+    assert_eq!(roles, [("ar", "ar"), ("diffusion", "diffusion")]);
+}
+
+#[test]
 fn a_log_gives_back_the_servers_that_made_it() {
     let recorded = of_log(&calm(400)).unwrap();
     assert_eq!(recorded.servers.processor, [], "nobody was beside anybody");

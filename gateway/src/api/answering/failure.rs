@@ -106,10 +106,9 @@ impl From<&EngineError> for Failure {
     fn from(error: &EngineError) -> Self {
         let failure = |status, class, code: &str| Failure::new(status, class, code, error.to_string());
         let shown = match error {
-            EngineError::InvalidRequest { field, message } => {
-                // Most clients print the message alone.
-                let message = if field.is_empty() { message.clone() } else { format!("{field}: {message}") };
-                Failure::new(StatusCode::BAD_REQUEST, Class::Invalid, "invalid_value", message).param(field)
+            // The field is in the message, too: most clients print that alone.
+            EngineError::InvalidRequest { field, .. } => {
+                failure(StatusCode::BAD_REQUEST, Class::Invalid, "invalid_value").param(field)
             }
             EngineError::Unsupported { field, .. } => {
                 failure(StatusCode::BAD_REQUEST, Class::Invalid, "unsupported_parameter").param(field)

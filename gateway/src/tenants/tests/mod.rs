@@ -219,7 +219,9 @@ async fn without_redis_gateways_limit_by_themselves_or_let_nobody_in() {
 
     let (closed, owner, metrics) = tenants(limits, in_redis(nowhere, OnStoreLoss::FailClosed));
     assert_eq!(code(&admit(&closed, &owner).await), "limits_unchecked");
-    assert!(metrics.render(&[]).unwrap().contains(r#"weir_limit_store_lost_total{then="fail_closed"} 1"#));
+    let page = metrics.render(&[]).unwrap();
+    assert!(page.contains(r#"weir_limit_store_lost_total{then="fail_closed"} 1"#), "{page}");
+    assert!(page.contains(r#"weir_denied_total{by="store",tenant="a"} 1"#), "{page}");
 }
 
 #[tokio::test]

@@ -108,12 +108,17 @@ pub(super) fn servers(lines: &[Logged], hosts: &[Host]) -> Found {
     };
     for (processor, members) in groups {
         let traffic = Traffic::of(members.iter().flat_map(|(_, backend)| backend.tried.iter().map(|one| one.span)));
-        let role = |name: &str| host(name).map_or(BackendRole::Ar, |host| host.facts.role);
+        // A log may come from another gateway: who is not among the hosts is what its answers show it to be.
+        let role = |name: &str, backend: &Backend| match host(name) {
+            Some(host) => host.facts.role,
+            None if backend.steps_told => BackendRole::Diffusion,
+            None => BackendRole::Ar,
+        };
         let sized: Vec<_> = members.iter().filter(|(_, backend)| backend.answers() >= LEAST).collect();
         let leans = |capacity: f64| -> f64 {
             let of = |(name, backend): &&(&String, &Backend)| {
                 let rows = backend.rows(&traffic, capacity);
-                Line::through(latest(&rows), role(name)).leans(latest(&rows))
+                Line::through(latest(&rows), role(name, backend)).leans(latest(&rows))
             };
             Leaning::together(&sized.iter().map(of).collect::<Vec<_>>())
         };
@@ -127,12 +132,13 @@ pub(super) fn servers(lines: &[Logged], hosts: &[Host]) -> Found {
             out.backends.push(backend.told(name, simulated));
             if simulated {
                 let rows = backend.rows(&traffic, capacity.unwrap_or(f64::INFINITY));
-                let line = Line::through(latest(&rows), role(name));
+                let role = role(name, backend);
+                let line = Line::through(latest(&rows), role);
                 for (tried, row) in backend.answered().zip(&rows) {
                     out.own[tried.line] =
                         Some(Own { backend: name.clone(), factor: line.factor(row), steps: row.forwards });
                 }
-                let mut fleet = backend.fleet(name, role(name), &line, latest(&rows));
+                let mut fleet = backend.fleet(name, role, &line, latest(&rows));
                 fleet.processor = capacity.map(|_| processor.clone());
                 if let Some(host) = host(name) {
                     (fleet.concurrency, fleet.queue) = host.places.unwrap_or((PLACES, 0));
