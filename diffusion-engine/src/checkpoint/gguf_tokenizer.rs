@@ -180,6 +180,12 @@ mod tests {
                 if back != case["back"].as_str().expect("text") {
                     wrong.push(format!("{name}: {text:?} came back as {back:?} where {} is due", case["back"]));
                 }
+                // The space before everything is the first token's own.
+                let parts: String = ids.iter().map(|id| tokenizer.token_text(*id)).collect();
+                let spelt = parts == back || parts.strip_prefix(' ') == Some(back.as_str());
+                if !spelt && !parts.contains(char::REPLACEMENT_CHARACTER) {
+                    wrong.push(format!("{name}: {text:?} has tokens that spell {parts:?}"));
+                }
             }
         }
         assert!(wrong.is_empty(), "{}", wrong.join("\n"));

@@ -166,12 +166,18 @@ impl TextTokenizer {
         }
     }
 
-    /// Text of one token by itself, a control token's too.
+    /// Text of one token within an answer, a control token's too.
     pub(crate) fn token_text(&self, id: u32) -> String {
-        match self.specials.iter().find(|(_, special)| *special == id) {
-            Some((text, _)) => text.clone(),
-            None => self.decode(&[id]),
+        if let Some((text, _)) = self.specials.iter().find(|(_, special)| *special == id) {
+            return text.clone();
         }
+        let alone = self.decode(&[id]);
+        if self.is_byte_level() {
+            return alone;
+        }
+        // Other decoders take the space off the first token: what a second one adds has it.
+        let twice = self.decode(&[id, id]);
+        twice.strip_prefix(alone.as_str()).map_or(alone.clone(), str::to_owned)
     }
 
     /// Bytes that the token whose text by itself is `text` adds to an answer, a part of a character too; `None` of a control
