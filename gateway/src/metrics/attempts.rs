@@ -42,7 +42,7 @@ impl AttemptMetrics {
                 registry,
                 counter(
                     "weir_hedges_total",
-                    "Second attempts beside a slow first one: won, lost, failed, or not_paid.",
+                    "Second attempts beside a slow first one: won, lost, failed, cancelled, or not_paid.",
                     &["backend", "outcome"],
                 )?,
             )?,

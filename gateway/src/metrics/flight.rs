@@ -10,7 +10,7 @@ use weir_protocol::{EngineError, Event};
 
 use super::{Metrics, NONE};
 use crate::record::attempts::{AttemptNote, Purpose, Skipped};
-use crate::record::closed::FINISHED;
+use crate::record::closed::{CANCELLED, FINISHED};
 use crate::record::{AnswerSaid, Landing, Record, Waiting};
 use crate::tenants::Charge;
 use crate::traces::TraceContext;
@@ -34,7 +34,7 @@ impl Flight {
     pub(crate) fn start(record: Record, route: &str, charge: Option<Charge>) -> Self {
         let recorder = record.recorder();
         let answer = recorder.keeps_content().then(AnswerSaid::default);
-        let landing = Landing { outcome: "cancelled", route: Some(route.to_owned()), answer, ..Landing::default() };
+        let landing = Landing { outcome: CANCELLED, route: Some(route.to_owned()), answer, ..Landing::default() };
         Flight {
             metrics: Arc::clone(recorder.metrics()),
             asked_at: record.asked_at(),
@@ -176,6 +176,13 @@ impl Drop for Flight {
         if std::thread::panicking() {
             self.landing.outcome = "internal";
         }
+        // Of the others it is known what became of them.
+        let is_answer = |note: &Arc<AttemptNote>| self.answering.as_ref().is_some_and(|own| Arc::ptr_eq(own, note));
+        for note in self.landing.attempts.iter().filter(|note| note.purpose == Purpose::Hedge && !is_answer(note)) {
+            if note.ended().outcome == CANCELLED {
+                self.hedged(&note.backend, CANCELLED);
+            }
+        }
         let (landing, ms) = (&self.landing, self.asked_at.elapsed());
         let backend = landing.backend.as_deref().unwrap_or(NONE);
         self.metrics.duration.with_label_values(&[backend]).observe(ms.as_secs_f64());
@@ -206,6 +213,6 @@ impl AttemptGuard {
 impl Drop for AttemptGuard {
     fn drop(&mut self) {
         self.gauge.dec();
-        self.note.end("cancelled");
+        self.note.end(CANCELLED);
     }
 }

@@ -6,6 +6,8 @@ use std::sync::OnceLock;
 use tokio::time::Instant;
 use weir_protocol::EngineError;
 
+use super::closed::CANCELLED;
+
 /// Why an attempt was made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Purpose {
@@ -118,7 +120,7 @@ impl AttemptNote {
 
     /// How it ended; an attempt nobody said anything about was cancelled now.
     pub(crate) fn ended(&self) -> AttemptEnd {
-        self.end.get().cloned().unwrap_or_else(|| AttemptEnd::now("cancelled"))
+        self.end.get().cloned().unwrap_or_else(|| AttemptEnd::now(CANCELLED))
     }
 }
 

@@ -15,6 +15,8 @@ use crate::traces::TraceContext;
 
 /// The outcome of a request, and of an attempt, that brought a whole answer.
 pub(crate) const FINISHED: &str = "finished";
+/// The outcome of one whose caller left.
+pub(crate) const CANCELLED: &str = "cancelled";
 
 /// What a request asked for, once it could be read.
 #[derive(Debug, Clone)]

@@ -88,6 +88,16 @@ async fn the_p95_of_the_class_decides_once_it_is_known() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_hedge_whose_caller_leaves_is_counted_too() {
+    let metrics = Arc::new(Metrics::new().unwrap());
+    let steps = vec![patient("a", after(1_000_000, "a")), patient("b", after(1_000_000, "b"))];
+    let (request, settings) = (request(), hedging());
+    let waiting = search(steps, &request, &settings, &metrics);
+    assert!(tokio::time::timeout(Duration::from_secs(1), waiting).await.is_err());
+    counted(&metrics, r#"weir_hedges_total{backend="b",outcome="cancelled"} 1"#);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_hedge_must_be_paid_for() {
     let steps = || {
         let mut second = patient("b", after(0, "b"));
