@@ -69,13 +69,16 @@ fn the_packed_head_commits_what_whole_logits_would() {
             let defaults = DiffusionOptions { decoder: Some(decoder), ..DiffusionOptions::default() };
             let options = EngineOptions { defaults, share_prefixes: SharePrefixes::Off, ..EngineOptions::default() };
             let engine = Engine::load(ModelFiles::Dir(folder.path().into()), options).expect("loads");
-            for words in ["Sort these words: lemon, apple, mirror", "Reverse: one two three four", "Hello!"] {
+            for words in ["Alphabetical order: arrow, iron, nut, coat", "Path from L to F: L>B D>F L>D", "Hello!"] {
                 // Whoever asks for log-probabilities gets whole logits; the others the likeliest token only.
                 let fused = request(words, 48);
                 let mut whole = fused.clone();
                 whole.sampling.logprobs = Some(1);
                 let (fused, whole) = (ask(&engine, &fused), ask(&engine, &whole));
-                assert!(!fused.text.is_empty() && fused.logprobs.is_empty() && !whole.logprobs.is_empty());
+                assert!(
+                    !fused.text.is_empty() && fused.logprobs.is_empty() && !whole.logprobs.is_empty(),
+                    "{text} {words}"
+                );
                 assert_eq!((fused.text, fused.usage), (whole.text, whole.usage), "{text} {decoder:?} {words}");
             }
         }
