@@ -118,6 +118,7 @@ fn waits(waits: Waits) -> String {
 /// Where a backend of this kind finds this fault.
 async fn base_url(upstream: &FaultUpstream, kind: &str, fault: &str) -> Result<String> {
     Ok(match (fault, kind) {
+        ("refused", "ollama") => FaultUpstream::refused_url().await?.trim_end_matches("/v1").to_owned(),
         ("refused", _) => FaultUpstream::refused_url().await?,
         (_, "ollama") => upstream.root_url(fault),
         _ => upstream.base_url(fault),
