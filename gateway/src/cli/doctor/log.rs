@@ -51,13 +51,15 @@ fn refused(key: &str, path: &Path, error: &io::Error) -> String {
 }
 
 fn try_to_write(path: &Path) -> io::Result<()> {
-    let is_new = !path.exists();
-    OpenOptions::new().create(true).append(true).open(path)?;
-    if is_new {
-        // Not there to stay; an empty file does no harm either.
-        let _ = std::fs::remove_file(path);
+    if path.exists() {
+        return OpenOptions::new().append(true).open(path).map(drop);
     }
-    Ok(())
+    // Another name beside it: a gateway that runs may make the file itself meanwhile, and that one must stay.
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(format!(".check-{}", std::process::id()));
+    let tried = path.with_file_name(name);
+    OpenOptions::new().create_new(true).append(true).open(&tried)?;
+    std::fs::remove_file(tried)
 }
 
 #[cfg(test)]
@@ -69,7 +71,8 @@ mod tests {
     fn a_file_that_can_be_written_is_left_as_it_was() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("log");
-        assert!(try_to_write(&path).is_ok() && !path.exists());
+        assert!(try_to_write(&path).is_ok());
+        assert_eq!(std::fs::read_dir(folder.path()).expect("a folder").count(), 0);
         std::fs::write(&path, "line\n").expect("a file");
         assert!(try_to_write(&path).is_ok());
         assert_eq!(std::fs::read_to_string(&path).expect("a file"), "line\n");
