@@ -376,10 +376,11 @@ impl Constraint {
         }
     }
 
-    /// The answer is complete; nothing behind it matters, so the canvas counts as full.
+    /// The answer is complete; nothing behind it matters, so the canvas counts as full: of what a model has learnt to see
+    /// there (`<|endoftext|>`, the last of the ends), or a decoder that edits would judge the answer by what it never saw.
     fn end(&mut self, canvas: &mut Canvas) {
         self.ended = true;
-        if let Some(end) = self.ends.first() {
+        if let Some(end) = self.ends.last() {
             canvas.tokens.iter_mut().skip(self.frontier).for_each(|token| *token = *end);
         }
     }

@@ -162,6 +162,10 @@ fn a_form_that_leaves_no_choice_needs_no_model() {
     let mut canvas = Canvas { tokens: vec![MASK; 64], fixed: 0, mask: MASK };
     assert!(constraint.open(&mut canvas, 100).expect("follows"), "complete without a forward");
     assert_eq!(bench.tokenizer.decode(&canvas.tokens), r#"{"a": [1, true], "b": "hello"}"#);
+    // Behind the end stands what models have learnt to see there: decoders that edit look at it.
+    let [end, filling] = bench.tokenizer.ends[..] else { panic!("two ends") };
+    let at = canvas.tokens.iter().position(|token| *token == end).expect("an end");
+    assert!(canvas.tokens[at + 1..].iter().all(|token| *token == filling) && at < 63);
     let (answer, ended) = write(&mut bench.schema(&json!({"const": "hello"})), (1, false), 60);
     assert!(ended && bench.tokenizer.decode(&answer) == "\"hello\"");
 }
