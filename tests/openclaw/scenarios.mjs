@@ -55,15 +55,17 @@ export const served = [
   {
     name: "activity recap",
     async run({ lab, setup }) {
-      const before = await lab.metric("weir_requests_total", { backend: "diffusion", outcome: "finished" });
       const from = lab.tapped.length;
       // A session of its own: OpenClaw makes the first recap of each at once, the next not before 90 s.
       await lab.chat("what did we do so far?", { user: "recap" });
       const call = await until("a recap", () => lab.calls(from).find(({ body }) => body.model === "diffusion"));
-      await until("the engine answered", async () => (await lab.metric("weir_requests_total", { backend: "diffusion", outcome: "finished" })) > before);
-      assert.equal(call.answer["x-weir-backend"], "diffusion");
+      const { attempts, outcome } = await lab.lineOf(call);
+      // The embedded model was never shown so long a prompt: what it says is nonsense, or nothing, and then the next
+      // backend of the plan makes the recap.
+      assert.deepEqual([attempts[0].backend, outcome], ["diffusion", "finished"]);
+      assert.ok(["finished", "empty_answer"].includes(attempts[0].outcome), JSON.stringify(attempts));
       assert.equal(call.body.tools, undefined);
-      return { saw: "(its own recap)", recorded: `diffusion engine, ${call.bytes} bytes, no tools; ${await told({ lab, setup }, call, "utility")}` };
+      return { saw: "(its own recap)", recorded: `diffusion engine (${attempts[0].outcome}), ${call.bytes} bytes, no tools; ${await told({ lab, setup }, call, "utility")}` };
     },
   },
   {
