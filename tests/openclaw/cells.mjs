@@ -23,7 +23,7 @@ export const cells = {
   name: "three cells",
   async open(programs) {
     const pairs = Object.fromEntries(CELLS.map((name) => [name, keyPair()]));
-    const limits = (name) => `requests_per_minute = ${name === LIMITED ? 2 : 600}\nmoney_per_day = ${name === SPENT ? 0.5 : 50.0}\n`;
+    const limits = (name) => `requests_per_minute = ${name === LIMITED ? 2 : 600}\nmoney_per_day = ${name === SPENT ? 1.0 : 50.0}\n`;
     const tenants = CELLS.map((name) => `[[tenant]]\nname = "${name}"\nkeys = [{ hash = "${pairs[name].hash}" }]\n${limits(name)}`);
     const host = await Lab.open(programs, tenants.join("\n"));
     await host.startWeir();
