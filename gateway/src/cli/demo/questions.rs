@@ -18,11 +18,11 @@ pub(super) fn questions() -> Vec<Question> {
     vec![
         Question {
             title: "tool call",
-            prompt: "remind me to call mum tomorrow at 6pm",
+            prompt: "remind me to water the plants tomorrow at 6pm",
             tools: Some(household_tools()),
             check: Check::ToolCall {
                 name: "create_reminder",
-                arguments: json!({"text": "call mum", "when": "tomorrow at 6pm"}),
+                arguments: json!({"text": "water the plants", "when": "tomorrow at 6pm"}),
             },
         },
         Question {
