@@ -156,6 +156,7 @@ pub fn text(place: &Path, data: &[u8]) {
             if let Ok(policy) = Policy::parse(&text, "fuzz") {
                 let backends = policy.test_backends();
                 let _ = policy.check_reach(&backends);
+                let _ = policy.check_attempts(&backends);
                 let _ = policy.plan(&ChatRequest::default(), &backends);
                 let again = policy::format(&text).expect("what is a policy has a layout");
                 assert!(Policy::parse(&again, "fuzz").is_ok(), "a layout breaks a policy");

@@ -17,6 +17,7 @@
 //! - [`record`]: what is kept of each request, and the request log.
 //! - [`traces`]: a caller's trace, handed on, and spans of our own.
 //! - `ids`: fresh ids.
+//! - `memory`: how much there is.
 //! - `plain_json`: JSON that others wrote.
 //! - `said`: what the process says of itself, and that nobody waits for its reader.
 //! - [`metrics`]: what is counted, through guards.
@@ -37,6 +38,7 @@ mod ids;
 pub mod layers;
 pub mod listener;
 pub mod live;
+mod memory;
 pub mod metrics;
 mod plain_json;
 pub mod record;

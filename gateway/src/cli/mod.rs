@@ -1,6 +1,7 @@
 //! The commands of the `weir` binary. Nothing here may be needed by a request.
 
 mod check;
+mod completions;
 mod demo;
 mod doctor;
 #[cfg(test)]
@@ -61,6 +62,11 @@ enum Command {
         /// Where to; without it, to stdout.
         #[arg(long, value_name = "FILE")]
         out: Option<PathBuf>,
+    },
+    /// Write what a shell needs to complete commands and flags.
+    Completions {
+        /// Which shell.
+        shell: clap_complete::Shell,
     },
     /// Make, replace and list keys of tenants.
     #[command(subcommand)]
@@ -129,6 +135,7 @@ pub fn main() -> ExitCode {
         Command::Demo { serve } => demo::command(serve),
         Command::Generate(args) => generate::command(&args),
         Command::MetricsDoc { out } => metrics_doc::command(out.as_deref()),
+        Command::Completions { shell } => completions::command(shell),
         Command::Key(command) => key::command(command),
         Command::Model(command) => model::command(command),
         Command::Policy(command) => policy::command(command),

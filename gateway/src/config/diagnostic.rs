@@ -8,6 +8,8 @@ use std::fmt;
 pub struct Diagnostic {
     /// A file, `environment`, `flag`, or `the embedded default`.
     pub origin: String,
+    /// Line in a file, from 1, where known.
+    pub line: Option<usize>,
     /// The key as typed there: `server.listen`, `WEIR_SERVER__LISTEN`, `--listen`. Empty for a whole file.
     pub key: String,
     /// What is wrong.
@@ -18,7 +20,11 @@ pub struct Diagnostic {
 
 impl fmt::Display for Diagnostic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: ", self.origin)?;
+        f.write_str(&self.origin)?;
+        if let Some(line) = self.line {
+            write!(f, ":{line}")?;
+        }
+        f.write_str(": ")?;
         if !self.key.is_empty() {
             write!(f, "`{}`: ", self.key)?;
         }

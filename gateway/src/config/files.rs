@@ -21,6 +21,18 @@ impl FileRead {
         bytes
     }
 
+    /// Bytes as text.
+    ///
+    /// # Errors
+    /// They are none.
+    pub(super) fn text(bytes: Vec<u8>) -> io::Result<String> {
+        String::from_utf8(bytes).map_err(|error| {
+            let good = error.utf8_error().valid_up_to();
+            let line = error.as_bytes()[..good].iter().filter(|byte| **byte == b'\n').count() + 1;
+            io::Error::other(format!("line {line} is not UTF-8 (save it as UTF-8, without UTF-16 or Latin-1)"))
+        })
+    }
+
     /// The same file as it is now.
     pub fn again(&self) -> FileRead {
         let digest = std::fs::read(&self.path).ok().map(|bytes| digest_of(&bytes));

@@ -61,6 +61,8 @@ pub(super) struct Layered {
     figment: Figment,
     merged: Value,
     file: Option<PathBuf>,
+    /// What stands in it.
+    text: String,
     origins: Vec<String>,
 }
 
@@ -75,10 +77,11 @@ impl Layered {
     ) -> Result<Self, Vec<Diagnostic>> {
         let mut figment = Figment::from(toml_layer(EMBEDDED.into(), embedded)?);
         let mut origins = vec![EMBEDDED.to_owned()];
+        let mut text = String::new();
         if let Some(file) = &inputs.file {
             let name = file.display().to_string();
-            let text = FileRead::read(file, files)
-                .and_then(|bytes| String::from_utf8(bytes).map_err(std::io::Error::other))
+            text = FileRead::read(file, files)
+                .and_then(FileRead::text)
                 .map_err(|error| vec![whole_file(&name, format!("cannot be read: {error}"))])?;
             origins.push(name.clone());
             figment = figment.merge(toml_layer(name, &text)?);
@@ -97,7 +100,7 @@ impl Layered {
         let merged = figment
             .find_value("")
             .map_err(|error| vec![whole_file(EMBEDDED, format!("layers do not fit together: {}", error.kind))])?;
-        Ok(Layered { figment, merged, file: inputs.file.clone(), origins })
+        Ok(Layered { figment, merged, file: inputs.file.clone(), text, origins })
     }
 
     /// The layers that hold anything, lowest first.
@@ -128,12 +131,22 @@ impl Layered {
             FLAG => format!("--{}", path.last().map_or("", String::as_str).replace('_', "-")),
             _ => shown(path),
         };
-        Diagnostic { origin, key, message: message.into(), help: help.into() }
+        let line = self.is_file(&origin).then(|| line_of(&self.text, path)).flatten();
+        Diagnostic { origin, line, key, message: message.into(), help: help.into() }
+    }
+
+    /// Whether somebody typed the value at `path`: it does not only stand in the embedded default.
+    pub(super) fn is_typed(&self, path: &[String]) -> bool {
+        self.origin_of(path).is_some_and(|origin| origin != EMBEDDED)
+    }
+
+    fn is_file(&self, origin: &str) -> bool {
+        self.file.as_ref().is_some_and(|file| origin == file.display().to_string())
     }
 
     /// Where a relative path at `path` starts: beside the file that names it, else the working directory.
     pub(super) fn base_dir(&self, path: &[String]) -> PathBuf {
-        let of_file = self.file.as_ref().filter(|file| self.origin(path) == file.display().to_string());
+        let of_file = self.file.as_ref().filter(|_| self.is_file(&self.origin(path)));
         of_file.and_then(|file| file.parent()).map(Path::to_path_buf).unwrap_or_default()
     }
 
@@ -184,8 +197,26 @@ fn shown(path: &[String]) -> String {
     out
 }
 
+/// The line of the value at `path`, or of the table in which it is missing.
+fn line_of(text: &str, path: &[String]) -> Option<usize> {
+    let document = toml_edit::Document::parse(text).ok()?;
+    let mut item = document.as_item();
+    let mut start = None;
+    for key in path {
+        let next = match key.parse::<usize>() {
+            Ok(index) => item.get(index),
+            Err(_) => item.get(key),
+        };
+        let Some(next) = next else { break };
+        // A table that only its own tables make has no place.
+        start = next.span().map(|span| span.start).or(start);
+        item = next;
+    }
+    Some(text.get(..start?)?.matches('\n').count() + 1)
+}
+
 fn whole_file(origin: &str, message: String) -> Diagnostic {
-    Diagnostic { origin: origin.into(), key: String::new(), message, help: String::new() }
+    Diagnostic { origin: origin.into(), line: None, key: String::new(), message, help: String::new() }
 }
 
 fn toml_layer(name: String, text: &str) -> Result<Layer, Vec<Diagnostic>> {

@@ -6,6 +6,7 @@ mod base_url;
 pub mod device;
 mod diagnostic;
 mod files;
+mod in_vain;
 mod keys;
 pub mod latency;
 mod layers;

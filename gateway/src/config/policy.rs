@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use weir_router_policies::{Policy, PolicyError};
 
 use super::diagnostic::nearest;
+use super::files::FileRead;
 use super::resolve::Checks;
 use super::trials::{CanaryWritten, ShadowWritten};
 use crate::embedded;
@@ -59,8 +60,7 @@ impl PolicySource {
         file: &Path,
         mut bytes_of: impl FnMut(&Path) -> io::Result<Vec<u8>>,
     ) -> io::Result<PolicySource> {
-        let mut text_of =
-            |path: &Path| bytes_of(path).and_then(|bytes| String::from_utf8(bytes).map_err(io::Error::other));
+        let mut text_of = |path: &Path| bytes_of(path).and_then(FileRead::text);
         let (text, origin) = (text_of(file)?, file.display().to_string());
         let mut included = Vec::new();
         let mut read = |path: &Path| {

@@ -51,6 +51,7 @@ pub(super) fn resolve(
     let latency = checks.latency(&written.latency);
     let telemetry = checks.telemetry(&written.request_log, &written.tracing);
     let trials = checks.trials(&written.policy);
+    checks.idle_settings();
     if engines.is_empty() && backends.is_empty() && checks.found.is_empty() {
         checks.say(
             &["engine"],
@@ -78,10 +79,10 @@ pub(super) fn resolve(
 }
 
 pub(super) struct Checks<'a> {
-    layered: &'a Layered,
+    pub(super) layered: &'a Layered,
     inputs: &'a Inputs,
     files: &'a mut Vec<FileRead>,
-    found: Vec<Diagnostic>,
+    pub(super) found: Vec<Diagnostic>,
 }
 
 impl Checks<'_> {
@@ -286,10 +287,13 @@ impl Checks<'_> {
             out.extend(self.backend(&index, one));
         }
         for (index, one) in typed.iter().enumerate() {
-            let taken = one.models.iter().chain([&one.model]).any(|id| *id != one.name && names.contains(id.as_str()));
-            if taken {
-                let index = index.to_string();
-                self.say(&["backend", &index, "model"], "a model has the name of a backend or of Weir's own ids", "");
+            let taken = |id: &&String| **id != one.name && names.contains(id.as_str());
+            let (index, help) = (index.to_string(), "callers could not tell them apart: leave it out of one");
+            for (key, ids) in [("model", std::slice::from_ref(&one.model)), ("models", one.models.as_slice())] {
+                for id in ids.iter().filter(taken) {
+                    let message = format!("`{id}` is the name of a backend or one of Weir's own ids");
+                    self.say(&["backend", &index, key], message, help);
+                }
             }
         }
         out
@@ -311,15 +315,7 @@ impl Checks<'_> {
         let asking = self.asking(index, typed, base_url.as_deref());
         let (wire, role) = self.wire(index, typed);
         self.at_least_one(&["backend", index, "context_tokens"], typed.context_tokens);
-        let waits = [
-            ("connect_timeout_ms", typed.connect_timeout_ms),
-            ("first_content_timeout_ms", typed.first_content_timeout_ms),
-            ("idle_timeout_ms", typed.idle_timeout_ms),
-            ("total_timeout_ms", typed.total_timeout_ms),
-        ];
-        for (key, value) in waits {
-            self.at_least_one(&["backend", index, key], value);
-        }
+        self.waits(index, typed);
         if self.found.len() > before {
             return None;
         }

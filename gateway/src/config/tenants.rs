@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::diagnostic::nearest;
 use super::resolve::Checks;
 use super::settings::Secret;
 use super::written::Written;
@@ -204,7 +205,10 @@ impl Checks<'_> {
         };
         for name in tenant.backends.iter().filter(|name| !known(name)) {
             let message = format!("no backend or group is named `{}`", name.chars().take(64).collect::<String>());
-            self.say(&["tenant", at, "backends"], message, "");
+            let names = written.backend.iter().flat_map(|one| [one.name.as_str(), one.group.as_str()]);
+            let near = nearest(name, names.chain(["diffusion", "ar"]).filter(|name| !name.is_empty()));
+            let help = near.map_or_else(String::new, |near| format!("did you mean `{near}`?"));
+            self.say(&["tenant", at, "backends"], message, help);
         }
     }
 

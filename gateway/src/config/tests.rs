@@ -24,9 +24,81 @@ fn load_with(text: &str, env: &[(&str, &str)], listen: Option<&str>) -> Result<S
     load(&inputs).map_err(|errors| errors.to_string().replace(&name, "FILE"))
 }
 
+/// The lines taken out: most tests are about the words.
+fn without_lines(text: &str) -> String {
+    let one = |line: &str| match line.strip_prefix("FILE:") {
+        Some(rest) => format!("FILE:{}", rest.trim_start_matches(|c: char| c.is_ascii_digit() || c == ':')),
+        None => line.to_owned(),
+    };
+    text.lines().map(one).collect::<Vec<_>>().join("\n")
+}
+
 #[track_caller]
 pub(super) fn check_error(text: &str, expect: &str) {
-    assert_eq!(load_text(text).unwrap_err(), expect);
+    assert_eq!(without_lines(&load_text(text).unwrap_err()), expect);
+}
+
+#[test]
+fn mistakes_have_their_lines() {
+    let text = "# a comment\n[server]\nlisten = \"127.0.0.1:1\"\nmax_in_flight = 0\n\n[[backend]]\nname = \"a\"\n\
+                base_url = \"http://h\"\nmodel = \"m\"\n\n[[backend]]\nname = \"b\"\nmodel = \"m2\"\nprice = { input = -1.0 }\n\
+                [backend.health]\nfailures = 0\n[engine]\nar.step_tokens = 0\n";
+    let error = load_text(text).unwrap_err();
+    for (line, key) in [
+        (4, "server.max_in_flight"),
+        (18, "engine.ar.step_tokens"),
+        (11, "backend[1].base_url"),
+        (14, "backend[1].price.input"),
+        (16, "backend[1].health.failures"),
+    ] {
+        assert!(error.contains(&format!("FILE:{line}: `{key}`: ")), "{key}: {error}");
+    }
+    assert!(load_text("\n\n[server]\n\nlisen = 1").unwrap_err().starts_with("FILE:5: `server.lisen`"));
+}
+
+#[test]
+fn what_is_no_utf8_is_told_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("weir.toml");
+    std::fs::write(&file, b"# a\n# f\xfcr\n").unwrap();
+    let error = load(&Inputs { file: Some(file), ..Inputs::default() }).unwrap_err().to_string();
+    assert!(error.contains("cannot be read: line 2 is not UTF-8"), "{error}");
+}
+
+#[test]
+fn a_setting_that_does_nothing_by_itself_is_told() {
+    for (text, key) in [
+        ("[policy.shadow]\nsample = 0.1", "policy.shadow.sample"),
+        ("[policy.canary]\nshare = 0.1", "policy.canary.share"),
+        ("[attempts]\nhedge_after_ms = 100", "attempts.hedge_after_ms"),
+        ("[request_log]\nfile = \"log\"", "request_log.file"),
+        ("[request_log]\ncontent = true", "request_log.content"),
+        ("[tracing.otlp]\nsample = 0.5", "tracing.otlp.sample"),
+        ("[admin]\nkey_env = \"A\"", "admin.key_env"),
+    ] {
+        let error = load_text(text).unwrap_err();
+        assert!(error.contains(&format!("FILE:2: `{key}`: does nothing")), "{error}");
+    }
+    // Who says that it is off may leave the rest for the day on which it is on again.
+    for text in [
+        "[policy.shadow]\npolicy = \"\"\nsample = 0.1",
+        "[attempts]\nhedge = false\nhedge_after_ms = 100",
+        "[request_log]\nenabled = false\nfile = \"log\"",
+        "[admin]\nlisten = \"\"\nkey_env = \"A\"",
+    ] {
+        load_text(text).unwrap();
+    }
+}
+
+#[test]
+fn a_wait_longer_than_the_whole_is_told() {
+    let backend = |rest: &str| format!("[[backend]]\nname = \"a\"\nbase_url = \"http://h\"\nmodel = \"m\"\n{rest}");
+    for wait in ["first_content_timeout_ms", "headers_timeout_ms", "idle_timeout_ms", "connect_timeout_ms"] {
+        let error = load_text(&backend(&format!("total_timeout_ms = 50\n{wait} = 51"))).unwrap_err();
+        assert!(error.starts_with(&format!("FILE:6: `backend[0].{wait}`: never ends a wait")), "{error}");
+    }
+    load_text(&backend("total_timeout_ms = 50")).unwrap();
+    load_text(&backend("total_timeout_ms = 50\nidle_timeout_ms = 50")).unwrap();
 }
 
 #[test]

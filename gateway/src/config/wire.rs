@@ -187,7 +187,6 @@ impl Checks<'_> {
     /// What the backend at this place speaks, and how it makes its answers.
     pub(super) fn wire(&mut self, index: &str, typed: &BackendWritten) -> (WireSettings, EngineRole) {
         self.at_least_one(&["backend", index, "max_tokens"], u64::from(typed.max_tokens));
-        self.at_least_one(&["backend", index, "headers_timeout_ms"], typed.headers_timeout_ms);
         let only_chat = [
             ("completions", typed.completions),
             ("prefill", typed.prefill != PrefillForm::None),

@@ -1,10 +1,11 @@
 //! What is said of a tenant in vain: models that nobody here is called by, backends that are off, a budget of money where
-//! nothing has a price, keys that have all ended. The config is good with it, and does not what its operator meant. Must
-//! never stop a start.
+//! nothing has a price, keys that have all ended; and memory for K/V that is not there. The config is good with it, and
+//! does not what its operator meant. Must never stop a start.
 
 use crate::backends::Registry;
-use crate::config::nearest;
+use crate::config::device::DeviceSettings;
 use crate::config::tenants::TenantsSettings;
+use crate::config::{EngineSettings, nearest};
 use crate::route::serves;
 use crate::tenants::{Tenant, fits};
 
@@ -23,6 +24,16 @@ pub(super) fn complaints(settings: &TenantsSettings, backends: &Registry, now: u
     }
     out.extend(of_lists(&settings.tenants, backends));
     out
+}
+
+/// Whether the K/V memory that is asked for is more than `total`, the bytes there are; a GPU's is its own.
+pub(super) fn beyond_memory(engines: &[EngineSettings], total: u64) -> Option<String> {
+    let on_cpu = engines.iter().filter(|engine| engine.device == DeviceSettings::Cpu);
+    let asked = on_cpu.filter_map(|engine| engine.cache.bytes).fold(0, u64::saturating_add);
+    (asked > total).then(|| {
+        let (asked, total) = (asked >> 20, total >> 20);
+        format!("`kv_cache_mb`: {asked} MiB for K/V, and there are {total} MiB of memory: the system will end this process when they fill")
+    })
 }
 
 fn of_lists(tenants: &[Tenant], backends: &Registry) -> Vec<String> {
@@ -77,6 +88,18 @@ mod tests {
         for (found, said) in found.iter().zip(said) {
             assert!(found.contains(said), "{found}");
         }
+    }
+
+    #[test]
+    fn memory_that_is_not_there_is_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("weir.toml");
+        std::fs::write(&file, "[engine.diffusion]\nkv_cache_mb = 600\n[engine.ar]\nkv_cache_mb = 500").unwrap();
+        let settings = load(&Inputs { file: Some(file), ..Inputs::default() }).unwrap();
+        assert_eq!(beyond_memory(&settings.engines, 1100 << 20), None);
+        let said = beyond_memory(&settings.engines, 1099 << 20).unwrap();
+        assert!(said.starts_with("`kv_cache_mb`: 1100 MiB for K/V, and there are 1099 MiB"), "{said}");
+        assert_eq!(beyond_memory(&[], 0), None);
     }
 
     #[test]

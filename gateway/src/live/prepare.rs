@@ -4,13 +4,14 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
 use weir_protocol::ChatRequest;
-use weir_router_policies::{BackendRole, Policy, PolicyError};
+use weir_router_policies::{BackendFacts, BackendRole, Diagnostic, Policy, PolicyError};
 
 use super::in_vain;
 use crate::api::openai_chat::decode;
 use crate::backends::{Before, Registry};
 use crate::config::settings::WarmPrefix;
 use crate::config::{EngineSettings, Settings};
+use crate::memory;
 use crate::route::Policies;
 
 /// Loads policy and backends, or takes over those of `before` whose settings are the same; blocks while files are read.
@@ -24,12 +25,13 @@ pub(crate) fn prepare(settings: &Settings, before: Option<Before<'_>>) -> Result
     let backends = Registry::start(settings, before)?;
     policies.all().try_for_each(|policy| decodable(policy, policy.origin(), &backends))?;
     let tenants: Vec<&str> = settings.tenants.tenants.iter().map(|tenant| tenant.name.as_ref()).collect();
-    let of_policy = |policy: &Policy| [policy.check_reach(&backends.facts()), policy.check_tenants(&tenants)].concat();
-    for complaint in policies.all().flat_map(of_policy) {
+    let facts = backends.facts();
+    for complaint in policies.all().flat_map(|policy| in_doubt(policy, &facts, &tenants)) {
         tracing::warn!("{complaint}");
     }
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-    for complaint in in_vain::complaints(&settings.tenants, &backends, now) {
+    let beyond = memory::total().and_then(|total| in_vain::beyond_memory(&settings.engines, total));
+    for complaint in in_vain::complaints(&settings.tenants, &backends, now).into_iter().chain(beyond) {
         tracing::warn!("{complaint}");
     }
     for engine in &settings.engines {
@@ -37,6 +39,11 @@ pub(crate) fn prepare(settings: &Settings, before: Option<Before<'_>>) -> Result
         warm(engine, running.map_or(&[], |running| running.warm.as_slice()), &backends)?;
     }
     Ok((policies, backends))
+}
+
+/// What a policy says in vain, with these backends and tenants.
+pub(crate) fn in_doubt(policy: &Policy, facts: &[BackendFacts], tenants: &[&str]) -> Vec<Diagnostic> {
+    [policy.check_reach(facts), policy.check_attempts(facts), policy.check_tenants(tenants)].concat()
 }
 
 /// Every backend the policy names is configured, and so are the roles; a rule that reaches nobody is only told.

@@ -33,7 +33,12 @@ impl PolicyMetrics {
             )?,
             sent: add(
                 registry,
-                counter("weir_shadow_sent_total", "Requests really sent for the shadow.", &["outcome"])?,
+                counter(
+                    "weir_shadow_sent_total",
+                    "Requests of the shadow's sample: `valid`, `broke_form`, `failed`, `too_slow`; not sent: `no_room` (two are \
+                     under way), `skipped` (the backend is left alone).",
+                    &["outcome"],
+                )?,
             )?,
             ratios: add(registry, HistogramVec::new(ratios.buckets(RATIOS.to_vec()), &["what"])?)?,
             canary: add(

@@ -56,6 +56,8 @@ pub(crate) struct Closed {
     pub(crate) asked: Option<AskedFor>,
     /// The decision, where it came so far.
     pub(crate) plan: Option<Arc<RoutePlan>>,
+    /// Whether the canary's rules made it.
+    pub(crate) by_canary: bool,
     /// What the plan aimed at, where one was followed.
     pub(crate) route: Option<String>,
     /// The backend that answered, or was tried last.

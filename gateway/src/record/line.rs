@@ -7,6 +7,7 @@ use serde::Serialize;
 use tokio::time::Instant;
 use weir_protocol::{Origin, Usage};
 use weir_router_policies::RoutePlan;
+use weir_router_policies::canary::Arm;
 
 use super::closed::{AskedFor, Closed};
 use super::content::{self, Content};
@@ -46,6 +47,8 @@ struct Line<'a> {
     attempts: Vec<Tried<'a>>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     skipped: Vec<PassedBy<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    arm: Option<&'static str>,
     plan: Option<&'a RoutePlan>,
     #[serde(skip_serializing_if = "Option::is_none")]
     content: Option<Content>,
@@ -153,6 +156,7 @@ pub(super) fn of(closed: &Closed, redactor: Option<&Redactor>) -> Vec<u8> {
         usage: closed.usage.as_ref().map(used),
         attempts: attempts.collect(),
         skipped: closed.skipped.iter().map(|one| PassedBy { backend: &one.backend, cause: one.cause }).collect(),
+        arm: closed.by_canary.then_some(Arm::Canary.as_str()),
         plan: closed.plan.as_deref(),
         content: redactor
             .and_then(|redactor| closed.content.as_ref().map(|(asked, said)| content::shown(asked, said, redactor))),

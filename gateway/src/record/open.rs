@@ -48,6 +48,7 @@ struct Draft {
     asked: Option<AskedFor>,
     content: Option<Arc<ChatRequest>>,
     plan: Option<Arc<RoutePlan>>,
+    by_canary: bool,
     landing: Option<Landing>,
     refused: Option<&'static str>,
     why: Option<String>,
@@ -142,9 +143,11 @@ impl Record {
         draft.content = keeps_content.then(|| Arc::clone(request));
     }
 
-    /// It is decided who may answer.
-    pub(crate) fn planned(&self, plan: &Arc<RoutePlan>) {
-        self.draft().plan = Some(Arc::clone(plan));
+    /// It is decided who may answer, by the canary's rules or by the live ones.
+    pub(crate) fn planned(&self, plan: &Arc<RoutePlan>, by_canary: bool) {
+        let mut draft = self.draft();
+        draft.plan = Some(Arc::clone(plan));
+        draft.by_canary = by_canary;
     }
 
     /// Where the answer's waiting is counted from.
@@ -245,6 +248,7 @@ impl Drop for Open {
             tenant: draft.tenant,
             asked: draft.asked,
             plan: draft.plan,
+            by_canary: draft.by_canary,
             route: landing.route,
             backend: landing.backend,
             answered_model: landing.answered_model,

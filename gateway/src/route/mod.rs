@@ -29,7 +29,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use weir_protocol::{ChatRequest, EngineError};
+use weir_router_policies::canary::Arm;
 use weir_router_policies::latency::Ask;
+use weir_router_policies::policy::PIN;
 use weir_router_policies::{BackendFacts, Predicted, Turn};
 
 pub use self::asking::now as moment;
@@ -208,7 +210,7 @@ impl Router {
         let (arm, policy) = self.policies.deciding(asking.turn.conversation);
         asking.condense_for(request, policy);
         let decided = policy.decide(&asking.question(request, &facts));
-        let shadow = self.policies.shadow().map(|shadow| {
+        let shadow = self.policies.shadow(&decided).map(|shadow| {
             let live = asking.condensed.take();
             asking.condense_for(request, shadow);
             let plan = shadow.decide(&asking.question(request, &facts));
@@ -247,12 +249,14 @@ impl Router {
             Arc::make_mut(&mut request).background = true;
         }
         let record = record.unwrap_or_else(|| Record::counted_only(&self.metrics));
-        record.planned(&plan.decision);
+        // Who named the model had nothing decided.
+        let arm = Some(plan.arm).filter(|_| plan.decision.rule != PIN);
+        record.planned(&plan.decision, arm == Some(Arm::Canary));
         let flight = Flight::start(record, &plan.report.route, charge);
         let (settings, dice) = (Arc::clone(&self.settings), Arc::clone(&self.dice));
         let (sticky, foresight) = (Arc::clone(&self.sticky), Arc::clone(&self.foresight));
         let shadowed = plan.shadow.take().and_then(|shadow| self.shadowed(&request, &plan, shadow));
-        let watch = self.policies.watch(&request, plan.arm, shadowed, &self.metrics);
+        let watch = self.policies.watch(&request, arm, shadowed, &self.metrics);
         Ok(Box::new(Planned {
             request,
             plan,
@@ -305,12 +309,13 @@ impl Router {
         self.metrics.shadow_decided(&live.decision.route, &shadow.plan.route, difference);
         let is_sent = difference == "backend" && self.policies.samples(self.dice.fraction());
         let first = shadow.plan.attempts.first().filter(|_| is_sent)?;
-        let service = self.backends.by_name(&first.backend)?.service.clone();
+        let backend = self.backends.by_name(&first.backend)?;
         let condensed = shadow.condensed.filter(|_| first.condensed).map(|condensed| Arc::new(condensed.request));
         let mut request = open::with_decoding(condensed.as_ref().unwrap_or(request), &first.decoding);
         // Nobody waits for it: real requests go first.
         Arc::make_mut(&mut request).background = true;
-        Some(policies::Shadowed { service, request })
+        let (service, standing) = (backend.service.clone(), Arc::clone(&backend.standing));
+        Some(policies::Shadowed { service, standing, request })
     }
 }
 

@@ -10,7 +10,6 @@ use weir_protocol::{ChatRequest, Denial, EngineError};
 use weir_router_policies::canary::Arm;
 use weir_router_policies::condense::Condensed;
 use weir_router_policies::latency::Ask;
-use weir_router_policies::policy::PIN;
 use weir_router_policies::{BackendFacts, BackendRole, RoutePlan, Turn};
 
 use super::RouteReport;
@@ -68,7 +67,7 @@ pub(super) fn plan(
     let (arm, policy) = policies.deciding(asking.turn.conversation);
     asking.condense_for(request, policy);
     let plan = policy.decide(&asking.question(request, facts));
-    let shadow = policies.shadow().filter(|_| plan.rule != PIN).map(|policy| {
+    let shadow = policies.shadow(&plan).map(|policy| {
         let live = asking.condensed.take();
         asking.condense_for(request, policy);
         let plan = policy.decide(&asking.question(request, facts));

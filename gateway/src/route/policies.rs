@@ -6,11 +6,14 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use tokio::sync::{Semaphore, oneshot};
+use tokio::time::Instant;
 use tower::ServiceExt;
 use weir_protocol::{ChatRequest, EngineError};
 use weir_router_policies::canary::{Arm, Canary, RolledBack};
+use weir_router_policies::policy::PIN;
 use weir_router_policies::{Policy, PolicyError, RoutePlan};
 
+use super::standing::Standing;
 use super::watch::{End, Seen, Watch};
 use crate::backends::{Attempt, BackendService};
 use crate::config::Settings;
@@ -85,9 +88,11 @@ impl Policies {
         }
     }
 
-    /// The one that only looks on.
-    pub(super) fn shadow(&self) -> Option<&Policy> {
-        self.shadow.as_ref().map(|shadow| &shadow.policy)
+    /// The one that only looks on, where the live one had something to decide: not of a model that the caller named, nor
+    /// while a turn goes on with its backend.
+    pub(super) fn shadow(&self, live: &RoutePlan) -> Option<&Policy> {
+        let goes_on = live.stay.as_ref().is_some_and(|stay| stay.against.is_none());
+        self.shadow.as_ref().filter(|_| live.rule != PIN && !goes_on).map(|shadow| &shadow.policy)
     }
 
     /// Whether a request decided otherwise is really sent, at this draw from [0, 1).
@@ -108,22 +113,23 @@ impl Policies {
         }
     }
 
-    /// Watches a request for the canary's guard rails and for the shadow, where either wants to know.
+    /// Watches a request for the canary's guard rails (`arm`: whose policy decided, if one did) and for the shadow, where
+    /// either wants to know.
     pub(super) fn watch(
         &self,
         request: &Arc<ChatRequest>,
-        arm: Arm,
+        arm: Option<Arm>,
         shadowed: Option<Shadowed>,
         metrics: &Arc<Metrics>,
     ) -> Option<Watch> {
-        let canary = self.canary.as_ref().map(|canary| Arc::clone(&canary.state));
+        let canary = self.canary.as_ref().zip(arm).map(|(canary, arm)| (Arc::clone(&canary.state), arm));
         let sent = shadowed.and_then(|shadowed| self.send_later(shadowed, metrics));
         if canary.is_none() && sent.is_none() {
             return None;
         }
         let metrics = Arc::clone(metrics);
         let told = move |seen: Seen| {
-            if let (Some(canary), Some(outcome)) = (canary, seen.outcome()) {
+            if let (Some((canary, arm)), Some(outcome)) = (canary, seen.outcome()) {
                 metrics.canary_saw(arm.as_str(), outcome.failed);
                 let given_up = lock(&canary).saw(arm, outcome);
                 if let Some(RolledBack { by, canary, live }) = given_up {
@@ -147,17 +153,17 @@ impl Policies {
     /// Sends the request to the shadow's choice once the live answer is over, for a sample.
     fn send_later(&self, shadowed: Shadowed, metrics: &Arc<Metrics>) -> Option<oneshot::Sender<Seen>> {
         let shadow = self.shadow.as_ref()?;
-        let place = Arc::clone(&shadow.room).try_acquire_owned();
-        let Ok(place) = place else {
-            metrics.shadow_sent("no_room");
-            return None;
-        };
+        let room = Arc::clone(&shadow.room);
         let (sender, live) = oneshot::channel();
         let metrics = Arc::clone(metrics);
         tokio::spawn(async move {
-            let _place = place;
             // The comparison needs a whole answer on the live side.
             let Some(live) = live.await.ok().filter(|live: &Seen| live.end == End::Finished) else { return };
+            // A place is for asking, not for waiting until the live answer is over.
+            let Ok(_place) = room.try_acquire_owned() else { return metrics.shadow_sent("no_room") };
+            if !shadowed.standing.is_in(Instant::now()) {
+                return metrics.shadow_sent("skipped");
+            }
             let other = ask(shadowed.service, shadowed.request).await;
             metrics.shadow_sent(match (other.end, other.broke_form) {
                 (End::Finished, Some(true)) => "broke_form",
@@ -181,6 +187,8 @@ impl Policies {
 pub(super) struct Shadowed {
     /// Its first backend.
     pub(super) service: BackendService,
+    /// How that stands: one that real requests leave alone is left alone.
+    pub(super) standing: Arc<Standing>,
     /// What it would have sent.
     pub(super) request: Arc<ChatRequest>,
 }

@@ -1,5 +1,5 @@
-//! Which language the asked text is in: by its script, and for Latin letters by its most frequent small words. Sure
-//! rather than complete: a short or mixed text is `unknown`. Must never look beyond the beginning of a text.
+//! Which language the asked text is in: by its script, and for Latin letters by frequent words. Sure rather
+//! than complete: a mixed text is `unknown`. Must never look beyond the beginning of a text.
 
 use std::sync::LazyLock;
 
@@ -60,33 +60,83 @@ words! {
 /// Characters looked at.
 const MOST_CHARS: usize = 400;
 
-/// The most frequent small words, none of them a word of two of these languages that is common in both.
+/// Most words of a text of which one known word tells the language, if it is in one list only.
+const SHORT_WORDS: usize = 8;
+
+/// Frequent small words, and what short requests begin with. A word of several of these languages stands in each list, so
+/// that it tells of none (`come` is English and Italian).
 pub(super) const SMALL_WORDS: &[(Language, &str)] = &[
     (
         Language::En,
-        "the and is are of to what how this that with you my please can from for it not write give me make find why who \
-         does turn off set sort which when your",
+        "the and is are of to what how this that with you my please can from for it not write give me make find \
+         why who does turn off set sort which when your where were would should could have has there their our \
+         his about into than then some any tell show explain call play remind translate send thanks thank hello \
+         need want let get today tomorrow was did come per do van no",
     ),
     (
         Language::De,
-        "der die das und ist nicht ein eine ich bitte wie mit auf für von dem den zu mir warum schreibe wo wer wird kann \
-         diese sind aus im",
+        "der die das und ist nicht ein eine ich bitte wie mit auf für von dem den zu mir warum schreibe wo wer \
+         wird kann diese sind aus im er wir mich dich mein meine meinen dein deine oder aber auch noch heute \
+         morgen gestern jetzt nach zum zur vom beim habe haben bist du welche welcher welches gib zeig mach \
+         erkläre erzähl schick übersetze danke gibt etwas einen einem einer kein keine um gerade alle hier was \
+         schreib über kannst",
     ),
     (
         Language::Fr,
-        "le les est une et des du je vous que pour dans avec pas ce cette qui sur comment pourquoi quelle quel mon écris \
-         ne sont au",
+        "le les est une et des du je vous que pour dans avec pas ce cette qui sur comment pourquoi quelle quel \
+         mon écris ne sont au moi toi nous elle très donc où quoi quand combien quels quelles cet ces notre votre \
+         ça merci bonjour explique montre donne traduis peux tout tous toute toutes hier demain ai aux mes ma il \
+         mais tu un la à son",
     ),
     (
         Language::Es,
-        "el los las y una es del por para con qué cómo está mi este esta escribe cuál hay más son su al lo cuando",
+        "el los las y una es del por para con qué cómo está mi este esta escribe cuál hay más son su al lo cuando \
+         un muy pero porque esto eso ese esa estos estas hoy ayer mañana ahora gracias hola dónde quién cuánto \
+         cuántos cuántas cuáles dime dame pon puedes quiero necesito tengo tiene hasta desde todo todos todas mis \
+         tus algo me",
     ),
-    (Language::It, "il gli che di è un una per con non sono come questo questa mi scrivi del della perché cosa nel"),
-    (Language::Pt, "o os uma não para com que você meu como está isso escreva são do da em por qual mais ao na"),
-    (Language::Nl, "het een en van ik niet is dat wat hoe met voor op zijn mijn schrijf deze naar waarom kun je de"),
-    (Language::Pl, "nie jest i w na z się co jak do to czy dlaczego napisz proszę mój który dla są ten"),
-    (Language::Sv, "och är inte en ett det som på jag med för hur vad varför skriv till av min den detta"),
-    (Language::Tr, "ve bir bu için ne nasıl değil mi ile neden yaz lütfen benim çok daha var olan"),
+    (
+        Language::It,
+        "il gli che di è un una per con non sono come questo questa mi scrivi del della perché cosa nel la mio \
+         mia tuo tua suo sua questi queste quello quella chi quanti quale quali anche molto più oggi domani ieri \
+         adesso grazie ciao dimmi fammi dammi spiega apri metti puoi può voglio ho tutti tutte tutto nella degli \
+         delle dalla dal sul sulla dove alla al ad ci ha quanto",
+    ),
+    (
+        Language::Pt,
+        "o os uma não para com que você meu como está isso escreva são do da em por qual mais ao na um eu ele ela \
+         minha meus minhas seu seus suas sua tua isto esse essa este esta estas quem onde quando quantos quantas \
+         quais muito hoje amanhã ontem agora obrigado obrigada olá faça mostre traduza explique abra quero \
+         preciso tenho tem há até sem pela pelo às também porque é todos todas me das quanto",
+    ),
+    (
+        Language::Nl,
+        "het een en van ik niet is dat wat hoe met voor op zijn mijn schrijf deze naar waarom kun je de jij hij \
+         zij wij ons onze mij hem haar dit nog maar ook geen vandaag morgen gisteren nu daar hier waar wie \
+         wanneer welke hoeveel kunt moet heb heeft hebben bij uit om aan door geef maak doe vertel stuur vertaal \
+         bedankt graag er me was alle ben zet we kan",
+    ),
+    (
+        Language::Pl,
+        "nie jest i w na z się co jak do to czy dlaczego napisz proszę mój który dla są ten mnie mi cię moja moje \
+         twój twoja tę tym tego tej od po przez przed bez lub albo też tylko już jeszcze bardzo dziś dzisiaj \
+         jutro wczoraj teraz tutaj gdzie kto kiedy ile jaki jaka jakie która które mam masz ma mogę możesz chcę \
+         dzięki dziękuję cześć pokaż wyślij włącz wyłącz otwórz wyjaśnij przetłumacz te tam podaj",
+    ),
+    (
+        Language::Sv,
+        "och är inte en ett det som på jag med för hur vad varför skriv till av min den detta han hon mig dig oss \
+         mitt mina din ditt dina här där nu idag imorgon igår vem när vilken vilket vilka många mycket några alla \
+         eller också bara kan ska vill har gör visa berätta förklara översätt skicka öppna tack hej snälla från \
+         efter om var vi du er lite de",
+    ),
+    (
+        Language::Tr,
+        "ve bir bu için ne nasıl değil mi ile neden yaz lütfen benim çok daha var olan biz siz onlar bana sana \
+         bunu şunu onu burada nerede nereye kim kaç hangi mı mu mü gibi kadar sonra önce şimdi bugün yarın dün \
+         evet hayır teşekkürler teşekkür merhaba göster söyle anlat aç kapat gönder hatırlat çevir açıkla tüm şey \
+         iki misin mısın ben sen şu",
+    ),
 ];
 
 /// The small words, with a bit for every list they are in.
@@ -171,8 +221,9 @@ fn by_script(text: &str) -> Option<Language> {
 }
 
 pub(super) fn by_small_words(text: &str) -> Language {
-    let mut counts = [0_u32; SMALL_WORDS.len()];
+    let (mut words, mut counts) = (0, [0_u32; SMALL_WORDS.len()]);
     let count = |word: &str| {
+        words += 1;
         let mut lists = KNOWN.get(word);
         while let Some(seen) = counts.get_mut(lists.trailing_zeros() as usize) {
             *seen += 1;
@@ -186,8 +237,15 @@ pub(super) fn by_small_words(text: &str) -> Language {
     let runner_up = (0..counts.len()).filter(|at| *at != best).map(|at| counts[at]).max().unwrap_or(0);
     match counts[best] {
         most if most >= 2 && most > runner_up => SMALL_WORDS[best].0,
+        1 if runner_up == 0 && is_short_sentence(text, words) => SMALL_WORDS[best].0,
         _ => Language::Unknown,
     }
+}
+
+/// Whether a text is a few words with a sentence's marks: commands and code have others.
+pub(super) fn is_short_sentence(text: &str, words: usize) -> bool {
+    let may_stand = |c: char| c.is_alphabetic() || c.is_whitespace() || ",.?!'’:;¿¡…\"«»-".contains(c);
+    (2..=SHORT_WORDS).contains(&words) && text.chars().all(may_stand) && !text.contains(" -")
 }
 
 #[cfg(test)]

@@ -53,7 +53,7 @@ features! {
     has_diff: bool, Text, Text, "There is a diff in the asked text.";
     code_fences: u64, Text, Text, "Fenced passages in the asked text.";
     question: bool, Text, Text, "The asked text asks something instead of wanting something done.";
-    language: Language, Text, Text, "Language of the asked text by script and small words, or `unknown`, as short texts often are.";
+    language: Language, Text, Text, "Language of the asked text by script and frequent words, or `unknown`: of short requests in Latin letters about one in five is.";
     asked_chars: u64, Text, Text, "Characters of the asked text.";
     asked_words: u64, Text, Text, "Words of the asked text, in its first 16 KB.";
     quoted_chars: u64, Text, Text, "Characters of the passage that is quoted, fenced or follows a colon.";

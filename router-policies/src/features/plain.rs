@@ -56,7 +56,11 @@ fn by_small_words(text: &str) -> Language {
     let counts: Vec<usize> = language::SMALL_WORDS.iter().map(|(_, list)| count(list)).collect();
     let best = (0..counts.len()).max_by_key(|at| counts[*at]).expect("a language");
     let is_best = (0..counts.len()).all(|at| at == best || counts[at] < counts[best]);
-    if counts[best] >= 2 && is_best { language::SMALL_WORDS[best].0 } else { Language::Unknown }
+    let is_enough = match counts[best] {
+        1 => language::is_short_sentence(text, words.len()),
+        most => most > 1,
+    };
+    if is_enough && is_best { language::SMALL_WORDS[best].0 } else { Language::Unknown }
 }
 
 fn has_constrained_plan(text: &str) -> bool {

@@ -163,6 +163,14 @@ impl<'a> Findings<'a> {
                 "name a backend: `attempts = [{ backend = \"role:ar\" }]`",
             );
         }
+        for (at, attempt) in written.attempts.get_ref().iter().enumerate() {
+            let backend = &attempt.backend;
+            if written.attempts.get_ref()[..at].iter().any(|earlier| earlier.backend.get_ref() == backend.get_ref()) {
+                let message = format!("`{}` stands twice, and each backend is asked once", backend.get_ref());
+                let help = "leave one out; `retries` of its `[[backend]]` are tries again";
+                self.add(Some(backend.span().start), name, message, help);
+            }
+        }
         for together in written.attempts.get_ref().chunk_by(|a, b| a.weight.is_some() == b.weight.is_some()) {
             if let [WrittenAttempt { weight: Some(weight), .. }] = together {
                 let help = "give the attempt beside it a `weight`, too, or leave this one out";
@@ -238,6 +246,7 @@ impl<'a> Findings<'a> {
             first_content_ms: first_content_ms.map(|wait| *wait.get_ref()),
             condense,
             weight: written.weight.as_ref().map(|weight| *weight.get_ref()),
+            says_decoding: written.mode.is_some() || written.diffusion.is_some(),
             position: position(self.text, written.backend.span().start),
         })
     }

@@ -44,6 +44,7 @@ impl Policy {
             first_content_ms: None,
             condense: Condense::Nobody,
             weight: None,
+            says_decoding: false,
             position: (0, 0),
         };
         let wishes: Vec<&Wish> = std::iter::once(&pinned).chain(&self.pin_fallback).collect();

@@ -28,6 +28,14 @@ impl Diagnostic {
         let near = quoted.next().and_then(|word| nearest(word, quoted));
         let help = match near {
             Some(near) if message.starts_with("unknown") => format!("did you mean `{near}`?"),
+            _ if at.is_some_and(|at| is_top_level(text, at)) && message.starts_with("unknown") => {
+                "it stands at the top of the file, before the first `[…]`".to_owned()
+            }
+            _ if message == "invalid type: map, expected a sequence"
+                && at.is_some_and(|at| text[at..].starts_with('[')) =>
+            {
+                "one of several is written in two brackets: `[[…]]`".to_owned()
+            }
             _ if message.ends_with("WrittenAttempt") => "write it like `{ backend = \"role:ar\" }`".to_owned(),
             _ => String::new(),
         };
@@ -36,6 +44,10 @@ impl Diagnostic {
             (Some((got, wanted)), Some(key)) if message.starts_with("invalid") => {
                 format!("`{key}`: {got}, expected {}", in_words(wanted))
             }
+            (None, _) if message == "duplicate key" => match at.map(|at| word_at(text, at)) {
+                Some(key) if !key.is_empty() => format!("`{key}` stands twice in this table"),
+                _ => message,
+            },
             _ => message,
         };
         Diagnostic {
@@ -46,6 +58,17 @@ impl Diagnostic {
             help,
         }
     }
+}
+
+/// The word that begins at `at`.
+fn word_at(text: &str, at: usize) -> &str {
+    let rest = text.get(at..).unwrap_or_default();
+    rest.split(|c: char| !c.is_alphanumeric() && c != '_' && c != '-').next().unwrap_or_default()
+}
+
+/// Whether a key at `at` is one that a file has before its tables.
+fn is_top_level(text: &str, at: usize) -> bool {
+    ["about", "include"].contains(&word_at(text, at))
 }
 
 /// The key whose value, or the first part of it, begins at `at`.

@@ -13,6 +13,7 @@ mod explain;
 mod files;
 mod foretold;
 mod format;
+mod meant;
 mod node;
 mod reach;
 mod testing;
@@ -77,6 +78,8 @@ struct Wish {
     condense: Condense,
     /// Its share of the conversations that begin here, among the attempts with a weight beside it.
     weight: Option<u64>,
+    /// Whether it says itself how to decode, not only `[defaults]`.
+    says_decoding: bool,
     /// Line and column in the file.
     position: (usize, usize),
 }

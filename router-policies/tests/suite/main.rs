@@ -3,6 +3,7 @@
 
 mod classify;
 mod condensing;
+mod language;
 mod latency;
 mod made_pages;
 mod must_not_diffuse;
@@ -10,6 +11,7 @@ mod openclaw;
 mod policy_errors;
 mod policy_files;
 mod policy_habits;
+mod policy_shape;
 mod properties;
 mod recorded;
 mod routing;

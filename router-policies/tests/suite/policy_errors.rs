@@ -2,7 +2,7 @@
 
 use weir_router_policies::{Diagnostic, Policy};
 
-const GOOD: &str = r#"[[rule]]
+pub(crate) const GOOD: &str = r#"[[rule]]
 name = "tools"
 when = "tool_needed"
 route = "diffusion"
@@ -16,15 +16,15 @@ reason = "free text"
 attempts = [{ backend = "role:ar" }]
 "#;
 
-struct Expected<'a> {
-    line: usize,
-    rule: &'a str,
-    message: &'a str,
-    help: &'a str,
+pub(crate) struct Expected<'a> {
+    pub(crate) line: usize,
+    pub(crate) rule: &'a str,
+    pub(crate) message: &'a str,
+    pub(crate) help: &'a str,
 }
 
 /// `from` → `to` in the good policy gives exactly one complaint.
-fn check(from: &str, to: &str, expected: &Expected<'_>) {
+pub(crate) fn check(from: &str, to: &str, expected: &Expected<'_>) {
     let text = GOOD.replacen(from, to, 1);
     assert_ne!(text, GOOD, "{from:?} is in the good policy");
     let error = Policy::parse(&text, "p.toml").expect_err(to);

@@ -1,11 +1,14 @@
 //! Policies beside the live one: a shadow that is counted and never shown, a canary that gives itself up, and a request
 //! log decided again.
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use serde_json::{Value, json};
-use weir_tests::asking::client;
+use weir_tests::asking::{client, metrics_until};
 use weir_tests::binary::{self, Weir};
-use weir_tests::wait;
+use weir_tests::fault_upstream::FaultUpstream;
+use weir_tests::{request_log, wait};
+
+use crate::backend;
 
 fn ask(text: &str) -> Value {
     json!({"model": "auto", "max_tokens": 8, "temperature": 0, "messages": [
@@ -46,6 +49,70 @@ async fn a_shadow_is_counted_and_compared_and_never_shown() -> Result<()> {
     let told = client()?.post(weir.url("/v1/route/explain")).json(&ask("hello")).send().await?;
     let told: Value = told.json().await?;
     assert_eq!((&told["shadow"]["first"], &told["shadow"]["difference"]), (&json!("diffusion"), &json!("backend")));
+    Ok(())
+}
+
+/// Upstreams of both roles and no engine of our own.
+fn upstreams(upstream: &FaultUpstream) -> String {
+    "[engine.diffusion]\nenabled = false\n[engine.ar]\nenabled = false\n".to_owned()
+        + &backend("gpu", &upstream.base_url("fine"))
+        + &backend("dllm", &upstream.base_url("fine")).replacen(
+            "[[backend]]\n",
+            "[[backend]]\nrole = \"diffusion\"\n",
+            1,
+        )
+}
+
+#[tokio::test]
+async fn a_shadow_leaves_alone_who_is_drained() -> Result<()> {
+    let upstream = FaultUpstream::start().await?;
+    let config = "[policy]\nprofile = \"ar-first\"\n[policy.shadow]\npolicy = \"diffusion-first\"\nsample = 1.0\n\
+                  [admin]\nlisten = \"127.0.0.1:0\"\nkey_env = \"SHADOW_TEST_KEY\"\n"
+        .to_owned()
+        + &upstreams(&upstream);
+    let key = "an-admin-key-of-this-test";
+    let weir = Weir::start_with(&config, &[("SHADOW_TEST_KEY", key)])?;
+    let order = client()?.post(weir.admin_url("/admin/backends/dllm/drain").await?).bearer_auth(key);
+    assert_eq!(order.send().await?.status(), 200);
+    assert_eq!(send(&weir, "s", &ask("hello")).await?.1, "gpu");
+    let skipped = [("outcome", "skipped")];
+    metrics_until(&weir, "the shadow is skipped", |page| page.sum("weir_shadow_sent_total", &skipped) == 1.0).await?;
+    assert_eq!(upstream.seen().len(), 1, "only the live one's");
+    Ok(())
+}
+
+#[tokio::test]
+async fn only_what_a_policy_decided_counts_for_it() -> Result<()> {
+    let upstream = FaultUpstream::start().await?;
+    let config = "[policy]\nprofile = \"ar-first\"\n[policy.shadow]\npolicy = \"diffusion-first\"\n\
+                  [policy.canary]\npolicy = \"ar-first\"\nshare = 1.0\n\
+                  [request_log]\nenabled = true\nfile = \"requests.jsonl\"\n"
+        .to_owned()
+        + &upstreams(&upstream);
+    let weir = Weir::start(&config)?;
+    let mut body = ask("turn off the lights");
+    send(&weir, "s", &body).await?;
+    // The same turn goes on with its backend: nothing to be decided.
+    let messages = body["messages"].as_array_mut().context("messages")?;
+    messages.push(json!({"role": "assistant", "content": null, "tool_calls": [
+        {"id": "1", "type": "function", "function": {"name": "f", "arguments": "{}"}}]}));
+    messages.push(json!({"role": "tool", "tool_call_id": "1", "content": "done"}));
+    send(&weir, "s", &body).await?;
+    // Nor is there where the caller names who shall answer.
+    let mut named = ask("hello");
+    named["model"] = json!("gpu");
+    send(&weir, "t", &named).await?;
+    let lines = request_log::lines_until(&weir.folder().join("requests.jsonl"), 3).await?;
+    let arms: Vec<&Value> = lines.iter().map(|line| &line["arm"]).collect();
+    assert_eq!(arms, [&json!("canary"), &json!("canary"), &Value::Null]);
+    let text = page(&weir).await?;
+    for line in [
+        r#"weir_shadow_decisions_total{difference="backend",live="ar",shadow="diffusion"} 1"#,
+        r#"weir_canary_requests_total{arm="canary",outcome="finished"} 2"#,
+    ] {
+        assert!(text.contains(line), "{line}: {text}");
+    }
+    assert!(!text.contains(r#"difference="same""#) && !text.contains(r#"difference="rule""#), "{text}");
     Ok(())
 }
 

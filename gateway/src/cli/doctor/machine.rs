@@ -4,6 +4,7 @@ use weir_kernels::packed::{Team, cores};
 use weir_kernels::{packed, registry};
 
 use super::{Finding, Subject, bytes};
+use crate::memory::{self, field};
 
 pub(super) fn look(subject: &Subject) -> Vec<Finding> {
     let pinned = subject.settings.as_ref().is_ok_and(|settings| settings.pin_threads);
@@ -11,7 +12,7 @@ pub(super) fn look(subject: &Subject) -> Vec<Finding> {
         .settings
         .as_ref()
         .ok()
-        .zip(memory_total())
+        .zip(memory::total())
         .map(|(settings, total)| bodies(settings.server.body_memory as u64, total));
     vec![processor(), kernels(), packed_kernels(), kernel_threads(pinned), memory()].into_iter().chain(bodies).collect()
 }
@@ -106,45 +107,10 @@ fn kernel_threads(pinned: bool) -> Finding {
 }
 
 fn memory() -> Finding {
-    match (memory_total(), memory_available()) {
+    match (memory::total(), memory::available()) {
         (Some(total), Some(free)) => Finding::ok(format!("memory {}, {} available", bytes(total), bytes(free))),
         _ => Finding::note("memory unknown: /proc/meminfo is not there"),
     }
-}
-
-fn memory_total() -> Option<u64> {
-    Some(limit().unwrap_or(u64::MAX).min(meminfo("MemTotal")?))
-}
-
-/// Bytes that can be taken now: of the machine, and of the container this runs in.
-pub(super) fn memory_available() -> Option<u64> {
-    let machine = meminfo("MemAvailable")?;
-    let own = limit().zip(number("/sys/fs/cgroup/memory.current")).map(|(most, now)| most.saturating_sub(now));
-    Some(own.map_or(machine, |own| own.min(machine)))
-}
-
-/// What the container allows, if it sets a limit.
-fn limit() -> Option<u64> {
-    number("/sys/fs/cgroup/memory.max")
-}
-
-fn number(file: &str) -> Option<u64> {
-    std::fs::read_to_string(file).ok()?.trim().parse().ok()
-}
-
-fn meminfo(name: &str) -> Option<u64> {
-    let info = std::fs::read_to_string("/proc/meminfo").ok()?;
-    kilobytes(&info, name)
-}
-
-fn kilobytes(info: &str, name: &str) -> Option<u64> {
-    field(info, name)?.strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
-}
-
-/// The value of the first `name : value` line.
-fn field<'a>(info: &'a str, name: &str) -> Option<&'a str> {
-    let pairs = info.lines().filter_map(|line| line.split_once(':'));
-    pairs.map(|(key, value)| (key.trim(), value.trim())).find(|(key, _)| *key == name).map(|(_, value)| value)
 }
 
 #[cfg(test)]
@@ -156,13 +122,5 @@ mod tests {
     fn bodies_leave_room_for_the_rest() {
         assert_eq!(bodies(1 << 29, 1 << 32).level, Level::Ok);
         assert_eq!(bodies(1 << 29, 1 << 29).level, Level::Note);
-    }
-
-    #[test]
-    fn the_kernels_files_are_read() {
-        let info = "MemTotal:       24689580 kB\nMemAvailable:   123 kB\nmodel name\t: A CPU: fast\n";
-        assert_eq!(kilobytes(info, "MemAvailable"), Some(123 * 1024));
-        assert_eq!(kilobytes(info, "MemFree"), None);
-        assert_eq!(field(info, "model name"), Some("A CPU: fast"));
     }
 }

@@ -5,10 +5,10 @@ use std::path::Path;
 use weir_diffusion_engine::EngineKind;
 use weir_diffusion_engine::inspect::inspect;
 
-use super::machine::memory_available;
 use super::{Finding, Subject, bytes};
 use crate::config::settings::ModelSource;
 use crate::config::{EngineRole, EngineSettings};
+use crate::memory;
 
 pub(super) fn look(subject: &Subject) -> Vec<Finding> {
     let Ok(settings) = &subject.settings else {
@@ -47,7 +47,7 @@ fn files(role: &str, kind: EngineRole, path: &Path) -> Finding {
     }
     let size: u64 = report.types.iter().map(|share| share.bytes).sum();
     let text = format!("engine `{role}`: {}, {} in {}", report.architecture, bytes(size), path.display());
-    match memory_available() {
+    match memory::available() {
         Some(free) if size > free => Finding::problem(format!("{text}; {} of memory are available", bytes(free)))
             .fix("take a smaller or more tightly packed model, or free memory"),
         _ => Finding::ok(text),

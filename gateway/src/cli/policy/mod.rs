@@ -17,7 +17,7 @@ use crate::backends::expected;
 use crate::config::Settings;
 use crate::config::policy::PolicySource;
 use crate::embedded;
-use crate::live::prepare::check_names;
+use crate::live::prepare::{check_names, in_doubt};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum PolicyCommand {
@@ -127,7 +127,7 @@ fn complaints(source: &PolicySource, settings: &Settings, facts: &[BackendFacts]
     let policy = source.parse()?;
     check_names(&policy, settings)?;
     let tenants: Vec<&str> = settings.tenants.tenants.iter().map(|tenant| tenant.name.as_ref()).collect();
-    let complaints = [policy.check_reach(facts), policy.check_tenants(&tenants)].concat();
+    let complaints = in_doubt(&policy, facts, &tenants);
     Ok((policy, complaints))
 }
 
