@@ -93,14 +93,14 @@ pub(super) const SMALL_WORDS: &[(Language, &str)] = &[
         "el los las y una es del por para con qué cómo está mi este esta escribe cuál hay más son su al lo cuando \
          un muy pero porque esto eso ese esa estos estas hoy ayer mañana ahora gracias hola dónde quién cuánto \
          cuántos cuántas cuáles dime dame pon puedes quiero necesito tengo tiene hasta desde todo todos todas mis \
-         tus algo me",
+         tus algo me la",
     ),
     (
         Language::It,
         "il gli che di è un una per con non sono come questo questa mi scrivi del della perché cosa nel la mio \
          mia tuo tua suo sua questi queste quello quella chi quanti quale quali anche molto più oggi domani ieri \
          adesso grazie ciao dimmi fammi dammi spiega apri metti puoi può voglio ho tutti tutte tutto nella degli \
-         delle dalla dal sul sulla dove alla al ad ci ha quanto",
+         delle dalla dal sul sulla dove alla al ad ci ha quanto i",
     ),
     (
         Language::Pt,
@@ -128,7 +128,7 @@ pub(super) const SMALL_WORDS: &[(Language, &str)] = &[
         "och är inte en ett det som på jag med för hur vad varför skriv till av min den detta han hon mig dig oss \
          mitt mina din ditt dina här där nu idag imorgon igår vem när vilken vilket vilka många mycket några alla \
          eller också bara kan ska vill har gör visa berätta förklara översätt skicka öppna tack hej snälla från \
-         efter om var vi du er lite de",
+         efter om var vi du er lite de i",
     ),
     (
         Language::Tr,
