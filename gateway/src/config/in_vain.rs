@@ -23,10 +23,9 @@ impl Checks<'_> {
         let rails = ["share", "error_rise", "ttft_ratio", "invalid_rise", "min_requests"];
         self.idle(&["policy", "canary"], "policy", &rails, policy);
         self.idle(&["attempts"], "hedge", &["hedge_after_ms", "hedge_min_ms"], "set `hedge = true`");
-        self.idle(&["request_log"], "enabled", &["file", "content", "redact"], "set `enabled = true`");
+        self.idle(&["request_log"], "enabled", &["file", "content"], "set `enabled = true`");
         let collector = "name the collector, like `http://127.0.0.1:4318`";
         self.idle(&["tracing", "otlp"], "endpoint", &["headers_env", "sample", "service"], collector);
-        self.idle(&["admin"], "listen", &["key_env", "key_hash"], "the admin API is off until it has an address");
     }
 
     /// How long a backend may take; a wait longer than the whole never ends one.

@@ -74,7 +74,6 @@ fn a_setting_that_does_nothing_by_itself_is_told() {
         ("[request_log]\nfile = \"log\"", "request_log.file"),
         ("[request_log]\ncontent = true", "request_log.content"),
         ("[tracing.otlp]\nsample = 0.5", "tracing.otlp.sample"),
-        ("[admin]\nkey_env = \"A\"", "admin.key_env"),
     ] {
         let error = load_text(text).unwrap_err();
         assert!(error.contains(&format!("FILE:2: `{key}`: does nothing")), "{error}");
@@ -84,7 +83,6 @@ fn a_setting_that_does_nothing_by_itself_is_told() {
         "[policy.shadow]\npolicy = \"\"\nsample = 0.1",
         "[attempts]\nhedge = false\nhedge_after_ms = 100",
         "[request_log]\nenabled = false\nfile = \"log\"",
-        "[admin]\nlisten = \"\"\nkey_env = \"A\"",
     ] {
         load_text(text).unwrap();
     }
