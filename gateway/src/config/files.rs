@@ -29,7 +29,7 @@ impl FileRead {
         String::from_utf8(bytes).map_err(|error| {
             let good = error.utf8_error().valid_up_to();
             let line = error.as_bytes()[..good].iter().filter(|byte| **byte == b'\n').count() + 1;
-            io::Error::other(format!("line {line} is not UTF-8 (save it as UTF-8, without UTF-16 or Latin-1)"))
+            io::Error::other(format!("line {line} is not UTF-8 (save it as UTF-8, not as UTF-16 or Latin-1)"))
         })
     }
 
