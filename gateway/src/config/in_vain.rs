@@ -31,18 +31,18 @@ impl Checks<'_> {
     /// How long a backend may take; a wait longer than the whole never ends one.
     pub(super) fn waits(&mut self, index: &str, typed: &BackendWritten) {
         self.at_least_one(&["backend", index, "total_timeout_ms"], typed.total_timeout_ms);
+        let usual = BackendWritten::default();
         let waits = [
-            ("connect_timeout_ms", typed.connect_timeout_ms),
-            ("headers_timeout_ms", typed.headers_timeout_ms),
-            ("first_content_timeout_ms", typed.first_content_timeout_ms),
-            ("idle_timeout_ms", typed.idle_timeout_ms),
+            ("connect_timeout_ms", typed.connect_timeout_ms, usual.connect_timeout_ms),
+            ("headers_timeout_ms", typed.headers_timeout_ms, usual.headers_timeout_ms),
+            ("first_content_timeout_ms", typed.first_content_timeout_ms, usual.first_content_timeout_ms),
+            ("idle_timeout_ms", typed.idle_timeout_ms, usual.idle_timeout_ms),
         ];
-        for (key, value) in waits {
+        for (key, value, usual) in waits {
             let path = ["backend", index, key];
             self.at_least_one(&path, value);
-            // The defaults are no mistake of who wants the whole to be shorter.
-            let is_typed = self.layered.is_typed(&path.map(str::to_owned));
-            if is_typed && value > typed.total_timeout_ms {
+            // The defaults, copied or not, are no mistake of who wants the whole to be shorter.
+            if value != usual && value > typed.total_timeout_ms {
                 let message = format!("never ends a wait: `total_timeout_ms` is {}", typed.total_timeout_ms);
                 self.say(&path, message, "raise that, or lower this");
             }

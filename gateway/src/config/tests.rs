@@ -96,6 +96,7 @@ fn a_wait_longer_than_the_whole_is_told() {
         assert!(error.starts_with(&format!("FILE:6: `backend[0].{wait}`: never ends a wait")), "{error}");
     }
     load_text(&backend("total_timeout_ms = 50")).unwrap();
+    load_text(&backend("total_timeout_ms = 50\nheaders_timeout_ms = 60000")).unwrap();
     load_text(&backend("total_timeout_ms = 50\nidle_timeout_ms = 50")).unwrap();
 }
 
