@@ -32,7 +32,7 @@ impl Diagnostic {
                 "it stands at the top of the file, before the first `[…]`".to_owned()
             }
             _ if message == "invalid type: map, expected a sequence"
-                && at.is_some_and(|at| text[at..].starts_with('[')) =>
+                && at.and_then(|at| text.get(at..)).is_some_and(|rest| rest.starts_with('[')) =>
             {
                 "one of several is written in two brackets: `[[…]]`".to_owned()
             }
