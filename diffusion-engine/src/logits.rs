@@ -121,11 +121,11 @@ impl LogitsModel {
         let mut logits = Vec::new();
         for tokens in input_ids.chunks(step) {
             let mut lane = [Lane { tokens, logits_from: 0, wanted: Wanted::All, cache: &mut cache, visibility }];
-            let predictions = match &self.0 {
+            let mut predictions = match &self.0 {
                 Kind::Mixed(model) => model.forward(&mut lane)?,
                 Kind::Dense(model) => model.forward(&mut lane)?,
             };
-            predictions.into_iter().for_each(|own| logits.extend(own.logits()));
+            logits.extend_from_slice(predictions.of_lane(0).0);
             cache.commit(tokens);
         }
         Ok(logits)

@@ -132,18 +132,18 @@ impl Processor {
         }
     }
 
-    /// See [`Model::take_back`]; a GPU's logits are not kept.
-    pub(crate) fn take_back(&self, logits: impl Iterator<Item = Vec<f32>>) {
+    /// See [`Model::take_back`]; a GPU's are not kept.
+    pub(crate) fn take_back(&self, predictions: Predictions) {
         match self {
-            Processor::Cpu(model) => model.take_back(logits),
-            Processor::Dense(model) => model.take_back(logits),
+            Processor::Cpu(model) => model.take_back(predictions),
+            Processor::Dense(model) => model.take_back(predictions),
             #[cfg(feature = "cuda")]
             Processor::Cuda(_) => {}
         }
     }
 
     /// See [`Model::forward`].
-    pub(crate) fn forward(&self, lanes: &mut [Lane<'_>]) -> Result<Vec<Predictions>, String> {
+    pub(crate) fn forward(&self, lanes: &mut [Lane<'_>]) -> Result<Predictions, String> {
         match self {
             Processor::Cpu(model) => model.forward(lanes).map_err(|error| error.to_string()),
             Processor::Dense(model) => model.forward(lanes).map_err(|error| error.to_string()),

@@ -11,7 +11,7 @@ use crate::checkpoint::config::ModelConfig;
 use crate::checkpoint::source::{Bytes, Named};
 use crate::error::LoadError;
 use crate::model::forward::{Lane, Visibility};
-use crate::model::head::{Predictions, Wanted};
+use crate::model::head::Wanted;
 use crate::model::random::Random;
 use crate::model::recipe::Recipe;
 use crate::model::weights::Model;
@@ -176,9 +176,9 @@ impl SpeedModel {
 
     fn forward(&self, lanes: &mut [Lane<'_>]) -> Result<Measured, KernelError> {
         let began = Instant::now();
-        let logits = self.model.forward(lanes)?;
+        let predictions = self.model.forward(lanes)?;
         let time = began.elapsed();
-        self.model.take_back(logits.into_iter().map(Predictions::logits));
+        self.model.take_back(predictions);
         let scratch = self.model.scratch.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let sparse = (self.model.config.layers - self.model.config.dense_layers).max(1);
         Ok(Measured {

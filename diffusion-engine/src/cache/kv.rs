@@ -2,15 +2,16 @@
 //! write to a page that is shared, nor use more pages of its own than its lease has.
 
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use weir_kernels::{KernelError, KvPanel, PANEL, Strided};
 
 use super::page::Page;
-use super::places::Places;
+use super::places::{Place, pieces};
 use super::pool::{Lease, Pool};
 use super::tree::{NodeId, Sharing};
 use super::{KvShape, pages_for};
+use crate::model::matrix::room;
 use crate::options::KvType;
 
 /// One request's keys and values. Dropping it gives its own pages back and lets go of the shared ones.
@@ -104,25 +105,33 @@ impl KvCache {
     /// Writes `keys` and `values`, a row of `[kv_heads, head_dim]` for each, of reserved positions behind the committed ones.
     pub(crate) fn write(&mut self, layer: usize, positions: Range<usize>, keys: Strided<'_>, values: Strided<'_>) {
         debug_assert!(positions.start >= self.tokens.len(), "position {} is final", positions.start);
-        let end = positions.end;
-        self.layers(None, layer, end, &mut Vec::new()).1.write(positions, keys, values);
+        let shape = *self.lease.pool().shape();
+        for (index, row, lanes) in pieces(positions) {
+            let page = self.pages.get_mut(index).filter(|_| index >= self.published).and_then(Arc::get_mut);
+            let place = page.and_then(|page| page.layers(None, layer, &mut []).1);
+            debug_assert!(place.is_some(), "page {index} is shared or missing");
+            if let Some(mut place) = place {
+                place.put(&shape, lanes, [keys.skip(row), values.skip(row)]);
+            }
+        }
     }
 
-    /// The panels of layer `read`, if asked for, as [`KvCache::panels`] gives them, and a later layer to write to meanwhile.
+    /// Adds to `panels` those of layer `read`, if asked for, as [`KvCache::panels`] does, and to `places` those of a later
+    /// layer, to write to meanwhile.
     pub(crate) fn layers<'a>(
         &'a mut self,
         read: Option<usize>,
         write: usize,
         end: usize,
         scratch: &'a mut Vec<f32>,
-    ) -> (Vec<KvPanel<'a>>, Places<'a>) {
+        (panels, places): (&mut Vec<KvPanel<'a>>, &mut Vec<Place<'a>>),
+    ) {
         let shape = *self.lease.pool().shape();
         let count = pages_for(end).min(self.pages.len());
         let packed = read.is_some() && self.pages.iter().take(count).any(|page| page.is_packed());
         let length = if packed { shape.layer() } else { 0 };
-        scratch.resize(count * length, 0.0);
-        let mut rest = scratch.as_mut_slice();
-        let (mut layers, mut places) = (Vec::with_capacity(count), Vec::with_capacity(count));
+        let mut rest = room(scratch, count * length);
+        let mut panels = read.map(|_| Panels::new(shape, count, panels));
         for (index, page) in self.pages.iter_mut().take(count).enumerate() {
             let (own, others) = rest.split_at_mut(length);
             rest = others;
@@ -132,11 +141,11 @@ impl KvCache {
             } else {
                 Arc::get_mut(page).map_or((&[][..], None), |page| page.layers(read, write, own))
             };
-            layers.push(layer);
-            places.push(place);
+            places.push(place.map(Mutex::new));
+            if let Some(panels) = &mut panels {
+                panels.put(index, layer);
+            }
         }
-        let panels = if read.is_some() { panels(&shape, &layers) } else { Vec::new() };
-        (panels, Places::new(shape, places))
     }
 
     /// The numbers of the pages that hold positions below `end`, where they lie in a GPU's memory.
@@ -145,32 +154,48 @@ impl KvCache {
         self.pages.iter().take(pages_for(end)).filter_map(|page| page.number()).collect()
     }
 
-    /// The panels of one layer that hold positions below `end`, `[kv_heads, n]`; unpacked into `scratch` where pages
-    /// are not f32.
-    pub(crate) fn panels<'a>(&'a self, layer: usize, end: usize, scratch: &'a mut Vec<f32>) -> Vec<KvPanel<'a>> {
-        let shape = self.lease.pool().shape();
+    /// Adds to `panels` those of one layer that hold positions below `end`, `[kv_heads, n]`; unpacked into `scratch` where
+    /// pages are not f32.
+    pub(crate) fn panels<'a>(
+        &'a self,
+        layer: usize,
+        end: usize,
+        scratch: &'a mut Vec<f32>,
+        panels: &mut Vec<KvPanel<'a>>,
+    ) {
+        let shape = *self.lease.pool().shape();
         let used = self.pages.get(..pages_for(end)).unwrap_or(&self.pages);
-        let packed = used.iter().any(|page| page.is_packed());
-        scratch.resize(if packed { used.len() * shape.layer() } else { 0 }, 0.0);
-        let mut rest = scratch.as_mut_slice();
-        let mut layers = Vec::with_capacity(used.len()); // n × [kv_heads, keys then values]
-        for page in used {
-            let (own, others) = rest.split_at_mut(if packed { shape.layer() } else { 0 });
+        let length = if used.iter().any(|page| page.is_packed()) { shape.layer() } else { 0 };
+        let mut rest = room(scratch, used.len() * length);
+        let mut panels = Panels::new(shape, used.len(), panels);
+        for (index, page) in used.iter().enumerate() {
+            let (own, others) = rest.split_at_mut(length);
             rest = others;
-            layers.push(page.layer(layer, own));
+            panels.put(index, page.layer(layer, own));
         }
-        panels(shape, &layers)
     }
 }
 
-/// The panels of `layers[n]`, each `[kv_heads, keys then values]`, as `[kv_heads, n]`.
-fn panels<'a>(shape: &KvShape, layers: &[&'a [f32]]) -> Vec<KvPanel<'a>> {
-    let mut panels = Vec::with_capacity(shape.attention.kv_heads * layers.len());
-    for head in 0..shape.attention.kv_heads {
-        for layer in layers {
-            let (keys, values) = layer[head * shape.head()..][..shape.head()].split_at(shape.attention.key_panel());
-            panels.push(KvPanel { keys, values });
+/// The end of a list of panels: one lane's, `[kv_heads, count]`.
+struct Panels<'l, 'a> {
+    shape: KvShape,
+    count: usize,
+    own: &'l mut [KvPanel<'a>],
+}
+
+impl<'l, 'a> Panels<'l, 'a> {
+    fn new(shape: KvShape, count: usize, panels: &'l mut Vec<KvPanel<'a>>) -> Self {
+        let first = panels.len();
+        panels.resize(first + shape.attention.kv_heads * count, KvPanel { keys: &[], values: &[] });
+        Panels { shape, count, own: panels.get_mut(first..).unwrap_or_default() }
+    }
+
+    /// Puts in page number `index`: `layer[kv_heads, keys then values]`.
+    fn put(&mut self, index: usize, layer: &'a [f32]) {
+        let own = self.own.iter_mut().skip(index).step_by(self.count);
+        for (panel, head) in own.zip(layer.chunks_exact(self.shape.head())) {
+            let (keys, values) = head.split_at(self.shape.attention.key_panel());
+            *panel = KvPanel { keys, values };
         }
     }
-    panels
 }

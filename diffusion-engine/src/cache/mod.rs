@@ -20,7 +20,7 @@ mod tests;
 mod tree;
 
 pub(crate) use kv::KvCache;
-pub(crate) use places::Places;
+pub(crate) use places::{Place, Places};
 pub(crate) use pool::Pool;
 pub(crate) use prefixes::{Need, Pages, PrefixCache};
 pub(crate) use tree::Sharing;

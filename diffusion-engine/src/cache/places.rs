@@ -7,46 +7,57 @@ use std::sync::{Mutex, PoisonError};
 use half::bf16;
 use weir_kernels::{PANEL, Strided};
 
-use super::KvShape;
+use super::{KvShape, pages_for};
+
+/// A page's; `None` where it is shared.
+pub(crate) type Place<'a> = Option<Mutex<LayerMut<'a>>>;
 
 /// One request's.
-pub(crate) struct Places<'a> {
-    shape: KvShape,
-    /// Those of its own, at the place of each.
-    pages: Vec<Option<Mutex<LayerMut<'a>>>>,
+pub(crate) struct Places<'p, 'a> {
+    pub(crate) shape: KvShape,
+    /// Of each of its pages.
+    pub(crate) pages: &'p [Place<'a>],
 }
 
 /// A layer of a page, `[kv_heads, keys then values]`.
-pub(super) enum LayerMut<'a> {
+pub(crate) enum LayerMut<'a> {
     F32(&'a mut [f32]),
     Bf16(&'a mut [bf16]),
 }
 
-impl<'a> Places<'a> {
-    pub(super) fn new(shape: KvShape, pages: Vec<Option<LayerMut<'a>>>) -> Self {
-        Places { shape, pages: pages.into_iter().map(|page| page.map(Mutex::new)).collect() }
+impl LayerMut<'_> {
+    /// Writes rows of `[kv_heads, head_dim]` to these positions of the page.
+    pub(super) fn put(&mut self, shape: &KvShape, lanes: Range<usize>, rows: [Strided<'_>; 2]) {
+        match self {
+            LayerMut::F32(elements) => put(elements, shape, lanes, rows, |element| element),
+            LayerMut::Bf16(elements) => put(elements, shape, lanes, rows, bf16::from_f32),
+        }
     }
+}
 
+impl Places<'_, '_> {
     /// Writes `keys` and `values`, a row of `[kv_heads, head_dim]` for each, of reserved positions behind the committed
     /// ones.
     pub(crate) fn write(&self, positions: Range<usize>, keys: Strided<'_>, values: Strided<'_>) {
-        let mut next = positions.start;
-        while next < positions.end {
-            let (first, lane) = (next, next % PANEL);
-            next = (next - lane + PANEL).min(positions.end);
-            let own = self.pages.get(first / PANEL).and_then(Option::as_ref);
-            debug_assert!(own.is_some(), "position {first} lies in a page that is shared or missing");
+        for (index, row, lanes) in pieces(positions) {
+            let own = self.pages.get(index).and_then(Option::as_ref);
+            debug_assert!(own.is_some(), "page {index} is shared or missing");
             if let Some(page) = own {
-                let (row, lanes) = (first - positions.start, lane..lane + next - first);
-                let rows = [keys.skip(row), values.skip(row)];
                 // A panic in between leaves finite numbers, and the forward that failed commits none of them.
-                match &mut *page.lock().unwrap_or_else(PoisonError::into_inner) {
-                    LayerMut::F32(elements) => put(elements, &self.shape, lanes, rows, |element| element),
-                    LayerMut::Bf16(elements) => put(elements, &self.shape, lanes, rows, bf16::from_f32),
-                }
+                let mut page = page.lock().unwrap_or_else(PoisonError::into_inner);
+                page.put(&self.shape, lanes, [keys.skip(row), values.skip(row)]);
             }
         }
     }
+}
+
+/// What each page has of `positions`: its index, the first of their rows, and where in the page they lie.
+pub(super) fn pieces(positions: Range<usize>) -> impl Iterator<Item = (usize, usize, Range<usize>)> {
+    let Range { start, end } = positions;
+    (start / PANEL..pages_for(end)).map(move |page| {
+        let (first, last) = (start.max(page * PANEL), end.min((page + 1) * PANEL));
+        (page, first - start, first - page * PANEL..last - page * PANEL)
+    })
 }
 
 fn put<T: Copy>(

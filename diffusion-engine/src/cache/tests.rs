@@ -41,9 +41,11 @@ fn feed(request: &mut Request, count: usize) {
 
 /// Whether every committed position holds what its tokens give.
 fn is_true(request: &Request) -> bool {
-    let (end, mut scratch) = (request.cache.committed(), Vec::new());
+    let end = request.cache.committed();
     (0..SHAPE.layers).all(|layer| {
-        let panels = request.cache.panels(layer, end, &mut scratch);
+        let mut scratch = Vec::new();
+        let mut panels = Vec::new();
+        request.cache.panels(layer, end, &mut scratch, &mut panels);
         (0..end).all(|position| {
             let (panel, lane) = (&panels[position / PANEL], position % PANEL);
             let key = key(&request.tokens[..=position]);
@@ -229,8 +231,9 @@ fn a_page_that_was_used_comes_back_clean() {
     drop(cache);
     let mut cache = prefixes.admit(&need).expect("room");
     cache.reserve(1).expect("promised");
-    let mut scratch = Vec::new();
-    for panel in cache.panels(0, 1, &mut scratch) {
+    let (mut scratch, mut panels) = (Vec::new(), Vec::new());
+    cache.panels(0, 1, &mut scratch, &mut panels);
+    for panel in panels {
         assert!(panel.keys.iter().chain(panel.values).all(|element| *element == 0.0));
     }
 }

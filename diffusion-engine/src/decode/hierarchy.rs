@@ -3,18 +3,18 @@
 //! into two and its tokens soon have neighbours. Filled up to the scheduled number by the surest of the rest. Written
 //! tokens stay.
 
-use super::{Candidate, Canvas, Edit, likeliest};
+use super::{Candidate, Canvas, Edit, List, likeliest};
 
 /// Least confidence of a gap's own token (dInfer's `low_threshold`).
 const LOW: f32 = 0.4;
 
 /// What one step writes. `candidates` has one entry per position of the canvas.
-pub(crate) fn edits(canvas: &Canvas, candidates: &[Candidate], threshold: f32, least: usize) -> Vec<Edit> {
+pub(crate) fn edits(canvas: &Canvas, candidates: &[Candidate], threshold: f32, least: usize) -> List<Edit> {
     let masked = canvas.masked();
     let surer_than = |at: usize, limit: f32| candidates.get(at).is_some_and(|candidate| candidate.probability > limit);
     let gaps = masked.chunk_by(|a, b| a + 1 == *b);
-    let middles: Vec<usize> = gaps.filter_map(|gap| likeliest(gap.to_vec(), candidates, 1).pop()).collect();
-    let (mut chosen, rest): (Vec<usize>, Vec<usize>) =
+    let middles: List<usize> = gaps.filter_map(|gap| likeliest(gap.into(), candidates, 1).pop()).collect();
+    let (mut chosen, rest): (List<usize>, List<usize>) =
         masked.into_iter().partition(|at| surer_than(*at, threshold) || (middles.contains(at) && surer_than(*at, LOW)));
     let missing = least.saturating_sub(chosen.len());
     chosen.extend(likeliest(rest, candidates, missing));

@@ -2,15 +2,15 @@
 //! (M2T, at least a scheduled number of them), and written tokens are replaced above another (T2T), from the same forward. Prompt
 //! positions are never touched.
 
-use super::{Candidate, Canvas, Edit, likeliest};
+use super::{Candidate, Canvas, Edit, List, likeliest};
 
 /// What one step writes.
 #[derive(Debug, PartialEq)]
 pub(crate) struct JointEdits {
     /// Masks that become tokens.
-    pub(crate) unmask: Vec<Edit>,
+    pub(crate) unmask: List<Edit>,
     /// Tokens that are replaced.
-    pub(crate) replace: Vec<Edit>,
+    pub(crate) replace: List<Edit>,
 }
 
 /// The edits of one step. `candidates` has one entry per position of the canvas.
@@ -24,7 +24,7 @@ pub(crate) fn edits(
 ) -> JointEdits {
     let masked = canvas.masked();
     let surer_than = |at: usize, limit: f32| candidates.get(at).filter(|candidate| candidate.probability > limit);
-    let sure: Vec<usize> = masked.iter().copied().filter(|at| surer_than(*at, threshold).is_some()).collect();
+    let sure: List<usize> = masked.iter().copied().filter(|at| surer_than(*at, threshold).is_some()).collect();
     let unmask = if sure.len() < least { likeliest(masked, candidates, least) } else { sure };
     let unmask = unmask
         .into_iter()
@@ -35,7 +35,7 @@ pub(crate) fn edits(
 }
 
 /// T2T alone: the written tokens whose candidate differs and is surer than `editing`.
-pub(crate) fn replacements(canvas: &Canvas, candidates: &[Candidate], editing: f32) -> Vec<Edit> {
+pub(crate) fn replacements(canvas: &Canvas, candidates: &[Candidate], editing: f32) -> List<Edit> {
     let written = canvas.tokens.iter().enumerate().skip(canvas.fixed).filter(|(at, _)| !canvas.is_masked(*at));
     written
         .filter_map(|(at, token)| {

@@ -7,7 +7,7 @@
 //! least sure of the step's edits take the next likeliest token instead, until the canvas is a new one. (The reference
 //! draws at random; sglang and FluxServe are deterministic as here.)
 
-use super::{Candidate, Canvas, Edit, joint};
+use super::{Candidate, Canvas, Edit, List, joint};
 
 /// The tokens that move others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,7 +55,7 @@ pub(crate) fn edits(
     threshold: f32,
     editing: f32,
     least: usize,
-) -> Vec<Edit> {
+) -> List<Edit> {
     let joint::JointEdits { mut unmask, replace } = joint::edits(canvas, candidates, threshold, editing, least);
     unmask.extend(replace);
     unmask

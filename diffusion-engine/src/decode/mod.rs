@@ -15,6 +15,11 @@ pub(crate) mod sampling;
 pub(crate) mod settings;
 pub(crate) mod threshold;
 
+use smallvec::SmallVec;
+
+/// A list about a block's positions: a step makes a few of them, and up to LLaDA2's block length they cost no allocation.
+pub(crate) type List<T> = SmallVec<[T; 32]>;
+
 /// The token a forward proposes for one position.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Candidate {
@@ -32,7 +37,7 @@ pub(crate) struct Edit {
 }
 
 /// A block being written.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Canvas {
     pub(crate) tokens: Vec<u32>,
     /// Leading tokens that belong to the prompt and never change.
@@ -46,8 +51,14 @@ impl Canvas {
         at >= self.fixed && self.tokens.get(at) == Some(&self.mask)
     }
 
+    /// Becomes like `other`, in the memory it has.
+    pub(crate) fn copy(&mut self, other: &Canvas) {
+        self.tokens.clone_from(&other.tokens);
+        (self.fixed, self.mask) = (other.fixed, other.mask);
+    }
+
     /// Positions that wait, ascending.
-    pub(crate) fn masked(&self) -> Vec<usize> {
+    pub(crate) fn masked(&self) -> List<usize> {
         (0..self.tokens.len()).filter(|at| self.is_masked(*at)).collect()
     }
 
@@ -62,7 +73,7 @@ impl Canvas {
 }
 
 /// The `count` positions whose candidates are likeliest; of equals the earlier.
-fn likeliest(mut positions: Vec<usize>, candidates: &[Candidate], count: usize) -> Vec<usize> {
+fn likeliest(mut positions: List<usize>, candidates: &[Candidate], count: usize) -> List<usize> {
     let probability = |at: &usize| candidates.get(*at).map_or(0.0, |candidate| candidate.probability);
     positions.sort_by(|a, b| probability(b).total_cmp(&probability(a)));
     positions.truncate(count);

@@ -18,13 +18,13 @@
 //! first step; where something changed, the joint steps of the newest block again (at least one).
 //! What it brings on the embedded model stands in `docs/decoders.md`.
 
-use super::{Candidate, Canvas, Edit, joint};
+use super::{Candidate, Canvas, Edit, List, joint};
 
 /// How often the window is revisited for one new block.
 pub(crate) const MOST_REVISITS: u32 = 2;
 
 /// The edits of one open, full block. `candidates` has one entry per position.
-pub(crate) fn edits(canvas: &Canvas, candidates: &[Candidate], editing: f32) -> Vec<Edit> {
+pub(crate) fn edits(canvas: &Canvas, candidates: &[Candidate], editing: f32) -> List<Edit> {
     joint::replacements(canvas, candidates, editing)
 }
 

@@ -1,7 +1,7 @@
 //! LLaDA2.0's decoder (report §6): every masked position whose candidate is surer than a threshold is written, and
 //! at least a scheduled number of them. Written tokens stay.
 
-use super::{Candidate, Canvas, Edit, likeliest};
+use super::{Candidate, Canvas, Edit, List, likeliest};
 
 /// Least number of writes in step `step` (from 0) of `steps`, so that they sum up to `block_length`; afterwards no
 /// position may wait any longer.
@@ -14,10 +14,10 @@ pub(crate) fn least_writes(block_length: usize, steps: usize, step: usize) -> us
 }
 
 /// What one step writes. `candidates` has one entry per position of the canvas.
-pub(crate) fn edits(canvas: &Canvas, candidates: &[Candidate], threshold: f32, least: usize) -> Vec<Edit> {
+pub(crate) fn edits(canvas: &Canvas, candidates: &[Candidate], threshold: f32, least: usize) -> List<Edit> {
     let masked = canvas.masked();
     let sure = |at: &usize| candidates.get(*at).is_some_and(|candidate| candidate.probability > threshold);
-    let chosen: Vec<usize> = masked.iter().copied().filter(sure).collect();
+    let chosen: List<usize> = masked.iter().copied().filter(sure).collect();
     let chosen = if chosen.len() < least { likeliest(masked, candidates, least) } else { chosen };
     let edit = |at: usize| candidates.get(at).map(|candidate| Edit { at, token: candidate.token });
     chosen.into_iter().filter_map(edit).collect()

@@ -10,7 +10,7 @@ use crate::model::batch::Batch;
 use crate::model::forward::{Lane, part};
 use crate::model::head::{Head, Predictions};
 use crate::model::matrix::room;
-use crate::model::scratch::Scratch;
+use crate::model::scratch::{LaneKv, Scratch};
 
 use super::weights::{DenseModel, Layer, Projection};
 use super::window;
@@ -21,7 +21,7 @@ const ACTIVATION: usize = 32;
 impl DenseModel {
     /// Runs all lanes and returns what each one wanted. Afterwards each cache holds the K/V of its lane's tokens behind
     /// the committed positions; the caller commits those that are final.
-    pub(crate) fn forward(&self, lanes: &mut [Lane<'_>]) -> Result<Vec<Predictions>, KernelError> {
+    pub(crate) fn forward(&self, lanes: &mut [Lane<'_>]) -> Result<Predictions, KernelError> {
         let mut scratch = self.memory();
         let scratch = &mut *scratch;
         self.layers(lanes, scratch)?;
@@ -29,9 +29,9 @@ impl DenseModel {
         Head { compute, norm, eps: self.config.norm_eps, matrix: head }.predict(lanes, scratch)
     }
 
-    /// Takes logits back that were read, for the next forward.
-    pub(crate) fn take_back(&self, logits: impl Iterator<Item = Vec<f32>>) {
-        self.memory().take_back(logits);
+    /// Takes predictions back that were read, for the next forward.
+    pub(crate) fn take_back(&self, predictions: Predictions) {
+        self.memory().spare = predictions;
     }
 
     fn memory(&self) -> MutexGuard<'_, Scratch> {
@@ -47,7 +47,7 @@ impl DenseModel {
         }
         scratch.batch.begin(lanes, &self.ropes)?;
         let mut rows = room(&mut scratch.x, scratch.batch.rows() * hidden).chunks_exact_mut(hidden);
-        for (token, row) in lanes.iter().flat_map(|lane| lane.tokens).zip(&mut rows) {
+        for (token, row) in scratch.batch.tokens().iter().zip(&mut rows) {
             self.embeddings.row(*token as usize, row)?;
             row.iter_mut().for_each(|value| *value *= self.dense.embedding_scale);
         }
@@ -130,17 +130,18 @@ impl DenseModel {
         let products = self.compute.products;
         let width = shape.heads * shape.head_dim;
         let window = self.dense.window.and_then(|window| window.of_layer(index));
-        let Scratch { qkv, mixed, out, inputs, unpacked, batch, .. } = &mut *scratch;
+        let Scratch { qkv, mixed, out, inputs, unpacked, shown: kept, batch, .. } = &mut *scratch;
         let m = batch.rows();
         let (q, mixed) = (&*room(qkv, m * width), room(mixed, m * width));
-        for (lane, (own, panels)) in lanes.iter().zip(unpacked.lanes(index, lanes, batch)) {
+        let shown = unpacked.layer(index, lanes, batch, std::mem::take(kept));
+        for (lane, LaneKv { rows: own, panels, .. }) in lanes.iter().zip(shown.lanes()) {
             let visible = batch.visible().get(own.clone()).unwrap_or_default();
             let mixed = mixed.get_mut(own.start * width..own.end * width).unwrap_or_default();
             let q = part(q, own, width);
             match window.filter(|window| lane.end() > window.positions) {
                 None => {
                     let strided = Strided { elements: q, stride: width };
-                    products.attention(self.compute.kernels, shape, strided, &panels, visible, mixed)?;
+                    products.attention(self.compute.kernels, shape, strided, panels, visible, mixed)?;
                 }
                 Some(window) => {
                     let cost = 2 * width * window.positions;
@@ -153,13 +154,14 @@ impl DenseModel {
                             .zip(mixed.chunks_exact_mut(width))
                         {
                             let seen = end.saturating_sub(window.positions)..*end;
-                            window::attention(shape, q, &panels, seen, weights, out);
+                            window::attention(shape, q, panels, seen, weights, out);
                         }
                         Ok(())
                     })?;
                 }
             }
         }
+        *kept = shown.emptied();
         self.compute.linear(mixed, m, &layer.output, inputs, room(out, m * self.config.hidden))?;
         self.add(layer.post_attention_norm.as_deref(), scratch)
     }

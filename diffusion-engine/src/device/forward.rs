@@ -7,7 +7,8 @@ use weir_kernels::cuda::blocks::{Pages, Span, Step};
 use weir_kernels::cuda::experts::{RowBlocks, Slots};
 use weir_kernels::cuda::{Device, DeviceError, Gpu, Memory};
 
-use crate::model::forward::{Lane, blocks};
+use crate::model::batch::blocks_of;
+use crate::model::forward::Lane;
 use crate::model::head::{Predictions, Wanted, likeliest};
 
 use super::memory::Scratch;
@@ -38,7 +39,7 @@ impl<D: Device> DeviceForward<D> {
     }
 
     /// As [`crate::model::weights::Model::forward`].
-    pub(crate) fn forward(&self, lanes: &mut [Lane<'_>]) -> Result<Vec<Predictions>, DeviceError> {
+    pub(crate) fn forward(&self, lanes: &mut [Lane<'_>]) -> Result<Predictions, DeviceError> {
         // A forward that panicked leaves memory that the next one fills anew.
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let State { pages, scratch } = &mut *state;
@@ -85,7 +86,12 @@ impl<D: Device> DeviceModel<D> {
         let spans: Vec<Span<'_>> =
             spans.map(|((lane, table), visible)| Span { table, start: lane.cache.committed(), visible }).collect();
         let step = Step::new(&self.gpu, pages, &spans, (&cos, &sin))?;
-        let ends: Vec<usize> = blocks(lanes).iter().map(|block| block.end).collect();
+        let (mut ends, mut row) = (Vec::new(), 0);
+        for lane in &*lanes {
+            blocks_of(lane, row, &mut ends);
+            row += lane.tokens.len();
+        }
+        let ends: Vec<usize> = ends.iter().map(|block| block.end).collect();
         let rows = step.rows();
         Ok(Batch { step, blocks: RowBlocks::new(&self.gpu, &ends)?, rows })
     }
@@ -163,13 +169,11 @@ impl<D: Device> DeviceModel<D> {
     }
 
     /// The head for the rows each lane wants, out of `normed`.
-    fn logits(&self, lanes: &[Lane<'_>], scratch: &mut Scratch<D>) -> Result<Vec<Predictions>, DeviceError> {
+    fn logits(&self, lanes: &[Lane<'_>], scratch: &mut Scratch<D>) -> Result<Predictions, DeviceError> {
         let (gpu, hidden, vocab) = (&self.gpu, self.config.hidden, self.config.vocab);
-        let (mut wanted, mut counts, mut row) = (Vec::new(), Vec::new(), 0);
+        let (mut wanted, mut row) = (Vec::new(), 0);
         for lane in lanes {
-            let before = wanted.len();
             wanted.extend(lane.rows().map(|own| row + own));
-            counts.push(wanted.len() - before);
             row += lane.tokens.len();
         }
         let Scratch { normed, wanted: gathered, logits, .. } = scratch;
@@ -177,19 +181,21 @@ impl<D: Device> DeviceModel<D> {
         gpu.gather(normed.of(gpu, row * hidden)?, hidden, &wanted, gathered)?;
         let logits = logits.of(gpu, wanted.len() * vocab)?;
         gpu.linear(&self.head, gathered, wanted.len(), logits)?;
-        let (mut all, mut at) = (Vec::with_capacity(lanes.len()), 0);
-        for (lane, count) in lanes.iter().zip(counts) {
-            let mut own = vec![0.0; count * vocab];
-            gpu.read(logits, at * vocab, &mut own)?;
-            all.push(match lane.wanted {
-                Wanted::All | Wanted::Logits(_) => Predictions::Logits(own),
+        let (mut all, mut at) = (Predictions::default(), 0);
+        all.make_room(lanes, vocab);
+        for (index, lane) in lanes.iter().enumerate() {
+            let (own, best) = all.of_lane(index);
+            match lane.wanted {
+                Wanted::All | Wanted::Logits(_) => gpu.read(logits, at * vocab, own)?,
                 Wanted::Likeliest { never, .. } => {
-                    let kernels = weir_kernels::registry::best();
-                    let rows = own.chunks_exact_mut(vocab);
-                    Predictions::Likeliest(rows.map(|row| likeliest(kernels, row, never)).collect())
+                    let mut rows = vec![0.0; best.len() * vocab];
+                    gpu.read(logits, at * vocab, &mut rows)?;
+                    for (row, best) in rows.chunks_exact_mut(vocab).zip(best) {
+                        *best = likeliest(weir_kernels::registry::best(), row, never);
+                    }
                 }
-            });
-            at += count;
+            }
+            at += lane.rows().count();
         }
         Ok(all)
     }

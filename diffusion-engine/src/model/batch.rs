@@ -12,11 +12,14 @@ use super::rope::{Angles, Rope};
 #[derive(Default)]
 pub(crate) struct Batch {
     /// Of each row.
+    tokens: Vec<u32>,
     positions: Vec<usize>,
     /// Of each row, how many positions it sees.
     visible: Vec<usize>,
     /// Of each lane.
     lanes: Vec<Range<usize>>,
+    /// Rows that are one request's tokens of one block, in order.
+    blocks: Vec<Range<usize>>,
     /// The rows predictions are wanted of, and of each lane which of these are its.
     wanted: Vec<usize>,
     wanted_lanes: Vec<Range<usize>>,
@@ -28,9 +31,11 @@ pub(crate) struct Batch {
 impl Batch {
     /// Takes in the lanes' tokens, for a model that turns heads by `ropes`.
     pub(crate) fn begin(&mut self, lanes: &[Lane<'_>], ropes: &[Rope]) -> Result<(), KernelError> {
-        let Batch { positions, visible, lanes: ranges, wanted, wanted_lanes, is_narrow, angles } = self;
+        let Batch { tokens, positions, visible, lanes: ranges, blocks, wanted, wanted_lanes, is_narrow, angles } = self;
         *is_narrow = false;
+        tokens.clear();
         positions.clear();
+        blocks.clear();
         visible.clear();
         ranges.clear();
         wanted.clear();
@@ -39,7 +44,9 @@ impl Batch {
         for lane in lanes {
             let (first, first_wanted) = (positions.len(), wanted.len());
             let (start, end) = (lane.cache.committed(), lane.end());
+            tokens.extend_from_slice(lane.tokens);
             positions.extend(start..end);
+            blocks_of(lane, first, blocks);
             visible.extend((start..end).map(|position| lane.visibility.visible(position, end)));
             ranges.push(first..positions.len());
             wanted.extend(lane.rows().map(|row| first + row));
@@ -60,6 +67,16 @@ impl Batch {
     /// Rows that are computed.
     pub(crate) fn rows(&self) -> usize {
         self.visible.len()
+    }
+
+    /// The token of each row, before anything was narrowed.
+    pub(crate) fn tokens(&self) -> &[u32] {
+        &self.tokens
+    }
+
+    /// Rows that are one request's tokens of one block, in order, before anything was narrowed.
+    pub(crate) fn blocks(&self) -> &[Range<usize>] {
+        &self.blocks
     }
 
     /// How many positions each row sees.
@@ -93,5 +110,16 @@ impl Batch {
         }
         self.visible.truncate(self.wanted.len());
         self.lanes.clone_from(&self.wanted_lanes);
+    }
+}
+
+/// Adds to `blocks` the rows from `first` on that are tokens of one of the lane's blocks each.
+pub(crate) fn blocks_of(lane: &Lane<'_>, first: usize, blocks: &mut Vec<Range<usize>>) {
+    let (start, end) = (lane.cache.committed(), lane.end());
+    let mut position = start;
+    while position < end {
+        let next = lane.visibility.block_end(position).min(end);
+        blocks.push(first + position - start..first + next - start);
+        position = next;
     }
 }

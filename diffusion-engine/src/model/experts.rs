@@ -48,38 +48,15 @@ impl Model {
 
     /// `scratch.x[m, hidden] += experts(scratch.normed[m, hidden])`. A token adds its experts in ascending order,
     /// whoever else visits them, then the shared one. An f32 router has scored before.
-    pub(super) fn experts(
-        &self,
-        experts: &Experts,
-        blocks: &[Range<usize>],
-        scratch: &mut Scratch,
-    ) -> Result<(), KernelError> {
-        self.route(experts, blocks, scratch)?;
-        let Scratch { normed, out, inputs, routes, visits, batch, clock, .. } = &mut *scratch;
+    pub(super) fn experts(&self, experts: &Experts, scratch: &mut Scratch) -> Result<(), KernelError> {
+        self.route(experts, scratch)?;
+        let Scratch { routes, visits, batch, clock, .. } = &mut *scratch;
         let (m, hidden) = (batch.rows(), self.config.hidden);
         visits.sort(experts.experts.len(), self.visits(experts, &routes.choices, 0..m));
         experts.count(Work::Experts, visits, m, clock);
         match experts.packed {
             true => self.packed_experts(experts, scratch)?,
-            false => {
-                let (normed, out) = (&*room(normed, m * hidden), room(out, m * hidden));
-                out.fill(0.0);
-                for (expert, range) in visits.groups() {
-                    let tokens = visits.tokens(range.clone());
-                    let gathered: Vec<f32> =
-                        tokens.iter().flat_map(|token| row(normed, *token as usize, hidden)).copied().collect();
-                    let Some(expert) = experts.experts.get(expert) else { continue };
-                    let results = self.visit(expert, &gathered, tokens.len(), inputs)?;
-                    for ((token, visit), result) in tokens.iter().zip(range).zip(results.chunks_exact(hidden)) {
-                        let out = out.get_mut(*token as usize * hidden..).and_then(|out| out.get_mut(..hidden));
-                        self.compute.kernels.add_scaled(out.unwrap_or_default(), result, visits.weight(visit))?;
-                    }
-                }
-                if let Some(shared) = &experts.shared {
-                    let results = self.visit(shared, normed, m, inputs)?;
-                    self.compute.kernels.add_scaled(out, &results, 1.0)?;
-                }
-            }
+            false => self.exact_experts(experts, scratch)?,
         }
         let Scratch { x, out, clock, .. } = scratch;
         let (x, out) = (room(x, m * hidden), &*room(out, m * hidden));
@@ -91,7 +68,7 @@ impl Model {
     }
 
     /// The choices that are not made yet: of a packed router, or of a whole block.
-    fn route(&self, experts: &Experts, blocks: &[Range<usize>], scratch: &mut Scratch) -> Result<(), KernelError> {
+    fn route(&self, experts: &Experts, scratch: &mut Scratch) -> Result<(), KernelError> {
         let Scratch { normed, inputs, routes, batch, clock, .. } = scratch;
         let (m, count, routing) = (batch.rows(), experts.experts.len(), self.routing(experts));
         let width = 2 * routing.experts_kept;
@@ -107,7 +84,7 @@ impl Model {
         }
         if let Some(capacity) = routing.capacity {
             let bias = experts.bias.as_deref();
-            for block in blocks {
+            for block in batch.blocks() {
                 memory.admit(part(scores, block.clone(), count), count, bias, capacity);
                 for token in block.clone() {
                     let chosen = memory.choose_admitted(row(scores, token, count), bias, routing);
@@ -149,22 +126,38 @@ impl Model {
         pairs.filter(|(_, [expert, _])| *expert != NOBODY).map(|(row, [expert, weight])| (row, expert as usize, weight))
     }
 
-    /// One expert of any form.
-    fn visit(
-        &self,
-        expert: &Mlp,
-        x: &[f32],
-        m: usize,
-        inputs: &mut weir_kernels::packed::Inputs,
-    ) -> Result<Vec<f32>, KernelError> {
-        let width = expert.gate.n();
-        let (mut gate, mut up) = (vec![0.0; m * width], vec![0.0; m * width]);
-        let mut results = vec![0.0; m * self.config.hidden];
-        self.compute.linear(x, m, &expert.gate, inputs, &mut gate)?;
-        self.compute.linear(x, m, &expert.up, inputs, &mut up)?;
-        self.compute.kernels.silu_mul(&mut gate, &up)?;
-        self.compute.linear(&gate, m, &expert.down, inputs, &mut results)?;
-        Ok(results)
+    /// `scratch.out[m, hidden]`, of experts in any form.
+    fn exact_experts(&self, experts: &Experts, scratch: &mut Scratch) -> Result<(), KernelError> {
+        let Scratch { normed, out, gate, up, gathered, inputs, visits, batch, .. } = scratch;
+        let (kernels, m, hidden) = (self.compute.kernels, batch.rows(), self.config.hidden);
+        let (normed, out) = (&*room(normed, m * hidden), room(out, m * hidden));
+        let mut visit = |expert: &Mlp, x: &[f32], m: usize, results: &mut [f32]| {
+            let (gate, up) = (room(gate, m * expert.gate.n()), room(up, m * expert.gate.n()));
+            self.compute.linear(x, m, &expert.gate, inputs, gate)?;
+            self.compute.linear(x, m, &expert.up, inputs, up)?;
+            kernels.silu_mul(gate, up)?;
+            self.compute.linear(gate, m, &expert.down, inputs, results)
+        };
+        out.fill(0.0);
+        for (expert, range) in visits.groups() {
+            let Some(expert) = experts.experts.get(expert) else { continue };
+            let tokens = visits.tokens(range.clone());
+            let (x, results) = room(gathered, 2 * tokens.len() * hidden).split_at_mut(tokens.len() * hidden);
+            for (place, token) in x.chunks_exact_mut(hidden).zip(tokens) {
+                place.copy_from_slice(row(normed, *token as usize, hidden));
+            }
+            visit(expert, x, tokens.len(), results)?;
+            for ((token, visit), result) in tokens.iter().zip(range).zip(results.chunks_exact(hidden)) {
+                let out = out.get_mut(*token as usize * hidden..).and_then(|out| out.get_mut(..hidden));
+                kernels.add_scaled(out.unwrap_or_default(), result, visits.weight(visit))?;
+            }
+        }
+        if let Some(shared) = &experts.shared {
+            let results = room(gathered, m * hidden);
+            visit(shared, normed, m, results)?;
+            kernels.add_scaled(out, results, 1.0)?;
+        }
+        Ok(())
     }
 }
 

@@ -7,7 +7,7 @@ use std::sync::PoisonError;
 
 use weir_kernels::kernels::rope;
 use weir_kernels::packed::ThreadScratch;
-use weir_kernels::{KernelError, KvPanel, Strided};
+use weir_kernels::{KernelError, Strided};
 
 use crate::cache::KvCache;
 
@@ -15,7 +15,7 @@ use super::batch::Batch;
 use super::clock::Work;
 use super::head::{Head, Predictions, Wanted};
 use super::matrix::{Matrix, room};
-use super::scratch::Scratch;
+use super::scratch::{LaneKv, Scratch};
 use super::weights::{FeedForward, Layer, Mlp, Model};
 
 /// Which positions a token sees.
@@ -41,11 +41,11 @@ impl Visibility {
         }
     }
 
-    /// The block of `position`; a token of a causal model is its own.
-    fn block(self, position: usize) -> usize {
+    /// Where the block of `position` ends; a token of a causal model is its own.
+    pub(super) fn block_end(self, position: usize) -> usize {
         match self {
-            Visibility::Causal => position,
-            Visibility::Blocks(length) | Visibility::Window { length, .. } => position / length,
+            Visibility::Causal => position + 1,
+            Visibility::Blocks(length) | Visibility::Window { length, .. } => (position / length + 1) * length,
         }
     }
 }
@@ -73,7 +73,7 @@ impl Lane<'_> {
 impl Model {
     /// Runs all lanes and returns what each one wanted. Afterwards each cache holds the
     /// K/V of its lane's tokens behind the committed positions; the caller commits those that are final.
-    pub(crate) fn forward(&self, lanes: &mut [Lane<'_>]) -> Result<Vec<Predictions>, KernelError> {
+    pub(crate) fn forward(&self, lanes: &mut [Lane<'_>]) -> Result<Predictions, KernelError> {
         // A forward that panicked leaves memory that the next one fills anew.
         let mut scratch = self.scratch.lock().unwrap_or_else(PoisonError::into_inner);
         let scratch = &mut *scratch;
@@ -85,9 +85,9 @@ impl Model {
         predictions
     }
 
-    /// Takes logits back that were read, for the next forward.
-    pub(crate) fn take_back(&self, logits: impl Iterator<Item = Vec<f32>>) {
-        self.scratch.lock().unwrap_or_else(PoisonError::into_inner).take_back(logits);
+    /// Takes predictions back that were read, for the next forward.
+    pub(crate) fn take_back(&self, predictions: Predictions) {
+        self.scratch.lock().unwrap_or_else(PoisonError::into_inner).spare = predictions;
     }
 
     /// Everything before the final norm: the result is `scratch.x`, `[wanted rows, hidden]`.
@@ -103,10 +103,9 @@ impl Model {
             return Ok(());
         }
         let mut rows = room(&mut scratch.x, scratch.batch.rows() * hidden).chunks_exact_mut(hidden);
-        for (token, row) in lanes.iter().flat_map(|lane| lane.tokens).zip(&mut rows) {
+        for (token, row) in scratch.batch.tokens().iter().zip(&mut rows) {
             self.embeddings.row(*token as usize, row)?;
         }
-        let blocks = blocks(lanes);
         scratch.clock.did(Work::Rest);
         for (index, layer) in self.layers.iter().enumerate() {
             self.projections(layer, scratch)?;
@@ -121,7 +120,7 @@ impl Model {
             self.attention(index, layer, lanes, scratch)?;
             match &layer.feed_forward {
                 FeedForward::Dense(mlp) => self.mlp(mlp, scratch)?,
-                FeedForward::Experts(experts) => self.experts(experts, &blocks, scratch)?,
+                FeedForward::Experts(experts) => self.experts(experts, scratch)?,
             }
         }
         scratch.narrow(hidden, 0);
@@ -194,18 +193,19 @@ impl Model {
         let shape = self.kv_shape().attention;
         let (kernels, products) = (self.compute.kernels, self.compute.products);
         let (hidden, q_width, width) = (self.config.hidden, shape.heads * shape.head_dim, layer.qkv.n());
-        let Scratch { x, normed, qkv, mixed, out, inputs, unpacked, batch, routes, clock, .. } = scratch;
+        let Scratch { x, normed, qkv, mixed, out, inputs, unpacked, shown: kept, batch, routes, clock, .. } = scratch;
         let m = batch.rows();
         let (qkv, mixed) = (&*room(qkv, m * width), room(mixed, m * q_width));
         let (x, normed, out) = (room(x, m * hidden), room(normed, m * hidden), room(out, m * hidden));
         let routed = self.routed(layer, m, routes);
-        let lanes: Vec<(Range<usize>, Vec<KvPanel<'_>>)> = unpacked.lanes(index, lanes, batch).collect();
+        let shown = unpacked.layer(index, lanes, batch, std::mem::take(kept));
         let q = Strided { elements: qkv, stride: width };
-        for (own, panels) in &lanes {
-            let to = own.start * q_width..own.end * q_width;
-            let (q, visible) = (q.skip(own.start), batch.visible().get(own.clone()).unwrap_or_default());
+        for LaneKv { rows, panels, .. } in shown.lanes() {
+            let to = rows.start * q_width..rows.end * q_width;
+            let (q, visible) = (q.skip(rows.start), batch.visible().get(rows).unwrap_or_default());
             products.attention(kernels, shape, q, panels, visible, mixed.get_mut(to).unwrap_or_default())?;
         }
+        *kept = shown.emptied();
         clock.did(Work::Attention);
         self.compute.linear(mixed, m, &layer.output, inputs, out)?;
         clock.did_with(Work::Projections, &layer.output, m);
@@ -256,23 +256,4 @@ impl Model {
 /// These rows of `elements`.
 pub(crate) fn part(elements: &[f32], rows: Range<usize>, width: usize) -> &[f32] {
     elements.get(rows.start * width..rows.end * width).unwrap_or_default()
-}
-
-/// Rows of the batch that are one request's tokens of one block, in order. No range spans two requests.
-pub(crate) fn blocks(lanes: &[Lane<'_>]) -> Vec<Range<usize>> {
-    let mut blocks: Vec<Range<usize>> = Vec::new();
-    let mut row = 0;
-    for lane in lanes {
-        let (start, visibility) = (lane.cache.committed(), lane.visibility);
-        for position in start..start + lane.tokens.len() {
-            match blocks.last_mut() {
-                Some(last) if position > start && visibility.block(position) == visibility.block(position - 1) => {
-                    last.end += 1;
-                }
-                _ => blocks.push(row..row + 1),
-            }
-            row += 1;
-        }
-    }
-    blocks
 }

@@ -32,22 +32,60 @@ impl Wanted<'_> {
     }
 }
 
-/// What a lane gets, a row for each it wanted.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Predictions {
-    /// `[rows, vocab]`.
-    Logits(Vec<f32>),
+/// What a forward predicts: of each lane a row for each token that it wanted to know about.
+#[derive(Debug, Default)]
+pub(crate) struct Predictions {
+    vocab: usize,
+    /// `[rows, vocab]`, of those lanes that wanted logits. Longer than that where an earlier forward had more.
+    logits: Vec<f32>,
     /// Token and probability; `None` where logits are not numbers.
-    Likeliest(Vec<Option<Top1>>),
+    likeliest: Vec<Option<Top1>>,
+    /// Which rows of either are a lane's.
+    lanes: Vec<LaneRows>,
+}
+
+#[derive(Debug, Clone)]
+struct LaneRows {
+    logits: Range<usize>,
+    likeliest: Range<usize>,
 }
 
 impl Predictions {
-    /// The logits; none where none were wanted.
-    pub(crate) fn logits(self) -> Vec<f32> {
-        match self {
-            Predictions::Logits(logits) => logits,
-            Predictions::Likeliest(_) => Vec::new(),
+    /// Room for what these lanes want.
+    pub(crate) fn make_room(&mut self, lanes: &[Lane<'_>], vocab: usize) {
+        let (mut logits, mut likeliest) = (0, 0);
+        self.lanes.clear();
+        for lane in lanes {
+            let rows = lane.rows().count();
+            let (logits_from, likeliest_from) = (logits, likeliest);
+            match lane.wanted {
+                Wanted::All | Wanted::Logits(_) => logits += rows,
+                Wanted::Likeliest { .. } => likeliest += rows,
+            }
+            self.lanes.push(LaneRows { logits: logits_from..logits, likeliest: likeliest_from..likeliest });
         }
+        self.vocab = vocab;
+        room(&mut self.logits, logits * vocab);
+        self.likeliest.clear();
+        self.likeliest.resize(likeliest, None);
+    }
+
+    /// How many lanes' they are.
+    pub(crate) fn count(&self) -> usize {
+        self.lanes.len()
+    }
+
+    /// A lane's logits, `[rows, vocab]`, or the likeliest token of each row, whichever it wanted.
+    pub(crate) fn of_lane(&mut self, lane: usize) -> (&mut [f32], &mut [Option<Top1>]) {
+        self.of_lanes(lane..lane + 1)
+    }
+
+    /// Those of lanes side by side that wanted the same.
+    fn of_lanes(&mut self, lanes: Range<usize>) -> (&mut [f32], &mut [Option<Top1>]) {
+        let Some([first, .., last] | [first @ last]) = self.lanes.get(lanes) else { return Default::default() };
+        let logits = first.logits.start * self.vocab..last.logits.end * self.vocab;
+        let likeliest = first.likeliest.start..last.likeliest.end;
+        (self.logits.get_mut(logits).unwrap_or_default(), self.likeliest.get_mut(likeliest).unwrap_or_default())
     }
 }
 
@@ -75,7 +113,7 @@ pub(crate) struct Head<'a> {
 impl Head<'_> {
     /// Final norm and head for the wanted rows, `scratch.x[rows, hidden]`. Requests side by side that want the same share
     /// one product.
-    pub(crate) fn predict(&self, lanes: &[Lane<'_>], scratch: &mut Scratch) -> Result<Vec<Predictions>, KernelError> {
+    pub(crate) fn predict(&self, lanes: &[Lane<'_>], scratch: &mut Scratch) -> Result<Predictions, KernelError> {
         let (hidden, products) = (self.norm.len(), self.compute.products);
         let Scratch { x, normed, batch, clock, .. } = &mut *scratch;
         let count = batch.rows();
@@ -86,63 +124,37 @@ impl Head<'_> {
         if count > 0 {
             clock.count(Work::Head, self.matrix, count);
         }
-        let mut all = Vec::with_capacity(lanes.len());
-        let mut first = 0;
+        let mut all = std::mem::take(&mut scratch.spare);
+        all.make_room(lanes, self.matrix.n());
+        let (mut first_lane, mut first) = (0, 0);
         for lanes in lanes.chunk_by(|one, next| one.wanted.is_like(next.wanted)) {
-            let counts = lanes.iter().map(|lane| lane.rows().count());
-            let rows = first..first + counts.clone().sum::<usize>();
-            first = rows.end;
+            let rows = first..first + lanes.iter().map(|lane| lane.rows().count()).sum::<usize>();
+            let (logits, likeliest) = all.of_lanes(first_lane..first_lane + lanes.len());
+            (first_lane, first) = (first_lane + lanes.len(), rows.end);
             match lanes.first().map(|lane| lane.wanted) {
-                Some(Wanted::All | Wanted::Logits(_)) => self.logits(rows, counts, scratch, &mut all)?,
-                Some(Wanted::Likeliest { never, .. }) => {
-                    let mut best = self.likeliest(rows, never, scratch)?.into_iter();
-                    all.extend(counts.map(|count| Predictions::Likeliest(best.by_ref().take(count).collect())));
-                }
+                Some(Wanted::All | Wanted::Logits(_)) => self.logits(rows, scratch, logits)?,
+                Some(Wanted::Likeliest { never, .. }) => self.likeliest(rows, never, scratch, likeliest)?,
                 None => {}
             }
         }
         Ok(all)
     }
 
-    /// The logits of these rows of `scratch.normed`, `counts` of them for each lane.
-    fn logits(
-        &self,
-        rows: Range<usize>,
-        counts: impl Iterator<Item = usize>,
-        scratch: &mut Scratch,
-        all: &mut Vec<Predictions>,
-    ) -> Result<(), KernelError> {
+    /// The logits of these rows of `scratch.normed`.
+    fn logits(&self, rows: Range<usize>, scratch: &mut Scratch, logits: &mut [f32]) -> Result<(), KernelError> {
         let (hidden, vocab, products) = (self.norm.len(), self.matrix.n(), self.compute.products);
-        let Scratch { normed, inputs, spare, .. } = scratch;
-        let normed = part(normed, rows.clone(), hidden);
-        let mut logits: Vec<Vec<f32>> = counts
-            .map(|count| {
-                let mut logits = spare.pop().unwrap_or_default();
-                logits.resize(count * vocab, 0.0);
-                logits
-            })
-            .collect();
+        let Scratch { normed, inputs, .. } = scratch;
+        let (normed, count) = (part(normed, rows.clone(), hidden), rows.len());
         match self.matrix {
             Matrix::Packed(head) if !self.matrix.is_small() => {
-                products.fill_for(inputs, normed, rows.len(), head)?;
-                let places = logits.iter_mut().flat_map(|logits| logits.chunks_exact_mut(vocab.max(1)));
-                products.linear_rows(inputs, head, &mut places.collect::<Vec<_>>())?;
+                products.fill_for(inputs, normed, count, head)?;
+                products.linear(inputs, head, logits)
             }
-            head => {
-                let mut first = 0;
-                for logits in &mut logits {
-                    let count = logits.len() / vocab.max(1);
-                    let normed = part(normed, first..first + count, hidden);
-                    products.rows(count, hidden * vocab, [(logits, vocab)], |rows, [logits], memory| {
-                        let count = rows.len();
-                        self.compute.alone(part(normed, rows, hidden), count, &mut memory.alone, [(head, logits)])
-                    })?;
-                    first += count;
-                }
-            }
+            head => products.rows(count, hidden * vocab, [(logits, vocab)], |rows, [logits], memory| {
+                let count = rows.len();
+                self.compute.alone(part(normed, rows, hidden), count, &mut memory.alone, [(head, logits)])
+            }),
         }
-        all.extend(logits.into_iter().map(Predictions::Logits));
-        Ok(())
     }
 
     /// The likeliest token of each of these rows of `scratch.normed`.
@@ -151,16 +163,15 @@ impl Head<'_> {
         rows: Range<usize>,
         never: &[u32],
         scratch: &mut Scratch,
-    ) -> Result<Vec<Option<Top1>>, KernelError> {
+        likeliest: &mut [Option<Top1>],
+    ) -> Result<(), KernelError> {
         let (hidden, vocab, products) = (self.norm.len(), self.matrix.n(), self.compute.products);
         let Scratch { normed, inputs, logits, best, seen, .. } = scratch;
         let (normed, count) = (part(normed, rows.clone(), hidden), rows.len());
         match self.matrix {
             Matrix::Packed(head) if !self.matrix.is_small() => {
                 products.fill_for(inputs, normed, count, head)?;
-                let mut best = vec![None; count];
-                products.top1(self.compute.kernels, inputs, head, never, seen, &mut best)?;
-                Ok(best)
+                products.top1(self.compute.kernels, inputs, head, never, seen, likeliest)
             }
             head => {
                 let (logits, best) = (room(logits, count * vocab), room(best, count * 2));
@@ -172,14 +183,16 @@ impl Head<'_> {
                     let rows = logits.chunks_exact_mut(vocab.max(1));
                     for (row, best) in rows.zip(best.as_chunks_mut().0) {
                         // An index into a vocabulary is small enough to be exact.
-                        let top = likeliest(self.compute.kernels, row, never);
+                        let top = self::likeliest(self.compute.kernels, row, never);
                         *best = top.map_or([0.0, f32::NAN], |top| [top.index as f32, top.probability]);
                     }
                     Ok(())
                 })?;
-                let best = best.as_chunks::<2>().0.iter();
-                let top = |[index, probability]: &[f32; 2]| Top1 { index: *index as usize, probability: *probability };
-                Ok(best.map(|best| Some(top(best)).filter(|top| !top.probability.is_nan())).collect())
+                for (place, [index, probability]) in likeliest.iter_mut().zip(best.as_chunks::<2>().0) {
+                    let top = Top1 { index: *index as usize, probability: *probability };
+                    *place = Some(top).filter(|top| !top.probability.is_nan());
+                }
+                Ok(())
             }
         }
     }

@@ -6,7 +6,7 @@
 use std::ops::Range;
 
 use weir_kernels::packed::ThreadScratch;
-use weir_kernels::{KernelError, KvPanel, Strided};
+use weir_kernels::{KernelError, Strided};
 
 use crate::cache::Places;
 
@@ -14,7 +14,7 @@ use super::batch::Batch;
 use super::clock::Work;
 use super::forward::Lane;
 use super::matrix::{SMALL, room};
-use super::scratch::Scratch;
+use super::scratch::{LaneKv, Scratch, Shown};
 use super::weights::{Experts, FeedForward, Layer, Mlp, Model};
 
 /// What a run of rows has of each of these.
@@ -26,17 +26,6 @@ struct Own<'a> {
     out: &'a mut [f32],
     scores: &'a mut [f32],
     choices: &'a mut [f32],
-}
-
-/// One lane's K/V in a section.
-struct Kv<'a> {
-    /// Its rows, and the position of the first.
-    rows: Range<usize>,
-    start: usize,
-    /// Of the layer before.
-    panels: Vec<KvPanel<'a>>,
-    /// Of the next one.
-    places: Option<Places<'a>>,
 }
 
 impl Model {
@@ -51,7 +40,6 @@ impl Model {
     /// [`Model::layers`], row by row.
     pub(super) fn by_rows(&self, lanes: &mut [Lane<'_>], scratch: &mut Scratch) -> Result<(), KernelError> {
         let hidden = self.config.hidden;
-        let tokens: Vec<u32> = lanes.iter().flat_map(|lane| lane.tokens).copied().collect();
         let mut before: Option<&Layer> = None;
         for (index, layer) in self.layers.iter().map(Some).chain([None]).enumerate() {
             if let (Some(before), None) = (before, layer) {
@@ -61,7 +49,7 @@ impl Model {
             if scratch.batch.rows() == 0 {
                 break;
             }
-            self.section(index, &tokens, [before, layer], lanes, scratch)?;
+            self.section(index, [before, layer], lanes, scratch)?;
             self.count([before, layer], scratch);
             before = layer;
         }
@@ -73,7 +61,6 @@ impl Model {
     fn section(
         &self,
         index: usize,
-        tokens: &[u32],
         [before, after]: [Option<&Layer>; 2],
         lanes: &mut [Lane<'_>],
         scratch: &mut Scratch,
@@ -81,17 +68,19 @@ impl Model {
         let shape = self.kv_shape().attention;
         let (hidden, q_width) = (self.config.hidden, shape.heads * shape.head_dim);
         let kv_width = shape.kv_heads * shape.head_dim;
-        let Scratch { x, normed, qkv, mixed, out, unpacked, batch, routes, .. } = scratch;
+        let Scratch { x, normed, qkv, mixed, out, unpacked, shown: kept, batch, routes, .. } = scratch;
         let m = batch.rows();
         let width = before.or(after).map_or(0, |layer| layer.qkv.n());
         let (x, normed, out) = (room(x, m * hidden), room(normed, m * hidden), room(out, m * hidden));
         let (qkv, mixed) = (room(qkv, m * width), room(mixed, m * q_width));
-        let both = unpacked.layers([before.and(index.checked_sub(1)), after.map(|_| index)], lanes, batch);
-        let kv = |(rows, start, (panels, places))| Kv { rows, start, panels, places };
-        let lanes: Vec<Kv<'_>> = both.map(kv).collect();
-        let (experts, kept) = before.map_or((0, 0), Layer::routes);
+        let (read, memory) = (before.and(index.checked_sub(1)), std::mem::take(kept));
+        let shown = match (read, after) {
+            (Some(read), None) => unpacked.layer(read, lanes, batch, memory),
+            _ => unpacked.layers((read, index), lanes, batch, memory),
+        };
+        let (experts, chosen) = before.map_or((0, 0), Layer::routes);
         let scores = room(&mut routes.scores, m * experts);
-        let choices = room(&mut routes.choices, m * kept);
+        let choices = room(&mut routes.choices, m * chosen);
         let outputs = [
             (x, hidden),
             (normed, hidden),
@@ -99,49 +88,57 @@ impl Model {
             (mixed, q_width),
             (out, hidden),
             (scores, experts),
-            (choices, kept),
+            (choices, chosen),
         ];
         let cost = [before, after].into_iter().flatten().map(|layer| layer.qkv.n() * hidden).sum::<usize>();
-        self.compute.products.rows(m, cost, outputs, |rows, [x, normed, qkv, mixed, out, scores, choices], memory| {
-            let mut own = Own { x, normed, qkv, mixed, out, scores, choices };
-            match before {
-                Some(layer) => {
-                    self.attend(layer, &lanes, batch, rows.clone(), &mut own, memory)?;
-                    match &layer.feed_forward {
-                        FeedForward::Dense(mlp) => self.dense(mlp, rows.len(), &mut own, memory)?,
-                        FeedForward::Experts(experts) => self.visit_all(experts, rows.len(), &mut own, memory)?,
+        self.compute.products.rows(
+            m,
+            cost,
+            outputs,
+            |rows, [x, normed, qkv, mixed, out, scores, choices], memory| {
+                let mut own = Own { x, normed, qkv, mixed, out, scores, choices };
+                match before {
+                    Some(layer) => {
+                        self.attend(layer, &shown, batch, rows.clone(), &mut own, memory)?;
+                        match &layer.feed_forward {
+                            FeedForward::Dense(mlp) => self.dense(mlp, rows.len(), &mut own, memory)?,
+                            FeedForward::Experts(experts) => self.visit_all(experts, rows.len(), &mut own, memory)?,
+                        }
+                    }
+                    None => {
+                        let tokens = batch.tokens().get(rows.clone()).unwrap_or_default();
+                        for (token, row) in tokens.iter().zip(own.x.chunks_exact_mut(hidden)) {
+                            self.embeddings.row(*token as usize, row)?;
+                        }
                     }
                 }
-                None => {
-                    let tokens = tokens.get(rows.clone()).unwrap_or_default();
-                    for (token, row) in tokens.iter().zip(own.x.chunks_exact_mut(hidden)) {
-                        self.embeddings.row(*token as usize, row)?;
+                let Some(layer) = after else { return Ok(()) };
+                let Own { x, normed, qkv, .. } = own;
+                self.compute.kernels.rms_norm(x, &layer.attention_norm, self.config.norm_eps, normed)?;
+                self.compute.alone(normed, rows.len(), &mut memory.alone, [(&layer.qkv, &mut *qkv)])?;
+                self.turn(layer, batch, rows.clone(), qkv)?;
+                for LaneKv { rows: lane, start, places: pages, .. } in shown.lanes() {
+                    let own = shared(&lane, &rows);
+                    if !own.is_empty() {
+                        let first = start + own.start - lane.start;
+                        let from = |at: usize| Strided { elements: qkv.get(at..).unwrap_or_default(), stride: width };
+                        let keys = (own.start - rows.start) * width + q_width;
+                        let places = Places { shape: self.kv_shape(), pages };
+                        places.write(first..first + own.len(), from(keys), from(keys + kv_width));
                     }
                 }
-            }
-            let Some(layer) = after else { return Ok(()) };
-            let Own { x, normed, qkv, .. } = own;
-            self.compute.kernels.rms_norm(x, &layer.attention_norm, self.config.norm_eps, normed)?;
-            self.compute.alone(normed, rows.len(), &mut memory.alone, [(&layer.qkv, &mut *qkv)])?;
-            self.turn(layer, batch, rows.clone(), qkv)?;
-            for lane in &lanes {
-                let own = shared(&lane.rows, &rows);
-                if let (Some(places), false) = (&lane.places, own.is_empty()) {
-                    let first = lane.start + own.start - lane.rows.start;
-                    let from = |at: usize| Strided { elements: qkv.get(at..).unwrap_or_default(), stride: width };
-                    let keys = (own.start - rows.start) * width + q_width;
-                    places.write(first..first + own.len(), from(keys), from(keys + kv_width));
-                }
-            }
-            Ok(())
-        })
+                Ok(())
+            },
+        )?;
+        *kept = shown.emptied();
+        Ok(())
     }
 
     /// Attention, its output matrix, the residual sum, its norm, and the choice of experts.
     fn attend(
         &self,
         layer: &Layer,
-        lanes: &[Kv<'_>],
+        shown: &Shown<'_>,
         batch: &Batch,
         rows: Range<usize>,
         own: &mut Own<'_>,
@@ -149,8 +146,8 @@ impl Model {
     ) -> Result<(), KernelError> {
         let shape = self.kv_shape().attention;
         let (compute, q_width, stride) = (&self.compute, shape.heads * shape.head_dim, layer.qkv.n());
-        for Kv { rows: lane, panels, .. } in lanes {
-            let lane = shared(lane, &rows);
+        for LaneKv { rows: lane, panels, .. } in shown.lanes() {
+            let lane = shared(&lane, &rows);
             if lane.is_empty() {
                 continue;
             }

@@ -1,5 +1,5 @@
-//! Memory of a forward that is kept for the next one: a step allocates no large buffer. Must never carry a number from
-//! one forward to another.
+//! Memory of a forward that is kept for the next one: a step allocates nothing. Must never carry a number from one
+//! forward to another.
 
 use std::ops::Range;
 
@@ -9,11 +9,12 @@ use weir_kernels::packed::experts::{ExpertScratch, Visits};
 use weir_kernels::packed::head::HeadScratch;
 use weir_kernels::route::RouteScratch;
 
-use crate::cache::Places;
+use crate::cache::Place;
 
 use super::batch::Batch;
 use super::clock::Clock;
 use super::forward::Lane;
+use super::head::Predictions;
 
 /// The buffers; what each holds is said where it is filled.
 #[derive(Default)]
@@ -27,6 +28,7 @@ pub(crate) struct Scratch {
     pub(crate) gate: Vec<f32>,
     pub(crate) up: Vec<f32>,
     pub(crate) unpacked: Unpacked,
+    pub(crate) shown: Shown<'static>,
     pub(crate) inputs: Inputs,
     pub(crate) routes: Routes,
     pub(crate) visits: Visits,
@@ -34,8 +36,9 @@ pub(crate) struct Scratch {
     pub(crate) logits: Vec<f32>,
     pub(crate) best: Vec<f32>,
     pub(crate) seen: HeadScratch,
-    /// Logits that were read and came back.
-    pub(crate) spare: Vec<Vec<f32>>,
+    pub(crate) gathered: Vec<f32>,
+    /// Those of the forward before, when they were read.
+    pub(crate) spare: Predictions,
     pub(crate) clock: Clock,
 }
 
@@ -54,6 +57,58 @@ pub(crate) struct Routes {
 #[derive(Default)]
 pub(crate) struct Unpacked(Vec<Vec<f32>>);
 
+/// All lanes' K/V of a layer, and the places of the next one.
+#[derive(Default)]
+pub(crate) struct Shown<'a> {
+    lanes: Vec<Own>,
+    panels: Vec<KvPanel<'a>>,
+    places: Vec<Place<'a>>,
+}
+
+/// What one lane has of the lists, its rows in the batch, and the position of the first.
+struct Own {
+    rows: Range<usize>,
+    start: usize,
+    panels: Range<usize>,
+    places: Range<usize>,
+}
+
+/// One lane's.
+pub(crate) struct LaneKv<'s, 'a> {
+    /// Its rows in the batch, and the position of the first.
+    pub(crate) rows: Range<usize>,
+    pub(crate) start: usize,
+    /// Of the layer that is read, up to its last token.
+    pub(crate) panels: &'s [KvPanel<'a>],
+    /// Of its pages in the layer that is written.
+    pub(crate) places: &'s [Place<'a>],
+}
+
+impl<'a> Shown<'a> {
+    pub(crate) fn lanes(&self) -> impl Iterator<Item = LaneKv<'_, 'a>> {
+        self.lanes.iter().map(|own| LaneKv {
+            rows: own.rows.clone(),
+            start: own.start,
+            panels: self.panels.get(own.panels.clone()).unwrap_or_default(),
+            places: self.places.get(own.places.clone()).unwrap_or_default(),
+        })
+    }
+
+    /// An empty one in the same memory.
+    pub(crate) fn emptied<'b>(self) -> Shown<'b> {
+        let Shown { mut lanes, panels, places } = self;
+        lanes.clear();
+        Shown { lanes, panels: emptied(panels), places: emptied(places) }
+    }
+}
+
+/// An empty list in the memory of `list`, whose elements may borrow from elsewhere: collecting into the list that is
+/// gone through takes no memory (the engine's test of allocations holds the standard library to it).
+pub(crate) fn emptied<A, B>(mut list: Vec<A>) -> Vec<B> {
+    list.clear();
+    list.into_iter().filter_map(|_| None).collect()
+}
+
 impl Unpacked {
     /// Memory of each of `count` lanes.
     fn of(&mut self, count: usize) -> &mut [Vec<f32>] {
@@ -63,54 +118,49 @@ impl Unpacked {
         &mut self.0
     }
 
-    /// Of each lane, its rows in `batch` and its K/V of one layer, up to its last token.
-    pub(crate) fn lanes<'a>(
+    /// The lanes' K/V of one layer, in the memory of `shown`.
+    pub(crate) fn layer<'a>(
         &'a mut self,
         layer: usize,
         lanes: &'a [Lane<'_>],
-        batch: &'a Batch,
-    ) -> impl Iterator<Item = (Range<usize>, Vec<KvPanel<'a>>)> {
-        let panels =
-            lanes.iter().zip(self.of(lanes.len())).map(move |(lane, own)| lane.cache.panels(layer, lane.end(), own));
-        batch.lanes().zip(panels)
+        batch: &Batch,
+        shown: Shown<'_>,
+    ) -> Shown<'a> {
+        let mut shown = shown.emptied();
+        for ((lane, own), rows) in lanes.iter().zip(self.of(lanes.len())).zip(batch.lanes()) {
+            let panels = shown.panels.len();
+            lane.cache.panels(layer, lane.end(), own, &mut shown.panels);
+            let (start, panels) = (lane.cache.committed(), panels..shown.panels.len());
+            shown.lanes.push(Own { rows, start, panels, places: 0..0 });
+        }
+        shown
     }
 
-    /// Of each lane, its rows in `batch`, the position of the first, its K/V of layer `read`, and the places of layer
-    /// `write`, the next one.
+    /// The lanes' K/V of layer `read`, if asked for, and the places of layer `write`, the next one.
     pub(crate) fn layers<'a>(
         &'a mut self,
-        [read, write]: [Option<usize>; 2],
+        (read, write): (Option<usize>, usize),
         lanes: &'a mut [Lane<'_>],
-        batch: &'a Batch,
-    ) -> impl Iterator<Item = (Range<usize>, usize, (Vec<KvPanel<'a>>, Option<Places<'a>>))> {
+        batch: &Batch,
+        shown: Shown<'_>,
+    ) -> Shown<'a> {
+        let mut shown = shown.emptied();
         let count = lanes.len();
-        let both = lanes.iter_mut().zip(self.of(count)).map(move |(lane, own)| {
+        for ((lane, own), rows) in lanes.iter_mut().zip(self.of(count)).zip(batch.lanes()) {
+            let (panels, places) = (shown.panels.len(), shown.places.len());
             let (start, end) = (lane.cache.committed(), lane.end());
-            match (read, write) {
-                (Some(read), None) => (start, (lane.cache.panels(read, end, own), None)),
-                (read, write) => {
-                    let (panels, places) = lane.cache.layers(read, write.unwrap_or_default(), end, own);
-                    (start, (panels, Some(places)))
-                }
-            }
-        });
-        batch.lanes().zip(both).map(|(rows, (start, both))| (rows, start, both))
+            lane.cache.layers(read, write, end, own, (&mut shown.panels, &mut shown.places));
+            let (panels, places) = (panels..shown.panels.len(), places..shown.places.len());
+            shown.lanes.push(Own { rows, start, panels, places });
+        }
+        shown
     }
 }
 
 /// Stands for no expert.
 pub(crate) const NOBODY: f32 = -1.0;
 
-/// Requests whose logits are kept for the next forward.
-const SPARE: usize = 8;
-
 impl Scratch {
-    /// Takes logits back that were read.
-    pub(crate) fn take_back(&mut self, logits: impl Iterator<Item = Vec<f32>>) {
-        let room = SPARE.saturating_sub(self.spare.len());
-        self.spare.extend(logits.filter(|logits| !logits.is_empty()).take(room));
-    }
-
     /// Goes on with the wanted rows of `x[m, hidden]` and `qkv[m, width]` only.
     pub(crate) fn narrow(&mut self, hidden: usize, width: usize) {
         self.batch.narrow([(&mut self.x, hidden), (&mut self.qkv, width)]);

@@ -101,9 +101,9 @@ enum Made {
 }
 
 /// What a lane feeds in one step.
-#[derive(Debug, PartialEq)]
+#[derive(Debug, Default)]
 pub(crate) struct Plan {
-    /// Tokens at the positions behind the committed ones.
+    /// Tokens at the positions behind the committed ones; none where it sits the step out.
     pub(crate) tokens: Vec<u32>,
     /// How many of them, from the front, are final.
     pub(crate) finals: usize,
@@ -180,32 +180,34 @@ impl Lane {
         Reading { tenant: &self.tenant, background: self.background, left, unit }
     }
 
-    /// The next forward's part, at most `grant` tokens of it if it still reads its prompt; `None` when it has to wait
-    /// for a grant. Changes nothing.
-    pub(crate) fn plan(&self, grant: usize) -> Option<Plan> {
+    /// The next forward's part, into the memory of an earlier one: at most `grant` tokens if it still reads its prompt,
+    /// so that it may have to sit the step out. Changes nothing else.
+    pub(crate) fn plan(&self, grant: usize, plan: &mut Plan) {
+        let Plan { tokens, finals, logits_from, rows } = plan;
+        tokens.clear();
+        rows.clear();
         let left = self.reading().left;
-        if left > 0 && grant == 0 {
-            return None;
-        }
-        Some(match &self.writer {
+        *finals = if left > 0 { grant.min(left) } else { self.pending.len() };
+        *logits_from = *finals;
+        match &self.writer {
             Writer::Tokens(_) => {
-                let finals = if left > 0 { grant.min(left) } else { self.pending.len() };
-                let tokens = self.pending.iter().take(finals).copied().collect();
-                let logits_from = if finals == self.pending.len() { finals.saturating_sub(1) } else { finals };
-                Plan { tokens, finals, logits_from, rows: (0..finals - logits_from).collect() }
+                tokens.extend(self.pending.iter().take(*finals));
+                if *finals == self.pending.len() {
+                    *logits_from = finals.saturating_sub(1);
+                }
+                rows.extend(0..*finals - *logits_from);
+            }
+            Writer::Blocks(writer) if left > 0 => {
+                // Whole blocks only: inside a block every token sees every other.
+                *finals -= *finals % writer.block_length();
+                *logits_from = *finals;
+                tokens.extend(self.pending.iter().take(*finals));
             }
             Writer::Blocks(writer) => {
-                if left > 0 {
-                    // Whole blocks only: inside a block every token sees every other.
-                    let finals = grant.min(left) / writer.block_length() * writer.block_length();
-                    let tokens = self.pending.iter().take(finals).copied().collect();
-                    return Some(Plan { tokens, finals, logits_from: finals, rows: Vec::new() });
-                }
-                let finals = self.pending.len();
-                let tokens = self.pending.iter().copied().chain(writer.fed()).collect();
-                Plan { tokens, finals, logits_from: finals, rows: writer.asked() }
+                tokens.extend(self.pending.iter().copied().chain(writer.fed()));
+                writer.asked(rows);
             }
-        })
+        }
     }
 
     /// `plan` as the model takes it.

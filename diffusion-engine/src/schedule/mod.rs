@@ -32,9 +32,9 @@ use crate::processor::Processor;
 /// What the scheduler needs of a model; tests script it.
 pub(crate) trait Forward: Send + 'static {
     /// See [`Processor::forward`].
-    fn forward(&self, lanes: &mut [LaneInput<'_>]) -> Result<Vec<Predictions>, EngineError>;
-    /// Takes logits back that were read, if it has a use for their memory.
-    fn take_back(&self, _logits: Vec<Vec<f32>>) {}
+    fn forward(&self, lanes: &mut [LaneInput<'_>]) -> Result<Predictions, EngineError>;
+    /// Takes predictions back that were read, if it has a use for their memory.
+    fn take_back(&self, _predictions: Predictions) {}
     /// For picking candidates.
     fn kernels(&self) -> &'static Kernels;
     /// Elements of a row of logits.
@@ -58,13 +58,13 @@ pub(crate) struct Loaded {
 }
 
 impl Forward for Loaded {
-    fn forward(&self, lanes: &mut [LaneInput<'_>]) -> Result<Vec<Predictions>, EngineError> {
+    fn forward(&self, lanes: &mut [LaneInput<'_>]) -> Result<Predictions, EngineError> {
         let predictions = self.model.forward(lanes);
         predictions.map_err(|error| EngineError::internal(format!("the forward failed: {error}")))
     }
 
-    fn take_back(&self, logits: Vec<Vec<f32>>) {
-        self.model.take_back(logits.into_iter());
+    fn take_back(&self, predictions: Predictions) {
+        self.model.take_back(predictions);
     }
 
     fn kernels(&self) -> &'static Kernels {

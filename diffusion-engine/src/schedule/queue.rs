@@ -100,7 +100,7 @@ impl Queue {
     }
 
     /// The next to join those of `running`, named by their tenants, if there is a place.
-    pub(crate) fn next(&self, running: &[Arc<str>]) -> Option<Job> {
+    pub(crate) fn next<'a>(&self, running: impl ExactSizeIterator<Item = &'a Arc<str>> + Clone) -> Option<Job> {
         let mut state = self.state();
         let state = &mut *state;
         state.running = running.len();
@@ -112,14 +112,14 @@ impl Queue {
             None => {
                 let State { waiting, served, .. } = &mut *state;
                 served.retain(|tenant, _| {
-                    running.contains(tenant) || waiting.iter().any(|(job, _)| job.tenant == *tenant)
+                    running.clone().any(|own| own == tenant) || waiting.iter().any(|(job, _)| job.tenant == *tenant)
                 });
                 let view: Vec<Waiting> = waiting
                     .iter()
                     .map(|(job, passed)| Waiting {
                         background: job.background,
                         passed: *passed,
-                        running: running.iter().filter(|tenant| **tenant == job.tenant).count(),
+                        running: running.clone().filter(|tenant| **tenant == job.tenant).count(),
                         served: served.get(&job.tenant).copied().unwrap_or(0),
                     })
                     .collect();

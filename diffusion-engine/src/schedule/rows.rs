@@ -15,22 +15,25 @@ pub(crate) struct Rows<'a, 'b> {
     /// Absolute position of the first row.
     pub(crate) start: usize,
     /// A row before it was restricted: an edit may since have changed what is allowed there.
-    pub(crate) kept: Option<(usize, Vec<f32>)>,
+    pub(crate) kept: Option<(usize, &'a [f32])>,
+    /// Memory for a row.
+    pub(crate) again: &'a mut Vec<f32>,
 }
 
 impl Choose for Rows<'_, '_> {
     fn choose(&mut self, at: usize, allowed: &SimpleVob) -> Result<(u32, f32), EngineError> {
-        let mut row = match &self.kept {
-            Some((kept_at, row)) if *kept_at == at => row.clone(),
-            _ => self.read.row(at).unwrap_or_default().to_vec(),
-        };
-        restrict(&mut row, allowed);
-        let candidate = self.scorer.candidate(self.read.kernels, &row, self.start + at)?;
+        self.again.clear();
+        self.again.extend_from_slice(match self.kept {
+            Some((kept_at, row)) if kept_at == at => row,
+            _ => self.read.row(at).unwrap_or_default(),
+        });
+        restrict(self.again, allowed);
+        let candidate = self.scorer.candidate(self.read.kernels, self.again, self.start + at)?;
         Ok((candidate.token, candidate.probability))
     }
 
     fn likeliest(&mut self, at: usize) -> Option<(u32, f32)> {
-        let is_whole = self.kept.as_ref().is_none_or(|(kept, _)| *kept != at);
+        let is_whole = self.kept.is_none_or(|(kept, _)| kept != at);
         let top = self.read.kernels.top1(self.read.row(at).filter(|_| is_whole && self.scorer.is_greedy())?)?;
         Some((u32::try_from(top.index).ok()?, top.probability))
     }

@@ -3,7 +3,6 @@
 //! says.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use weir_protocol::{EngineError, FinishReason};
@@ -11,7 +10,7 @@ use weir_protocol::{EngineError, FinishReason};
 use crate::cache::PrefixCache;
 use crate::checkpoint::tokenizer::TextTokenizer;
 use crate::model::forward::Lane as LaneInput;
-use crate::model::head::Predictions;
+use crate::model::scratch::emptied;
 
 use super::lane::{Lane, Plan};
 use super::planner::{Reading, share_out};
@@ -23,7 +22,7 @@ use super::{Forward, Limits};
 pub(crate) fn run(queue: &Queue, model: &impl Forward, limits: Limits) {
     let mut prefixes = PrefixCache::new(limits.pool);
     queue.stepped(Duration::ZERO, 0, prefixes.pages());
-    let mut lanes: Vec<Lane> = Vec::new();
+    let (mut lanes, mut memory): (Vec<Lane>, _) = (Vec::new(), Memory::default());
     let mut turn = 0;
     while queue.wait(lanes.len()) {
         let began = Instant::now();
@@ -38,10 +37,10 @@ pub(crate) fn run(queue: &Queue, model: &impl Forward, limits: Limits) {
         }
         turn += 1;
         let before = lanes.len();
-        let grants = plan(&lanes, limits.step_tokens, turn);
+        plan(&lanes, limits.step_tokens, turn, &mut memory);
         // A lane that a panic left in the middle is not used again, only told.
-        match catch_unwind(AssertUnwindSafe(|| step(&mut lanes, &grants, model, &mut prefixes))) {
-            Ok(Ok(ended)) => end(&mut lanes, ended),
+        match catch_unwind(AssertUnwindSafe(|| step(&mut lanes, model, &mut prefixes, &mut memory))) {
+            Ok(Ok(())) => end(&mut lanes, &mut memory.outcomes),
             Ok(Err(error)) => fail_all(&mut lanes, &error),
             Err(_) => fail_all(&mut lanes, &EngineError::internal("a step of the engine panicked")),
         }
@@ -56,8 +55,7 @@ pub(crate) fn run(queue: &Queue, model: &impl Forward, limits: Limits) {
 /// Lets those join that find a place and the memory they may need.
 fn join(lanes: &mut Vec<Lane>, queue: &Queue, prefixes: &mut PrefixCache, tokenizer: &TextTokenizer) {
     loop {
-        let tenants: Vec<Arc<str>> = lanes.iter().map(|lane| Arc::clone(&lane.tenant)).collect();
-        let Some(job) = queue.next(&tenants) else { return };
+        let Some(job) = queue.next(lanes.iter().map(|lane| &lane.tenant)) else { return };
         match prefixes.admit(&job.need()) {
             Some(cache) => {
                 let mut lane = Lane::new(job, cache);
@@ -73,62 +71,81 @@ fn join(lanes: &mut Vec<Lane>, queue: &Queue, prefixes: &mut PrefixCache, tokeni
     }
 }
 
-/// How many prompt tokens each lane reads in this step.
-fn plan(lanes: &[Lane], budget: usize, turn: usize) -> Vec<usize> {
-    let reading: Vec<Reading<'_>> = lanes.iter().map(Lane::reading).collect();
-    share_out(&reading, budget, turn)
-}
-
 /// How a lane left a step.
 type Outcome = Result<Option<FinishReason>, EngineError>;
 
-/// Plan, run, apply. One outcome per lane; one that waits for its turn to read sits the step out.
+/// Lists about the lanes, kept from step to step.
+#[derive(Default)]
+struct Memory {
+    /// Tokens of the prompt that each may read.
+    grants: Vec<usize>,
+    plans: Vec<Plan>,
+    /// Of those that do not sit the step out.
+    inputs: Vec<LaneInput<'static>>,
+    outcomes: Vec<Outcome>,
+}
+
+/// What each lane does in this step.
+fn plan(lanes: &[Lane], budget: usize, turn: usize, memory: &mut Memory) {
+    let Memory { grants, plans, .. } = memory;
+    grants.clear();
+    // Lists are made only where somebody reads its prompt.
+    if lanes.iter().any(|lane| lane.reading().left > 0) {
+        let reading: Vec<Reading<'_>> = lanes.iter().map(Lane::reading).collect();
+        grants.extend(share_out(&reading, budget, turn));
+    }
+    plans.resize_with(lanes.len().max(plans.len()), Plan::default);
+    for (at, (lane, plan)) in lanes.iter().zip(plans).enumerate() {
+        lane.plan(grants.get(at).copied().unwrap_or(0), plan);
+    }
+}
+
+/// Run and apply. One outcome per lane; one that waits for its turn to read sits the step out.
 fn step(
     lanes: &mut [Lane],
-    grants: &[usize],
     model: &impl Forward,
     prefixes: &mut PrefixCache,
-) -> Result<Vec<Outcome>, EngineError> {
-    let plans: Vec<Option<Plan>> = lanes.iter().zip(grants).map(|(lane, grant)| lane.plan(*grant)).collect();
-    let mut inputs: Vec<LaneInput<'_>> =
-        lanes.iter_mut().zip(&plans).filter_map(|(lane, plan)| Some(lane.input(plan.as_ref()?))).collect();
-    let predictions = model.forward(&mut inputs)?;
-    if predictions.len() != plans.iter().flatten().count() {
+    memory: &mut Memory,
+) -> Result<(), EngineError> {
+    let Memory { plans, inputs: kept, outcomes, .. } = memory;
+    outcomes.clear();
+    let mut inputs = emptied(std::mem::take(kept));
+    let fed = |plan: &Plan| !plan.tokens.is_empty();
+    let pairs = lanes.iter_mut().zip(&*plans).filter(|(_, plan)| fed(plan));
+    inputs.extend(pairs.map(|(lane, plan)| lane.input(plan)));
+    let (mut predictions, count) = (model.forward(&mut inputs)?, inputs.len());
+    *kept = emptied(inputs);
+    if predictions.count() != count {
         return Err(EngineError::internal("the forward lost a request"));
     }
-    let (mut predictions, mut spent) = (predictions.into_iter(), Vec::new());
-    let outcomes = lanes.iter_mut().zip(&plans).map(|(lane, plan)| {
-        let Some((plan, predictions)) = plan.as_ref().and_then(|plan| Some((plan, predictions.next()?))) else {
-            return Ok(None);
-        };
-        let (mut logits, likeliest) = match predictions {
-            Predictions::Logits(logits) => (logits, Vec::new()),
-            Predictions::Likeliest(likeliest) => (Vec::new(), likeliest),
-        };
-        let (vocab, kernels, tokenizer) = (model.vocab(), model.kernels(), model.tokenizer());
-        let read = Readout { rows: &plan.rows, logits: &mut logits, likeliest: &likeliest, vocab, kernels, tokenizer };
-        let outcome = lane.apply(plan, read);
-        spent.push(logits);
+    let (vocab, kernels, tokenizer) = (model.vocab(), model.kernels(), model.tokenizer());
+    let mut at = 0;
+    for (lane, plan) in lanes.iter_mut().zip(plans) {
+        if !fed(plan) {
+            outcomes.push(Ok(None));
+            continue;
+        }
+        let (logits, likeliest) = predictions.of_lane(at);
+        at += 1;
+        outcomes.push(lane.apply(plan, Readout { rows: &plan.rows, logits, likeliest, vocab, kernels, tokenizer }));
         let settled = lane.settled();
         prefixes.publish(&mut lane.cache, settled);
-        outcome
-    });
-    let outcomes = outcomes.collect();
-    model.take_back(spent);
-    Ok(outcomes)
+    }
+    model.take_back(predictions);
+    Ok(())
 }
 
 /// Lets the lanes that are done leave.
-fn end(lanes: &mut Vec<Lane>, outcomes: Vec<Outcome>) {
-    let all = std::mem::take(lanes);
-    for (lane, outcome) in all.into_iter().zip(outcomes) {
+fn end(lanes: &mut Vec<Lane>, outcomes: &mut Vec<Outcome>) {
+    let mut at = 0;
+    for outcome in outcomes.drain(..) {
         match outcome {
-            Ok(None) => lanes.push(lane),
-            Ok(Some(reason)) => lane.complete(reason),
+            Ok(None) => at += 1,
+            Ok(Some(reason)) => lanes.remove(at).complete(reason),
             Err(error) => {
                 // Its words may quote the grammar that the caller sent.
                 tracing::error!(error = error.kind(), "a request failed");
-                lane.fail(error);
+                lanes.remove(at).fail(error);
             }
         }
     }

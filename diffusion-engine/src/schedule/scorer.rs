@@ -5,10 +5,10 @@ use weir_kernels::{Kernels, Top1};
 use weir_protocol::{EngineError, Sampling};
 
 use crate::checkpoint::tokenizer::TextTokenizer;
-use crate::decode::Candidate;
 use crate::decode::logprobs::{self, TokenScore};
 use crate::decode::rules::LogitRules;
 use crate::decode::sampling::Sampler;
+use crate::decode::{Candidate, List};
 
 /// Most tokens reported beside a written one, as in OpenAI's API.
 const MOST_LOGPROBS: u32 = 20;
@@ -83,7 +83,7 @@ impl Scorer {
     }
 
     /// Each position there is a row of, with its candidate.
-    pub(crate) fn candidates(&self, read: &Readout<'_>, start: usize) -> Result<Vec<(usize, Candidate)>, EngineError> {
+    pub(crate) fn candidates(&self, read: &Readout<'_>, start: usize) -> Result<List<(usize, Candidate)>, EngineError> {
         read.rows.iter().map(|at| Ok((*at, self.candidate_at(read, *at, start)?))).collect()
     }
 

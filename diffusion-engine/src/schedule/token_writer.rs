@@ -20,6 +20,8 @@ pub(crate) struct Written {
 pub(crate) struct TokenWriter {
     scorer: Scorer,
     constraint: Option<Constraint>,
+    /// Memory for logits that the form restricts.
+    again: Vec<f32>,
     /// Absolute position of the next token.
     position: usize,
     /// Tokens written.
@@ -29,7 +31,7 @@ pub(crate) struct TokenWriter {
 impl TokenWriter {
     /// `prompt` is the prompt's length.
     pub(crate) fn new(scorer: Scorer, constraint: Option<Constraint>, prompt: usize) -> Self {
-        TokenWriter { scorer, constraint, position: prompt, count: 0 }
+        TokenWriter { scorer, constraint, again: Vec::new(), position: prompt, count: 0 }
     }
 
     /// What the answer begins with before the model is asked; it may take `room` tokens.
@@ -54,7 +56,8 @@ impl TokenWriter {
         }
         let tokens = match &mut self.constraint {
             Some(constraint) => {
-                let rows = &mut Rows { read, scorer: &self.scorer, start: self.position, kept: None };
+                let (start, again) = (self.position, &mut self.again);
+                let rows = &mut Rows { read, scorer: &self.scorer, start, kept: None, again };
                 constraint.extend(room, Some(rows))?
             }
             None => {

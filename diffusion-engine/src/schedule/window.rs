@@ -78,8 +78,8 @@ impl Window {
     }
 
     /// All open tokens, in order.
-    pub(crate) fn tokens(&self) -> Vec<u32> {
-        self.open.iter().flat_map(|block| block.canvas.tokens.iter().copied()).collect()
+    pub(crate) fn tokens(&self) -> impl Iterator<Item = u32> {
+        self.open.iter().flat_map(|block| block.canvas.tokens.iter().copied())
     }
 
     /// Takes the newest block in; those that leave for it, or all if the answer `ends` here, come out.
@@ -130,7 +130,11 @@ mod tests {
         let starts = |blocks: Vec<Block>| blocks.iter().map(|block| block.start).collect::<Vec<usize>>();
         assert!(window.push(block(0), false).is_empty());
         assert!(window.push(block(1), false).is_empty());
-        assert_eq!((window.start(), window.tokens()), (Some(0), vec![0, 1]), "the third is the one being written");
+        assert_eq!(
+            (window.start(), window.tokens().collect()),
+            (Some(0), vec![0, 1]),
+            "the third is the one being written"
+        );
         assert_eq!(starts(window.push(block(2), false)), [0]);
         assert_eq!(starts(window.push(block(3), true)), [1, 2, 3]);
         assert_eq!(window.start(), None);

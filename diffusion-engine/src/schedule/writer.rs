@@ -29,6 +29,11 @@ pub(crate) struct BlockWriter {
     scorer: Scorer,
     constraint: Option<Constraint>,
     active: Block,
+    /// Memory for the canvas before a step.
+    before: Canvas,
+    /// The frontier's logits before the form restricted them, and memory for others that are read again.
+    kept: Vec<f32>,
+    again: Vec<f32>,
     decoder: BlockDecoder,
     /// Finished blocks that stay open to edits.
     window: Window,
@@ -74,7 +79,21 @@ impl BlockWriter {
         let stats = DiffusionStats { blocks: 1, ..DiffusionStats::default() };
         let decoder = BlockDecoder::default();
         let watch = Watch::new(job.wish, job.mask);
-        BlockWriter { job, scorer, constraint, active, decoder, window, watch, stats, prompt, context }
+        BlockWriter {
+            job,
+            scorer,
+            constraint,
+            active,
+            before: Canvas::default(),
+            kept: Vec::new(),
+            again: Vec::new(),
+            decoder,
+            window,
+            watch,
+            stats,
+            prompt,
+            context,
+        }
     }
 
     /// Writes what is forced in the block just opened. `true` when the block is final without a forward.
@@ -99,10 +118,9 @@ impl BlockWriter {
     }
 
     /// The next forward's tokens behind those whose K/V is to be made.
-    pub(crate) fn fed(&self) -> Vec<u32> {
-        let mut tokens = if self.window.is_due { self.window.tokens() } else { Vec::new() };
-        tokens.extend(&self.active.canvas.tokens);
-        tokens
+    pub(crate) fn fed(&self) -> impl Iterator<Item = u32> {
+        let window = self.window.is_due.then(|| self.window.tokens());
+        window.into_iter().flatten().chain(self.active.canvas.tokens.iter().copied())
     }
 
     /// What the next forward's tokens see of each other.
@@ -121,7 +139,7 @@ impl BlockWriter {
 
     /// Open tokens whose K/V is to be made under the strict mask.
     pub(crate) fn open_tokens(&self) -> Vec<u32> {
-        self.window.tokens()
+        self.window.tokens().collect()
     }
 
     /// Whether the next forward is a revisit.
@@ -133,9 +151,11 @@ impl BlockWriter {
     pub(crate) fn step(&mut self, read: &mut Readout<'_>, answer: &Answer) -> Result<BlockState, EngineError> {
         self.stats.steps += 1;
         self.adjust(read);
-        let kept = self.restrict(read)?;
+        let restricted = self.restrict(read)?;
         let candidates = self.candidates(read)?;
-        let before = self.active.canvas.clone();
+        // Lost where the step fails: then the request does.
+        let mut before = std::mem::take(&mut self.before);
+        before.copy(&self.active.canvas);
         if let (Some(constraint), DecoderKind::Levenshtein) = (&self.constraint, self.job.settings.decoder) {
             // It moves tokens; what is validated must stay in its place.
             self.active.canvas.fixed = constraint.frontier();
@@ -151,7 +171,9 @@ impl BlockWriter {
         let drafted = if self.scorer.reports() { self.active.canvas.tokens.clone() } else { Vec::new() };
         let mut decided = !settings.decoder.edits();
         if let Some(constraint) = &mut self.constraint {
-            let rows = &mut Rows { read, scorer: &self.scorer, start: self.active.start, kept };
+            let kept = restricted.map(|at| (at, &*self.kept));
+            let again = &mut self.again;
+            let rows = &mut Rows { read, scorer: &self.scorer, start: self.active.start, kept, again };
             let canvas = &mut self.active.canvas;
             let settled = constraint.settle(&before, canvas, answer.room(), settings.threshold, rows)?;
             replaced = settled.replaced;
@@ -164,6 +186,7 @@ impl BlockWriter {
         if state == BlockState::Open && decided {
             state = BlockState::Final { confirmed: false };
         }
+        self.before = before;
         self.show(false, read.tokenizer, answer);
         Ok(state)
     }
@@ -258,8 +281,7 @@ impl BlockWriter {
 
     /// The blocks that leave now that the active one is finished.
     fn close(&mut self, answer: &Answer) -> Closed {
-        let mut window = self.window.tokens();
-        window.extend(&self.active.canvas.tokens);
+        let window = self.window.tokens().chain(self.active.canvas.tokens.iter().copied()).collect();
         let answered = || self.window.open.iter().chain([&self.active]).flat_map(Block::answered);
         let ends = answered().any(|token| answer.is_end(*token)) || answered().count() >= answer.room();
         let leaving = self.window.push(self.active.clone(), ends);

@@ -134,49 +134,12 @@ impl Products<'_> {
     pub fn linear(&self, x: &Inputs, w: &PackedWeights, y: &mut [f32]) -> Result<(), KernelError> {
         check(x, w)?;
         let n = w.n();
-        expect("y", x.rows().checked_mul(n), y.len())?;
-        let out = Shared::new(y);
-        self.strips(x, w, Some((&out, n)), |row, columns, sums| {
-            // SAFETY: each strip's columns are written by one part only.
-            unsafe { out.part(row * n + columns, sums.len()) }.copy_from_slice(sums);
-        });
-        Ok(())
-    }
-
-    /// [`Products::linear`] with rows that lie anywhere.
-    ///
-    /// # Errors
-    /// When `x` was filled for other weights, or `rows` are not as many, each of `n` elements.
-    pub fn linear_rows(&self, x: &Inputs, w: &PackedWeights, rows: &mut [&mut [f32]]) -> Result<(), KernelError> {
-        check(x, w)?;
-        expect("rows", Some(x.rows()), rows.len())?;
-        for row in &*rows {
-            expect("a row", Some(w.n()), row.len())?;
+        let (rows, strips) = (x.rows(), w.strips());
+        expect("y", rows.checked_mul(n), y.len())?;
+        if y.is_empty() {
+            return Ok(());
         }
-        let rows: Vec<Shared<'_, f32>> = rows.iter_mut().map(|row| Shared::new(row)).collect();
-        self.strips(x, w, None, |row, columns, sums| {
-            if let Some(row) = rows.get(row) {
-                // SAFETY: each strip's columns are written by one part only.
-                unsafe { row.part(columns, sums.len()) }.copy_from_slice(sums);
-            }
-        });
-        Ok(())
-    }
-
-    /// All products of `x`, which was filled for `w`: `put(row, first column, sums)`. Where the rows lie at one place,
-    /// `stride` elements apart, whole strips are written there and not put.
-    fn strips(
-        &self,
-        x: &Inputs,
-        w: &PackedWeights,
-        whole: Option<(&Shared<'_, f32>, usize)>,
-        put: impl Fn(usize, usize, &[f32]) + Sync,
-    ) {
-        let (rows, n, strips) = (x.rows(), w.n(), w.strips());
-        if rows == 0 || n == 0 {
-            return;
-        }
-        let view = x.view();
+        let (out, view) = (Shared::new(y), x.view());
         let parts = self.parts(w.bytes().len(), strips);
         self.team.run(parts, |part, own| {
             let (begin, end) = (strips * part / parts, strips * (part + 1) / parts);
@@ -185,18 +148,20 @@ impl Products<'_> {
             for strip in begin..end {
                 let next = w.strip(if strip + 1 == end { after } else { strip + 1 });
                 let width = STRIP.min(n - strip * STRIP);
-                if let Some((out, stride)) = whole.filter(|_| width == STRIP) {
-                    // SAFETY: shapes are checked by the callers; each strip's columns are written by one part only.
-                    unsafe { self.kernels.strip_of(w, strip, &view, next, (out.at(strip * STRIP), stride)) };
+                if width == STRIP {
+                    // SAFETY: shapes are checked above; each strip's columns are written by one part only.
+                    unsafe { self.kernels.strip_of(w, strip, &view, next, (out.at(strip * STRIP), n)) };
                     continue;
                 }
-                // SAFETY: shapes are checked by the callers; `own` takes rows * 16 floats.
+                // SAFETY: shapes are checked above; `own` takes rows * 16 floats.
                 unsafe { self.kernels.strip_of(w, strip, &view, next, (own.as_mut_ptr(), STRIP)) };
                 for (row, sums) in own.chunks_exact(STRIP).enumerate() {
-                    put(row, strip * STRIP, sums.get(..width).unwrap_or_default());
+                    // SAFETY: as above.
+                    unsafe { out.part(row * n + strip * STRIP, width) }.copy_from_slice(&sums[..width]);
                 }
             }
         });
+        Ok(())
     }
 
     /// How many parts to cut `bytes` of weights into: several for each thread, since threads are disturbed.

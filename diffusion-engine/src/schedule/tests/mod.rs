@@ -11,7 +11,7 @@ use weir_kernels::{AttentionShape, registry};
 use weir_protocol::Sampling;
 
 use super::answer::Answer;
-use super::lane::{DiffusionJob, Job, Lane};
+use super::lane::{DiffusionJob, Job, Lane, Plan};
 use super::queue::Queue;
 use super::scorer::{Readout, Scorer};
 use super::watch::Wish;
@@ -52,14 +52,15 @@ struct Scripted {
 }
 
 impl Forward for Scripted {
-    fn forward(&self, lanes: &mut [LaneInput<'_>]) -> Result<Vec<Predictions>, EngineError> {
+    fn forward(&self, lanes: &mut [LaneInput<'_>]) -> Result<Predictions, EngineError> {
         if let Some(gate) = &self.gate {
             let _ = gate.lock().expect("one thread").recv();
         }
         self.forwards.fetch_add(1, Ordering::SeqCst);
         self.most.fetch_max(lanes.len(), Ordering::SeqCst);
-        let mut all = Vec::new();
-        for lane in lanes {
+        let mut all = Predictions::default();
+        all.make_room(lanes, VOCAB);
+        for (index, lane) in lanes.iter_mut().enumerate() {
             self.widest.fetch_max(lane.tokens.len(), Ordering::SeqCst);
             let start = lane.cache.committed();
             lane.cache.reserve(start + lane.tokens.len()).expect("promised");
@@ -70,13 +71,15 @@ impl Forward for Scripted {
                 let token = |t: usize| if t as f32 == wanted { 30.0 } else { wanted * 0.0 };
                 logits.extend((0..VOCAB).map(token));
             }
-            all.push(match lane.wanted {
-                Wanted::All | Wanted::Logits(_) => Predictions::Logits(logits),
+            let (own, best) = all.of_lane(index);
+            match lane.wanted {
+                Wanted::All | Wanted::Logits(_) => own.copy_from_slice(&logits),
                 Wanted::Likeliest { never, .. } => {
-                    let rows = logits.chunks_exact_mut(VOCAB);
-                    Predictions::Likeliest(rows.map(|row| likeliest(kernels, row, never)).collect())
+                    for (row, best) in logits.chunks_exact_mut(VOCAB).zip(best) {
+                        *best = likeliest(kernels, row, never);
+                    }
                 }
-            });
+            }
         }
         Ok(all)
     }
@@ -306,13 +309,13 @@ fn blocks_tile_from_position_zero_and_are_committed_once_final() {
     let mut lane = Lane::new(job, cache);
     let mut seen = Vec::new();
     let reason = loop {
-        let plan = lane.plan(32).expect("a grant");
+        let mut plan = Plan::default();
+        lane.plan(32, &mut plan);
         let masked = plan.tokens.iter().filter(|token| **token == MASK).count();
         seen.push((lane.cache.committed(), plan.finals, plan.tokens.len() - plan.finals, masked));
-        let predictions = model.forward(&mut [lane.input(&plan)]).expect("scripted").remove(0);
-        let Predictions::Likeliest(likeliest) = predictions else { unreachable!("greedy, and nothing else asked") };
-        let (kernels, tokenizer) = (model.kernels(), model.tokenizer());
-        let (rows, logits, likeliest) = (&*plan.rows, &mut [][..], &*likeliest);
+        let mut predictions = model.forward(&mut [lane.input(&plan)]).expect("scripted");
+        let (logits, likeliest) = predictions.of_lane(0);
+        let (kernels, tokenizer, rows) = (model.kernels(), model.tokenizer(), &*plan.rows);
         let read = Readout { rows, logits, likeliest, vocab: VOCAB, kernels, tokenizer };
         let end = lane.apply(&plan, read).expect("finite");
         if let Some(reason) = end {

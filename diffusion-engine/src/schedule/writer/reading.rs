@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use weir_protocol::EngineError;
 
 use crate::constrain::constraint::Constraint;
-use crate::decode::Candidate;
+use crate::decode::{Candidate, List};
 use crate::options::DecoderKind;
 
 use super::super::rows::restrict;
@@ -15,24 +15,22 @@ use super::super::window::Block;
 use super::BlockWriter;
 
 impl BlockWriter {
-    /// Positions of the next forward, counted from the first fed behind the final ones, that are still open: the masked
+    /// Adds to `rows` the positions of the next forward, counted from the first fed behind the final ones, that are still open: the masked
     /// ones, and the written ones where the decoder or the form may take them back. Never those of the prompt.
-    pub(crate) fn asked(&self) -> Vec<usize> {
-        let mut rows = Vec::new();
+    pub(crate) fn asked(&self, rows: &mut Vec<usize>) {
         if self.window.is_due {
             let mut first = 0;
             for block in &self.window.open {
                 rows.extend(first + block.canvas.fixed..first + block.canvas.tokens.len());
                 first += block.canvas.tokens.len();
             }
-            return rows;
+            return;
         }
         let canvas = &self.active.canvas;
         // Drafts behind what the form has validated may be chosen again.
         let from = self.constraint.as_ref().map_or(canvas.tokens.len(), Constraint::frontier);
         let all = self.job.settings.decoder.edits();
         rows.extend((canvas.fixed..canvas.tokens.len()).filter(|at| all || *at >= from || canvas.is_masked(*at)));
-        rows
     }
 
     /// Tokens never written, where the likeliest of the others is all that is asked about a position.
@@ -48,8 +46,8 @@ impl BlockWriter {
     }
 
     /// One candidate for each position of the canvas.
-    pub(super) fn candidates(&self, read: &Readout<'_>) -> Result<Vec<Candidate>, EngineError> {
-        let mut all: Vec<Candidate> = (0..self.active.canvas.tokens.len()).map(|at| self.active.unasked(at)).collect();
+    pub(super) fn candidates(&self, read: &Readout<'_>) -> Result<List<Candidate>, EngineError> {
+        let mut all: List<Candidate> = (0..self.active.canvas.tokens.len()).map(|at| self.active.unasked(at)).collect();
         for (at, candidate) in self.scorer.candidates(read, self.active.start)? {
             if let Some(place) = all.get_mut(at) {
                 *place = candidate;
@@ -58,8 +56,8 @@ impl BlockWriter {
         Ok(all)
     }
 
-    /// Leaves only allowed tokens in the logits of the frontier; returns where that is and the row as it was.
-    pub(super) fn restrict(&mut self, read: &mut Readout<'_>) -> Result<Option<(usize, Vec<f32>)>, EngineError> {
+    /// Leaves only allowed tokens in the logits of the frontier; returns where that is, the row as it was being in `kept`.
+    pub(super) fn restrict(&mut self, read: &mut Readout<'_>) -> Result<Option<usize>, EngineError> {
         let Some(constraint) = &mut self.constraint else { return Ok(None) };
         let settings = &self.job.settings;
         let by_threshold = match settings.decoder {
@@ -79,9 +77,10 @@ impl BlockWriter {
         }
         let Some((at, allowed)) = constraint.allowed(&self.active.canvas)? else { return Ok(None) };
         let Some(row) = read.row_mut(at) else { return Ok(None) };
-        let kept = row.to_vec();
+        self.kept.clear();
+        self.kept.extend_from_slice(row);
         restrict(row, &allowed);
-        Ok(Some((at, kept)))
+        Ok(Some(at))
     }
 
     /// Applies to the logits what the caller and the decoder want: afterwards a row's likeliest token is what may be
