@@ -2,12 +2,12 @@
 //! another. Must never leave out a demand: what has no field here is refused.
 
 use serde_json::{Map, Value, json};
-use weir_protocol::{ChatRequest, Dialect, Effort, EngineError, Message, ResponseFormat, Role, ToolChoice};
+use weir_protocol::{ChatRequest, Dialect, Effort, EngineError, ResponseFormat, ToolChoice};
 
-use super::parts::{self, part};
+use super::{parts, turns};
 use crate::backends::upstream::body::{self, Fields};
 use crate::backends::upstream::demands::{self, unsupported};
-use crate::config::wire::{PrefillForm, ReasoningField, WireSettings};
+use crate::config::wire::{PrefillForm, WireSettings};
 
 /// Demands whose answers are passed on, but have no place among our events: several answers, of which a stream would be
 /// over with the first, and speech, which is another thing in a stream.
@@ -35,7 +35,7 @@ pub(in crate::backends) fn body(
     parts::refuse_linked_files(request)?;
     let mut fields = Fields::default();
     fields.set("model", model);
-    fields.set("messages", conversation(&request.messages, model, wire.reasoning_field));
+    fields.set("messages", turns::conversation(&request.messages, model, wire.reasoning_field));
     fields.set_some(wire.limit_field.as_str(), request.max_tokens);
     if request.prefill {
         prefill(wire.prefill, &mut fields)?;
@@ -84,70 +84,6 @@ pub(super) fn forwarded(request: &ChatRequest, model: &str, wire: &WireSettings)
     options.insert("include_usage".into(), Value::Bool(true));
     let ours = [("model", model.into()), ("stream", true.into()), ("stream_options", options.into())];
     body::forwarded(request, &ours)
-}
-
-/// Results of tools are text there: their images are shown by the user, once all results are told.
-fn conversation(messages: &[Message], model: &str, reasoning: ReasoningField) -> Vec<Value> {
-    let (mut turns, mut shown) = (Vec::with_capacity(messages.len()), Vec::new());
-    for message in messages {
-        if message.role != Role::Tool {
-            show(&mut shown, &mut turns);
-        }
-        if message.role == Role::System && message.joined_text().is_empty() {
-            continue;
-        }
-        let turn = self::message(message, model, reasoning);
-        match turns.last_mut().filter(|last: &&mut Value| last["role"] == "system" && turn["role"] == "system") {
-            // Many templates take one only.
-            Some(before) => {
-                let texts = [&before["content"], &turn["content"]].map(|text| text.as_str().unwrap_or_default());
-                before["content"] = texts.join("\n\n").into();
-            }
-            None => turns.push(turn),
-        }
-        if message.role == Role::Tool && !body::is_text(message) {
-            let id = parts::call_id(message.tool_call_id.as_deref().unwrap_or_default());
-            shown.push(json!({"type": "text", "text": format!("Shown by the tool call {id}:")}));
-            shown.extend(message.content.iter().filter(|part| part.as_text().is_none()).filter_map(part));
-        }
-    }
-    show(&mut shown, &mut turns);
-    turns
-}
-
-fn show(shown: &mut Vec<Value>, turns: &mut Vec<Value>) {
-    if !shown.is_empty() {
-        turns.push(json!({"role": "user", "content": std::mem::take(shown)}));
-    }
-}
-
-fn message(message: &Message, model: &str, reasoning: ReasoningField) -> Value {
-    match message.role {
-        Role::System => json!({"role": "system", "content": message.joined_text()}),
-        Role::User if body::is_text(message) => json!({"role": "user", "content": message.joined_text()}),
-        Role::User => json!({"role": "user", "content": message.content.iter().filter_map(part).collect::<Vec<_>>()}),
-        Role::Assistant => assistant(message, model, reasoning),
-        Role::Tool => {
-            let id = message.tool_call_id.as_deref().map(parts::call_id);
-            json!({"role": "tool", "tool_call_id": id, "content": body::result_text(message)})
-        }
-    }
-}
-
-fn assistant(message: &Message, model: &str, reasoning: ReasoningField) -> Value {
-    let text = message.joined_text();
-    let mut fields = Fields::default();
-    fields.set("role", "assistant");
-    // Only a turn that calls tools may say nothing.
-    let silent = text.is_empty() && !message.tool_calls.is_empty();
-    fields.set("content", if silent { Value::Null } else { text.into() });
-    if let Some(field) = reasoning.as_str() {
-        // Where nothing is known of what stood before a call, the field must still be there, and not empty.
-        let unknown = (!message.tool_calls.is_empty()).then_some(" ");
-        fields.set_some(field, message.reasoning.as_deref().filter(|text| !text.is_empty()).or(unknown));
-    }
-    fields.set_list("tool_calls", parts::calls(message, model));
-    fields.0.into()
 }
 
 fn tools(request: &ChatRequest, fields: &mut Fields) {
@@ -214,7 +150,7 @@ fn sampling(request: &ChatRequest, fields: &mut Fields) {
 mod tests {
     use super::*;
     use crate::api::openai_chat::decode::decode;
-    use crate::config::wire::BackendKind;
+    use crate::config::wire::{BackendKind, ReasoningField};
 
     /// As a config without a word about it.
     fn wire() -> WireSettings {
@@ -298,11 +234,29 @@ mod tests {
     }
 
     #[test]
-    fn rules_that_stand_together_are_one_turn() {
-        let rule = |text: &str| json!({"role": "system", "content": text});
-        let user = json!({"role": "user", "content": "hi"});
-        let sent = composed(json!({"messages": [rule("a"), rule(""), rule("b"), user, rule("c")]})).expect("sent");
-        assert_eq!(sent["messages"], json!([rule("a\n\nb"), user, rule("c")]));
+    fn neighbours_of_one_role_are_one_turn() {
+        let says = |role: &str, text: &str| json!({"role": role, "content": text});
+        let rule = |text: &str| says("system", text);
+        let call = |id: &str| json!({"id": id, "type": "function", "function": {"name": "f", "arguments": "{}"}});
+        let image = json!({"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}});
+        let look = |text: &str| json!({"type": "text", "text": text});
+        let sent = composed(json!({"messages": [
+            rule("a"), rule(""), rule("b"), says("user", "hi"), rule("c"),
+            says("assistant", "one"), says("assistant", "two"),
+            {"role": "assistant", "content": null, "tool_calls": [call("c1")]},
+            {"role": "assistant", "content": "three", "tool_calls": [call("c2")]},
+            {"role": "tool", "tool_call_id": "c1", "content": [look("r"), image]},
+            {"role": "tool", "tool_call_id": "c2", "content": "s"},
+            says("user", "so"), {"role": "user", "content": [image]}, says("user", "?"),
+            says("assistant", "")]}));
+        let expect = json!([
+            rule("a\n\nb"), says("user", "hi"), rule("c"),
+            {"role": "assistant", "content": "one\n\ntwo\n\nthree", "tool_calls": [call("c1"), call("c2")]},
+            {"role": "tool", "tool_call_id": "c1", "content": "r"},
+            {"role": "tool", "tool_call_id": "c2", "content": "s"},
+            {"role": "user", "content": [look("Shown by the tool call c1:"), image, look("so"), image, look("?")]},
+            says("assistant", "")]);
+        assert_eq!(sent.expect("sent")["messages"], expect);
     }
 
     #[test]
@@ -325,16 +279,17 @@ mod tests {
     fn what_was_thought_is_told_where_it_is_wanted() {
         let call = json!([{"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}]);
         let turn = |more: Value| crate::api::reading::tests::with(json!({"role": "assistant"}), more);
+        let user = json!({"role": "user", "content": "so?"});
         let told = json!({"messages": [
-            turn(json!({"content": "a", "reasoning_content": "hm"})),
-            turn(json!({"content": null, "tool_calls": call})),
+            turn(json!({"content": "a", "reasoning_content": "hm"})), user,
+            turn(json!({"content": null, "tool_calls": call})), user,
             turn(json!({"content": "b"}))]});
         let mut request = decode(told.to_string().as_bytes()).expect("a good request");
         request.dialect = Dialect::AnthropicMessages;
         let sent = |reasoning_field| {
             let sent = super::body(&request, "m", &WireSettings { reasoning_field, ..wire() }).expect("bytes");
             let sent: Value = serde_json::from_slice(&sent).expect("JSON");
-            [0, 1, 2].map(|at| sent["messages"][at]["reasoning"].as_str().map(str::to_owned))
+            [0, 2, 4].map(|at| sent["messages"][at]["reasoning"].as_str().map(str::to_owned))
         };
         assert_eq!(sent(ReasoningField::Reasoning), [Some("hm".into()), Some(" ".into()), None]);
         assert_eq!(sent(ReasoningField::None), [None, None, None]);

@@ -5,6 +5,7 @@ pub(super) mod chunk;
 pub(super) mod compose;
 mod parts;
 mod text_piece;
+mod turns;
 
 use weir_protocol::{ChatRequest, Dialect, EngineError};
 
