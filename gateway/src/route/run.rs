@@ -2,6 +2,8 @@
 //! hedging is on, again where a failure may pass and the backend's budget pays for it. Knows no names and no rules:
 //! whether a failure may be followed by another attempt is the error's own word.
 
+mod hedging;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +17,7 @@ use super::answering::{Answering, Guards};
 use super::continuing::Continuing;
 use super::dice::Dice;
 use super::ending::{self, Ended};
-use super::exhausted::most_useful;
+use super::exhausted::{Failure, most_useful};
 use super::foresight::Lesson;
 use super::open::{Opened, Racer, Step, race};
 use super::standing::{Class, Purpose, Skip, Standing};
@@ -52,7 +54,7 @@ pub(super) struct Search<'a> {
     flight: Flight,
     report: RouteReport,
     queue: VecDeque<Next>,
-    failures: Vec<EngineError>,
+    failures: Vec<Failure>,
     /// Failed in a way that may pass, with the end of the wait the backend asked for.
     again: Vec<(Arc<Step>, Instant)>,
     /// Passed over because their health checks fail.
@@ -117,6 +119,10 @@ impl<'a> Search<'a> {
                 () = self.given.ended.clone() => return Err(self.stopped()),
                 Some((mut racer, result)) = racing.next() => {
                     racers.retain(|step| !Arc::ptr_eq(step, &racer.step));
+                    if racer.is_hedge {
+                        // Should it have failed, whom it was to help still needs one.
+                        hedge_at = Some(Instant::now());
+                    }
                     let beside = racers.first().map(|step| step.backend.as_str());
                     let error = match result {
                         Ok(opened) if opened.is_empty() && self.others_may_say_more(&racer, beside) => {
@@ -140,8 +146,10 @@ impl<'a> Search<'a> {
                     }
                 }
                 () = at(hedge_at), if hedge_at.is_some() => {
-                    hedge_at = None;
-                    if let Some(racer) = self.hedge(racers.first().map(|step| step.backend.as_str())) {
+                    let leader = racers.first().map(|step| step.backend.as_str());
+                    let hedge = self.hedge(leader);
+                    hedge_at = if hedge.is_none() { self.hedge_again(leader) } else { None };
+                    if let Some(racer) = hedge {
                         racers.push(Arc::clone(&racer.step));
                         let given = racer.step.given(self.given.request);
                         racing.push(race(racer, given));
@@ -153,7 +161,7 @@ impl<'a> Search<'a> {
         if let Some((racer, opened)) = self.empty.take() {
             return Ok(self.answer(racer, opened));
         }
-        let error = most_useful(self.failures);
+        let error = most_useful(self.failures, Instant::now());
         self.flight.failed(&error);
         Err(Refusal { report: Some(self.report), error })
     }
@@ -164,17 +172,6 @@ impl<'a> Search<'a> {
         let elsewhere = |next: &Next| next.step.backend != racer.step.backend;
         let sought = self.given.settings.on_empty == OnEmpty::Next && self.given.request.sampling.stop.is_empty();
         sought && (beside.is_some() || self.queue.iter().any(elsewhere))
-    }
-
-    /// Another answered first. Should that one break off, who lost to it may still stand in: a hedge in its place of the plan,
-    /// the first when nobody else is left.
-    fn overtaken(&mut self, step: Arc<Step>, by_hedge: bool) {
-        if by_hedge {
-            self.queue.push_back(Next { owes: true, ..Next::first(step) });
-        } else {
-            self.flight.hedged(&step.backend, "lost");
-            self.queue.push_front(Next::first(step));
-        }
     }
 
     /// The attempt counts as failed, but what it has is kept.
@@ -275,11 +272,11 @@ impl<'a> Search<'a> {
         self.report.failed.push((step.backend.clone(), skip.as_str()));
         let error = skip.error();
         match skip {
-            Skip::Unhealthy => self.unwell.push(step),
+            Skip::Unhealthy => self.unwell.push(Arc::clone(&step)),
             Skip::BreakerOpen(_) | Skip::Drained => {}
-            Skip::RateLimited(_) | Skip::Full(_) => self.may_come_back(step, &error),
+            Skip::RateLimited(_) | Skip::Full(_) => self.may_come_back(Arc::clone(&step), &error),
         }
-        self.failures.push(error);
+        self.note(&step.backend, error);
     }
 
     /// Takes note of a failure. `beside`: who still races. Says whether the search goes on.
@@ -292,7 +289,7 @@ impl<'a> Search<'a> {
             self.flight.hedged(backend, "failed");
         }
         self.report.failed.push((backend.clone(), kind));
-        self.failures.push(error.clone());
+        self.note(backend, error.clone());
         if !go_on {
             return false;
         }
@@ -314,6 +311,10 @@ impl<'a> Search<'a> {
         true
     }
 
+    fn note(&mut self, backend: &str, error: EngineError) {
+        self.failures.push(Failure { backend: backend.to_owned(), error, at: Instant::now() });
+    }
+
     fn may_come_back(&mut self, step: Arc<Step>, error: &EngineError) {
         if let Some(wait) = self.wait_for(error) {
             self.again.push((step, Instant::now() + wait));
@@ -323,27 +324,6 @@ impl<'a> Search<'a> {
     /// How long to wait before the same backend is asked again; `None`: it is not worth it.
     fn wait_for(&self, error: &EngineError) -> Option<Duration> {
         error.may_pass().filter(|wait| *wait <= self.given.settings.retry_max)
-    }
-
-    /// When to start a second one beside `step`.
-    fn hedge_at(&self, step: &Step) -> Option<Instant> {
-        let hedge = self.given.settings.hedge.as_ref().filter(|_| !self.queue.is_empty())?;
-        let after = step.standing.p95(&self.given.class).or(hedge.unknown)?;
-        Some(Instant::now() + after.max(hedge.earliest))
-    }
-
-    fn hedge(&mut self, leader: Option<&str>) -> Option<Racer> {
-        let now = Instant::now();
-        let fits = |next: &Next| {
-            next.not_before.is_none() && Some(next.step.backend.as_str()) != leader && next.step.standing.is_in(now)
-        };
-        let at = self.queue.iter().position(fits)?;
-        if !self.queue.get(at)?.step.standing.spend() {
-            self.flight.hedged(&self.queue.get(at)?.step.backend.clone(), "not_paid");
-            return None;
-        }
-        let next = self.queue.remove(at)?;
-        self.start(Next { purpose: Purpose::Extra, ..next }, true)
     }
 
     fn answer(mut self, racer: Racer, mut opened: Opened) -> Answer {

@@ -114,6 +114,32 @@ async fn a_hedge_must_be_paid_for() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_hedge_waits_for_a_place_and_goes_past_who_cannot_pay_or_fails() {
+    let lone = AskingSettings { max_in_flight: Some(1), ..AskingSettings::default() };
+    let mut full = patient("b", after(0, "b"));
+    full.standing = Standing::new("b", &lone, &AttemptSettings::default().standing);
+    let held = full.standing.admit(&Class::new("rule", 0), Purpose::First, Instant::now()).unwrap();
+    tokio::spawn(async move {
+        tokio::time::sleep(Duration::from_millis(220)).await;
+        drop(held);
+    });
+    let begin = Instant::now();
+    let (_, out) = go_by(vec![patient("a", after(5_000, "a")), full], request(), &hedging()).await.all().await;
+    assert_eq!((out.as_str(), begin.elapsed().as_millis() / 10), ("<b>b[stop]", 25));
+
+    let mut poor = patient("b", after(0, "b"));
+    let none = StandingSettings { extra_burst: 0, ..AttemptSettings::default().standing };
+    poor.standing = Standing::new("b", &AskingSettings::default(), &none);
+    let steps =
+        vec![patient("a", after(500, "a")), poor, patient("c", refusing(broken())), patient("d", after(0, "d"))];
+    let (metrics, out) = go_by(steps, request(), &hedging()).await.all().await;
+    assert_eq!(out, "c:upstream <d>d[stop]");
+    counted(&metrics, r#"weir_hedges_total{backend="b",outcome="not_paid"} 2"#);
+    counted(&metrics, r#"weir_hedges_total{backend="c",outcome="failed"} 1"#);
+    counted(&metrics, r#"weir_hedges_total{backend="d",outcome="won"} 1"#);
+}
+
+#[tokio::test(start_paused = true)]
 async fn when_the_first_fails_the_hedge_goes_on() {
     let dies = backend(vec![Line::Wait(150), Line::Fail(broken())]);
     let (metrics, out) =

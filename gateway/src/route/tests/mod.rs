@@ -210,15 +210,19 @@ async fn the_callers_own_mistake_ends_the_search() {
 #[tokio::test(start_paused = true)]
 async fn when_all_fail_the_error_worth_most_is_shown() {
     async fn shown(errors: Vec<EngineError>) -> &'static str {
-        let steps = errors.into_iter().map(|error| step("x", refusing(error))).collect();
+        let named = ["x", "y"].into_iter().zip(errors);
+        let steps = named.map(|(name, error)| step(name, refusing(error))).collect();
         go(steps, request()).await.result.err().expect("a refusal").error.kind()
     }
     let too_long = EngineError::ContextTooLong { limit: 1, got: 2 };
     let full = EngineError::Overloaded { limit: 1, retry_after: None };
     let key = EngineError::Unauthorized { status: 401 };
+    let broken = EngineError::Upstream { status: 500, message: String::new(), retry_after: None };
     assert_eq!(shown(vec![full.clone(), too_long.clone()]).await, "overloaded");
     assert_eq!(shown(vec![too_long.clone(), key]).await, "context_too_long");
-    assert_eq!(shown(vec![full, EngineError::StreamCut { message: String::new() }]).await, "stream_cut");
+    let cut = EngineError::StreamCut { message: String::new() };
+    assert_eq!(shown(vec![full, cut.clone()]).await, "overloaded", "a place may be free at once");
+    assert_eq!(shown(vec![broken, cut]).await, "stream_cut");
     assert_eq!(shown(vec![]).await, "internal");
 }
 
