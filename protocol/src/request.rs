@@ -131,6 +131,11 @@ impl Dialect {
             Dialect::OpenAiCompletions => "openai_completions",
         }
     }
+
+    /// Whether an answer in it has objects as the arguments of calls, and not text that the caller reads by itself.
+    pub fn has_objects_as_arguments(self) -> bool {
+        self == Dialect::AnthropicMessages
+    }
 }
 
 /// Who speaks.

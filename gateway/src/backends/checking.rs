@@ -49,7 +49,7 @@ pub fn start(
         let running = match same.filter(|same| Arc::ptr_eq(&same.standing, &backend.standing)) {
             Some(same) => same.clone(),
             None => {
-                let client = super::http_client()
+                let client = super::http_client(&health.url)
                     .redirect(reqwest::redirect::Policy::none())
                     .timeout(health.timeout)
                     .user_agent(concat!("weir/", env!("CARGO_PKG_VERSION")))

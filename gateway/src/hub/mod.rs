@@ -52,7 +52,7 @@ impl Hub {
             Some(_) => bail!("HF_ENDPOINT is plain http to another machine: the token would travel unencrypted"),
             None => None,
         };
-        let client = http_client()
+        let client = http_client(endpoint.as_str())
             .connect_timeout(CONNECT)
             .read_timeout(SILENCE)
             .redirect(Policy::none())

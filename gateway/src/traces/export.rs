@@ -66,7 +66,7 @@ impl Exporter {
     /// See [`ExportError`].
     pub(crate) fn start(settings: &OtlpSettings, metrics: Arc<Metrics>) -> Result<Self, ExportError> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let client = http_client().timeout(TIMEOUT).build()?;
+        let client = http_client(&settings.endpoint).timeout(TIMEOUT).build()?;
         let headers = settings.headers.iter().map(|(name, value)| (name.clone(), value.expose().to_owned()));
         let mut exporter = opentelemetry_otlp::SpanExporter::builder()
             .with_http()

@@ -6,6 +6,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 use weir_tests::asking::{client, get, metrics_until, question, read, with};
 use weir_tests::binary::Weir;
+use weir_tests::dialects::{Dialect, End};
 use weir_tests::fault_upstream::{Ending, FaultUpstream};
 use weir_tests::wait::{DEADLINE, until};
 
@@ -163,5 +164,19 @@ async fn a_stop_does_not_wait_for_idle_connections() -> Result<()> {
     assert_eq!(ended.0, Some(0));
     assert!(!ended.1.contains("outlasted"), "{}", ended.1);
     drop((used, unused, http2));
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_proxy_is_not_told_what_stays_on_this_machine() -> Result<()> {
+    let upstream = FaultUpstream::start().await?;
+    let nobody = FaultUpstream::refused_url().await?;
+    let proxies = [("http_proxy", nobody.as_str()), ("ALL_PROXY", nobody.as_str())];
+    let here = upstream.base_url("fine").replace("127.0.0.1", "localhost");
+    let weir = Weir::start_with(&(backend("up", &upstream.base_url("fine")) + &backend("here", &here)), &proxies)?;
+    for model in ["up", "here"] {
+        let reply = read(client()?.post(weir.url("/v1/chat/completions")).body(story(model)).send().await?).await?;
+        assert_eq!(Dialect::Chat.streamed(&reply).end, End::Whole, "{model}: {}", reply.text);
+    }
     Ok(())
 }

@@ -1,20 +1,27 @@
 //! HTTPS: a real handshake, HTTP/2 where the client knows it, and a certificate that is replaced while running.
 
 use anyhow::{Context, Result};
+use futures::future::try_join_all;
 use reqwest::Version;
-use weir_tests::asking::{client, read};
+use serde_json::json;
+use weir_tests::asking::{client, question, read, with};
 use weir_tests::binary::Weir;
 use weir_tests::certificate::Certificate;
+use weir_tests::fault_upstream::FaultUpstream;
 use weir_tests::metrics_page::MetricsPage;
 use weir_tests::wait::until;
 
 const CONFIG: &str = "[engine.diffusion]\nenabled = false\n[server.tls]\ncert = \"cert.pem\"\nkey = \"key.pem\"\n";
 
 fn start(certificate: &Certificate) -> Result<Weir> {
+    start_with(certificate, "")
+}
+
+fn start_with(certificate: &Certificate, more: &str) -> Result<Weir> {
     let folder = tempfile::tempdir()?;
     std::fs::write(folder.path().join("cert.pem"), &certificate.cert)?;
     std::fs::write(folder.path().join("key.pem"), &certificate.key)?;
-    Weir::start_in(folder, CONFIG, &[])
+    Weir::start_in(folder, &format!("{CONFIG}{more}"), &[])
 }
 
 /// A client that trusts this certificate and no other.
@@ -61,5 +68,35 @@ async fn a_new_certificate_is_shown_after_a_reload() -> Result<()> {
     assert_eq!(reply.status, 200, "connections that were open stay");
     let page = MetricsPage::read(&reply.text);
     assert!(page.sum("weir_config_reloads_total", &[("outcome", "applied")]) >= 1.0);
+    Ok(())
+}
+
+/// A backend whose answers take their time.
+fn backend(base_url: &str) -> String {
+    format!("[[backend]]\nname = \"up\"\nbase_url = \"{base_url}\"\nmodel = \"up-model\"\n")
+}
+
+#[tokio::test]
+async fn an_upstream_over_tls_has_a_connection_for_each_answer() -> Result<()> {
+    const ANSWERS: usize = 12;
+    let (certificate, folder) = (Certificate::new()?, tempfile::tempdir()?);
+    let roots = folder.path().join("roots.pem");
+    std::fs::write(&roots, &certificate.cert)?;
+    let behind = FaultUpstream::start().await?;
+    let upstream = start_with(&certificate, &backend(&behind.base_url("hang")))?;
+    let roots = roots.to_str().context("a path")?;
+    let weir = Weir::start_with(&backend(&upstream.url("/v1")), &[("SSL_CERT_FILE", roots)])?;
+    let body = with(question("up", "Tell me a story."), json!({"stream": true})).to_string();
+    let client = client()?;
+    let ask = || async {
+        let mut answer = client.post(weir.url("/v1/chat/completions")).body(body.clone()).send().await?;
+        let begun = answer.chunk().await?;
+        anyhow::Ok((answer, begun))
+    };
+    let answers = try_join_all((0..ANSWERS).map(|_| ask())).await?;
+    assert!(answers.iter().all(|(answer, begun)| answer.status() == 200 && begun.is_some()));
+    let page = read(trusting(&certificate, true)?.get(upstream.url("/metrics")).send().await?).await?;
+    let open = MetricsPage::read(&page.text).sum("weir_connections", &[("listener", "public")]);
+    assert!(open >= ANSWERS as f64, "{open} connections for {ANSWERS} answers");
     Ok(())
 }

@@ -13,7 +13,6 @@ use super::encode::{
     Block, BlockDelta, Input, MessageBody, MessageDelta, StreamEvent, UNSEALED, UsageBody, stop_reason, with_refusal,
 };
 use super::error::ErrorBody;
-use super::whole::no_object;
 use crate::api::answering::Identity;
 use crate::api::answering::braces::Braces;
 use crate::api::answering::failure::Failure;
@@ -34,8 +33,6 @@ pub(crate) struct MessagesGrammar {
     waiting: VecDeque<Waiting>,
     /// What was said between the pieces of the open call: blocks stand one after another, so it waits, too.
     later: String,
-    /// Whether a call was left before its arguments were complete.
-    half: bool,
     usage: Option<Usage>,
     stopped_at: Option<String>,
     /// Those of the request.
@@ -84,7 +81,6 @@ impl MessagesGrammar {
             index: 0,
             waiting: VecDeque::new(),
             later: String::new(),
-            half: false,
             usage: None,
             stopped_at: None,
             stops: stops.to_vec(),
@@ -242,7 +238,7 @@ impl MessagesGrammar {
             Event::Continued { backend } => self.continued = Some(backend),
             Event::StoppedAt(text) => self.stopped_at = Some(text).filter(|text| self.stops.contains(text)),
             Event::Usage(usage) => self.usage = Some(usage),
-            Event::Finished { reason } => self.finish(reason, out)?,
+            Event::Finished { reason } => self.finish(reason, out),
         }
         Ok(())
     }
@@ -303,10 +299,8 @@ impl MessagesGrammar {
     }
 
     fn close(&mut self, out: &mut Frames) {
-        match &self.open {
-            Some(Open::Thinking) => self.delta(BlockDelta::Signature { signature: UNSEALED.into() }, out),
-            Some(Open::Call { braces, .. }) => self.half |= braces.is_open(),
-            Some(Open::Theirs | Open::Text | Open::Sealed) | None => {}
+        if matches!(self.open, Some(Open::Thinking)) {
+            self.delta(BlockDelta::Signature { signature: UNSEALED.into() }, out);
         }
         if self.open.take().is_some() {
             out.push(&StreamEvent::ContentBlockStop { index: self.index });
@@ -329,12 +323,8 @@ impl MessagesGrammar {
         }
     }
 
-    fn finish(&mut self, reason: FinishReason, out: &mut Frames) -> Result<(), EngineError> {
+    fn finish(&mut self, reason: FinishReason, out: &mut Frames) {
         self.close_all(out);
-        // What an upstream of this dialect writes is its own affair.
-        if self.half && !out.muted && matches!(reason, FinishReason::Stop | FinishReason::ToolCalls) {
-            return Err(no_object());
-        }
         let stopped_at = self.stopped_at.take();
         let reason = with_refusal(reason, self.refused);
         let delta = MessageDelta {
@@ -345,7 +335,6 @@ impl MessagesGrammar {
         let weir = Extra::continued(self.continued.take());
         out.push(&StreamEvent::MessageDelta { delta, usage, weir });
         out.push(&StreamEvent::MessageStop);
-        Ok(())
     }
 }
 

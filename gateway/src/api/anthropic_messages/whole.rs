@@ -42,19 +42,13 @@ impl MessageBody {
     }
 }
 
-/// A call that the token limit cut cannot be shown here, and `max_tokens` says that something is missing.
+/// A call that a limit or a filter cut cannot be shown here, and the reason says that something is missing.
 fn tool_use(call: Call, reason: FinishReason) -> Result<Option<Block>, EngineError> {
     match written::object(&call.arguments) {
         Some(input) => Ok(Some(Block::ToolUse { id: call.id, name: call.name, input: Input::Written(input) })),
-        None if reason == FinishReason::Length => Ok(None),
-        None => Err(no_object()),
+        None if matches!(reason, FinishReason::Length | FinishReason::ContentFilter) => Ok(None),
+        None => Err(written::no_object()),
     }
-}
-
-/// A call that cannot be read is none that may be run.
-pub(super) fn no_object() -> EngineError {
-    let message = "the arguments of a tool call are no JSON object".into();
-    EngineError::Upstream { status: 0, message, retry_after: None }
 }
 
 #[cfg(test)]
@@ -113,10 +107,12 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn half_a_call_is_left_out_only_where_the_limit_says_so() {
+    async fn half_a_call_is_left_out_only_where_the_reason_says_so() {
         let half = |reason| vec![started(), text("a"), call(0, "c1", "f"), arguments(0, "{\"a"), ends(reason)];
         let cut = written(half(FinishReason::Length)).await.expect("complete");
         assert!(cut.contains("max_tokens") && !cut.contains("tool_use"), "{cut}");
+        let filtered = written(half(FinishReason::ContentFilter)).await.expect("complete");
+        assert!(filtered.contains("refusal") && !filtered.contains("tool_use"), "{filtered}");
         assert_eq!(written(half(FinishReason::ToolCalls)).await, Err("upstream"));
     }
 }

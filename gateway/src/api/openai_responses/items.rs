@@ -100,7 +100,8 @@ impl Items {
     }
 
     /// From here on events are ours again: what the upstream ended stays as it told it, and what it only began, or thoughts that it
-    /// told in words of its own, are over.
+    /// told in words of its own, are over. A free-form call that it had only begun is told anew, at its end: the final answer has
+    /// it once. That takes a server that breaks off its own numbering within such a call; none is known.
     pub(super) fn go_on(&mut self, events: &mut Events) {
         if let Some(Theirs { at, left_open: Some(item), .. }) = self.theirs.take()
             && !self.theirs_done.contains_key(&at)

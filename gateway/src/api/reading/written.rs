@@ -7,6 +7,7 @@ use std::sync::Arc;
 use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
+use weir_protocol::EngineError;
 
 use super::halves;
 
@@ -70,6 +71,12 @@ pub(crate) fn object(text: &str) -> Option<Box<RawValue>> {
     let text = halves::without(text).unwrap_or_else(|| text.to_owned());
     super::parse(text.as_bytes()).ok()?;
     RawValue::from_string(text).ok()
+}
+
+/// The fault of an answer whose call has arguments that are none.
+pub(crate) fn no_object() -> EngineError {
+    let message = "the arguments of a tool call are no JSON object".into();
+    EngineError::Upstream { status: 0, message, retry_after: None }
 }
 
 /// A block of a message in Anthropic's dialect.

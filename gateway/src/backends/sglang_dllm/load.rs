@@ -98,7 +98,7 @@ mod tests {
     async fn over_the_limit_the_plan_goes_on() {
         let load = Load::new("http://127.0.0.1:1/v1", 4);
         *load.asked.lock().unwrap() = Some(Instant::now());
-        let admit = || load.admit(&crate::backends::http_client().build().unwrap(), &HeaderMap::new());
+        let admit = || load.admit(&crate::backends::http_client("").build().unwrap(), &HeaderMap::new());
         assert_eq!(admit(), Ok(()));
         load.waiting.store(4, Ordering::Relaxed);
         assert_eq!(admit(), Err(EngineError::Overloaded { limit: 4, retry_after: Some(FRESH) }));

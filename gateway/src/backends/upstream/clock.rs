@@ -8,7 +8,7 @@ use weir_protocol::{EngineError, TimeoutPhase};
 use crate::config::BackendSettings;
 
 /// After the finish reason only counts and the terminator are missing: an upstream that keeps the connection open
-/// instead must not keep the caller waiting.
+/// instead, and says nothing, must not keep the caller waiting.
 const TAIL: Duration = Duration::from_secs(3);
 
 /// What is waited for.
@@ -18,8 +18,11 @@ pub(super) enum Wait {
     FirstContent,
     /// The next piece, since the last one was taken.
     Idle(Instant),
-    /// The end, since the finish reason came.
-    Tail(Instant),
+    /// The end, since the finish reason came, and since the last piece.
+    Tail {
+        reason: Instant,
+        piece: Instant,
+    },
 }
 
 /// The limits of one answer.
@@ -50,7 +53,10 @@ impl Clock {
             Wait::Headers => (self.started, self.headers.min(self.first_content), TimeoutPhase::Headers),
             Wait::FirstContent => (self.started, self.first_content, TimeoutPhase::FirstContent),
             Wait::Idle(since) => (since, self.idle, TimeoutPhase::Idle),
-            Wait::Tail(since) => (since, self.idle.min(TAIL), TimeoutPhase::Idle),
+            Wait::Tail { reason, piece } => {
+                let most = (reason + self.idle).saturating_duration_since(piece);
+                (piece, most.min(TAIL), TimeoutPhase::Idle)
+            }
         };
         let (own, total) = (since + limit, self.started + self.total);
         let (deadline, phase, limit) =
@@ -80,5 +86,22 @@ mod tests {
         tokio::time::advance(long).await;
         let late = clock.bound(Wait::Idle(Instant::now()), async { "piece" }).await;
         assert_eq!(late, Err(ran_out(TimeoutPhase::Total, long)));
+    }
+    #[tokio::test(start_paused = true)]
+    async fn an_end_that_still_comes_is_waited_for_but_not_for_ever() {
+        let [idle, total] = [10, 60].map(Duration::from_secs);
+        let clock = Clock { started: Instant::now(), headers: idle, first_content: idle, idle, total };
+        let reason = Instant::now();
+        for piece in [0, 2, 4, 6, 8].map(|after| reason + Duration::from_secs(after)) {
+            let waits = clock.bound(Wait::Tail { reason, piece }, std::future::pending::<()>());
+            let begun = tokio::time::timeout_at(piece, waits).await;
+            assert!(begun.is_err(), "it is waited for until the next piece");
+        }
+        let piece = Instant::now();
+        assert!(clock.bound(Wait::Tail { reason, piece }, std::future::pending::<()>()).await.is_err());
+        assert_eq!(reason.elapsed(), idle);
+        let (reason, begin) = (Instant::now(), Instant::now());
+        assert!(clock.bound(Wait::Tail { reason, piece: reason }, std::future::pending::<()>()).await.is_err());
+        assert_eq!(begin.elapsed(), TAIL);
     }
 }

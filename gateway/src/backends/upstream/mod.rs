@@ -3,6 +3,7 @@
 //! its key, its address or any text of the request in an error or a log.
 
 pub(super) mod answer;
+mod arguments;
 pub(super) mod body;
 mod clients;
 mod clock;
@@ -22,6 +23,7 @@ mod verbatim;
 #[cfg(test)]
 pub(super) mod tests;
 
+use std::net::IpAddr;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -146,12 +148,22 @@ struct Upstream {
     urls: RwLock<Vec<(&'static str, Url)>>,
 }
 
-/// Where every HTTP client of this process starts.
-pub(crate) fn http_client() -> ClientBuilder {
+/// Where every HTTP client of this process starts, for requests to this address. A proxy that the environment names is heard, but
+/// not on the way to this machine: it would be told what was to stay here, and has another machine under that address.
+pub(crate) fn http_client(to: &str) -> ClientBuilder {
     // The client panics without a provider. That one is already installed, by whoever came first, is as good.
     let _ = rustls::crypto::ring::default_provider().install_default();
     // Sizes and sums of files are those of the bytes on the wire.
-    Client::builder().gzip(false)
+    let builder = Client::builder().gzip(false);
+    if is_here(to) { builder.no_proxy() } else { builder }
+}
+
+/// Whether an address is one of this machine's alone.
+fn is_here(address: &str) -> bool {
+    let url = Url::parse(address).ok();
+    let host = url.as_ref().and_then(Url::host_str).unwrap_or_default();
+    let number = host.trim_matches(['[', ']']).parse::<IpAddr>();
+    host == "localhost" || host.ends_with(".localhost") || number.is_ok_and(|number| number.is_loopback())
 }
 
 /// A backend over this upstream. Opens no connection yet.
@@ -172,13 +184,19 @@ pub(super) fn service(settings: BackendSettings, wire: Box<dyn Wire>) -> Result<
 /// close theirs after 5 s: a request that is sent at that very moment is lost.
 const IDLE_PLAIN: Duration = Duration::from_secs(4);
 
+/// And one over TLS, which costs more: balancers close theirs after 60 s.
+const IDLE_TLS: Duration = Duration::from_secs(50);
+
 /// The client of one upstream.
 pub(super) fn client(settings: &BackendSettings) -> Result<Client, reqwest::Error> {
-    let builder = http_client();
+    let builder = http_client(&settings.base_url);
     let is_plain = settings.base_url.starts_with("http:");
-    let builder = if is_plain { builder.pool_idle_timeout(IDLE_PLAIN) } else { builder };
     builder
+        .pool_idle_timeout(if is_plain { IDLE_PLAIN } else { IDLE_TLS })
         .connect_timeout(settings.connect_timeout)
+        // HTTP/2 would put all requests on one connection: beyond the streams that a server allows they wait for each other,
+        // and where its other end is gone, unnoticed, each of them fails.
+        .http1_only()
         .redirect(Policy::none())
         .tcp_nodelay(true)
         .gzip(true)
@@ -231,6 +249,9 @@ impl Upstream {
         let limits = limits::of(response.headers());
         let (status, framing, whole) = (response.status().as_u16(), self.wire.framing(), !attempt.request.stream);
         let reading = reading::Reading::new(status, framing, decoder, passes, whole);
+        // What an upstream of the caller's dialect streams is its own affair.
+        let objects = attempt.request.dialect.has_objects_as_arguments() && (whole || !passes);
+        let reading = if objects { reading.with_objects() } else { reading };
         Ok(Box::pin(reading::events(response, reading, clock, limits)))
     }
 

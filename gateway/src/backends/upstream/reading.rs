@@ -7,6 +7,7 @@ use tokio::time::Instant;
 use weir_protocol::{EngineError, Event};
 
 use super::Decoder;
+use super::arguments::Arguments;
 use super::clock::{Clock, Wait};
 use super::frames::{Frame, FrameReader, Framing};
 use super::pieces::{Come, Pieces};
@@ -36,6 +37,9 @@ pub(super) fn events(
                 for event in events {
                     yield Ok(event);
                 }
+                if let Err(fault) = fault {
+                    yield Err(fault);
+                }
                 break;
             }
             let progress = events.iter().any(|event| !matches!(event, Event::Verbatim(_)));
@@ -63,6 +67,8 @@ pub(super) struct Reading {
     wait: Wait,
     /// Whether the caller gets the answer as a whole.
     whole: bool,
+    /// Those of its calls, where they must be objects.
+    arguments: Option<Arguments>,
 }
 
 impl Reading {
@@ -77,7 +83,13 @@ impl Reading {
             words: Words::new(passes),
             wait: Wait::FirstContent,
             whole,
+            arguments: None,
         }
+    }
+
+    /// The same, for a caller who can be shown objects only as arguments of calls.
+    pub(super) fn with_objects(self) -> Self {
+        Reading { arguments: Some(Arguments::default()), ..self }
     }
 
     /// Whether nothing after this is taken.
@@ -97,13 +109,19 @@ impl Reading {
     ) -> Result<(), EngineError> {
         let (from, was_over) = (events.len(), self.decoder.has_reason());
         let read = self.read(come, events);
+        let read = match &mut self.arguments {
+            Some(arguments) => read.and_then(|()| arguments.check(from, events)),
+            None => read,
+        };
         let says_more = events.iter().skip(from).any(Event::is_content);
         if says_more && (was_over || self.wait == Wait::FirstContent) {
             // Some servers name a reason in each piece: one that still speaks is not at its end.
             self.wait = Wait::Idle(Instant::now());
         }
-        if self.decoder.has_reason() && !(says_more && was_over) && !matches!(self.wait, Wait::Tail(_)) {
-            self.wait = Wait::Tail(Instant::now());
+        if self.decoder.has_reason() && !(says_more && was_over) {
+            let now = Instant::now();
+            let reason = if let Wait::Tail { reason, .. } = self.wait { reason } else { now };
+            self.wait = Wait::Tail { reason, piece: now };
         }
         read
     }
@@ -224,11 +242,11 @@ mod tests {
         let mut reading = reading();
         let says = r#"{"choices":[{"delta":{"content":"a"},"finish_reason":"stop"}]}"#;
         told(&mut reading, says);
-        assert!(matches!(reading.wait, Wait::Tail(_)));
+        assert!(matches!(reading.wait, Wait::Tail { .. }));
         told(&mut reading, says);
         assert!(matches!(reading.wait, Wait::Idle(_)));
         told(&mut reading, r#"{"choices":[],"usage":{"prompt_tokens":1,"completion_tokens":2}}"#);
-        assert!(matches!(reading.wait, Wait::Tail(_)));
+        assert!(matches!(reading.wait, Wait::Tail { .. }));
     }
 
     #[test]

@@ -15,6 +15,7 @@ use crate::backends::open as service;
 use crate::config::wire::{BackendKind, WireSettings};
 use crate::config::{EngineRole, settings::Secret};
 use futures::StreamExt;
+use weir_protocol::Dialect;
 
 /// What the upstream does after it has read the request.
 #[derive(Clone, Copy)]
@@ -127,17 +128,24 @@ fn settings(base_url: &str) -> BackendSettings {
     }
 }
 
-async fn open(settings: &BackendSettings, model: Option<&str>) -> Result<EventStream, EngineError> {
+fn request() -> Arc<ChatRequest> {
     let body = r#"{"model":"auto","messages":[{"role":"user","content":"my secret"}],"x_field":7}"#;
-    let request = Arc::new(decode(body.as_bytes()).unwrap());
+    Arc::new(decode(body.as_bytes()).unwrap())
+}
+
+async fn open(settings: &BackendSettings, model: Option<&str>) -> Result<EventStream, EngineError> {
     let service = service(settings.clone()).unwrap();
-    service.oneshot(Attempt { request, model: model.map(Into::into), trace: Vec::new() }).await
+    service.oneshot(Attempt { request: request(), model: model.map(Into::into), trace: Vec::new() }).await
 }
 
 /// Everything the backend says: events, then the error if there is one.
 async fn listen(settings: &BackendSettings) -> (Vec<Event>, Option<EngineError>) {
+    heard(open(settings, None).await).await
+}
+
+async fn heard(opened: Result<EventStream, EngineError>) -> (Vec<Event>, Option<EngineError>) {
     let mut events = Vec::new();
-    let mut stream = match open(settings, None).await {
+    let mut stream = match opened {
         Ok(stream) => stream,
         Err(error) => return (events, Some(error)),
     };
@@ -282,4 +290,33 @@ async fn dropping_the_events_closes_the_connection() {
     assert!(matches!(events.next().await, Some(Ok(Event::Verbatim(_)))));
     drop(events);
     tokio::time::timeout(Duration::from_secs(5), fake.closed).await.expect("still open").unwrap();
+}
+
+#[tokio::test]
+async fn calls_that_cannot_be_read_are_no_answer_where_objects_are_wanted() {
+    const HALF: &str = "data: {\"choices\":[{\"index\":0,\"delta\":{\"tool_calls\":[{\"index\":0,\"id\":\"c\",\"function\":{\"name\":\"f\",\"arguments\":\"{\\\"a\"}}]}}]}\n\n";
+    const CALLS: &str = "data: {\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"tool_calls\"}]}\n\n";
+    for (dialect, expect) in [
+        (Dialect::AnthropicMessages, "<default-model>[0 f{0 {\"a} ERR upstream 0"),
+        (Dialect::OpenAiResponses, "<default-model>[0 f{0 {\"a}!tool_calls"),
+    ] {
+        let fake = upstream(&[Stream, Say(HALF), Say(CALLS), Say(DONE), End]).await;
+        let asked = Arc::unwrap_or_clone(request());
+        let request = Arc::new(ChatRequest { dialect, stream: true, ..asked });
+        let attempt = Attempt { request, model: None, trace: Vec::new() };
+        let stream = service(fake.settings).unwrap().oneshot(attempt).await;
+        assert_eq!(show(heard(stream).await), expect);
+    }
+}
+
+#[test]
+fn this_machine_is_known_by_its_names() {
+    for here in
+        ["http://127.0.0.1:8000/v1", "https://localhost", "http://[::1]:1/", "http://a.localhost", "http://127.9.9.9"]
+    {
+        assert!(is_here(here), "{here}");
+    }
+    for elsewhere in ["http://10.0.0.1", "https://api.example/v1", "http://localhost.example", "http://[::2]", "no"] {
+        assert!(!is_here(elsewhere), "{elsewhere}");
+    }
 }

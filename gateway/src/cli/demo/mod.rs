@@ -36,7 +36,7 @@ async fn run(inputs: Inputs, keep_serving: bool) -> Result<()> {
     let started = Instant::now();
     let running = serve::start(inputs).await.context("the gateway did not start")?;
     let base = format!("http://{}", running.addr());
-    let client = http_client().no_proxy().build().context("the HTTP client did not start")?;
+    let client = http_client(&base).build().context("the HTTP client did not start")?;
     let mut screen = Screen::new();
     let ready = started.elapsed().as_millis();
     screen.heading(&format!("Weir answers at {base} with its embedded models (ready after {ready} ms)"));

@@ -52,16 +52,15 @@ pub(super) fn all(settings: &Settings) -> Vec<Called> {
         return Vec::new();
     }
     let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else { return Vec::new() };
-    let client = http_client().redirect(reqwest::redirect::Policy::none()).timeout(PATIENCE).build();
-    let Ok(client) = client else { return Vec::new() };
-    runtime.block_on(futures::future::join_all(settings.backends.iter().map(|backend| call(&client, backend))))
+    let clients = settings.backends.iter().filter_map(|backend| Some((client(&backend.base_url)?, backend)));
+    runtime.block_on(futures::future::join_all(clients.map(|(client, backend)| call(client, backend))))
 }
 
 /// What the collector of traces says to spans: none are sent.
 pub(super) fn collector(settings: &OtlpSettings) -> Option<Reached> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().ok()?;
-    let client = http_client().redirect(reqwest::redirect::Policy::none()).timeout(PATIENCE).build().ok()?;
-    let asked = client.post(&settings.endpoint).header(header::CONTENT_TYPE, "application/x-protobuf");
+    let asked =
+        client(&settings.endpoint)?.post(&settings.endpoint).header(header::CONTENT_TYPE, "application/x-protobuf");
     let headers = settings.headers.iter();
     let asked = headers.fold(asked, |asked, (name, value)| asked.header(name, value.expose()));
     // A message without fields is an empty body.
@@ -72,7 +71,11 @@ pub(super) fn collector(settings: &OtlpSettings) -> Option<Reached> {
     })
 }
 
-async fn call(client: &reqwest::Client, backend: &BackendSettings) -> Called {
+fn client(to: &str) -> Option<reqwest::Client> {
+    http_client(to).redirect(reqwest::redirect::Policy::none()).timeout(PATIENCE).build().ok()
+}
+
+async fn call(client: reqwest::Client, backend: &BackendSettings) -> Called {
     let answer = client.get(url(backend)).headers(headers(backend)).send().await;
     let mut date = None;
     let reached = match answer {
