@@ -16,7 +16,7 @@ use crate::model::forward::{Lane, Visibility};
 use crate::model::head::Wanted;
 use crate::model::recipe::Recipe;
 use crate::model::weights::Model;
-use crate::options::{EngineKind, ModelFiles};
+use crate::options::{EngineKind, KvType, ModelFiles};
 
 /// Why [`logits_for`] or [`logits_file`] failed.
 #[derive(Debug, thiserror::Error)]
@@ -46,7 +46,7 @@ pub enum LogitsError {
 }
 
 /// A model that gives raw logits, without tokenizer and scheduler.
-pub struct LogitsModel(Kind);
+pub struct LogitsModel(Kind, KvType);
 
 enum Kind {
     Mixed(Box<Model>),
@@ -76,18 +76,29 @@ impl LogitsModel {
     pub fn open(path: &Path) -> Result<LogitsModel, LoadError> {
         let checkpoint = Checkpoint::open(ModelFiles::Dir(path.to_path_buf()))?;
         let (config, weights) = (checkpoint.config()?, checkpoint.weights()?);
-        Ok(LogitsModel(match config.dense {
-            Some(_) => Kind::Dense(Box::new(DenseModel::load(config, weights)?)),
-            None => Kind::Mixed(Box::new(Model::load(config, weights, Recipe::EXACT)?)),
-        }))
+        Ok(LogitsModel(
+            match config.dense {
+                Some(_) => Kind::Dense(Box::new(DenseModel::load(config, weights)?)),
+                None => Kind::Mixed(Box::new(Model::load(config, weights, Recipe::EXACT)?)),
+            },
+            KvType::default(),
+        ))
+    }
+
+    /// The same model with its keys and values stored so.
+    pub fn with_kv(self, kind: KvType) -> LogitsModel {
+        LogitsModel(self.0, kind)
     }
 
     /// The same model, a block visiting `pool` experts of a layer only, chosen as LLaDA2.2 does.
     pub fn with_pool(self, pool: Option<usize>) -> LogitsModel {
-        LogitsModel(match self.0 {
-            Kind::Mixed(model) => Kind::Mixed(Box::new(model.with_pool(pool))),
-            dense @ Kind::Dense(_) => dense,
-        })
+        LogitsModel(
+            match self.0 {
+                Kind::Mixed(model) => Kind::Mixed(Box::new(model.with_pool(pool))),
+                dense @ Kind::Dense(_) => dense,
+            },
+            self.1,
+        )
     }
 
     /// The logits of `input_ids`, `[len, vocab]` f32, row i at position i (a diffusion model's row i is about token i
@@ -117,7 +128,7 @@ impl LogitsModel {
             Kind::Mixed(model) => model.kv_shape(),
             Kind::Dense(model) => model.kv_shape(),
         };
-        let mut cache = KvCache::alone(shape, input_ids.len());
+        let mut cache = KvCache::alone(shape, self.1, input_ids.len());
         let mut logits = Vec::new();
         for tokens in input_ids.chunks(step) {
             let mut lane = [Lane { tokens, logits_from: 0, wanted: Wanted::All, cache: &mut cache, visibility }];

@@ -96,16 +96,9 @@ pub enum KvType {
     F32,
     /// Rounded to bfloat16: half the memory; answers may differ from those with [`KvType::F32`].
     Bf16,
-}
-
-impl KvType {
-    /// Bytes of an element.
-    pub fn bytes(self) -> usize {
-        match self {
-            KvType::F32 => 4,
-            KvType::Bf16 => 2,
-        }
-    }
+    /// In 8 bits, with a scale for each position's keys and values of each head: a quarter of the memory and a little
+    /// more; answers differ more often (docs/quantisation.md). On the CPU only.
+    Int8,
 }
 
 /// Whose K/V a request may use where its prompt begins with the same tokens.

@@ -14,7 +14,7 @@ use crate::model::forward::Lane;
 use crate::model::head::Predictions;
 use crate::model::recipe::Recipe;
 use crate::model::weights::Model;
-use crate::options::{ComputeDevice, EngineKind, EngineOptions};
+use crate::options::{ComputeDevice, EngineKind, EngineOptions, KvType};
 
 /// A loaded model, wherever it lies.
 pub(crate) enum Processor {
@@ -42,6 +42,9 @@ impl Processor {
                 "recipe",
                 "only models like LLaDA2 and Ling, on the CPU, are packed when they are read".into(),
             ));
+        }
+        if options.kv_type == KvType::Int8 && options.device != ComputeDevice::Cpu {
+            return Err(wrong("kv_type", "K/V in 8 bits is for the CPU; on a GPU it is f32 or bf16".into()));
         }
         match options.device {
             ComputeDevice::Cpu if config.dense.is_some() => {
@@ -204,11 +207,16 @@ mod tests {
     fn a_gpu_without_the_feature_is_refused_by_name() {
         let device = ComputeDevice::Cuda { gpu: 0, weights: weir_kernels::cuda::WeightFormat::Bf16 };
         let options = EngineOptions { device, ..EngineOptions::default() };
-        let checkpoint = Checkpoint::open(ModelFiles::Dir(test_files::golden())).expect("golden checkpoint");
-        let loaded =
-            Processor::load(checkpoint.config().expect("config"), checkpoint.weights().expect("weights"), &options);
-        let text = loaded.err().expect("no GPU").to_string();
+        let load = |options: &EngineOptions| {
+            let checkpoint = Checkpoint::open(ModelFiles::Dir(test_files::golden())).expect("golden checkpoint");
+            let loaded =
+                Processor::load(checkpoint.config().expect("config"), checkpoint.weights().expect("weights"), options);
+            loaded.err().expect("no GPU").to_string()
+        };
+        let text = load(&options);
         assert!(text.contains("`device`") && text.contains("feature `cuda`"), "{text}");
+        let text = load(&EngineOptions { kv_type: KvType::Int8, ..options });
+        assert!(text.contains("`kv_type`"), "{text}");
     }
 
     #[test]

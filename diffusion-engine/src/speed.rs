@@ -15,6 +15,7 @@ use crate::model::head::Wanted;
 use crate::model::random::Random;
 use crate::model::recipe::Recipe;
 use crate::model::weights::Model;
+use crate::options::KvType;
 
 const SEED: u64 = 4;
 
@@ -128,12 +129,12 @@ impl SpeedModel {
         self.model.compute.products.roofline(&vec![1; bytes])
     }
 
-    /// A request with `prefix` tokens of prompt in its cache, and how long reading them took.
+    /// A request with `prefix` tokens of prompt in its cache of this kind, and how long reading them took.
     ///
     /// # Errors
     /// When the forward refuses.
-    pub fn request(&mut self, prefix: usize) -> Result<(Request, Duration), KernelError> {
-        let mut cache = KvCache::alone(self.model.kv_shape(), prefix + 4 * BLOCK);
+    pub fn request(&mut self, prefix: usize, kind: KvType) -> Result<(Request, Duration), KernelError> {
+        let mut cache = KvCache::alone(self.model.kv_shape(), kind, prefix + 4 * BLOCK);
         let tokens = self.tokens(prefix);
         let began = Instant::now();
         if prefix > 0 {

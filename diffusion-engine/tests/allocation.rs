@@ -13,7 +13,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde_json::Value;
-use weir_diffusion_engine::{Engine, EngineOptions, Generation, GenerationEvent, ModelFiles, Recipe};
+use weir_diffusion_engine::{Engine, EngineOptions, Generation, GenerationEvent, KvType, ModelFiles, Recipe};
 use weir_protocol::{ChatRequest, DecoderKind, DiffusionOptions, Message, Role};
 
 /// The system's allocator, and how often it was asked.
@@ -100,10 +100,14 @@ fn an_answer_in_more_steps_allocates_no_more() {
     let mut biased = ChatRequest::default();
     // Logits are made, and changed, where a bias is asked for.
     biased.sampling.logit_bias.insert(0, -1.0);
-    for (recipe, expert_pool) in
-        [(Recipe::EXACT, None), (Recipe::DEFAULT, None), (Recipe::EXACT, Some(8)), (Recipe::DEFAULT, Some(8))]
-    {
-        let options = EngineOptions { recipe, expert_pool, ..EngineOptions::default() };
+    let engines = [
+        (Recipe::EXACT, None, KvType::F32),
+        (Recipe::DEFAULT, None, KvType::Int8),
+        (Recipe::EXACT, Some(8), KvType::Bf16),
+        (Recipe::DEFAULT, Some(8), KvType::Int8),
+    ];
+    for (recipe, expert_pool, kv_type) in engines {
+        let options = EngineOptions { recipe, expert_pool, kv_type, ..EngineOptions::default() };
         let engine = Engine::load(ModelFiles::Dir(nano().join("diffusion")), options).expect("the nano model loads");
         for (decoder, sampling) in [
             (DecoderKind::Threshold, &plain),

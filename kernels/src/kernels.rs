@@ -17,10 +17,14 @@ pub struct Kernels {
     pub(crate) add_scaled: unsafe fn(&mut [f32], &[f32], f32),
     pub(crate) max_and_sum: unsafe fn(&[f32]) -> (f32, f32),
     pub(crate) attention: AttentionLoop,
+    pub(crate) widen: WidenLoop,
 }
 
 /// Shape, queries and results, panels, positions each token sees.
 type AttentionLoop = unsafe fn(AttentionShape, Places, &[KvPanel<'_>], &[usize]);
+
+/// Whole numbers, elements of a head, scales of keys and of values, panel.
+type WidenLoop = unsafe fn(&[i8], usize, &[[f32; PANEL]; 2], &mut [f32]);
 
 impl std::fmt::Debug for Kernels {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

@@ -1,6 +1,8 @@
 //! The one ordered list of kernels, best first. The picker, the tests and the tools all read this list. Must never
 //! hand out a kernel that the CPU cannot run.
 
+use std::sync::OnceLock;
+
 use crate::kernels::Kernels;
 
 /// Writes a module of monomorphic loops for one vector type and its row of the list.
@@ -9,7 +11,7 @@ macro_rules! instance {
         mod $module {
             use crate::kernels::{AttentionShape, Kernels, KvPanel};
             use crate::ops;
-            use crate::panel::PackedMatrix;
+            use crate::panel::{PANEL, PackedMatrix};
 
             /// # Safety
             /// The CPU has the features; otherwise as for the loop.
@@ -54,8 +56,15 @@ macro_rules! instance {
                 unsafe { ops::attention::attention::<$vector, $nv, $rows>(shape, places, panels, visible) }
             }
 
+            /// # Safety
+            /// The CPU has the features.
+            $(#[target_feature(enable = $feature)])?
+            unsafe fn widen(quants: &[i8], key_rows: usize, scales: &[[f32; PANEL]; 2], out: &mut [f32]) {
+                ops::widen::widen(quants, key_rows, scales, out)
+            }
+
             pub(super) static KERNELS: Kernels =
-                Kernels { name: $name, linear, rms_norm, silu_mul, add_scaled, max_and_sum, attention };
+                Kernels { name: $name, linear, rms_norm, silu_mul, add_scaled, max_and_sum, attention, widen };
         }
     };
 }
@@ -91,5 +100,6 @@ pub fn all() -> Vec<Entry> {
 
 /// The best kernels this CPU can run.
 pub fn best() -> &'static Kernels {
-    all().into_iter().find_map(|entry| entry.kernels).unwrap_or(&portable::KERNELS)
+    static BEST: OnceLock<&Kernels> = OnceLock::new();
+    BEST.get_or_init(|| all().into_iter().find_map(|entry| entry.kernels).unwrap_or(&portable::KERNELS))
 }

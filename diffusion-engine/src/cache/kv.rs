@@ -52,8 +52,8 @@ impl KvCache {
     }
 
     /// A cache of its own for `positions` positions, for whoever runs one request and no engine.
-    pub(crate) fn alone(shape: KvShape, positions: usize) -> Self {
-        let lease = Pool::leased(shape, KvType::F32, pages_for(positions));
+    pub(crate) fn alone(shape: KvShape, kind: KvType, positions: usize) -> Self {
+        let lease = Pool::leased(shape, kind, pages_for(positions));
         KvCache::new(lease, None, None, Vec::new(), &[])
     }
 

@@ -25,6 +25,7 @@ pub(crate) use pool::Pool;
 pub(crate) use prefixes::{Need, Pages, PrefixCache};
 pub(crate) use tree::Sharing;
 
+use half::bf16;
 use weir_kernels::{AttentionShape, PANEL};
 
 use crate::options::KvType;
@@ -52,9 +53,18 @@ impl KvShape {
         self.layer() * self.layers
     }
 
+    /// Scales of a page in 8 bits: of each layer and head, those of 32 positions' keys and of their values.
+    fn scales(&self) -> usize {
+        self.layers * self.attention.kv_heads * 2 * PANEL
+    }
+
     /// Bytes of a page.
     pub(crate) fn page_bytes(&self, kind: KvType) -> usize {
-        self.page() * kind.bytes()
+        match kind {
+            KvType::F32 => self.page() * size_of::<f32>(),
+            KvType::Bf16 => self.page() * size_of::<bf16>(),
+            KvType::Int8 => self.page() + self.scales() * size_of::<f32>(),
+        }
     }
 }
 

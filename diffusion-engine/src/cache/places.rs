@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 
 use half::bf16;
+use weir_kernels::kv8::Rounding;
 use weir_kernels::{PANEL, Strided};
 
 use super::{KvShape, pages_for};
@@ -23,14 +24,23 @@ pub(crate) struct Places<'p, 'a> {
 pub(crate) enum LayerMut<'a> {
     F32(&'a mut [f32]),
     Bf16(&'a mut [bf16]),
+    /// And its scales, `[kv_heads, of keys then of values, 32 positions]`.
+    Int8(&'a mut [i8], &'a mut [f32]),
 }
 
 impl LayerMut<'_> {
     /// Writes rows of `[kv_heads, head_dim]` to these positions of the page.
     pub(super) fn put(&mut self, shape: &KvShape, lanes: Range<usize>, rows: [Strided<'_>; 2]) {
         match self {
-            LayerMut::F32(elements) => put(elements, shape, lanes, rows, |element| element),
-            LayerMut::Bf16(elements) => put(elements, shape, lanes, rows, bf16::from_f32),
+            LayerMut::F32(elements) => put(elements, shape, lanes, rows, |_, _| |element| element),
+            LayerMut::Bf16(elements) => put(elements, shape, lanes, rows, |_, _| bf16::from_f32),
+            LayerMut::Int8(quants, scales) => put(quants, shape, lanes, rows, |place, row| {
+                let rounding = Rounding::of(row);
+                if let Some(scale) = scales.get_mut(place) {
+                    *scale = rounding.scale;
+                }
+                move |element| rounding.round(element)
+            }),
         }
     }
 }
@@ -60,28 +70,31 @@ pub(super) fn pieces(positions: Range<usize>) -> impl Iterator<Item = (usize, us
     })
 }
 
-fn put<T: Copy>(
+/// `packing(i, row)` says how the i-th of `[kv_heads, keys then values, 32 positions]` is packed.
+fn put<T: Copy, P: Fn(f32) -> T>(
     layer: &mut [T],
     shape: &KvShape,
     lanes: Range<usize>,
     [keys, values]: [Strided<'_>; 2],
-    pack: impl Fn(f32) -> T,
+    mut packing: impl FnMut(usize, &[f32]) -> P,
 ) {
     let d = shape.attention.head_dim;
     for (index, head) in layer.chunks_exact_mut(shape.head()).enumerate() {
+        let own = index * d..(index + 1) * d;
         let (key_panel, value_panel) = head.split_at_mut(shape.attention.key_panel());
         // Row by row: rows lie a power of two apart, where few of them fit into the cache at once.
         for (lane, row) in lanes.clone().zip(keys.elements.chunks(keys.stride)) {
-            let own = row.iter().skip(index * d).take(d);
-            for (place, key) in key_panel.iter_mut().skip(lane).step_by(PANEL).zip(own) {
+            let row = row.get(own.clone()).unwrap_or_default();
+            let pack = packing(2 * index * PANEL + lane, row);
+            for (place, key) in key_panel.iter_mut().skip(lane).step_by(PANEL).zip(row) {
                 *place = pack(*key);
             }
         }
-        for (piece, square) in value_panel.chunks_exact_mut(PANEL * PANEL).enumerate() {
-            let rows = values.elements.chunks(values.stride);
-            for (places, row) in square.chunks_exact_mut(PANEL).skip(lanes.start).take(lanes.len()).zip(rows) {
-                let own = row.iter().take((index + 1) * d).skip(index * d + piece * PANEL);
-                for (place, value) in places.iter_mut().zip(own) {
+        for (lane, row) in lanes.clone().zip(values.elements.chunks(values.stride)) {
+            let row = row.get(own.clone()).unwrap_or_default();
+            let pack = packing((2 * index + 1) * PANEL + lane, row);
+            for (square, piece) in value_panel.chunks_exact_mut(PANEL * PANEL).zip(row.chunks(PANEL)) {
+                for (place, value) in square.iter_mut().skip(lane * PANEL).zip(piece) {
                     *place = pack(*value);
                 }
             }

@@ -95,7 +95,7 @@ fn two_requests<E: std::fmt::Debug>(
 const PAGES: usize = 4 + 2;
 
 fn on_cpu(model: &Model) -> Vec<Vec<f32>> {
-    let mut caches = [104, 39].map(|positions| KvCache::alone(model.kv_shape(), positions));
+    let mut caches = [104, 39].map(|positions| KvCache::alone(model.kv_shape(), KvType::F32, positions));
     two_requests(model.config.vocab, &mut caches, |lanes| model.forward(lanes))
 }
 

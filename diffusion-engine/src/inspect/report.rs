@@ -34,6 +34,8 @@ pub struct ModelReport {
     pub sizes: Vec<Precision>,
     /// Key and value elements of one token, over all layers.
     pub kv_elements: u64,
+    /// Scales of these, where they are kept in 8 bits: four bytes each.
+    pub kv_scales: u64,
     /// Most positions.
     pub context: u64,
     /// How tokens find their experts; `None` when every layer is dense.
@@ -98,6 +100,7 @@ pub fn inspect(path: &Path) -> Result<ModelReport, LoadError> {
             .into(),
         types,
         kv_elements: 2 * (config.layers * config.kv_heads * config.head_dim) as u64,
+        kv_scales: 2 * (config.layers * config.kv_heads) as u64,
         context: config.context as u64,
         routing: routing(&config),
         decoder: decoder(path, &config, &weights),

@@ -17,7 +17,7 @@ fn the_report_counts_what_is_there() {
     assert_eq!((report.kind, report.parameters, report.context), (EngineKind::Diffusion, 313_920, 1024));
     // 2 layers × 16 experts × 3 × 32 × 64 routed, of which a token visits a quarter.
     assert_eq!(report.active_parameters, 313_920 - 196_608 * 3 / 4);
-    assert_eq!(report.kv_elements, 2 * 3 * 2 * 16);
+    assert_eq!((report.kv_elements, report.kv_scales), (2 * 3 * 2 * 16, 2 * 3 * 2));
     let [share] = &report.types[..] else { panic!("{:?}", report.types) };
     assert_eq!((share.name, share.elements, share.bytes), ("F32", 313_920, 4 * 313_920));
     let sizes: BTreeMap<&str, u64> = report.sizes.iter().map(|size| (size.name, size.bytes)).collect();

@@ -94,7 +94,7 @@ fn the_tiny_model_answers_the_same_with_and_without_shared_pages() {
         ("llada2_moe", DecoderKind::Threshold),
         ("bailing_moe_v2", DecoderKind::Joint),
     ] {
-        for kv_type in [KvType::F32, KvType::Bf16] {
+        for kv_type in [KvType::F32, KvType::Bf16, KvType::Int8] {
             let dir = support::tiny_model(kind);
             let options = EngineOptions { kv_type, ..lively(decoder) };
             check(&ModelFiles::Dir(dir.path().to_path_buf()), &options, 16);

@@ -346,6 +346,7 @@ fn options(settings: &EngineSettings) -> EngineOptions {
         kv_type: match settings.cache.kv_type {
             config::KvType::F32 => KvType::F32,
             config::KvType::Bf16 => KvType::Bf16,
+            config::KvType::Int8 => KvType::Int8,
         },
         share_prefixes: match settings.cache.share {
             config::SharePrefixes::Tenant => SharePrefixes::Tenant,

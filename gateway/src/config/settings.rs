@@ -118,6 +118,8 @@ pub enum KvType {
     F32,
     /// Rounded, half the memory.
     Bf16,
+    /// In 8 bits, a quarter of the memory and a little more.
+    Int8,
 }
 
 /// Whose K/V serves requests that begin alike.

@@ -12,6 +12,7 @@ pub(crate) mod packed;
 pub(crate) mod peak;
 pub(crate) mod quantize;
 pub(crate) mod top1;
+pub(crate) mod widen;
 
 use crate::panel::PANEL;
 use crate::simd::Vector;

@@ -39,10 +39,15 @@ fn text(report: &ModelReport) -> String {
     for size in &report.sizes {
         line("weights at", format!("{:<5} {}", size.name, bytes(size.bytes)));
     }
-    let kv = |width: u64| bytes(report.kv_elements * width);
-    line("K/V a token", format!("{} (BF16), {} (F32)", kv(2), kv(4)));
-    let whole = |width: u64| bytes(report.kv_elements.saturating_mul(width).saturating_mul(report.context));
-    line("context", format!("{} tokens; K/V when full {} (BF16), {} (F32)", report.context, whole(2), whole(4)));
+    let kinds = [
+        ("int8", report.kv_elements + 4 * report.kv_scales),
+        ("bf16", 2 * report.kv_elements),
+        ("f32", 4 * report.kv_elements),
+    ];
+    let kv =
+        |tokens: u64| kinds.map(|(name, one)| format!("{} ({name})", bytes(one.saturating_mul(tokens)))).join(", ");
+    line("K/V a token", kv(1));
+    line("context", format!("{} tokens; K/V when full {}", report.context, kv(report.context)));
     if let Some(routing) = &report.routing {
         line("experts", routing.clone());
     }

@@ -6,10 +6,10 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
-use weir_diffusion_engine::Engine;
+use weir_diffusion_engine::{Engine, EngineOptions, KvType};
 use weir_protocol::{DecodeMode, DecoderKind, DiffusionOptions};
 
-use super::figures::{answer, load, request};
+use super::figures::{answer, load, load_with, options, request};
 use super::repair;
 
 /// A smoke run takes every so many-th prompt.
@@ -44,6 +44,7 @@ pub(super) fn measure(models: &Path, smoke: bool) -> Result<Value> {
     let rows = text.lines().map(serde_json::from_str::<Value>).collect::<Result<Vec<_>, _>>()?;
     let rows: Vec<Value> = rows.into_iter().step_by(if smoke { SMOKE_STRIDE } else { 1 }).collect();
     let (diffusion, ar) = (load(models, "diffusion")?, load(models, "ar")?);
+    let rounded = load_with(models, "diffusion", EngineOptions { kv_type: KvType::Int8, ..options() })?;
     let preset = |mode, decoder| DiffusionOptions { mode: Some(mode), decoder, ..DiffusionOptions::default() };
     let above = |decoder, threshold| DiffusionOptions {
         decoder: Some(decoder),
@@ -51,9 +52,10 @@ pub(super) fn measure(models: &Path, smoke: bool) -> Result<Value> {
         ..DiffusionOptions::default()
     };
     let (joint, many) = (Some(DecoderKind::Joint), Some(DecoderKind::MultiBlock));
-    let ways: [(&str, &Engine, DiffusionOptions); 10] = [
+    let ways: [(&str, &Engine, DiffusionOptions); 11] = [
         ("ar greedy", &ar, DiffusionOptions::default()),
         ("threshold 0.95", &diffusion, above(DecoderKind::Threshold, 0.95)),
+        ("K/V in 8 bits, 0.95", &rounded, above(DecoderKind::Threshold, 0.95)),
         ("threshold 0.85", &diffusion, above(DecoderKind::Threshold, 0.85)),
         ("hierarchy 0.95", &diffusion, above(DecoderKind::Hierarchy, 0.95)),
         ("credit 0.95", &diffusion, above(DecoderKind::Credit, 0.95)),

@@ -8,8 +8,8 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use clap::ValueEnum;
 use serde_json::{Value, json};
-use weir_diffusion_engine::Recipe;
 use weir_diffusion_engine::speed::{BLOCK, Measured, Request, Roofline, Shape, SpeedModel};
+use weir_diffusion_engine::{KvType, Recipe};
 
 use super::chart::{self, Bar};
 use super::figures::{median, ms};
@@ -32,6 +32,9 @@ pub(super) struct Args {
     /// `engine --shape` only: tokens in the cache; none and 512 when left out.
     #[arg(long)]
     prefix: Option<usize>,
+    /// `engine --shape` only: how K/V is stored.
+    #[arg(long, value_enum, default_value = "f32")]
+    kv: KvName,
     /// `engine --shape` only: experts a block may visit; all and 48 when left out.
     #[arg(long)]
     pool: Option<usize>,
@@ -49,6 +52,23 @@ pub(super) enum ShapeName {
     Slice,
     /// The embedded models' shape, 5 MB in f32: `--recipe f32`.
     Nano,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum KvName {
+    F32,
+    Bf16,
+    Int8,
+}
+
+impl KvName {
+    fn kind(self) -> KvType {
+        match self {
+            KvName::F32 => KvType::F32,
+            KvName::Bf16 => KvType::Bf16,
+            KvName::Int8 => KvType::Int8,
+        }
+    }
 }
 
 /// One line of the table.
@@ -102,7 +122,7 @@ pub(super) fn measure(args: &Args, shape: ShapeName, smoke: bool, place: &Path) 
     for prefix in &prefixes {
         let mut requests = Vec::new();
         for _ in 0..batches.iter().copied().max().unwrap_or(1) {
-            let (request, took) = model.request(*prefix)?;
+            let (request, took) = model.request(*prefix, args.kv.kind())?;
             requests.push(request);
             if *prefix > 0 {
                 reading.push(*prefix as f64 / took.as_secs_f64());

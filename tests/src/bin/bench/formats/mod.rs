@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
-use weir_diffusion_engine::LogitsModel;
+use weir_diffusion_engine::{KvType, LogitsModel};
 
 use rounding::Format;
 use samples::Sample;
@@ -43,6 +43,10 @@ pub(super) fn measure(models: &Path, files: &[PathBuf], smoke: bool) -> Result<V
         rows.push(row(format.name(), bits, &difference(&exact, &got)?));
     }
     rows.extend(recipes::rows(&model, &samples, &exact)?);
+    for (name, kind) in [("K/V in bf16", KvType::Bf16), ("K/V in int8", KvType::Int8)] {
+        let model = LogitsModel::open(&model)?.with_kv(kind);
+        rows.push(row(name, 32.0, &difference(&exact, &predictions_of(&model, &samples)?)?));
+    }
     for file in files {
         let name = file.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         let report = weir_diffusion_engine::inspect::inspect(file)?;
