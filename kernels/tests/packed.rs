@@ -53,7 +53,7 @@ fn a_product_equals_the_triple_loop_over_what_was_packed_and_stays_inside_its_ou
     let mut failures = Vec::new();
     let team = Team::new(2);
     let all = [(1, 1), (16, 32), (15, 31), (17, 33), (33, 64), (48, 65), (80, 160), (130, 512)];
-    let shapes = under_miri(&all, &[(1, 1), (17, 65)]);
+    let shapes = under_miri(&all, &[(1, 1), (17, 33)]);
     for kernels in every() {
         for (n, k) in shapes.iter().copied() {
             let w = numbers.take(n * k);
@@ -86,7 +86,7 @@ fn a_product_equals_the_triple_loop_over_what_was_packed_and_stays_inside_its_ou
 #[test]
 fn a_row_has_the_same_bits_alone_and_in_a_batch_and_on_any_number_of_threads() {
     let mut numbers = Numbers(SEED);
-    let (m, n, k) = if cfg!(miri) { (2, 20, 64) } else { (37, 600, 512) };
+    let (m, n, k) = if cfg!(miri) { (2, 17, 33) } else { (37, 600, 512) };
     let (x, w) = (numbers.take(m * k), numbers.take(n * k));
     for kernels in every() {
         for format in Format::ALL {

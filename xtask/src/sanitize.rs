@@ -27,7 +27,8 @@ enum With {
 }
 
 /// The GPU kernels' tests run foreign code, which only their own checks can look into.
-const TESTS: [&str; 8] = ["--test", "every_kernel", "--test", "packed", "--test", "routing", "--test", "team"];
+const TESTS: [&str; 10] =
+    ["--test", "every_kernel", "--test", "kv8", "--test", "packed", "--test", "routing", "--test", "team"];
 
 /// The command.
 pub(crate) fn command(args: &Args) -> Result<()> {
