@@ -8,39 +8,15 @@
 //! and credit decoders' memories, blocks of more than 32 tokens, reading a prompt, and an autoregressive token, which
 //! leaves as text at once.
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::path::Path;
-use std::sync::atomic::{AtomicUsize, Ordering};
+#[path = "../../kernels/tests/support/allocations.rs"]
+mod allocations;
 
+use std::path::Path;
+
+use allocations::allocations;
 use serde_json::Value;
 use weir_diffusion_engine::{Engine, EngineOptions, Generation, GenerationEvent, KvType, ModelFiles, Recipe};
 use weir_protocol::{ChatRequest, DecoderKind, DiffusionOptions, Message, Role};
-
-/// The system's allocator, and how often it was asked.
-struct Counted(AtomicUsize);
-
-// SAFETY: the system's allocator does all the work.
-unsafe impl GlobalAlloc for Counted {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        self.0.fetch_add(1, Ordering::SeqCst);
-        // SAFETY: passed on to the caller.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
-        // SAFETY: passed on to the caller.
-        unsafe { System.dealloc(at, layout) }
-    }
-
-    unsafe fn realloc(&self, at: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        self.0.fetch_add(1, Ordering::SeqCst);
-        // SAFETY: passed on to the caller.
-        unsafe { System.realloc(at, layout, size) }
-    }
-}
-
-#[global_allocator]
-static COUNTED: Counted = Counted(AtomicUsize::new(0));
 
 /// Prompts that run at once.
 const TOGETHER: usize = 3;
@@ -53,7 +29,7 @@ struct Asked {
 }
 
 fn ask(engine: &Engine, request: &ChatRequest) -> Asked {
-    let before = COUNTED.0.load(Ordering::SeqCst);
+    let before = allocations();
     let all: Vec<Generation> = (0..TOGETHER).map(|_| engine.generate(request).expect("accepted")).collect();
     let mut asked = Asked { text: String::with_capacity(4096), steps: 0, allocations: 0 };
     for mut generation in all {
@@ -72,7 +48,7 @@ fn ask(engine: &Engine, request: &ChatRequest) -> Asked {
     while engine.load_now().running > 0 {
         std::thread::yield_now();
     }
-    asked.allocations = COUNTED.0.load(Ordering::SeqCst) - before;
+    asked.allocations = allocations() - before;
     asked
 }
 

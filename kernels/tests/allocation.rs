@@ -1,43 +1,17 @@
 //! Products allocate nothing once their memory has grown: a denoise step asks for them hundreds of times. The only test of
 //! its binary, since it counts what every thread allocates.
 
+#[path = "support/allocations.rs"]
+mod allocations;
 #[path = "support/numbers.rs"]
 mod numbers;
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::sync::atomic::{AtomicUsize, Ordering};
-
+use allocations::allocations;
 use numbers::Numbers;
 use weir_kernels::packed::experts::{ExpertScratch, PackedExpert, Visits};
 use weir_kernels::packed::head::HeadScratch;
 use weir_kernels::packed::{Format, Inputs, PackedWeights, Products, Team, best};
 use weir_kernels::{AttentionShape, KvPanel, Strided, registry};
-
-/// The system's allocator, and how often it was asked.
-struct Counted(AtomicUsize);
-
-// SAFETY: the system's allocator does all the work.
-unsafe impl GlobalAlloc for Counted {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        self.0.fetch_add(1, Ordering::SeqCst);
-        // SAFETY: passed on to the caller.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
-        // SAFETY: passed on to the caller.
-        unsafe { System.dealloc(at, layout) }
-    }
-
-    unsafe fn realloc(&self, at: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        self.0.fetch_add(1, Ordering::SeqCst);
-        // SAFETY: passed on to the caller.
-        unsafe { System.realloc(at, layout, size) }
-    }
-}
-
-#[global_allocator]
-static COUNTED: Counted = Counted(AtomicUsize::new(0));
 
 const EXPERTS: usize = 6;
 
@@ -77,9 +51,9 @@ fn nothing_is_allocated_once_the_memory_has_grown() {
     (0..200).for_each(|_| step());
     // One that met it last is a thread's right; that every step allocates is not.
     let quiet = (0..50).filter(|_| {
-        let before = COUNTED.0.load(Ordering::SeqCst);
+        let before = allocations();
         step();
-        COUNTED.0.load(Ordering::SeqCst) == before
+        allocations() == before
     });
     assert!(quiet.count() >= 45, "most steps should allocate nothing");
 }

@@ -53,9 +53,14 @@ impl KvShape {
         self.layer() * self.layers
     }
 
-    /// Scales of a page in 8 bits: of each layer and head, those of 32 positions' keys and of their values.
+    /// Scales of one layer of a page in 8 bits: of each head those of 32 positions' keys and of their values.
+    fn layer_scales(&self) -> usize {
+        self.attention.kv_heads * 2 * PANEL
+    }
+
+    /// Scales of a page in 8 bits.
     fn scales(&self) -> usize {
-        self.layers * self.attention.kv_heads * 2 * PANEL
+        self.layer_scales() * self.layers
     }
 
     /// Bytes of a page.

@@ -87,7 +87,7 @@ impl Page {
                 (scratch, from.get_mut(..length).map(LayerMut::Bf16))
             }
             Storage::Int8(quants, scales) => {
-                let each = shape.scales() / shape.layers.max(1);
+                let each = shape.layer_scales();
                 let ((before, from), (scales, own)) =
                     (quants.split_at_mut(write * length), scales.split_at_mut(write * each));
                 if let Some(read) = read {
@@ -126,7 +126,7 @@ impl Page {
                 scratch
             }
             Storage::Int8(quants, scales) => {
-                let each = shape.scales() / shape.layers.max(1);
+                let each = shape.layer_scales();
                 let scales = scales.get(layer * each..(layer + 1) * each);
                 widen(shape, quants.get(range).unwrap_or_default(), scales.unwrap_or_default(), scratch);
                 scratch
