@@ -1,9 +1,10 @@
 //! A real Redis on a loopback port, stopped when dropped.
 
-use std::io::{BufRead, BufReader};
-use std::net::TcpListener;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
@@ -58,6 +59,19 @@ impl RedisServer {
     /// Where it listens.
     pub fn port(&self) -> u16 {
         self.port
+    }
+
+    /// Answers nobody for so long.
+    ///
+    /// # Errors
+    /// It cannot be told so.
+    pub fn stands_still_for(&self, time: Duration) -> Result<()> {
+        let mut control = TcpStream::connect(("127.0.0.1", self.port)).context("no connection to redis-server")?;
+        control.write_all(format!("CLIENT PAUSE {} ALL\r\n", time.as_millis()).as_bytes())?;
+        let mut said = [0; 5];
+        control.read_exact(&mut said)?;
+        ensure!(&said == b"+OK\r\n", "redis-server does not pause");
+        Ok(())
     }
 
     /// `redis://127.0.0.1:PORT/0`, or `rediss://…`.

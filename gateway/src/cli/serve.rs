@@ -17,7 +17,7 @@ use crate::live::{self, Live, Trigger};
 use crate::said::say;
 use crate::threads::Threads;
 
-/// How long callers may take to read the end of an answer that outlasted the grace.
+/// How long callers may take to read the end of an answer that outlasted the grace, and Redis to hear what it took.
 const FAREWELL: Duration = Duration::from_secs(1);
 
 /// Signals that come so close to the first say nothing new.
@@ -189,7 +189,10 @@ impl Running {
                 }
             }
         };
-        let foresight = Arc::clone(self.live.current().gateway.router.foresight());
+        let gateway = Arc::clone(&self.live.current().gateway);
+        // Redis away, or slow: the leases of the last requests end by themselves, and keep their tenants' places until then.
+        let _ = tokio::time::timeout(FAREWELL, gateway.tenants.settled()).await;
+        let foresight = Arc::clone(gateway.router.foresight());
         // A failure is warned about inside.
         let _ = tokio::task::spawn_blocking(move || foresight.save()).await;
         stop_admin.send_replace(true);

@@ -16,6 +16,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use tokio::sync::watch;
 use tokio::time::Instant;
 use weir_protocol::{ChatRequest, Denial, EngineError};
 
@@ -61,6 +62,8 @@ pub struct Price {
 struct Accounts {
     memory: Arc<Mutex<HashMap<Arc<str>, Account>>>,
     redis: Option<Arc<(RedisAccounts, OnStoreLoss)>>,
+    /// How many requests Redis is still to hear the end of.
+    untold: watch::Sender<usize>,
 }
 
 /// How a tenant's rates stand, for response headers. Filled once, when the request is let in or refused.
@@ -83,7 +86,7 @@ impl Tenants {
         Tenants {
             directory: Directory::default(),
             store: StoreSettings::Memory,
-            accounts: Accounts { memory: Arc::default(), redis: None },
+            accounts: Accounts { memory: Arc::default(), redis: None, untold: watch::Sender::default() },
             prices: HashMap::new(),
             metrics,
             leases: Arc::default(),
@@ -107,18 +110,20 @@ impl Tenants {
                 Some(Arc::new((RedisAccounts::new(url, prefix, *timeout)?, *on_loss)))
             }
         };
-        let (memory, leases) = match before {
-            Some(before) => (Arc::clone(&before.accounts.memory), Arc::clone(&before.leases)),
+        let (memory, untold, leases) = match before {
+            Some(Tenants { accounts: Accounts { memory, untold, .. }, leases, .. }) => {
+                (Arc::clone(memory), untold.clone(), Arc::clone(leases))
+            }
             // Lua counts exactly up to 2^53, and scripts get leases as text anyway.
             None => {
                 let own = uuid::Uuid::new_v4().as_u64_pair().0 & 0x1f_ffff;
-                (Arc::default(), Arc::new(AtomicU64::new(own << 32)))
+                (Arc::default(), watch::Sender::default(), Arc::new(AtomicU64::new(own << 32)))
             }
         };
         Ok(Tenants {
             directory: Directory::new(&settings.tenants),
             store: settings.store.clone(),
-            accounts: Accounts { memory, redis },
+            accounts: Accounts { memory, redis, untold },
             prices: settings.prices.clone(),
             metrics,
             leases,
@@ -219,6 +224,12 @@ impl Tenants {
         }
     }
 
+    /// Resolves when Redis has heard the end of every request that is over, whichever config it began with.
+    pub async fn settled(&self) {
+        // No error: the sender is here.
+        let _ = self.accounts.untold.subscribe().wait_for(|count| *count == 0).await;
+    }
+
     /// The decision, and whether it was made in Redis.
     async fn decide(self: &Arc<Self>, tenant: &Arc<Tenant>, wanted: Wanted) -> Result<(Verdict, bool), EngineError> {
         if let Some((redis, on_loss)) = self.accounts.redis.as_deref() {
@@ -260,7 +271,9 @@ impl Tenants {
     /// until its lease ends.
     fn tell(self: Arc<Self>, tenant: Arc<Tenant>, taken: Taken) {
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+        let untold = Untold::new(&self.accounts.untold);
         runtime.spawn(async move {
+            let _untold = untold;
             let Some((redis, _)) = self.accounts.redis.as_deref() else { return };
             let until = Instant::now() + LEASE;
             while redis.settle(&tenant.name, &tenant.limits, taken, 0).await.is_err() {
@@ -271,6 +284,22 @@ impl Tenants {
                 tokio::time::sleep(TELL_AGAIN).await;
             }
         });
+    }
+}
+
+/// One request that Redis is still to hear the end of.
+struct Untold(watch::Sender<usize>);
+
+impl Untold {
+    fn new(all: &watch::Sender<usize>) -> Self {
+        all.send_modify(|count| *count += 1);
+        Untold(all.clone())
+    }
+}
+
+impl Drop for Untold {
+    fn drop(&mut self) {
+        self.0.send_modify(|count| *count -= 1);
     }
 }
 

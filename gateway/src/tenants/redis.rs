@@ -2,11 +2,11 @@
 //! caller wait for a Redis that is away: after a failure it is left alone for a moment.
 
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
-use redis::{Client, ErrorKind, RedisError, RedisResult, Script};
-use tokio::sync::Mutex;
+use redis::{AsyncConnectionConfig, Client, ErrorKind, RedisError, RedisResult, Script};
 use tokio::time::Instant;
 
 use super::limits::{Account, FIGURE_MAX, Limit, Limits, Taken, Used, Verdict, Wanted};
@@ -17,8 +17,9 @@ const PAUSE: Duration = Duration::from_secs(1);
 
 pub(super) struct RedisAccounts {
     client: Client,
-    /// Commands of all requests share one connection.
     connection: Mutex<Connection>,
+    /// Held by who opens it: one at a time.
+    opening: tokio::sync::Mutex<()>,
     admit: Script,
     settle: Script,
     prefix: String,
@@ -27,6 +28,7 @@ pub(super) struct RedisAccounts {
 
 #[derive(Default)]
 struct Connection {
+    /// Commands of all requests share it.
     open: Option<MultiplexedConnection>,
     away_until: Option<Instant>,
 }
@@ -51,6 +53,7 @@ impl RedisAccounts {
         Ok(RedisAccounts {
             client: Client::open(url.expose())?,
             connection: Mutex::default(),
+            opening: tokio::sync::Mutex::default(),
             admit: Script::new(concat!(include_str!("clock.lua"), include_str!("admit.lua"))),
             settle: Script::new(concat!(include_str!("clock.lua"), include_str!("settle.lua"))),
             prefix: prefix.to_owned(),
@@ -109,7 +112,7 @@ impl RedisAccounts {
 
     /// Asks, but waits no longer than the config says.
     async fn within<T>(&self, call: impl AsyncFnOnce(MultiplexedConnection) -> RedisResult<T>) -> Result<T, Away> {
-        if self.connection.lock().await.away_until.is_some_and(|until| Instant::now() < until) {
+        if self.connection().away_until.is_some_and(|until| Instant::now() < until) {
             return Err(Away { may_be_done: false });
         }
         let is_asked = AtomicBool::new(false);
@@ -133,18 +136,26 @@ impl RedisAccounts {
             Err(_) => tracing::warn!(timeout = ?self.timeout, "the limits' Redis did not answer in time"),
         }
         let away_until = Some(Instant::now() + PAUSE);
-        *self.connection.lock().await = Connection { open: None, away_until };
+        *self.connection() = Connection { open: None, away_until };
         Err(Away { may_be_done: is_asked })
     }
 
     async fn open(&self) -> RedisResult<MultiplexedConnection> {
-        let mut connection = self.connection.lock().await;
-        if let Some(open) = &connection.open {
-            return Ok(open.clone());
+        let _alone = self.opening.lock().await;
+        let known = self.connection().open.clone();
+        if let Some(open) = known {
+            return Ok(open);
         }
-        let open = self.client.get_multiplexed_async_connection().await?;
-        *connection = Connection { open: Some(open.clone()), away_until: None };
+        // Whoever waits says how long: the client's own limits would end waits that the config allows.
+        let patient = AsyncConnectionConfig::new().set_connection_timeout(None).set_response_timeout(None);
+        let open = self.client.get_multiplexed_async_connection_with_config(&patient).await?;
+        *self.connection() = Connection { open: Some(open.clone()), away_until: None };
         Ok(open)
+    }
+
+    fn connection(&self) -> MutexGuard<'_, Connection> {
+        // Each change is complete in itself, so what a panicking thread left is sound.
+        self.connection.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -153,4 +164,24 @@ fn is_of_one_account(error: RedisError) -> bool {
     let is_odd = matches!(error.kind(), ErrorKind::Parse | ErrorKind::UnexpectedReturnType);
     let said = error.into_server_errors();
     is_odd || said.is_some_and(|all| all.iter().all(|(_, said)| ACCOUNT_CODES.contains(&said.code())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_waits_longer_than_the_config_says_for_a_redis_that_says_nothing() {
+        let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = Secret::new(format!("redis://{}", silent.local_addr().unwrap()));
+        let redis = RedisAccounts::new(&url, "test", Duration::from_secs(10)).unwrap();
+        let ask = async |later| {
+            tokio::time::sleep(Duration::from_millis(later)).await;
+            let started = Instant::now();
+            assert!(redis.used("a", &Limits::default(), 0).await.is_err());
+            started.elapsed().as_secs()
+        };
+        // The last one comes when it is known already.
+        assert_eq!(tokio::join!(ask(0), ask(5000), ask(10_500)), (10, 10, 0));
+    }
 }

@@ -1,5 +1,7 @@
 //! Two gateways, one Redis: the same limits hold across both, and what happens while it is away.
 
+use std::time::Duration;
+
 use anyhow::{Context, Result};
 use serde_json::json;
 use weir_tests::asking::{Reply, client, metrics, question, read, with};
@@ -81,5 +83,42 @@ async fn limits_hold_over_tls_with_a_redis_whose_certificate_is_trusted() -> Res
         assert_eq!((reply.status, reply.header("x-ratelimit-remaining-requests")), (200, left), "{}", reply.text);
     }
     assert_eq!(ask(&stranger).await?.status, 503, "not this Redis");
+    Ok(())
+}
+
+/// One request at once.
+fn one_at_once(upstream: &FaultUpstream, redis: &RedisServer, fault: &str) -> Result<Weir> {
+    let server = "[server]\nshutdown_grace_ms = 1\n";
+    let tenants = "[tenants]\nstore_env = \"TEST_REDIS\"\nstore_timeout_ms = 5000\non_store_loss = \"fail_closed\"\n\n";
+    let tenant = format!("[[tenant]]\nname = \"a\"\nkeys = [{{ hash = \"{HASH}\" }}]\nconcurrent = 1\n");
+    let config = [server, tenants, &backend("up", &upstream.base_url(fault)), &tenant].concat();
+    Weir::start_with(&config, &[("TEST_REDIS", &redis.url())])
+}
+
+#[tokio::test]
+async fn a_redis_may_take_as_long_as_the_config_says() -> Result<()> {
+    let Some(redis) = RedisServer::start()? else { return Ok(()) };
+    let upstream = FaultUpstream::start().await?;
+    let weir = one_at_once(&upstream, &redis, "fine")?;
+    redis.stands_still_for(Duration::from_millis(1500))?;
+    let reply = ask(&weir).await?;
+    assert_eq!(reply.status, 200, "{}", reply.text);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_gateway_that_stops_gives_back_the_places_of_its_last_requests() -> Result<()> {
+    let Some(redis) = RedisServer::start()? else { return Ok(()) };
+    let upstream = FaultUpstream::start().await?;
+    let (one, other) = (one_at_once(&upstream, &redis, "hang")?, one_at_once(&upstream, &redis, "fine")?);
+    let body = with(question("up", "Tell me a story."), json!({"stream": true}));
+    let request = client()?.post(one.url("/v1/chat/completions")).bearer_auth(KEY).json(&body);
+    let under_way = request.send().await.context("no response")?;
+    assert_eq!((under_way.status().as_u16(), ask(&other).await?.status), (200, 429));
+    redis.stands_still_for(Duration::from_millis(500))?;
+    assert_eq!(one.terminate()?, Some(0));
+    assert!(under_way.text().await?.contains("the gateway is stopping"));
+    let reply = ask(&other).await?;
+    assert_eq!(reply.status, 200, "{}", reply.text);
     Ok(())
 }
