@@ -1,15 +1,14 @@
 //! A request at its end, as data: what the request log and the spans are made from. Holds instants and the one wall
-//! clock time they count from.
+//! clock time they count from. Must never hold what was said: that goes to the request log alone.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
-use weir_protocol::{ChatRequest, Dialect, FinishReason, Origin, Usage};
+use weir_protocol::{Dialect, FinishReason, Origin, Usage};
 use weir_router_policies::RoutePlan;
 
 use super::attempts::{AttemptNote, Skipped};
-use super::content::AnswerSaid;
 use crate::caller::ClientKind;
 use crate::traces::TraceContext;
 
@@ -82,8 +81,6 @@ pub(crate) struct Closed {
     pub(crate) overhead: Option<Duration>,
     /// What it cost.
     pub(crate) usage: Option<Usage>,
-    /// Prompt and answer, where they are kept.
-    pub(crate) content: Option<(Arc<ChatRequest>, AnswerSaid)>,
 }
 
 impl Closed {

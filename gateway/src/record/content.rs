@@ -1,6 +1,8 @@
 //! Prompt and answer for the request log, where the operator turned `content` on: bounded, and redacted before anything
 //! leaves this file. Must never be asked for anywhere else.
 
+use std::sync::Arc;
+
 use serde::Serialize;
 use weir_protocol::{ChatRequest, Event, Message, Part};
 
@@ -13,16 +15,19 @@ const PROMPT_BYTES_MAX: usize = 256 * 1024;
 /// Marks a text that was longer.
 const CUT: &str = "…[cut]";
 
+/// Prompt and answer.
+pub(super) type Said = (Arc<ChatRequest>, AnswerSaid);
+
 /// What an answer has said so far.
 #[derive(Debug, Default)]
 pub(crate) struct AnswerSaid {
     text: String,
     reasoning: String,
-    calls: Vec<Said>,
+    calls: Vec<Call>,
 }
 
 #[derive(Debug)]
-struct Said {
+struct Call {
     index: u32,
     name: String,
     arguments: String,
@@ -35,7 +40,7 @@ impl AnswerSaid {
             Event::TextDelta(more) | Event::RefusalDelta(more) => push(&mut self.text, more),
             Event::ReasoningDelta(more) => push(&mut self.reasoning, more),
             Event::ToolCallStarted { index, name, .. } => {
-                self.calls.push(Said { index: *index, name: name.clone(), arguments: String::new() });
+                self.calls.push(Call { index: *index, name: name.clone(), arguments: String::new() });
             }
             Event::ToolCallDelta { index, arguments } => {
                 if let Some(call) = self.calls.iter_mut().find(|call| call.index == *index) {

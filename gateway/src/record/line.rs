@@ -10,7 +10,7 @@ use weir_router_policies::RoutePlan;
 use weir_router_policies::canary::Arm;
 
 use super::closed::{AskedFor, Closed};
-use super::content::{self, Content};
+use super::content::{self, Content, Said};
 use super::redact::Redactor;
 use crate::caller::ClientKind;
 
@@ -111,7 +111,7 @@ struct Denoised<'a> {
 }
 
 /// The line with its end; nothing where it cannot be written as JSON, which no value here can bring about.
-pub(super) fn of(closed: &Closed, redactor: Option<&Redactor>) -> Vec<u8> {
+pub(super) fn of(closed: &Closed, said: Option<&Said>, redactor: Option<&Redactor>) -> Vec<u8> {
     let since = |at: Instant| ms(at.saturating_duration_since(closed.asked_at()));
     let attempts = closed.attempts.iter().map(|note| {
         let end = note.ended();
@@ -158,8 +158,7 @@ pub(super) fn of(closed: &Closed, redactor: Option<&Redactor>) -> Vec<u8> {
         skipped: closed.skipped.iter().map(|one| PassedBy { backend: &one.backend, cause: one.cause }).collect(),
         arm: closed.by_canary.then_some(Arm::Canary.as_str()),
         plan: closed.plan.as_deref(),
-        content: redactor
-            .and_then(|redactor| closed.content.as_ref().map(|(asked, said)| content::shown(asked, said, redactor))),
+        content: said.zip(redactor).map(|((asked, said), redactor)| content::shown(asked, said, redactor)),
     };
     let mut bytes = serde_json::to_vec(&line).unwrap_or_default();
     if !bytes.is_empty() {
@@ -169,9 +168,9 @@ pub(super) fn of(closed: &Closed, redactor: Option<&Redactor>) -> Vec<u8> {
 }
 
 /// About the memory a record takes while its line waits to be written.
-pub(super) fn weight(closed: &Closed) -> usize {
+pub(super) fn weight(closed: &Closed, said: Option<&Said>) -> usize {
     let bytes = |plan: &RoutePlan| usize::try_from(plan.features.prompt_bytes).unwrap_or(usize::MAX);
-    let content = closed.content.as_ref().map_or(0, |(request, said)| {
+    let content = said.map_or(0, |(request, said)| {
         let prompt = closed.plan.as_deref().map_or(request.messages.len() * 1024, bytes);
         prompt.saturating_add(said.bytes())
     });

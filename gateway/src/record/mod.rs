@@ -27,6 +27,7 @@ use http::HeaderMap;
 
 use closed::Closed;
 pub(crate) use content::AnswerSaid;
+use content::Said;
 pub(crate) use line::rfc3339;
 pub(crate) use open::{Landing, Waiting};
 pub use open::{Outcome, Record};
@@ -114,15 +115,15 @@ impl Recorder {
         }
     }
 
-    /// The end of a request.
-    fn closed(&self, closed: Closed) {
+    /// The end of a request; prompt and answer where they are kept.
+    fn closed(&self, closed: Closed, said: Option<Said>) {
         self.metrics.closed(&closed);
         let closed = Arc::new(closed);
         if let Some(exporter) = &self.exporter {
             exporter.take(&closed);
         }
         if let Some(log) = &self.log {
-            log.take(closed);
+            log.take(closed, said);
         }
     }
 }

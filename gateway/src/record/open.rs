@@ -237,7 +237,8 @@ impl Drop for Open {
             (Some(outcome), _) => outcome,
             (None, refused) => refused.unwrap_or(without_end),
         };
-        self.recorder.closed(Closed {
+        let said = draft.content.map(|request| (request, landing.answer.unwrap_or_default()));
+        let closed = Closed {
             time: self.time,
             started: self.started,
             ended: Instant::now(),
@@ -261,7 +262,7 @@ impl Drop for Open {
             first_content: landing.first_content,
             overhead: draft.before_headers.map(|before| before + draft.polled),
             usage: landing.usage,
-            content: draft.content.map(|request| (request, landing.answer.unwrap_or_default())),
-        });
+        };
+        self.recorder.closed(closed, said);
     }
 }

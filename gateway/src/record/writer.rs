@@ -9,6 +9,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use super::closed::Closed;
+use super::content::Said;
 use super::file::Place;
 use super::line;
 use super::redact::Redactor;
@@ -26,10 +27,13 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// Shortest time between two complaints in the log.
 const COMPLAIN_EVERY: Duration = Duration::from_secs(10);
 
+/// What a line is made from.
+type Unwritten = (Arc<Closed>, Option<Said>);
+
 /// The request log.
 pub(super) struct RequestLog {
     /// `None` only wakes the writer.
-    queue: SyncSender<Option<Arc<Closed>>>,
+    queue: SyncSender<Option<Unwritten>>,
     shared: Arc<Shared>,
     keeps_content: bool,
     thread: Mutex<Option<JoinHandle<()>>>,
@@ -65,13 +69,16 @@ impl RequestLog {
     }
 
     /// Takes a line to be written, if there is room for it.
-    pub(super) fn take(&self, closed: Arc<Closed>) {
-        let weight = line::weight(&closed);
+    pub(super) fn take(&self, closed: Arc<Closed>, said: Option<Said>) {
+        let weight = line::weight(&closed, said.as_ref());
         let held = self.shared.bytes.fetch_add(weight, Ordering::Relaxed);
         let refused = match held.saturating_add(weight) > QUEUE_BYTES_MAX && held > 0 {
             true => true,
             false => {
-                matches!(self.queue.try_send(Some(closed)), Err(TrySendError::Full(_) | TrySendError::Disconnected(_)))
+                matches!(
+                    self.queue.try_send(Some((closed, said))),
+                    Err(TrySendError::Full(_) | TrySendError::Disconnected(_))
+                )
             }
         };
         if refused {
@@ -113,10 +120,10 @@ struct Writer {
 }
 
 impl Writer {
-    fn run(mut self, waiting: &Receiver<Option<Arc<Closed>>>) {
+    fn run(mut self, waiting: &Receiver<Option<Unwritten>>) {
         loop {
             match waiting.recv_timeout(if self.stopping() { Duration::ZERO } else { PAUSE }) {
-                Ok(Some(closed)) => self.batch(closed, waiting),
+                Ok(Some(first)) => self.batch(first, waiting),
                 Ok(None) => {}
                 Err(RecvTimeoutError::Timeout) if !self.stopping() => self.follow(),
                 Err(_) => break,
@@ -130,13 +137,13 @@ impl Writer {
     }
 
     /// Writes this one, and what else waits, together.
-    fn batch(&mut self, first: Arc<Closed>, waiting: &Receiver<Option<Arc<Closed>>>) {
+    fn batch(&mut self, first: Unwritten, waiting: &Receiver<Option<Unwritten>>) {
         let (mut bytes, mut lines) = (Vec::new(), 0_usize);
         let mut next = Some(first);
-        while let Some(closed) = next {
-            let weight = line::weight(&closed);
-            bytes.extend(line::of(&closed, self.redactor.as_ref()));
-            drop(closed);
+        while let Some((closed, said)) = next {
+            let weight = line::weight(&closed, said.as_ref());
+            bytes.extend(line::of(&closed, said.as_ref(), self.redactor.as_ref()));
+            drop((closed, said));
             self.shared.bytes.fetch_sub(weight, Ordering::Relaxed);
             lines += 1;
             next = if bytes.len() < BATCH_BYTES { waiting.try_recv().ok().flatten() } else { None };

@@ -213,3 +213,37 @@ impl HttpClient for Client {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::caller::ClientKind;
+    use crate::config::telemetry::{LogTarget, RequestLogSettings, TelemetrySettings};
+    use crate::record::redact::Redactor;
+    use crate::record::{Record, Recorder};
+    use http::HeaderMap;
+    use weir_protocol::{ChatRequest, Dialect};
+
+    #[test]
+    fn what_was_said_does_not_wait_for_a_collector_that_says_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("requests.jsonl");
+        let target = LogTarget::File(file.clone());
+        let request_log = Some(RequestLogSettings { target, content: Some(Redactor::new(&[]).unwrap()) });
+        let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let endpoint = format!("http://{}/v1/traces", silent.local_addr().unwrap());
+        let otlp = Some(OtlpSettings { endpoint, headers: Vec::new(), sample: 1.0, service: "weir".into() });
+        let metrics = Arc::new(Metrics::new().unwrap());
+        let recorder = Arc::new(Recorder::start(&TelemetrySettings { request_log, otlp }, metrics).unwrap());
+        let trace = recorder.trace(&HeaderMap::new());
+        assert!(trace.is_some());
+        let record = Record::open(&recorder, "req-1", Dialect::OpenAiChat, trace);
+        let request = Arc::new(ChatRequest::default());
+        record.asked(&request, ClientKind::Other);
+        drop(record);
+        while std::fs::read(&file).unwrap().is_empty() {
+            std::thread::yield_now();
+        }
+        assert_eq!(Arc::strong_count(&request), 1, "its line is written");
+    }
+}
