@@ -71,8 +71,10 @@ impl Continuing {
                     let kept = text.strip_prefix(owed.as_str()).unwrap_or_else(|| text.trim_start()).to_owned();
                     text = kept;
                 }
-                self.text.push_str(&text);
-                self.is_plain &= self.text.len() <= TEXT_MAX;
+                self.is_plain &= self.text.len() + text.len() <= TEXT_MAX;
+                if self.is_plain {
+                    self.text.push_str(&text);
+                }
                 Event::TextDelta(text)
             }
             Event::Foreign | Event::ToolCallStarted { .. } | Event::RefusalDelta(_) => {
@@ -137,5 +139,28 @@ impl Continuing {
         let spent = u32::try_from(said.len() / BYTES_PER_TOKEN).unwrap_or(u32::MAX);
         request.max_tokens = request.max_tokens.map(|most| most.saturating_sub(spent).max(1));
         Arc::new(request)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_nobody_can_go_on_from_is_not_kept() {
+        let mut continuing = Continuing {
+            request: Arc::default(),
+            class: Class::new("rule", 1),
+            steps: VecDeque::new(),
+            backend: "a".into(),
+            text: String::new(),
+            takes_text: true,
+            is_plain: true,
+            owed: String::new(),
+        };
+        for _ in 0..64 {
+            continuing.hears(Event::TextDelta("x".repeat(TEXT_MAX / 16)));
+        }
+        assert!(!continuing.is_plain && continuing.text.len() <= TEXT_MAX, "{}", continuing.text.len());
     }
 }
