@@ -4,6 +4,8 @@
 use serde_json::{Map, Value};
 use weir_protocol::Event;
 
+use crate::plain_json;
+
 const OPEN: &str = "<tool_call>";
 const CLOSE: &str = "</tool_call>";
 
@@ -88,14 +90,14 @@ impl ToolText {
     fn block(&self) -> Block {
         let inner = &self.held[OPEN.len()..];
         for (at, _) in inner.match_indices(CLOSE) {
-            match serde_json::from_str::<Map<String, Value>>(&inner[..at]) {
-                Ok(call) => {
+            match plain_json::parse(&inner[..at]) {
+                Ok(Value::Object(call)) => {
                     let Some((name, arguments)) = self.runnable(call) else { return Block::Text };
                     return Block::Call { end: OPEN.len() + at + CLOSE.len(), name, arguments };
                 }
                 // The closing tag stands inside a JSON string: the block's own one is still to come.
                 Err(error) if error.is_eof() => {}
-                Err(_) => return Block::Text,
+                Ok(_) | Err(_) => return Block::Text,
             }
         }
         Block::Unfinished
@@ -108,13 +110,12 @@ impl ToolText {
             return None;
         }
         let arguments = match call.remove("arguments").or_else(|| call.remove("parameters")) {
-            None => Map::new(),
-            Some(Value::Object(arguments)) => arguments,
+            None => Map::new().into(),
             // Some models write the arguments as the wire has them: JSON inside a string.
-            Some(Value::String(text)) => serde_json::from_str(&text).ok()?,
-            Some(_) => return None,
+            Some(Value::String(text)) => plain_json::parse(&text).ok()?,
+            Some(arguments) => arguments,
         };
-        Some((name, Value::Object(arguments).to_string()))
+        arguments.is_object().then(|| (name, arguments.to_string()))
     }
 
     fn settle_text(&mut self, events: &mut Vec<Event>, len: usize) {
@@ -193,6 +194,16 @@ mod tests {
         assert_eq!(read([text], &["light", "remind"]), (expect.to_owned(), calls), "in one piece");
         let letters = text.char_indices().map(|(at, letter)| &text[at..at + letter.len_utf8()]);
         assert_eq!(read(letters, &["light", "remind"]), (expect.to_owned(), calls), "letter by letter");
+    }
+
+    #[test]
+    fn keys_that_the_reader_of_json_has_for_itself_are_keys() {
+        let call =
+            |arguments: &str| format!("<tool_call>{{\"name\": \"light\", \"arguments\": {arguments}}}</tool_call>");
+        let arguments = "{\"$serde_json::private::RawValue\":\"1\"}";
+        check(&call(arguments), &format!("[0 light {arguments}]"));
+        let within = format!("{{\"on\":{arguments}}}");
+        check(&call(&serde_json::to_string(&within).expect("a string")), &format!("[0 light {within}]"));
     }
 
     #[test]

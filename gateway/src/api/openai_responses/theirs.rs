@@ -4,8 +4,9 @@
 use std::borrow::Cow;
 
 use serde::Deserialize;
-use serde_json::Value;
 use serde_json::value::{RawValue, to_raw_value};
+
+use crate::plain_json;
 
 /// One event.
 #[derive(Default, Deserialize)]
@@ -55,7 +56,7 @@ impl<'a> Told<'a> {
     pub(super) fn done(&self) -> Option<Box<RawValue>> {
         let item = self.item.filter(|_| self.kind == "response.output_item.done")?;
         if item.get().contains(['\n', '\r']) {
-            return to_raw_value(&serde_json::from_str::<Value>(item.get()).ok()?).ok();
+            return to_raw_value(&plain_json::parse(item.get()).ok()?).ok();
         }
         Some(item.to_owned())
     }
@@ -63,7 +64,7 @@ impl<'a> Told<'a> {
     /// What the item would be that was added here if nothing followed; `None` for calls, which nobody must take for whole.
     pub(super) fn left_open(&self) -> Option<Box<RawValue>> {
         let item = self.item.filter(|_| self.kind == "response.output_item.added")?;
-        let mut item: Value = serde_json::from_str(item.get()).ok()?;
+        let mut item = plain_json::parse(item.get()).ok()?;
         if !matches!(item["type"].as_str()?, "message" | "reasoning") {
             return None;
         }

@@ -11,9 +11,13 @@ use serde_json::Value;
 use tokio::time::Instant;
 use weir_protocol::EngineError;
 
+use crate::backends::upstream::once::at_most;
+use crate::plain_json;
+
 /// How old a reading may get, and how long it may take.
 const FRESH: Duration = Duration::from_secs(1);
 const PATIENCE: Duration = Duration::from_secs(2);
+const BODY_LIMIT: usize = 64 * 1024;
 
 /// The load of one server.
 #[derive(Debug)]
@@ -40,11 +44,8 @@ impl Load {
             let asking = client.get(&self.url).headers(headers.clone()).timeout(PATIENCE).send();
             let waiting = Arc::clone(&self.waiting);
             tokio::spawn(async move {
-                let told = match asking.await {
-                    Ok(response) => response.json::<Value>().await.ok(),
-                    Err(_) => None,
-                };
-                waiting.store(told.as_ref().and_then(waiting_in).unwrap_or(0), Ordering::Relaxed);
+                let told = async { plain_json::parse_bytes(&at_most(asking.await.ok()?, BODY_LIMIT).await.ok()?).ok() };
+                waiting.store(told.await.as_ref().and_then(waiting_in).unwrap_or(0), Ordering::Relaxed);
             });
         }
         match self.waiting.load(Ordering::Relaxed) {

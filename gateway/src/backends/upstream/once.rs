@@ -1,12 +1,12 @@
 //! Small questions beside the answers, such as a count: one document each. Must never be used for what a caller streams.
 
 use http::{HeaderMap, HeaderName, HeaderValue};
-use reqwest::Client;
+use reqwest::{Client, Response};
 use serde_json::Value;
 use weir_protocol::EngineError;
 
 use super::clock::{Clock, Wait};
-use super::{Wire, reading, refusal};
+use super::{Wire, refusal};
 use crate::config::BackendSettings;
 use crate::plain_json;
 
@@ -59,8 +59,21 @@ impl Once {
         if !response.status().is_success() {
             return Err(refusal::read(response, &clock, self.settings.context_tokens).await);
         }
-        let body = clock.bound(Wait::FirstContent, reading::at_most(response, BODY_LIMIT)).await??;
+        let body = clock.bound(Wait::FirstContent, at_most(response, BODY_LIMIT)).await??;
         let odd = |_| EngineError::Upstream { status: 0, message: "its answer is not JSON".into(), retry_after: None };
         plain_json::parse_bytes(&body).map_err(odd)
     }
+}
+
+/// A body of at most `limit` bytes.
+pub(in crate::backends) async fn at_most(mut response: Response, limit: usize) -> Result<Vec<u8>, EngineError> {
+    let cut = |message: &str| EngineError::StreamCut { message: message.into() };
+    let mut body = Vec::new();
+    while let Some(piece) = response.chunk().await.map_err(|_| cut("the upstream's connection broke"))? {
+        if body.len() + piece.len() > limit {
+            return Err(cut("the upstream's answer is too long"));
+        }
+        body.extend_from_slice(&piece);
+    }
+    Ok(body)
 }

@@ -208,19 +208,6 @@ impl Reading {
     }
 }
 
-/// A body of at most `limit` bytes.
-pub(super) async fn at_most(mut response: Response, limit: usize) -> Result<Vec<u8>, EngineError> {
-    let cut = |message: &str| EngineError::StreamCut { message: message.into() };
-    let mut body = Vec::new();
-    while let Some(piece) = response.chunk().await.map_err(|_| cut("the upstream's connection broke"))? {
-        if body.len() + piece.len() > limit {
-            return Err(cut("the upstream's answer is too long"));
-        }
-        body.extend_from_slice(&piece);
-    }
-    Ok(body)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

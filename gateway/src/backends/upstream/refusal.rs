@@ -9,7 +9,7 @@ use serde_json::Value;
 use weir_protocol::EngineError;
 
 use super::clock::{Clock, Wait};
-use super::reading;
+use super::once;
 use crate::plain_json;
 
 const BODY_LIMIT: usize = 64 * 1024;
@@ -59,7 +59,7 @@ pub(super) async fn read(response: Response, clock: &Clock, window: u64) -> Engi
     let status = response.status().as_u16();
     let retry_after = retry_after(response.headers());
     // The status alone tells enough: a body that is too long, late or broken is done without.
-    let body = match clock.bound(Wait::Headers, reading::at_most(response, BODY_LIMIT)).await {
+    let body = match clock.bound(Wait::Headers, once::at_most(response, BODY_LIMIT)).await {
         Ok(Ok(body)) => body,
         _ => Vec::new(),
     };
