@@ -81,9 +81,10 @@ impl Foresight {
         Some(Lesson { foresight: Arc::clone(self), backend: facts.name.clone(), role: facts.role, ask, usage: None })
     }
 
-    /// How wrong it was lately.
+    /// How wrong it was lately. A backend that is no more may still be learnt about, by answers that outlast it.
     pub fn errors(&self) -> Vec<OwnError> {
-        self.model().own_errors()
+        let is_known = |error: &OwnError| self.facts.iter().any(|one| one.name == error.backend);
+        self.model().own_errors().into_iter().filter(is_known).collect()
     }
 
     /// Saves it again and again, as long as somebody uses it.
@@ -219,6 +220,15 @@ mod tests {
             lesson.failed(&EngineError::Upstream { status: 500, message: String::new(), retry_after: None });
         }
         assert!(foresight.predicted(&facts(), &ask(), |_| 0)[0].error_rate > 0.3);
+    }
+
+    #[test]
+    fn nothing_is_said_of_a_backend_that_is_gone() {
+        let before = taught(ForesightSettings::default());
+        let other = BackendFacts { name: "other".into(), ..facts().remove(0) };
+        let after = Foresight::new(ForesightSettings::default(), vec![other]).succeeding(&before);
+        assert!(after.errors().is_empty());
+        assert_eq!(before.errors().len(), 1);
     }
 
     #[test]
