@@ -4,8 +4,6 @@
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use weir_protocol::{ChatRequest, Role};
-
 use super::dice::Dice;
 
 /// How much more than its share of the attempts a conversation's own member may carry.
@@ -58,25 +56,9 @@ fn by_conversation(members: &[Member], inside: &mut [usize], conversation: u64) 
     });
 }
 
-/// The same number for all turns of one conversation: what comes before the first answer never changes.
-pub(super) fn conversation(request: &ChatRequest) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    request.tenant.hash(&mut hasher);
-    for message in &request.messages {
-        for text in message.content.iter().filter_map(|part| part.as_text()) {
-            text.hash(&mut hasher);
-        }
-        if message.role == Role::User {
-            break;
-        }
-    }
-    hasher.finish()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use weir_protocol::Message;
 
     fn members(costs: &[f64], caches: bool) -> Vec<Member> {
         const NAMES: [&str; 4] = ["a", "b", "c", "d"];
@@ -141,17 +123,5 @@ mod tests {
         assert_ne!(order(&members, 9, &Dice::new(1))[0], own);
         members[1 - own].in_flight = 9;
         assert_eq!(order(&members, 9, &Dice::new(1))[0], own, "both carry their share");
-    }
-
-    #[test]
-    fn turns_of_one_conversation_have_one_number() {
-        let of = |texts: &[(Role, &str)]| {
-            let messages = texts.iter().map(|(role, text)| Message::text(*role, *text)).collect();
-            conversation(&ChatRequest { messages, ..ChatRequest::default() })
-        };
-        let first = of(&[(Role::System, "s"), (Role::User, "hi")]);
-        let second = of(&[(Role::System, "s"), (Role::User, "hi"), (Role::Assistant, "yes?"), (Role::User, "more")]);
-        assert_eq!(first, second);
-        assert_ne!(first, of(&[(Role::System, "s"), (Role::User, "ho")]));
     }
 }

@@ -96,7 +96,7 @@ pub(super) fn plan(
         };
         Some((attempt.group.as_deref(), step))
     });
-    let steps = balanced(steps.collect(), request, dice);
+    let steps = balanced(steps.collect(), asking.turn.conversation, dice);
     let Some(first) = steps.first() else {
         if facts.len() < backends.iter().count() {
             return Err(forbidden());
@@ -170,7 +170,7 @@ fn forbidden() -> EngineError {
 }
 
 /// Puts the members of each group into the order in which they stand now.
-fn balanced(steps: Vec<(Option<&str>, Step)>, request: &ChatRequest, dice: &Dice) -> Vec<Step> {
+fn balanced(steps: Vec<(Option<&str>, Step)>, conversation: u64, dice: &Dice) -> Vec<Step> {
     let now = Instant::now();
     let mut out = Vec::with_capacity(steps.len());
     let mut steps = steps.into_iter().peekable();
@@ -193,8 +193,6 @@ fn balanced(steps: Vec<(Option<&str>, Step)>, request: &ChatRequest, dice: &Dice
             caches: step.caches_prefixes,
         };
         let members: Vec<Member> = place.iter().map(member).collect();
-        let conversation =
-            if place.iter().any(|step| step.caches_prefixes) { balance::conversation(request) } else { 0 };
         let mut place: Vec<Option<Step>> = place.into_iter().map(Some).collect();
         let order = balance::order(&members, conversation, dice);
         out.extend(order.into_iter().filter_map(|at| place.get_mut(at)?.take()));
