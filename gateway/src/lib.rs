@@ -18,6 +18,7 @@
 //! - [`traces`]: a caller's trace, handed on, and spans of our own.
 //! - `ids`: fresh ids.
 //! - `memory`: how much there is.
+//! - `places`: how many of something there are at once.
 //! - `plain_json`: JSON that others wrote.
 //! - `said`: what the process says of itself, and that nobody waits for its reader.
 //! - [`metrics`]: what is counted, through guards.
@@ -40,6 +41,7 @@ pub mod listener;
 pub mod live;
 mod memory;
 pub mod metrics;
+mod places;
 mod plain_json;
 pub mod record;
 pub mod route;

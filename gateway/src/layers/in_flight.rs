@@ -2,7 +2,6 @@
 //! until its headers: a stream is work to its last byte.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use axum::extract::Request;
 use axum::response::Response;
@@ -10,28 +9,8 @@ use http::{HeaderValue, StatusCode, header};
 
 use super::keeping::keeping;
 use crate::api;
+pub use crate::places::Places;
 use crate::record::Record;
-
-/// The places taken. They outlive a config: a reload must not forget who is at work.
-#[derive(Debug, Default)]
-pub struct Places(AtomicUsize);
-
-impl Places {
-    fn take(self: &Arc<Self>, limit: usize) -> Option<Place> {
-        let more = |taken: usize| (taken < limit).then_some(taken + 1);
-        self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).ok()?;
-        Some(Place(Arc::clone(self)))
-    }
-}
-
-/// One of them; dropping it gives it back.
-struct Place(Arc<Places>);
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.0.0.fetch_sub(1, Ordering::Relaxed);
-    }
-}
 
 /// The places there are.
 #[derive(Clone)]

@@ -18,7 +18,6 @@ use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 use tower::Service;
 
-use super::count::Place;
 use super::given::GivenBody;
 use super::pulse::{Pulse, Verdict};
 use super::stopped;
@@ -27,6 +26,7 @@ use super::watched::Watched;
 use super::{House, Peer};
 use crate::config::server::ConnectionSettings;
 use crate::metrics::{ConnectionGuard, ConnectionMetrics};
+use crate::places::Place;
 use crate::threads::Seat;
 
 /// Until the client leaves, its time is up, or a stop finds it without work. `_guards` count it.

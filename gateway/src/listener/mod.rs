@@ -4,7 +4,6 @@
 
 mod certificate;
 mod connection;
-mod count;
 mod given;
 mod pulse;
 mod refusing;
@@ -22,10 +21,10 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use self::count::Count;
 use self::refusing::Refusing;
 use crate::config::server::ConnectionSettings;
 use crate::metrics::ConnectionMetrics;
+use crate::places::Places;
 use crate::threads::Threads;
 
 /// Pause after an accept that failed for want of something (file descriptors, memory).
@@ -54,7 +53,7 @@ pub async fn serve(
     metrics: ConnectionMetrics,
     mut stop: watch::Receiver<bool>,
 ) {
-    let count = Arc::new(Count::default());
+    let places = Arc::new(Places::default());
     let refusing = Refusing::default();
     let mut open = JoinSet::new();
     loop {
@@ -69,7 +68,7 @@ pub async fn serve(
                         tracing::debug!(%error, "no TCP_NODELAY");
                     }
                     let limits = house.limits();
-                    match count.take(limits.max).zip(threads.seat()) {
+                    match places.take(limits.max).zip(threads.seat()) {
                         Some((place, (thread, seat))) => {
                             let (guards, house) = ((place, seat, metrics.opened()), Arc::clone(&house));
                             let (metrics, stop, socket) = (metrics.clone(), stop.clone(), socket.into_std());

@@ -1,18 +1,20 @@
-//! How many connections are open, against the most there may be.
+//! How many of something there are at once, against the most there may be: connections, requests in work. The most is told
+//! with each, so that another config may have another.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+/// The places taken.
 #[derive(Debug, Default)]
-pub(super) struct Count(AtomicUsize);
+pub struct Places(AtomicUsize);
 
 /// One of them; dropping it gives it back.
 #[derive(Debug)]
-pub(super) struct Place(Arc<Count>);
+pub(crate) struct Place(Arc<Places>);
 
-impl Count {
+impl Places {
     /// A place among `most`, if one is free.
-    pub(super) fn take(self: &Arc<Self>, most: usize) -> Option<Place> {
+    pub(crate) fn take(self: &Arc<Self>, most: usize) -> Option<Place> {
         let more = |taken: usize| (taken < most).then_some(taken + 1);
         self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).ok()?;
         Some(Place(Arc::clone(self)))
@@ -31,13 +33,13 @@ mod tests {
 
     #[test]
     fn places_come_back_and_the_limit_may_change() {
-        let count = Arc::new(Count::default());
-        let first = count.take(1).unwrap();
-        assert!(count.take(1).is_none());
-        let second = count.take(2).unwrap();
+        let places = Arc::new(Places::default());
+        let first = places.take(1).unwrap();
+        assert!(places.take(1).is_none());
+        let second = places.take(2).unwrap();
         drop(first);
-        assert!(count.take(1).is_none(), "one is still there");
+        assert!(places.take(1).is_none(), "one is still there");
         drop(second);
-        assert!(count.take(1).is_some());
+        assert!(places.take(1).is_some());
     }
 }
