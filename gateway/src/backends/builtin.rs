@@ -27,10 +27,11 @@ pub fn service(engine: Engine, model: String) -> BackendService {
     }))
 }
 
-/// More bytes than any token of a real vocabulary stands for.
-const TOKEN_BYTES_MAX: u64 = 256;
+/// More bytes than any token of a real vocabulary stands for: what has more of them fits no window, and to count it would take
+/// seconds.
+pub(crate) const TOKEN_BYTES_MAX: u64 = 256;
 
-/// Refuses without counting what no tokenizer could fit: counting megabytes takes seconds.
+/// Refuses without counting what no tokenizer could fit.
 fn could_fit(request: &ChatRequest, limit: u64) -> Result<(), EngineError> {
     let texts = request.messages.iter().flat_map(|message| &message.content).filter_map(Part::as_text);
     let bytes: u64 = texts.map(|text| text.len() as u64).sum();

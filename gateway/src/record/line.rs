@@ -15,8 +15,6 @@ use super::redact::Redactor;
 use crate::caller::ClientKind;
 
 const VERSION: u32 = 1;
-/// Longest name of an answering model that is kept: it is the upstream's word.
-const MODEL_CHARS_MAX: usize = 256;
 
 #[derive(Serialize)]
 struct Line<'a> {
@@ -33,7 +31,7 @@ struct Line<'a> {
     stream: Option<bool>,
     model: Option<String>,
     backend: Option<&'a str>,
-    answered_model: Option<String>,
+    answered_model: Option<&'a str>,
     status: Option<u16>,
     outcome: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -144,7 +142,7 @@ pub(super) fn of(closed: &Closed, said: Option<&Said>, redactor: Option<&Redacto
             (None, None) => None,
         }),
         backend: closed.backend.as_deref(),
-        answered_model: closed.answered_model.as_deref().map(|model| model.chars().take(MODEL_CHARS_MAX).collect()),
+        answered_model: closed.answered_model.as_deref(),
         status: closed.status,
         outcome: closed.outcome,
         why: closed.why.as_deref(),

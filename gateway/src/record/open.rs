@@ -21,6 +21,9 @@ use super::content::AnswerSaid;
 use crate::caller::ClientKind;
 use crate::traces::TraceContext;
 
+/// Longest name of an answering model that is kept: it is the upstream's word.
+const MODEL_CHARS_MAX: usize = 256;
+
 /// How a request ended that never came to an answer: the kind of its error, left among a response's extensions by whoever
 /// renders the error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -252,7 +255,7 @@ impl Drop for Open {
             by_canary: draft.by_canary,
             route: landing.route,
             backend: landing.backend,
-            answered_model: landing.answered_model,
+            answered_model: landing.answered_model.map(|model| model.chars().take(MODEL_CHARS_MAX).collect()),
             attempts: landing.attempts,
             skipped: landing.skipped,
             outcome,

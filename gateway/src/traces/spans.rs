@@ -15,9 +15,6 @@ use crate::config::wire::BackendKind;
 use crate::record::attempts::AttemptNote;
 use crate::record::closed::{Closed, FINISHED};
 
-/// Longest name of an answering model that is passed on: it is the upstream's word.
-const MODEL_CHARS_MAX: usize = 256;
-
 /// Where an upstream is, for its attempts' spans.
 #[derive(Debug, Clone)]
 pub(super) struct Origin {
@@ -151,8 +148,7 @@ fn attempt(
 /// What the answer says about itself.
 fn answered(closed: &Closed, attributes: &mut Vec<KeyValue>) {
     if let Some(model) = &closed.answered_model {
-        let model: String = model.chars().take(MODEL_CHARS_MAX).collect();
-        attributes.push(text("gen_ai.response.model", model));
+        attributes.push(text("gen_ai.response.model", model.clone()));
     }
     if let Some(reason) = closed.reason {
         let reasons = vec![StringValue::from(reason.as_str())];

@@ -17,12 +17,9 @@ use super::error;
 use crate::api::answering::decoded;
 use crate::api::answering::failure::Failure;
 use crate::backends::Backend;
+use crate::backends::builtin::TOKEN_BYTES_MAX;
 use crate::caller::Caller;
 use crate::stack::Gateway;
-
-/// More bytes than any token of a real vocabulary stands for: what has more of them fits no window, and to count it
-/// would take seconds.
-const TOKEN_BYTES_MAX: u64 = 256;
 
 #[derive(Debug, Serialize)]
 struct Counted {
