@@ -17,7 +17,7 @@ use crate::backends::{Backend, ModelEntry};
 use crate::caller::Caller;
 use crate::config::ServerSettings;
 use crate::layers::{auth, body, body_memory, in_flight, panics, record, request_id, trace};
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, Scrape};
 use crate::record::Recorder;
 use crate::route::{self, Asker, Planned, Refusal};
 use crate::tenants::Tenants;
@@ -181,10 +181,14 @@ async fn metrics(State(gateway): State<Arc<Gateway>>, path: Uri) -> Response {
 
 /// Everything that is counted, as Prometheus reads it.
 pub(crate) fn metrics_page(gateway: &Gateway) -> Response {
-    gateway.metrics.standings(&gateway.router.backends().standings());
-    gateway.metrics.bodies(gateway.lasting.bodies.bytes());
-    gateway.metrics.foresight(&gateway.router.foresight().errors());
-    match gateway.metrics.render(&gateway.router.backends().loads()) {
+    let backends = gateway.router.backends();
+    let page = gateway.metrics.render(&Scrape {
+        standings: &backends.standings(),
+        foresight: &gateway.router.foresight().errors(),
+        engines: &backends.loads(),
+        body_bytes: gateway.lasting.bodies.bytes(),
+    });
+    match page {
         Ok(page) => ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], page).into_response(),
         Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
     }

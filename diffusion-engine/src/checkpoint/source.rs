@@ -63,7 +63,14 @@ pub(crate) struct Named {
 /// `config.json`.
 pub(crate) fn config(files: &ModelFiles) -> Result<Named, LoadError> {
     match files {
-        ModelFiles::Dir(dir) => read(dir, CONFIG, SMALL_LIMIT),
+        ModelFiles::Dir(dir) => match gguf_inside(dir) {
+            Some(inside) => {
+                let message =
+                    format!("has no `{CONFIG}` but GGUF files, each a model: name one, as {}", inside.display());
+                Err(LoadError::Weights { file: display(dir), message })
+            }
+            None => read(dir, CONFIG, SMALL_LIMIT),
+        },
         ModelFiles::Embedded { config, .. } => Ok(embedded(CONFIG, config)),
     }
 }
@@ -162,6 +169,16 @@ pub fn fingerprint(path: &Path) -> String {
         Some(format!("{} {} {time}", file.file_name()?.to_string_lossy(), about.len()))
     });
     told.collect::<Vec<_>>().join("; ")
+}
+
+/// The first GGUF file of a folder that is no checkpoint itself: what was meant, most likely.
+#[must_use]
+pub fn gguf_inside(dir: &Path) -> Option<PathBuf> {
+    if dir.join(CONFIG).exists() {
+        return None;
+    }
+    let files = std::fs::read_dir(dir).ok()?.flatten().map(|entry| entry.path());
+    files.filter(|file| file.extension().is_some_and(|ending| ending == "gguf")).min()
 }
 
 /// Maps one file.

@@ -4,6 +4,6 @@
 mod report;
 mod verify;
 
-pub use crate::checkpoint::source::fingerprint;
+pub use crate::checkpoint::source::{fingerprint, gguf_inside};
 pub use report::{ModelReport, Precision, TypeShare, inspect};
 pub use verify::{Progress, verify};

@@ -64,6 +64,15 @@ fn config_fields_are_bounded() {
 }
 
 #[test]
+fn a_folder_of_gguf_files_is_told_which_name_to_give() {
+    broken(&["has no `config.json`", "b-Q4_0.gguf"], |dir| {
+        std::fs::remove_file(dir.join("config.json")).expect("was there");
+        std::fs::write(dir.join("c-Q8_0.gguf"), b"GGUF").expect("writable");
+        std::fs::write(dir.join("b-Q4_0.gguf"), b"GGUF").expect("writable");
+    });
+}
+
+#[test]
 fn block_routing_demands_what_it_was_trained_with() {
     let with = |model_type: &str, fields: &[(&str, u64)]| {
         let mut config = support::config_json(model_type);

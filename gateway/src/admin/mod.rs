@@ -107,6 +107,7 @@ fn seconds(at: std::time::SystemTime) -> Value {
 mod tests {
     use super::*;
     use crate::config::Inputs;
+    use crate::metrics::Scrape;
     use axum::body::Body;
     use http_body_util::BodyExt;
     use tower::ServiceExt;
@@ -183,7 +184,7 @@ mod tests {
             assert!(said["reasons"].to_string().contains(word), "{said}");
             assert_eq!(live.current().number, 2, "the old one stays");
         }
-        let page = live.metrics().render(&[]).unwrap();
+        let page = live.metrics().render(&Scrape::default()).unwrap();
         for line in [
             r#"weir_config_reloads_total{outcome="applied"} 1"#,
             r#"weir_config_reloads_total{outcome="unchanged"} 1"#,

@@ -186,7 +186,10 @@ impl Checks<'_> {
         } else {
             let path = self.base_dir(&["engine", at, "model"]).join(model);
             if model.is_empty() || !(path.is_file() || path.join("config.json").is_file()) {
-                let help = format!("name a directory in the Hugging Face layout, a .gguf file, or `{NANO}`");
+                let help = match inspect::gguf_inside(&path) {
+                    Some(inside) => format!("name the file: `{}`", inside.display()),
+                    None => format!("name a directory in the Hugging Face layout, a .gguf file, or `{NANO}`"),
+                };
                 let problem = format!("{} is no directory with a `config.json` and no .gguf file", path.display());
                 self.say(&["engine", at, "model"], problem, help);
                 return None;

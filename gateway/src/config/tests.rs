@@ -178,6 +178,15 @@ fn settings_with_one_underscore_too_few_are_refused() {
 }
 
 #[test]
+fn a_folder_of_gguf_files_is_told_which_name_to_give() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("a-Q4_0.gguf");
+    std::fs::write(&file, "GGUF").unwrap();
+    let error = load_text(&format!("[engine.ar]\nmodel = {:?}", folder.path())).unwrap_err();
+    assert!(error.contains(&format!("help: name the file: `{}`", file.display())), "{error}");
+}
+
+#[test]
 fn wrong_types_name_field_and_fix() {
     check_error(
         "[server]\nmax_in_flight = \"many\"",

@@ -83,18 +83,11 @@ impl Generation {
 
     /// The last word before requests come here instead of to `old`.
     pub(super) fn take_over(&self, old: Option<&Generation>) {
-        let backends = self.gateway.router.backends();
-        let old = old.map(|old| old.gateway.router.backends());
-        backends.take_over(old);
+        self.gateway.router.backends().take_over(old.map(|old| old.gateway.router.backends()));
         let certificate = self.settings.server.tls.as_ref().and_then(tls::validity).map(|(_, end)| end);
         let ending = self.settings.tenants.tenants.iter().filter_map(|one| Some((one.name.as_ref(), one.keys_end()?)));
         self.gateway.metrics.ends(certificate, ending);
         self.gateway.recorder.introduce(&self.settings.backends);
-        for gone in old.into_iter().flat_map(|old| old.iter()) {
-            if backends.by_name(&gone.name).is_none() {
-                self.gateway.metrics.gone(&gone.name);
-            }
-        }
     }
 
     pub(super) fn app(&self) -> axum::Router {

@@ -102,6 +102,8 @@ impl AttemptMetrics {
     }
 
     pub(super) fn foresight(&self, errors: &[OwnError]) {
+        self.foresight_error.reset();
+        self.foresight_inside.reset();
         for error in errors {
             let backend = error.backend.as_str();
             self.foresight_error.with_label_values(&[backend, FORESEEN[0]]).set(error.ttft);
@@ -112,6 +114,10 @@ impl AttemptMetrics {
     }
 
     pub(super) fn standings(&self, views: &[StandingView]) {
+        self.breaker.reset();
+        self.up.reset();
+        self.budget.reset();
+        self.latency.reset();
         for view in views {
             let backend = view.backend.as_str();
             let float = |family: &GaugeVec, value: f64| {
@@ -125,22 +131,6 @@ impl AttemptMetrics {
             float(&self.budget, view.budget);
             if let Some(seconds) = view.latency_seconds {
                 float(&self.latency, seconds);
-            }
-        }
-    }
-
-    /// The gauges of a backend that is no more.
-    pub(super) fn gone(&self, backend: &str) {
-        for family in [&self.breaker, &self.up] {
-            // One that was never set is as gone.
-            let _ = family.remove_label_values(&[backend]);
-        }
-        for family in [&self.budget, &self.latency] {
-            let _ = family.remove_label_values(&[backend]);
-        }
-        for family in [&self.foresight_error, &self.foresight_inside] {
-            for of in FORESEEN {
-                let _ = family.remove_label_values(&[backend, of]);
             }
         }
     }

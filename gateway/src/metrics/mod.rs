@@ -27,6 +27,8 @@ use self::records::RecordMetrics;
 use self::reloads::ReloadMetrics;
 use self::tenants::TenantMetrics;
 use self::totals::Totals;
+use std::sync::{Mutex, PoisonError};
+
 use prometheus::{
     HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, TextEncoder, core::Collector,
 };
@@ -70,6 +72,21 @@ pub struct Metrics {
     process: ProcessMetrics,
     reloads: ReloadMetrics,
     evicted_totals: Totals,
+    /// Held while a page is written: half of one moment and half of another would be no page.
+    page: Mutex<()>,
+}
+
+/// What is not counted but looked at when a page is asked for.
+#[derive(Default)]
+pub struct Scrape<'a> {
+    /// How each backend stands.
+    pub standings: &'a [StandingView],
+    /// How wrong predictions were lately.
+    pub foresight: &'a [OwnError],
+    /// What each built-in engine is busy with, by its backend's name.
+    pub engines: &'a [(&'a str, EngineLoad)],
+    /// What is held of requests' bodies.
+    pub body_bytes: usize,
 }
 
 impl Metrics {
@@ -131,6 +148,7 @@ impl Metrics {
             process: ProcessMetrics::new(&registry)?,
             reloads: ReloadMetrics::new(&registry)?,
             evicted_totals: Totals::default(),
+            page: Mutex::new(()),
             registry,
         })
     }
@@ -171,34 +189,16 @@ impl Metrics {
         self.reloads.reloaded(outcome, is_good);
     }
 
-    /// A backend is gone: its gauges must not show for ever how it stood last.
-    pub fn gone(&self, backend: &str) {
-        self.attempts.gone(backend);
-        // One that was never set is as gone.
-        let _ = self.queue_depth.remove_label_values(&[backend]);
-        for state in ["free", "shared"] {
-            let _ = self.kv_pages.remove_label_values(&[backend, state]);
-        }
-    }
-
-    /// How the backends stand at this moment, for the next [`Metrics::render`].
-    pub fn standings(&self, views: &[StandingView]) {
-        self.attempts.standings(views);
-    }
-
-    /// What is held of requests' bodies at this moment, for the next [`Metrics::render`].
-    pub fn bodies(&self, bytes: usize) {
-        self.body_bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
-    }
-
-    /// How wrong predictions were lately, for the next [`Metrics::render`].
-    pub fn foresight(&self, errors: &[OwnError]) {
-        self.attempts.foresight(errors);
-    }
-
-    /// The text `GET /metrics` answers with. What the built-in engines are busy with is read at that moment.
-    pub fn render(&self, engines: &[(&str, EngineLoad)]) -> Result<String, prometheus::Error> {
-        for (backend, load) in engines {
+    /// The text `GET /metrics` answers with. What has a value only at this moment is written anew for each page: a backend
+    /// that is gone is on none, whichever generation of the config asks, and whatever was asked beside the change.
+    pub fn render(&self, scrape: &Scrape<'_>) -> Result<String, prometheus::Error> {
+        let _one_page_at_a_time = self.page.lock().unwrap_or_else(PoisonError::into_inner);
+        self.attempts.standings(scrape.standings);
+        self.attempts.foresight(scrape.foresight);
+        self.body_bytes.set(i64::try_from(scrape.body_bytes).unwrap_or(i64::MAX));
+        self.queue_depth.reset();
+        self.kv_pages.reset();
+        for (backend, load) in scrape.engines {
             set(&self.queue_depth, &[backend], load.queued);
             set(&self.kv_pages, &[backend, "free"], load.free_pages);
             set(&self.kv_pages, &[backend, "shared"], load.shared_pages);
@@ -227,4 +227,38 @@ fn set(gauge: &IntGaugeVec, labels: &[&str], value: usize) {
 
 fn histogram(name: &str, help: &str, buckets: &[f64]) -> Result<HistogramVec, prometheus::Error> {
     HistogramVec::new(HistogramOpts::new(name, help).buckets(buckets.to_vec()), &["backend"])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_is_gone_is_on_no_page_whoever_asked_last() {
+        let metrics = Metrics::new().unwrap();
+        let view = |backend: &str| StandingView {
+            backend: backend.into(),
+            breaker: 0,
+            opened: 0,
+            ejections: 0,
+            healthy: true,
+            budget: 1.0,
+            latency_seconds: Some(0.1),
+            in_flight: 0,
+            drained: false,
+            paused: None,
+        };
+        let (before, after) = ([view("old"), view("kept")], [view("kept")]);
+        let engines = [("old", EngineLoad::default())];
+        for _ in 0..2 {
+            // A scrape that was still asked of the old backends, then one of the new.
+            let scrape = Scrape { standings: &before, engines: &engines, ..Scrape::default() };
+            assert!(metrics.render(&scrape).unwrap().contains("weir_backend_up{backend=\"old\"} 1"));
+            let page = metrics.render(&Scrape { standings: &after, ..Scrape::default() }).unwrap();
+            let gauges = ["weir_backend_up", "weir_breaker_state", "weir_extra_budget", "weir_queue_depth", "weir_kv"];
+            let mut told = page.lines().filter(|line| gauges.iter().any(|gauge| line.starts_with(gauge)));
+            assert!(told.all(|line| !line.contains("\"old\"") || line.contains("_total")), "{page}");
+            assert!(page.contains("weir_backend_up{backend=\"kept\"} 1"));
+        }
+    }
 }

@@ -11,7 +11,7 @@ use weir_protocol::Dialect;
 use super::redact::Redactor;
 use super::{Landing, Outcome, Record, Recorder};
 use crate::config::telemetry::{LogTarget, RequestLogSettings, TelemetrySettings};
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, Scrape};
 
 fn counting() -> (Arc<Metrics>, Arc<Recorder>) {
     let metrics = Arc::new(Metrics::new().unwrap());
@@ -33,7 +33,7 @@ fn open(recorder: &Arc<Recorder>) -> Record {
 
 /// The samples of requests, without those of other families.
 fn counted(metrics: &Metrics) -> Vec<String> {
-    let page = metrics.render(&[]).unwrap();
+    let page = metrics.render(&Scrape::default()).unwrap();
     page.lines().filter(|line| line.starts_with("weir_requests_total{")).map(str::to_owned).collect()
 }
 
@@ -94,7 +94,7 @@ async fn overhead_is_what_is_neither_the_backends_nor_the_callers_time() {
     drop(streaming);
     record.body_ended(Duration::from_millis(3));
     drop(record);
-    let page = metrics.render(&[]).unwrap();
+    let page = metrics.render(&Scrape::default()).unwrap();
     assert!(page.contains("weir_overhead_seconds_sum 0.033"), "{page}");
 }
 
@@ -111,7 +111,7 @@ fn what_waits_is_written_before_the_end() {
     assert_eq!(text.lines().count(), 1000);
     let line: serde_json::Value = serde_json::from_str(text.lines().next().unwrap()).unwrap();
     assert_eq!((&line["v"], &line["id"], &line["outcome"]), (&1.into(), &"req-1".into(), &"cancelled".into()));
-    assert!(metrics.render(&[]).unwrap().contains("weir_request_log_lines_total 1000"));
+    assert!(metrics.render(&Scrape::default()).unwrap().contains("weir_request_log_lines_total 1000"));
     // Whoever comes later finds no writer, and does not wait for one.
     drop(open(&recorder));
 }
@@ -134,7 +134,7 @@ fn a_disk_that_stands_still_costs_lines_and_no_time() {
     for _ in 0..20_000 {
         drop(open(&recorder));
     }
-    let page = metrics.render(&[]).unwrap();
+    let page = metrics.render(&Scrape::default()).unwrap();
     let dropped = page.lines().find_map(|line| line.strip_prefix(r#"weir_request_log_dropped_total{cause="queue"} "#));
     assert!(dropped.is_some_and(|count| count.parse::<u64>().unwrap() > 5000), "{page}");
     assert_eq!(counted(&metrics), [r#"weir_requests_total{backend="none",outcome="cancelled",route="none"} 20000"#]);

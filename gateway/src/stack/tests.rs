@@ -159,7 +159,7 @@ async fn a_stream_holds_its_place_until_its_body_is_gone() {
     let answered = app.oneshot(chat("test", false)).await.unwrap();
     assert_eq!(answered.status(), StatusCode::OK);
     drop(answered);
-    let page = gateway.metrics.render(&[]).unwrap();
+    let page = gateway.metrics.render(&Scrape::default()).unwrap();
     assert!(page.contains(r#"weir_requests_total{backend="test",outcome="cancelled",route="test"} 1"#), "{page}");
     assert!(page.contains(r#"weir_requests_total{backend="test",outcome="finished",route="test"} 1"#), "{page}");
     assert!(page.contains(r#"weir_in_flight{backend="test"} 0"#), "{page}");

@@ -27,10 +27,10 @@ use std::net::IpAddr;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use http::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE};
+use http::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use reqwest::redirect::Policy;
-use reqwest::{Client, ClientBuilder, Request, Url};
+use reqwest::{Client, ClientBuilder, Request, Response, Url};
 use tower::service_fn;
 use weir_protocol::{ChatRequest, EngineError, Event, TimeoutPhase};
 
@@ -228,6 +228,15 @@ pub(super) fn headers(settings: &BackendSettings, wire: &dyn Wire) -> HeaderMap 
     headers
 }
 
+/// Whether the answer can be read at all: the client takes away what it has decoded, so what is still named is in the way.
+fn readable(response: &Response) -> Result<(), EngineError> {
+    let coded = response.headers().get(CONTENT_ENCODING).filter(|coding| !coding.is_empty() && *coding != "identity");
+    let Some(coding) = coded else { return Ok(()) };
+    let known = ["br", "deflate", "zstd", "compress"].into_iter().find(|known| coding == known);
+    let message = format!("its answer is compressed ({}), although none was asked for", known.unwrap_or("not in gzip"));
+    Err(EngineError::Upstream { status: response.status().as_u16(), message, retry_after: None })
+}
+
 impl Upstream {
     async fn call(&self, attempt: Attempt) -> Result<EventStream, EngineError> {
         let model = attempt.model.as_deref().unwrap_or(&self.settings.model);
@@ -246,6 +255,7 @@ impl Upstream {
         if !response.status().is_success() {
             return Err(refusal::read(response, &clock, self.settings.context_tokens).await);
         }
+        readable(&response)?;
         let limits = limits::of(response.headers());
         let (status, framing, whole) = (response.status().as_u16(), self.wire.framing(), !attempt.request.stream);
         let reading = reading::Reading::new(status, framing, decoder, passes, whole);

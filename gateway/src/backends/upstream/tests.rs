@@ -243,6 +243,18 @@ async fn refusals_keep_their_kind_and_lose_their_words() {
 }
 
 #[tokio::test]
+async fn an_answer_in_an_unreadable_coding_says_in_which() {
+    for (coding, word) in [("br", "(br)"), ("x-own", "(not in gzip)")] {
+        let head = format!("HTTP/1.1 200 OK\r\ncontent-encoding: {coding}\r\nconnection: close\r\n\r\n\u{1}\u{2}");
+        let fake = upstream(&[Raw(head.leak())]).await;
+        let (events, error) = listen(&fake.settings).await;
+        assert!(events.is_empty() && error.is_some_and(|error| error.to_string().contains(word)), "{coding}");
+    }
+    let head = "HTTP/1.1 200 OK\r\ncontent-encoding: identity\r\nconnection: close\r\n\r\n";
+    check(&[Raw(head), Raw(CONTENT), Raw(STOP)], "<up>Grüße!stop").await;
+}
+
+#[tokio::test]
 async fn who_cannot_be_reached_is_an_upstream_error() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let base = format!("http://{}/v1", listener.local_addr().unwrap());

@@ -70,7 +70,7 @@ async fn a_quick_first_has_no_hedge_and_a_lone_one_neither() {
     {
         let (metrics, out) = go_by(steps, request(), &hedging()).await.all().await;
         assert_eq!(out, "<a>a[stop]");
-        assert!(!metrics.render(&[]).unwrap().contains("weir_hedges_total{"));
+        assert!(!metrics.render(&Scrape::default()).unwrap().contains("weir_hedges_total{"));
     }
 }
 
@@ -316,5 +316,5 @@ async fn only_retries_that_are_made_are_counted() {
     }
     let (metrics, out) = go(vec![nearly, step("b", after(0, "b"))], request()).await.all().await;
     assert_eq!(out, "a:upstream a:breaker_open <b>b[stop]");
-    assert!(!metrics.render(&[]).unwrap().contains("weir_retries_total{"), "it was left alone by then");
+    assert!(!metrics.render(&Scrape::default()).unwrap().contains("weir_retries_total{"), "it was left alone by then");
 }

@@ -21,7 +21,7 @@ use super::standing::{Class, Standing};
 use super::{Answer, Refusal, RouteReport};
 use crate::backends::{Attempt, BackendService, EventStream};
 use crate::config::attempts::{AskingSettings, AttemptSettings};
-use crate::metrics::{Flight, Metrics};
+use crate::metrics::{Flight, Metrics, Scrape};
 use crate::record::Record;
 
 /// One line of a scripted backend.
@@ -141,7 +141,7 @@ impl Ran {
 
 #[track_caller]
 fn counted(metrics: &Metrics, line: &str) {
-    let page = metrics.render(&[]).unwrap();
+    let page = metrics.render(&Scrape::default()).unwrap();
     assert!(page.lines().any(|have| have == line), "no `{line}` in\n{page}");
     for line in page.lines().filter(|line| line.starts_with("weir_in_flight{")) {
         assert!(line.ends_with(" 0"), "a guard is alive: {line}");

@@ -10,6 +10,7 @@ use weir_protocol::{ChatRequest, Denial, EngineError, Event, Message, Role, Usag
 use self::redis_server::RedisServer;
 use super::*;
 use crate::config::Secret;
+use crate::metrics::Scrape;
 
 fn tenant(limits: Limits) -> Tenant {
     Tenant {
@@ -67,7 +68,7 @@ async fn places_are_given_back_when_the_charge_is_dropped() {
     assert_eq!((code(&first), code(&admit(&tenants, &owner).await)), ("in", "limit_reached"));
     drop(first);
     assert_eq!(code(&admit(&tenants, &owner).await), "in");
-    let page = metrics.render(&[]).unwrap();
+    let page = metrics.render(&Scrape::default()).unwrap();
     assert!(page.contains(r#"weir_denied_total{by="concurrent",tenant="a"} 1"#), "{page}");
 }
 
@@ -85,7 +86,7 @@ async fn the_real_usage_takes_the_place_of_the_estimate() {
     let running = tenants.admit(&owner, &asks(), &left).await;
     let remaining = left.get().unwrap().tokens.0;
     assert!((750..800).contains(&remaining), "{remaining}");
-    assert!(metrics.render(&[]).unwrap().contains(r#"weir_tenant_tokens_total{tenant="a"} 50"#));
+    assert!(metrics.render(&Scrape::default()).unwrap().contains(r#"weir_tenant_tokens_total{tenant="a"} 50"#));
     drop(running);
     let spent = tenants.accounts.of(&owner, |account| format!("{account:?}"));
     // 30 at 1 and 20 at 2 for a million; the second brought nothing, so its prompt counts, at no backend's price.
@@ -101,7 +102,7 @@ async fn an_answer_that_another_went_on_with_costs_both_parts() {
     charge.saw(&Event::TextDelta("x".repeat(80)), "other");
     drop(charge);
     // 100 and 10 by the first, then 110 and 20.
-    assert!(metrics.render(&[]).unwrap().contains(r#"weir_tenant_tokens_total{tenant="a"} 240"#));
+    assert!(metrics.render(&Scrape::default()).unwrap().contains(r#"weir_tenant_tokens_total{tenant="a"} 240"#));
     let spent = tenants.accounts.of(&owner, |account| format!("{account:?}"));
     assert!(spent.contains("day_money: 120,"), "the first's price for the first part: {spent}");
 }
@@ -123,11 +124,11 @@ async fn what_failed_without_an_answer_is_free_and_what_was_left_is_not() {
     let mut failed = admit(&tenants, &owner).await.ok().unwrap();
     failed.failed();
     drop(failed);
-    assert!(metrics.render(&[]).unwrap().contains(r#"weir_tenant_tokens_total{tenant="a"} 0"#));
+    assert!(metrics.render(&Scrape::default()).unwrap().contains(r#"weir_tenant_tokens_total{tenant="a"} 0"#));
     let mut cut = admit(&tenants, &owner).await.ok().unwrap();
     cut.saw(&Event::TextDelta("x".repeat(40)), "up");
     drop(cut);
-    assert!(metrics.render(&[]).unwrap().contains(r#"weir_tenant_tokens_total{tenant="a"} 110"#));
+    assert!(metrics.render(&Scrape::default()).unwrap().contains(r#"weir_tenant_tokens_total{tenant="a"} 110"#));
 }
 
 #[tokio::test]
@@ -155,7 +156,7 @@ async fn questions_have_an_account_of_their_own() {
     assert_eq!(left.get().unwrap().requests.0, 0);
     drop(running);
     assert_eq!(code(&admit(&tenants, &owner).await), "in", "they cost no request");
-    assert!(metrics.render(&[]).unwrap().contains(r#"weir_denied_total{by="questions",tenant="a"} 1"#));
+    assert!(metrics.render(&Scrape::default()).unwrap().contains(r#"weir_denied_total{by="questions",tenant="a"} 1"#));
     let other = ChatRequest { model: "another".into(), ..asks() };
     let refused = tenants.question(&owner, &other, &RatesSlot::default()).await;
     assert!(matches!(refused, Err(EngineError::Denied { denial: Denial::Forbidden, .. })));
@@ -214,12 +215,12 @@ async fn without_redis_gateways_limit_by_themselves_or_let_nobody_in() {
     let (open, owner, metrics) = tenants(limits, in_redis(nowhere, OnStoreLoss::FailOpen));
     assert_eq!(code(&admit(&open, &owner).await), "in");
     assert_eq!(code(&admit(&open, &owner).await), "limit_reached", "its own count");
-    let page = metrics.render(&[]).unwrap();
+    let page = metrics.render(&Scrape::default()).unwrap();
     assert!(page.contains(r#"weir_limit_store_lost_total{then="fail_open"} 2"#), "{page}");
 
     let (closed, owner, metrics) = tenants(limits, in_redis(nowhere, OnStoreLoss::FailClosed));
     assert_eq!(code(&admit(&closed, &owner).await), "limits_unchecked");
-    let page = metrics.render(&[]).unwrap();
+    let page = metrics.render(&Scrape::default()).unwrap();
     assert!(page.contains(r#"weir_limit_store_lost_total{then="fail_closed"} 1"#), "{page}");
     assert!(page.contains(r#"weir_denied_total{by="store",tenant="a"} 1"#), "{page}");
 }
