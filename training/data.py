@@ -29,20 +29,20 @@ class Vocabulary:
         return prompt, self.tok.encode(s["answer"]).ids + [self.role_end]
 
 
-def _produce(queue, path, seed, weights, per_step, first):
+def _produce(queue, path, seed, weights, per_step, first, long_texts):
     os.nice(1)
     vocab = Vocabulary(path)
-    streams = [mix.stream(seed + i, weights, i) for i in range(len(mix.PHASES))]
+    streams = [mix.stream(seed + i, weights, i, long_texts) for i in range(len(mix.PHASES))]
     for step in itertools.count(first):
         samples = streams[sum(step >= start for start, _, _ in mix.PHASES) - 1]
         queue.put([vocab.sample(next(samples)) for _ in range(per_step)])
 
 
-def batches(path, seed, weights, per_step, first=0):
+def batches(path, seed, weights, per_step, first=0, long_texts=0.0):
     """Endless lists of `per_step` encoded samples."""
     context = mp.get_context("fork")
     queue = context.Queue(64)
-    context.Process(target=_produce, args=(queue, path, seed, weights, per_step, first), daemon=True).start()
+    context.Process(target=_produce, args=(queue, path, seed, weights, per_step, first, long_texts), daemon=True).start()
     while True:
         yield queue.get()
 

@@ -57,7 +57,7 @@ def _block(model, x, fixed, vocab, threshold, editing):
     return forwards
 
 
-def diffusion(model, prompts, vocab, preset, max_blocks=3):
+def diffusion(model, prompts, vocab, preset, max_blocks=5):
     """Decode all prompts; returns [(answer ids with the end token, forwards)]."""
     threshold, editing = PRESETS[preset]
     result = [None] * len(prompts)
@@ -85,7 +85,7 @@ def diffusion(model, prompts, vocab, preset, max_blocks=3):
 
 
 @torch.no_grad()
-def greedy(model, prompts, vocab, limit=64):
+def greedy(model, prompts, vocab, limit=128):
     """Greedy next-token decoding; one forward a token."""
     result = [None] * len(prompts)
     work = {}

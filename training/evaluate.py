@@ -81,5 +81,5 @@ if __name__ == "__main__":
     folder = o.model if os.path.isdir(o.model) else None
     vocab = data.Vocabulary(o.tokenizer or os.path.join(folder, "tokenizer.json"))
     rows = list(load_rows(o.heldout)) if o.heldout else list(
-        make_heldout.rows(o.quick, 5, tuple(o.tasks.split(",")) if o.tasks else tuple(mix.WEIGHTS)))
+        make_heldout.rows(o.quick, 5, tuple(o.tasks.split(",")) if o.tasks else mix.TASKS))
     show_table(score(model, o.kind, vocab, rows, o.decoders.split(",") if o.decoders else None, o.show))

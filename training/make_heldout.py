@@ -8,10 +8,12 @@ import random
 import sys
 
 import mix
+import tasks_dictation
 import tasks_tools
 
 SEED = 20261124
-OPS = {"tools": list(tasks_tools.TOOLS), "transforms": ["sort", "reverse", "unique", "extract"]}
+OPS = {"tools": list(tasks_tools.TOOLS), "transforms": ["sort", "reverse", "unique", "extract"],
+       "dictation": tasks_dictation.OPS}
 
 
 def _schema(name):
@@ -20,7 +22,7 @@ def _schema(name):
     return tasks_tools.TOOLS.get(name, fallback)
 
 
-def rows(per_task=100, seed=SEED, tasks=tuple(mix.WEIGHTS)):
+def rows(per_task=100, seed=SEED, tasks=mix.TASKS):
     """Samples with distinct prompts; operations of a task take turns."""
     for task in tasks:
         rng, seen = random.Random(f"{seed}-{task}"), set()

@@ -9,7 +9,9 @@ import random
 import zlib
 
 import banks
+import free_text
 import tasks_chat
+import tasks_dictation
 import tasks_planning
 import tasks_tools
 import tasks_transforms
@@ -31,7 +33,8 @@ PHASES = [
     (SECOND, {"tools": 0.2, "transforms": 0.52, "sudoku": 0.08, "paths": 0.1, "no_tool": 0.07, "chat": 0.03},
      {"transforms": {"sort": 0.2, "reverse": 0.11, "unique": 0.4, "extract": 0.09, "extract_job": 0.2}}),
 ]
-SPLIT = ("tools", "transforms", "sudoku", "paths")
+TASKS = (*WEIGHTS, "dictation")
+SPLIT = ("tools", "transforms", "sudoku", "paths", "dictation")
 
 
 def is_held_out(answer, op=None, user=""):
@@ -58,7 +61,9 @@ def _offer(rng, needed=None, without=None):
     return list(dict.fromkeys(chosen))
 
 
-def _system(rng):
+def _system(rng, long_texts):
+    if long_texts and rng.random() < long_texts:
+        return free_text.page(rng)
     if rng.random() > 0.15:
         return None
     text = rng.choice(banks.SYSTEM_PROMPTS)
@@ -67,8 +72,8 @@ def _system(rng):
     return text
 
 
-def draw(rng, task, held_out=False, op=None):
-    """One sample of `task` from the wanted side of the split."""
+def draw(rng, task, held_out=False, op=None, long_texts=0.0):
+    """One sample of `task` from the wanted side of the split; a share of `long_texts` has a system text of pages."""
     while True:
         tools = None
         kind = op or task
@@ -78,6 +83,9 @@ def draw(rng, task, held_out=False, op=None):
                 tools, answer = _offer(rng, needed=kind), tasks_tools.call_text(kind, args)
             else:
                 tools, answer = _offer(rng, without=kind), tasks_chat.NO_TOOL
+        elif task == "dictation":
+            kind, user, args = tasks_dictation.draw(rng, op)
+            tools, answer = _offer(rng, needed=kind), tasks_tools.call_text(kind, args)
         else:
             if task == "transforms":
                 kind, user, answer = tasks_transforms.draw(rng, op)
@@ -89,10 +97,10 @@ def draw(rng, task, held_out=False, op=None):
                 tools = _offer(rng)
         if task not in SPLIT or is_held_out(answer, kind, user) == held_out:
             break
-    return {"task": task, "op": kind, "user": user, "system": _system(rng), "tools": tools, "answer": answer}
+    return {"task": task, "op": kind, "user": user, "system": _system(rng, long_texts), "tools": tools, "answer": answer}
 
 
-def stream(seed, weights=None, phase=0):
+def stream(seed, weights=None, phase=0, long_texts=0.0):
     """Endless training samples of one phase."""
     rng = random.Random(seed)
     _, own, shares = PHASES[phase]
@@ -104,4 +112,4 @@ def stream(seed, weights=None, phase=0):
             share = shares[task]
             ops = list(tasks_tools.TOOLS) if task == "tools" else list(share)
             op = rng.choices(ops, [share.get(o, 1) for o in ops])[0]
-        yield draw(rng, task, op=op)
+        yield draw(rng, task, op=op, long_texts=long_texts)

@@ -92,7 +92,7 @@ TIMER = [
     "put {n} minutes on the timer", "start the timer, {n} minutes", "set the timer to {n} minutes",
 ]
 TIMER_LABEL = [
-    "set a (timer|{label} timer) for {n} minutes( for the {label}|, label {label}| called {label})",
+    "set a timer for {n} minutes( for the {label}|, label {label}| called {label})",
     "set a {label} timer for {n} minutes", "start a {n} minute timer for the {label}", "{n} minutes for the {label}",
     "{n} minute {label} timer", "(could|can) you set a {label} timer for {n} minutes",
     "I need a {n} minute timer for the {label}", "{label} timer, {n} minutes",
@@ -147,7 +147,7 @@ MESSAGE = [
 ]
 
 
-def _when(rng):
+def when(rng):
     day = rng.choice(["tomorrow", "tomorrow", "today", "on " + rng.choice(banks.DAYS)])
     clock = "at " + rng.choice(banks.CLOCK)
     part = rng.choice(["morning", "afternoon", "evening"])
@@ -164,7 +164,7 @@ def call_text(name, arguments):
     return f"<tool_call>\n{body}\n</tool_call>"
 
 
-def _maybe_lower(value, rng):
+def maybe_lower(value, rng):
     """One in eight users does not capitalise names; the answer still does."""
     return value.lower() if rng.random() < 0.12 else value
 
@@ -186,10 +186,7 @@ def draw(rng, name=None):
         args = {"minutes": n}
         if rng.random() < 0.5:
             args["label"] = rng.choice(banks.TIMER_LABELS)
-            pattern = rng.choice(TIMER_LABEL)
-            if pattern is TIMER_LABEL[0]:
-                pattern = "set a timer for {n} minutes( for the {label}|, label {label}| called {label})"
-            text = fill(pattern, {"n": str(n), "label": args["label"]}, rng)
+            text = fill(rng.choice(TIMER_LABEL), {"n": str(n), "label": args["label"]}, rng)
         else:
             text = fill(rng.choice(TIMER), {"n": str(n)}, rng)
     elif name == "set_alarm":
@@ -203,9 +200,9 @@ def draw(rng, name=None):
         args = {"time": time, "day": day}
     elif name == "create_reminder":
         verbs, objects = rng.choice(banks.ERRANDS)
-        what, when = f"{rng.choice(verbs.split())} {rng.choice(objects)}", _when(rng)
-        text = fill(rng.choice(REMINDER), {"text": what, "when": when}, rng)
-        args = {"text": what, "when": when}
+        what, due = f"{rng.choice(verbs.split())} {rng.choice(objects)}", when(rng)
+        text = fill(rng.choice(REMINDER), {"text": what, "when": due}, rng)
+        args = {"text": what, "when": due}
     elif name == "play_music":
         if rng.random() < 0.5:
             m = rng.choice(banks.ARTISTS)
@@ -221,7 +218,7 @@ def draw(rng, name=None):
             spoken = ""
         pattern = rng.choice(WEATHER)
         question = pattern.split()[0] in ("what's", "what", "how", "how's", "will", "is", "do")
-        text = fill(pattern, {"city": _maybe_lower(city, rng), "day": spoken}, rng)
+        text = fill(pattern, {"city": maybe_lower(city, rng), "day": spoken}, rng)
         args = {"city": city, "day": day}
     elif name == "add_to_list":
         args = {"list": rng.choice(banks.LIST_NAMES), "item": rng.choice(banks.LIST_ITEMS)}
@@ -230,7 +227,7 @@ def draw(rng, name=None):
         to = rng.choice(banks.PEOPLE)
         body = f"{rng.choice(banks.MESSAGE_HEADS)} {rng.choice(banks.MESSAGE_TAILS)}".strip()
         pattern = rng.choice(MESSAGE)
-        text = fill(pattern, {"to": _maybe_lower(to, rng), "text": body}, rng)
+        text = fill(pattern, {"to": maybe_lower(to, rng), "text": body}, rng)
         # a message ends where the request ends: no trailing politeness or full stop
         text = text[0].upper() + text[1:] if rng.random() < 0.5 else text
         return name, text, {"to": to, "text": body}

@@ -94,7 +94,7 @@ def ar_loss(model, groups):
     return F.cross_entropy(model.logits(hidden), torch.cat(targets))
 
 
-def train(kind, run_dir, tokenizer, steps, seed=1, per_step=32, weights=None, stop=None, init=None, flat=FLAT, peak=1.0,
+def train(kind, run_dir, tokenizer, steps, seed=1, per_step=32, weights=None, stop=None, init=None, flat=FLAT, peak=1.0, long_texts=0.0,
           muon_lr=0.02, adam_lr=3e-3, whole_blocks=0.3, save_every=250, log_every=100):
     """Run (or resume) one training; returns the list of logged losses."""
     os.makedirs(run_dir, exist_ok=True)
@@ -111,7 +111,7 @@ def train(kind, run_dir, tokenizer, steps, seed=1, per_step=32, weights=None, st
         gen.manual_seed(seed + first)
     elif init:
         model.load_state_dict(export.load(init).state_dict())
-    source = data.batches(tokenizer, seed * 1000003 + first, weights, per_step, first + mix.SECOND * bool(init))
+    source = data.batches(tokenizer, seed * 1000003 + first, weights, per_step, first + mix.SECOND * bool(init), long_texts)
     model.train()
     losses, total, count, begun = [], 0.0, 0, time.time()
     for step in range(first, steps):
@@ -155,6 +155,7 @@ if __name__ == "__main__":
     a.add_argument("--peak", type=float, default=1.0, help="scales the learning rates")
     a.add_argument("--whole-blocks", type=float, default=0.3)
     a.add_argument("--flat", type=float, default=FLAT)
+    a.add_argument("--long-texts", type=float, default=0.0, help="share of samples with a system text of pages")
     o = a.parse_args()
     train(o.kind, o.run_dir, o.tokenizer, o.steps, o.seed, o.per_step, o.weights, init=o.init, flat=o.flat,
-          peak=o.peak, whole_blocks=o.whole_blocks)
+          peak=o.peak, whole_blocks=o.whole_blocks, long_texts=o.long_texts)
