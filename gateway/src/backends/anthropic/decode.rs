@@ -277,12 +277,8 @@ impl Decoder for EventDecoder {
         self.shows
     }
 
-    fn has_reason(&self) -> bool {
-        self.answer.has_reason()
-    }
-
-    fn has_ended(&self) -> bool {
-        self.answer.has_ended()
+    fn answer(&self) -> &Answer {
+        &self.answer
     }
 
     fn end(&mut self, events: &mut Vec<Event>) -> Result<(), EngineError> {

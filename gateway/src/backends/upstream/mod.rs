@@ -126,11 +126,18 @@ pub(super) trait Decoder: Send {
         Shows::Plain
     }
 
+    /// As far as it has come.
+    fn answer(&self) -> &answer::Answer;
+
     /// Whether it is known how the answer ended, so that only counts can follow.
-    fn has_reason(&self) -> bool;
+    fn has_reason(&self) -> bool {
+        self.answer().has_reason()
+    }
 
     /// Whether `Finished` was given.
-    fn has_ended(&self) -> bool;
+    fn has_ended(&self) -> bool {
+        self.answer().has_ended()
+    }
 
     /// There is nothing more to read.
     ///
