@@ -186,6 +186,7 @@ pub(crate) fn metrics_page(gateway: &Gateway) -> Response {
         standings: &backends.standings(),
         foresight: &gateway.router.foresight().errors(),
         engines: &backends.loads(),
+        canary: gateway.router.canary_state(),
         body_bytes: gateway.lasting.bodies.bytes(),
     });
     match page {

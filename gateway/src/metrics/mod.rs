@@ -87,6 +87,8 @@ pub struct Scrape<'a> {
     pub engines: &'a [(&'a str, EngineLoad)],
     /// What is held of requests' bodies.
     pub body_bytes: usize,
+    /// Whether there is a canary (1), given up or not (2).
+    pub canary: i64,
 }
 
 impl Metrics {
@@ -196,6 +198,7 @@ impl Metrics {
         self.attempts.standings(scrape.standings);
         self.attempts.foresight(scrape.foresight);
         self.body_bytes.set(i64::try_from(scrape.body_bytes).unwrap_or(i64::MAX));
+        self.policies.state.set(scrape.canary);
         self.queue_depth.reset();
         self.kv_pages.reset();
         for (backend, load) in scrape.engines {

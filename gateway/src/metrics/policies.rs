@@ -1,9 +1,9 @@
 //! What is counted of policies beside the live one. Labels are words of ours and names from the policies.
 
-use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec};
+use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, IntGauge};
 
 use super::families::Registry;
-use super::{Metrics, add, counter, gauge};
+use super::{Metrics, add, counter};
 
 /// Ratios of the shadow's figure to the live one's.
 const RATIOS: [f64; 11] = [0.1, 0.2, 0.33, 0.5, 0.75, 1.0, 1.33, 2.0, 3.0, 5.0, 10.0];
@@ -14,7 +14,7 @@ pub(super) struct PolicyMetrics {
     sent: IntCounterVec,
     ratios: HistogramVec,
     canary: IntCounterVec,
-    state: IntGaugeVec,
+    pub(super) state: IntGauge,
     rolled_back: IntCounterVec,
 }
 
@@ -47,7 +47,7 @@ impl PolicyMetrics {
             )?,
             state: add(
                 registry,
-                gauge("weir_canary_state", "0: none, 1: decides for its share, 2: rolled back.", &[])?,
+                IntGauge::new("weir_canary_state", "0: none, 1: decides for its share, 2: rolled back.")?,
             )?,
             rolled_back: add(
                 registry,
@@ -83,12 +83,5 @@ impl Metrics {
     /// The canary was given up.
     pub fn canary_rolled_back(&self, by: &str) {
         self.policies.rolled_back.with_label_values(&[by]).inc();
-        self.canary_state(2);
-    }
-
-    /// Whether there is a canary, and whether it decides.
-    pub fn canary_state(&self, state: i64) {
-        let none: [&str; 0] = [];
-        self.policies.state.with_label_values(&none).set(state);
     }
 }

@@ -122,7 +122,6 @@ impl Router {
         metrics: Arc<Metrics>,
     ) -> Self {
         let (facts, policies) = (backends.facts(), policies.into());
-        metrics.canary_state(policies.canary_state());
         // Gateways that start together must not draw alike.
         let dice = Arc::new(Dice::new(uuid::Uuid::new_v4().as_u64_pair().0));
         let foresight = Foresight::new(ForesightSettings::default(), facts.clone());
@@ -160,12 +159,16 @@ impl Router {
         self.foresight.predicted(facts, ask, in_flight)
     }
 
+    /// Whether there is a canary (1), and whether it still decides (2: no more): for the gauge.
+    pub fn canary_state(&self) -> i64 {
+        self.policies.canary_state()
+    }
+
     /// This router in the place of `old`, whose answers it can end, too, and whose conversations stay where they are.
     /// `same_canary`: what the canary has shown so far holds on.
     pub fn succeeding(mut self, old: &Router, same_canary: bool) -> Self {
         if same_canary {
             self.policies.keep_canary(&old.policies);
-            self.metrics.canary_state(self.policies.canary_state());
         }
         let (ending, sticky, dice) = (Arc::clone(&old.ending), Arc::clone(&old.sticky), Arc::clone(&old.dice));
         let foresight = self.foresight.succeeding(&old.foresight);
