@@ -1,4 +1,4 @@
-//! The diffusion model against its autoregressive twin on the held-out tool calls: one request at a time, both engines in
+//! The diffusion model against its autoregressive twin on the held-out tool calls, short and dictated: one request at a time, both engines in
 //! turns, so that a busy machine hurts both. Prompts are read anew each time, as a first caller would feel it.
 
 use std::path::Path;
@@ -6,10 +6,14 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
+use weir_diffusion_engine::Engine;
 use weir_protocol::ChatRequest;
 
 use super::accuracy::is_right;
 use super::figures::{answer, load, median, ms, request};
+
+/// Calls with values that training knows, and calls with text of the user's own, which are longer.
+const TASKS: [&str; 2] = ["tools", "dictation"];
 
 /// What one engine did with all requests of a round.
 #[derive(Debug, Clone, Copy, Default)]
@@ -34,17 +38,23 @@ pub(super) fn measure(models: &Path, smoke: bool) -> Result<Value> {
     let file = models.join("heldout.jsonl");
     let text = std::fs::read_to_string(&file).with_context(|| file.display().to_string())?;
     let rows = text.lines().map(serde_json::from_str::<Value>).collect::<Result<Vec<_>, _>>()?;
-    let (rounds, stride) = if smoke { (1, 5) } else { (9, 1) };
-    let asked = rows.iter().filter(|row| row["task"] == "tools").step_by(stride).map(|row| {
-        let expected = row["expected"].as_str().unwrap_or_default();
-        Ok((request(row)?, expected))
-    });
-    let asked: Vec<(ChatRequest, &str)> = asked.collect::<Result<_>>()?;
     let engines = [load(models, "diffusion")?, load(models, "ar")?];
+    let mut all = serde_json::Map::new();
+    for task in TASKS {
+        let own = rows.iter().filter(|row| row["task"] == task).step_by(if smoke { 5 } else { 1 });
+        let asked = own.map(|row| Ok((request(row)?, row["expected"].as_str().unwrap_or_default())));
+        let asked: Vec<(ChatRequest, &str)> = asked.collect::<Result<_>>()?;
+        println!("{task}:");
+        all.insert(task.to_owned(), compare(&engines, &asked, if smoke { 1 } else { 9 })?);
+    }
+    Ok(Value::Object(all))
+}
+
+fn compare(engines: &[Engine; 2], asked: &[(ChatRequest, &str)], rounds: usize) -> Result<Value> {
     let mut all = Vec::new(); // of each round, both engines'
     for round in 0..=rounds {
         let mut sums = [Sum::default(); 2];
-        for (request, expected) in &asked {
+        for (request, expected) in asked {
             for (engine, sum) in engines.iter().zip(&mut sums) {
                 let answered = answer(engine, request)?;
                 let usage = &answered.usage;
