@@ -101,7 +101,7 @@ export const shared = [
       const denied = () => lab.metric("weir_denied_total", { tenant: SPENT, by: "money_per_day" });
       const leaving = new AbortController();
       let turns = 0;
-      for (; turns < 8 && (await denied()) === 0; turns += 1) {
+      for (; turns < 24 && (await denied()) === 0; turns += 1) {
         let over = false;
         void lab.cells[SPENT].chat("hi", { user: `m${turns}`, signal: leaving.signal }).catch(() => {}).finally(() => (over = true));
         // OpenClaw waits for as long as it is told to, and that is until midnight: what Weir did is looked at, not its end.
