@@ -81,9 +81,7 @@ impl Flight {
     }
 
     /// Of the attempts, this one's is the answer; its first content came at `first_content`.
-    pub(crate) fn answered_by(&mut self, attempt: &mut AttemptGuard, first_content: Option<Instant>) {
-        attempt.waiting = None;
-        let note = Arc::clone(&attempt.note);
+    pub(crate) fn answered_by(&mut self, note: Arc<AttemptNote>, first_content: Option<Instant>) {
         self.landing.backend = Some(note.backend.clone());
         self.answering = Some(note);
         if let Some(at) = first_content.filter(|_| self.landing.first_content.is_none()) {
@@ -138,14 +136,7 @@ impl Flight {
         match event {
             Event::Started { model } => self.landing.answered_model = Some(model.clone()),
             Event::Usage(usage) => {
-                self.metrics.tokens.with_label_values(&[backend, "input"]).inc_by(usage.prompt_tokens);
-                self.metrics.tokens.with_label_values(&[backend, "output"]).inc_by(usage.completion_tokens);
-                self.metrics.cached.with_label_values(&[backend]).inc_by(usage.cached_tokens);
-                if let Some(stats) = &usage.diffusion {
-                    self.metrics.per_forward.with_label_values(&[backend]).observe(stats.tokens_per_forward());
-                    self.metrics.steps.with_label_values(&[backend]).inc_by(u64::from(stats.steps));
-                    self.metrics.edits.with_label_values(&[backend]).inc_by(u64::from(stats.edits));
-                }
+                self.metrics.used(backend, usage);
                 self.landing.usage = Some(usage.clone());
             }
             Event::Finished { reason } => {
@@ -183,6 +174,13 @@ impl Drop for Flight {
                 self.hedged(&note.backend, CANCELLED);
             }
         }
+        for note in self.landing.attempts.iter().filter(|note| !is_answer(note)) {
+            let Some(usage) = note.usage.get() else { continue };
+            self.metrics.used(&note.backend, usage);
+            if let Some(charge) = &mut self.charge {
+                charge.spent(&note.backend, usage);
+            }
+        }
         let (landing, ms) = (&self.landing, self.asked_at.elapsed());
         let backend = landing.backend.as_deref().unwrap_or(NONE);
         self.metrics.duration.with_label_values(&[backend]).observe(ms.as_secs_f64());
@@ -207,6 +205,12 @@ impl AttemptGuard {
     pub(crate) fn failed(&mut self, error: &EngineError) {
         self.waiting = None;
         self.note.failed(error);
+    }
+
+    /// What it has is the answer, or may be: it is not waited for any more.
+    pub(crate) fn answers(&mut self) -> Arc<AttemptNote> {
+        self.waiting = None;
+        Arc::clone(&self.note)
     }
 }
 

@@ -34,6 +34,7 @@ use prometheus::{
 };
 
 use weir_diffusion_engine::EngineLoad;
+use weir_protocol::Usage;
 
 use crate::route::StandingView;
 use weir_router_policies::latency::OwnError;
@@ -168,6 +169,18 @@ impl Metrics {
     /// A question about a request that nobody makes was answered, or not.
     pub fn question(&self, what: &'static str, outcome: &'static str) {
         self.tenants.questions.with_label_values(&[what, outcome]).inc();
+    }
+
+    /// What an attempt at a backend took.
+    fn used(&self, backend: &str, usage: &Usage) {
+        self.tokens.with_label_values(&[backend, "input"]).inc_by(usage.prompt_tokens);
+        self.tokens.with_label_values(&[backend, "output"]).inc_by(usage.completion_tokens);
+        self.cached.with_label_values(&[backend]).inc_by(usage.cached_tokens);
+        if let Some(stats) = &usage.diffusion {
+            self.per_forward.with_label_values(&[backend]).observe(stats.tokens_per_forward());
+            self.steps.with_label_values(&[backend]).inc_by(u64::from(stats.steps));
+            self.edits.with_label_values(&[backend]).inc_by(u64::from(stats.edits));
+        }
     }
 
     /// What a request of a tenant took in the end.

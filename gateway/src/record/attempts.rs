@@ -4,7 +4,7 @@
 use std::sync::OnceLock;
 
 use tokio::time::Instant;
-use weir_protocol::EngineError;
+use weir_protocol::{EngineError, Usage};
 
 use super::closed::CANCELLED;
 
@@ -91,6 +91,8 @@ pub(crate) struct AttemptNote {
     pub(crate) first_content: OnceLock<Instant>,
     /// Its span, where the request is recorded.
     pub(crate) span_id: Option<u64>,
+    /// What it took, where that is known though what it brought is not the answer.
+    pub(crate) usage: OnceLock<Usage>,
     end: OnceLock<AttemptEnd>,
 }
 
@@ -103,6 +105,7 @@ impl AttemptNote {
             started: Instant::now(),
             first_content: OnceLock::new(),
             span_id,
+            usage: OnceLock::new(),
             end: OnceLock::new(),
         }
     }

@@ -80,6 +80,8 @@ struct Tried<'a> {
     status: Option<u16>,
     #[serde(skip_serializing_if = "Option::is_none")]
     why: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    usage: Option<Used<'a>>,
 }
 
 #[derive(Serialize)]
@@ -122,6 +124,7 @@ pub(super) fn of(closed: &Closed, said: Option<&Said>, redactor: Option<&Redacto
             outcome: end.outcome,
             status: end.status,
             why: end.why,
+            usage: note.usage.get().map(used),
         }
     });
     let asked = closed.asked.as_ref();

@@ -17,17 +17,13 @@ use super::standing::Ticket;
 use crate::backends::EventStream;
 use crate::metrics::{AttemptGuard, Flight};
 
-/// What counts the request and its attempt.
-pub(super) struct Guards {
-    pub(super) flight: Flight,
-    pub(super) counted: AttemptGuard,
-    pub(super) ticket: Ticket,
-}
+/// A backend that is not done yet, and what counts the attempt.
+pub(super) type UnderWay = (EventStream, AttemptGuard, Ticket);
 
 pub(super) struct Answering {
     head: VecDeque<Event>,
     /// `None` once the end was seen: the backend is let go at once, not when the caller gets round to it.
-    rest: Option<(EventStream, AttemptGuard, Ticket)>,
+    rest: Option<UnderWay>,
     /// `None` once counted.
     flight: Option<Flight>,
     drafts: bool,
@@ -41,16 +37,15 @@ pub(super) struct Answering {
 type Given = Poll<Option<Result<Event, EngineError>>>;
 
 impl Answering {
-    /// `named` is the model shown if the backend does not say which one answers.
+    /// `named` is the model shown if the backend does not say which one answers. Without a `rest`, the end is in the `head`.
     pub(super) fn new(
-        opened: Opened,
+        (head, rest): (Vec<Event>, Option<UnderWay>),
         named: String,
         drafts: bool,
-        Guards { flight, counted, ticket }: Guards,
+        flight: Flight,
         ended: Ended,
         continuing: Option<Continuing>,
     ) -> Self {
-        let Opened { head, rest, .. } = opened;
         let mut started = Event::Started { model: named };
         let mut queue = VecDeque::with_capacity(head.len() + 1);
         for event in head {
@@ -60,7 +55,6 @@ impl Answering {
             }
         }
         queue.push_front(started);
-        let rest = Some((rest, counted, ticket));
         Answering { head: queue, rest, flight: Some(flight), drafts, ended, continuing, opening: None }
     }
 
@@ -121,7 +115,7 @@ impl Answering {
         match result {
             Ok(Opened { head, rest, .. }) => {
                 let from = continuing.goes_on(&step.backend);
-                flight.answered_by(&mut counted, None);
+                flight.answered_by(counted.answers(), None);
                 flight.continued(&from, &step.backend, &cause);
                 let own = |event: &Event| !matches!(event, Event::Started { .. } | Event::Verbatim(_));
                 self.head.push_back(Event::Verbatim(Verbatim::Over));

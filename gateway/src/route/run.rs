@@ -11,9 +11,9 @@ use std::time::Duration;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use tokio::time::Instant;
-use weir_protocol::{ChatRequest, EngineError};
+use weir_protocol::{ChatRequest, EngineError, Event};
 
-use super::answering::{Answering, Guards};
+use super::answering::{Answering, UnderWay};
 use super::continuing::Continuing;
 use super::dice::Dice;
 use super::ending::{self, Ended};
@@ -24,7 +24,7 @@ use super::standing::{Class, Purpose, Skip, Standing};
 use super::{Answer, Refusal, RouteReport};
 use crate::config::attempts::{AttemptSettings, OnCut, OnEmpty};
 use crate::metrics::Flight;
-use crate::record::attempts::{Purpose as MadeFor, why};
+use crate::record::attempts::{AttemptNote, Purpose as MadeFor, why};
 
 /// What a search needs besides its steps.
 pub(super) struct Given<'a> {
@@ -64,7 +64,15 @@ pub(super) struct Search<'a> {
     replaced: Option<(String, EngineError)>,
     attempts: u32,
     /// The first answer without a word, kept for the case that nobody has more to say.
-    empty: Option<(Racer, Opened)>,
+    empty: Option<Empty>,
+}
+
+/// An answer without a word, to its end. Its backend is let go.
+struct Empty {
+    step: Arc<Step>,
+    note: Arc<AttemptNote>,
+    head: Vec<Event>,
+    limits: Vec<(String, String)>,
 }
 
 impl Next {
@@ -158,8 +166,9 @@ impl<'a> Search<'a> {
             }
         }
         drop(racing);
-        if let Some((racer, opened)) = self.empty.take() {
-            return Ok(self.answer(racer, opened));
+        if let Some(Empty { step, note, head, limits }) = self.empty.take() {
+            self.flight.answered_by(note, None);
+            return Ok(self.told_by(&step, limits, head, None));
         }
         let error = most_useful(self.failures, Instant::now());
         self.flight.failed(&error);
@@ -178,7 +187,13 @@ impl<'a> Search<'a> {
     fn said_nothing(&mut self, mut racer: Racer, opened: Opened, beside: Option<&str>) {
         racer.ticket.finished(Instant::now());
         self.failed(&mut racer, EngineError::EmptyAnswer, beside);
-        self.empty.get_or_insert((racer, opened));
+        let (Opened { head, limits, .. }, note) = (opened, racer.counted.answers());
+        for event in &head {
+            if let Event::Usage(usage) = event {
+                let _ = note.usage.set(usage.clone());
+            }
+        }
+        self.empty.get_or_insert(Empty { step: racer.step, note, head, limits });
     }
 
     /// The answer as far as it must be known before the caller gets any of it.
@@ -326,22 +341,32 @@ impl<'a> Search<'a> {
         error.may_pass().filter(|wait| *wait <= self.given.settings.retry_max)
     }
 
-    fn answer(mut self, racer: Racer, mut opened: Opened) -> Answer {
+    fn answer(mut self, racer: Racer, opened: Opened) -> Answer {
         let Racer { step, is_hedge, mut counted, ticket, .. } = racer;
+        let Opened { head, limits, first_content, rest } = opened;
         if is_hedge {
             self.flight.hedged(&step.backend, "won");
         }
+        self.flight.answered_by(counted.answers(), first_content);
+        self.told_by(&step, limits, head, Some((rest, counted, ticket)))
+    }
+
+    fn told_by(
+        mut self,
+        step: &Step,
+        limits: Vec<(String, String)>,
+        head: Vec<Event>,
+        rest: Option<UnderWay>,
+    ) -> Answer {
         self.report.backend.clone_from(&step.backend);
-        self.flight.answered_by(&mut counted, opened.first_content);
         let named = step.model.clone().unwrap_or_else(|| step.backend.clone());
         let drafts = self.given.request.diffusion.drafts;
-        let guards = Guards { flight: self.flight, counted, ticket };
-        let limits = std::mem::take(&mut opened.limits);
         let others = self.queue.into_iter().map(|next| (next.step, next.owes));
         let others = others.filter(|(other, _)| other.backend != step.backend).collect();
         let continuing = (self.given.settings.on_cut == OnCut::Continue)
             .then(|| Continuing::new(self.given.request, self.given.class, &step.backend, others));
-        let events = Answering::new(opened, named, drafts, guards, self.given.ended, continuing.flatten());
+        let (flight, ended) = (self.flight, self.given.ended);
+        let events = Answering::new((head, rest), named, drafts, flight, ended, continuing.flatten());
         Answer { report: self.report, limits, events: Box::pin(events) }
     }
 }

@@ -25,7 +25,7 @@ pub struct Charge {
     usage: Option<Usage>,
     backend: Option<String>,
     has_failed: bool,
-    /// Tokens and money of backends that broke off before another went on.
+    /// Tokens and money of backends that another took over from.
     before: (u64, u64),
 }
 
@@ -71,10 +71,19 @@ impl Charge {
         }
     }
 
+    /// An attempt at `backend` took this, though what it brought is not the answer.
+    pub(crate) fn spent(&mut self, backend: &str, usage: &Usage) {
+        self.before = self.with(Some(backend), (usage.prompt_tokens, usage.completion_tokens));
+    }
+
     /// Tokens and money so far.
     fn total(&self) -> (u64, u64) {
-        let (input, output) = self.tokens();
-        let price = self.backend.as_deref().and_then(|backend| self.tenants.prices.get(backend));
+        self.with(self.backend.as_deref(), self.tokens())
+    }
+
+    /// Tokens and money of others, and those that `backend` took.
+    fn with(&self, backend: Option<&str>, (input, output): (u64, u64)) -> (u64, u64) {
+        let price = backend.and_then(|backend| self.tenants.prices.get(backend));
         let tokens = self.before.0.saturating_add(input).saturating_add(output);
         (tokens, self.before.1.saturating_add(money(price, input, output)))
     }

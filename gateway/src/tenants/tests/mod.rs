@@ -108,6 +108,18 @@ async fn an_answer_that_another_went_on_with_costs_both_parts() {
 }
 
 #[tokio::test]
+async fn an_answer_that_another_took_over_from_costs_what_it_took() {
+    let (tenants, owner, metrics) = tenants(Limits::default(), StoreSettings::Memory);
+    let mut charge = admit(&tenants, &owner).await.ok().unwrap();
+    charge.saw(&Event::Usage(Usage { prompt_tokens: 10, completion_tokens: 2, ..Usage::default() }), "other");
+    charge.spent("up", &Usage { prompt_tokens: 30, completion_tokens: 1, ..Usage::default() });
+    drop(charge);
+    assert!(metrics.render(&Scrape::default()).unwrap().contains(r#"weir_tenant_tokens_total{tenant="a"} 43"#));
+    let spent = tenants.accounts.of(&owner, |account| format!("{account:?}"));
+    assert!(spent.contains("day_money: 32,"), "by its own price: {spent}");
+}
+
+#[tokio::test]
 async fn many_at_once_do_not_spend_more_than_there_is() {
     // 100 tokens at 1 and 100 at 2 for a million each.
     let limits = Limits { money_per_day: 500, ..Limits::default() };
