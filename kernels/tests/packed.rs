@@ -83,6 +83,38 @@ fn a_product_equals_the_triple_loop_over_what_was_packed_and_stays_inside_its_ou
     assert!(failures.is_empty(), "seed {SEED}\n{}", failures.join("\n"));
 }
 
+/// The sums of a block are kept in 16 bits where the CPU has no better: here every one of them is as large as it gets.
+#[test]
+fn products_of_the_largest_quants_overflow_nothing() {
+    let k = 64;
+    let signs: [fn(usize) -> f32; 6] = [
+        |_| 1.0,
+        |_| -1.0,
+        |i| if i % 2 == 0 { 1.0 } else { -1.0 },
+        |i| if i % 4 < 2 { 1.0 } else { -1.0 },
+        |i| if i % 4 < 2 { -1.0 } else { 1.0 },
+        |i| if i % 8 < 4 { 1.0 } else { -1.0 },
+    ];
+    let team = Team::new(1);
+    let (x, w): (Vec<f32>, Vec<f32>) = (0..signs.len() * k).map(|i| signs[i / k](i % k)).map(|v| (v, v)).unzip();
+    for kernels in every() {
+        for format in Format::ALL {
+            let packed = PackedWeights::pack(format, &w, signs.len(), k).expect("packs");
+            let unpacked = packed.unpack();
+            let inputs = inputs(kernels, &x, signs.len(), k);
+            let mut out = vec![CANARY; signs.len() * signs.len()];
+            Products { kernels, team: &team }.linear(&inputs, &packed, &mut out).expect("shape");
+            let mut expected = Vec::new();
+            for row in 0..signs.len() {
+                let x = seen(&inputs, format, &x, row, k);
+                expected.extend(unpacked.chunks_exact(k).map(|w| dot(&x, w)));
+            }
+            let what = format!("{} {}", kernels.name(), format.name());
+            compare(&what, &out, &expected, 16.0).expect("no sum overflows");
+        }
+    }
+}
+
 #[test]
 fn a_row_has_the_same_bits_alone_and_in_a_batch_and_on_any_number_of_threads() {
     let mut numbers = Numbers(SEED);

@@ -157,21 +157,25 @@ trait Block {
     );
 }
 
-/// Adds the products of a block of nibbles to `dots`. Piece by piece for all rows: neighbouring instructions then belong
-/// to different chains, and a CPU that looks ahead finds work.
+/// The products of a block of nibbles, which begin with these offsets. Piece by piece for all rows: neighbouring
+/// instructions then belong to different chains, and a CPU that looks ahead finds work.
 ///
 /// # Safety
 /// As for [`tile`].
 #[inline(always)]
 unsafe fn nibbles<S: Strip, const T: usize>(
-    dots: &mut [S::Ints; T],
+    offsets: [i32; T],
     group: *const u8,
     block: usize,
     part: usize,
     quants: *const i8,
-) {
+) -> [S::Ints; T] {
     // SAFETY: four pieces of 64 bytes per block, behind the group's scales; the cells of T rows lie side by side.
     unsafe {
+        let mut dots = [S::begin(0); T];
+        for (dot, offset) in dots.iter_mut().zip(offsets) {
+            *dot = S::begin(offset);
+        }
         let at = group.add(64 + block * 256 + part * 4);
         for piece in 0..4 {
             let weights = S::quants(at.add(piece * 64));
@@ -181,6 +185,11 @@ unsafe fn nibbles<S: Strip, const T: usize>(
                 }
             }
         }
+        let mut ints = [S::ints(0); T];
+        for (int, dot) in ints.iter_mut().zip(dots) {
+            *int = S::end(dot, S::ints(0), 1);
+        }
+        ints
     }
 }
 
@@ -191,14 +200,14 @@ unsafe fn nibbles<S: Strip, const T: usize>(
 #[inline(always)]
 unsafe fn scaled<S: Strip, const T: usize>(
     sums: &mut [S::Floats; T],
-    dots: [S::Ints; T],
+    ints: [S::Ints; T],
     scales: S::Floats,
     x: &View,
     cell: usize,
 ) {
-    for (t, (sum, dot)) in sums.iter_mut().zip(dots).enumerate() {
+    for (t, (sum, int)) in sums.iter_mut().zip(ints).enumerate() {
         // SAFETY: the cells of T rows lie side by side; passed on to the caller.
-        *sum = unsafe { S::mul_add(S::floats(dot), S::mul(scales, S::splat(*x.scales.add(cell + t))), *sum) };
+        *sum = unsafe { S::mul_add(S::floats(int), S::mul(scales, S::splat(*x.scales.add(cell + t))), *sum) };
     }
 }
 
@@ -221,13 +230,9 @@ impl Block for Q4 {
         // SAFETY: the cells of T rows lie side by side; passed on to the caller.
         unsafe {
             let scales = S::halves(group.add(block * 32 + part * 2));
-            let mut dots = [S::ints(0); T];
-            for (t, dot) in dots.iter_mut().enumerate() {
-                // Nibbles are 8 too large: the chain begins at -8 Σ x.
-                *dot = S::ints(*x.offsets.add(cell + t));
-            }
-            nibbles::<S, T>(&mut dots, group, block, part, x.quants.add(cell * BLOCK));
-            scaled::<S, T>(sums, dots, scales, x, cell);
+            let offsets = x.offsets.add(cell).cast::<[i32; T]>().read();
+            let ints = nibbles::<S, T>(offsets, group, block, part, x.quants.add(cell * BLOCK));
+            scaled::<S, T>(sums, ints, scales, x, cell);
         }
     }
 }
@@ -254,9 +259,8 @@ impl Block for Q4m {
             let row_scales = strip.cast::<f32>().add(part);
             let scales = S::mul(S::bytes(small), S::load(row_scales));
             let minima = S::mul(S::bytes(small.add(STRIP)), S::load(row_scales.add(STRIP)));
-            let mut dots = [S::ints(0); T];
-            nibbles::<S, T>(&mut dots, group, block, part, x.quants.add(cell * BLOCK));
-            scaled::<S, T>(sums, dots, scales, x, cell);
+            let ints = nibbles::<S, T>([0; T], group, block, part, x.quants.add(cell * BLOCK));
+            scaled::<S, T>(sums, ints, scales, x, cell);
             for (t, sum) in sums.iter_mut().enumerate() {
                 *sum = S::mul_add(minima, S::splat(-*x.sums.add(cell + t)), *sum);
             }
@@ -284,18 +288,24 @@ impl Block for Q8 {
         unsafe {
             let scales = S::halves(group.add(block * 32 + part * 2));
             let at = group.add(64 + block * 512 + part * 4);
-            let mut dots = [S::ints(0); T];
-            for (t, dot) in dots.iter_mut().enumerate() {
-                *dot = S::ints(*x.offsets.add(cell + t) * (S::WIDE_BIAS / 8));
-            }
             let quants = x.quants.add(cell * BLOCK);
-            for j in 0..8 {
-                let weights = S::widen(S::quants(at.add(j * 64)));
+            let mut ints = [S::ints(0); T];
+            for walk in 0..S::WIDE_WALKS {
+                let mut dots = [S::begin(0); T];
                 for (t, dot) in dots.iter_mut().enumerate() {
-                    *dot = S::dot_wide(*dot, weights, quants.add(t * BLOCK + j * 4));
+                    *dot = S::begin_wide(*x.offsets.add(cell + t), walk);
+                }
+                for j in 0..8 {
+                    let weights = S::widen(S::quants(at.add(j * 64)), walk);
+                    for (t, dot) in dots.iter_mut().enumerate() {
+                        *dot = S::dot(*dot, weights, quants.add(t * BLOCK + j * 4));
+                    }
+                }
+                for (int, dot) in ints.iter_mut().zip(dots) {
+                    *int = S::end(dot, *int, if walk == 0 { 1 } else { 16 });
                 }
             }
-            scaled::<S, T>(sums, dots, scales, x, cell);
+            scaled::<S, T>(sums, ints, scales, x, cell);
         }
     }
 }

@@ -2,14 +2,16 @@
 
 use crate::packed::BLOCK;
 use crate::simd::Vector;
+use crate::simd::strip::Strip;
 
-/// Quantises a block of 32 numbers to -127..=127; gives what a quant is worth, and the sum of the quants. Numbers below
-/// 1e-35 are taken for zero; where one is not finite, the scale is NaN, and so is every product with it.
+/// Quantises a block of 32 numbers to -127..=127; gives what a quant is worth, the sum of the quants, and what products
+/// of a strip begin with. Numbers below 1e-35 are taken for zero; where one is not finite, the scale is NaN, and so is
+/// every product with it.
 ///
 /// # Safety
-/// The CPU as for `V`; 32 numbers at `x`, room for 32 bytes at `to`.
+/// The CPU as for `V` and `S`; 32 numbers at `x`, room for 32 bytes at `to`.
 #[inline(always)]
-pub(crate) unsafe fn quantize<V: Vector>(x: *const f32, to: *mut i8) -> (f32, i32) {
+pub(crate) unsafe fn quantize<V: Vector, S: Strip>(x: *const f32, to: *mut i8) -> (f32, i32, i32) {
     // SAFETY: whole vectors make a block.
     unsafe {
         let mut largest = V::splat(0.0);
@@ -25,7 +27,7 @@ pub(crate) unsafe fn quantize<V: Vector>(x: *const f32, to: *mut i8) -> (f32, i3
         let (largest, clean) = (largest.reduce_max(), all.reduce_add());
         if clean.is_nan() || largest < 1e-35 {
             to.write_bytes(0, BLOCK);
-            return (if clean.is_nan() { f32::NAN } else { 0.0 }, 0);
+            return (if clean.is_nan() { f32::NAN } else { 0.0 }, 0, 0);
         }
         let inverse = V::splat(127.0 / largest);
         let mut rounded = [0.0f32; BLOCK];
@@ -43,6 +45,7 @@ pub(crate) unsafe fn quantize<V: Vector>(x: *const f32, to: *mut i8) -> (f32, i3
         for (i, quant) in quants.iter().enumerate() {
             to.add(i).write(*quant as i8);
         }
-        (largest / 127.0, quants.iter().fold(0i32, |sum, quant| sum.wrapping_add(*quant)))
+        let sum = quants.iter().fold(0i32, |sum, quant| sum.wrapping_add(*quant));
+        (largest / 127.0, sum, S::offset(&quants))
     }
 }

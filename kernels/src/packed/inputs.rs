@@ -25,7 +25,7 @@ pub struct Inputs {
     pub(super) quants: Vec<i8>,
     /// `[tiles, blocks, rows of the tile]`: what a quant is worth.
     pub(super) scales: Vec<f32>,
-    /// `[tiles, blocks, rows of the tile]`: -8 Σ quants, where the product of nibbles begins.
+    /// `[tiles, blocks, rows of the tile]`: -8 Σ quants as the kernels want it, where the product of nibbles begins.
     pub(super) offsets: Vec<i32>,
     /// `[tiles, blocks, rows of the tile]`: Σ quants, what a weight's minimum is multiplied with.
     pub(super) sums: Vec<f32>,
@@ -233,9 +233,9 @@ impl Writer {
             // SAFETY: the cell is inside by the caller's promise; the numbers are a block; the registry saw the CPU.
             unsafe {
                 if self.has.quants {
-                    let (scale, sum) = (kernels.quantize)(numbers.as_ptr(), self.quants.add(at * BLOCK));
+                    let (scale, sum, offset) = (kernels.quantize)(numbers.as_ptr(), self.quants.add(at * BLOCK));
                     self.scales.add(at).write(scale);
-                    self.offsets.add(at).write(-8 * sum);
+                    self.offsets.add(at).write(offset);
                     self.sums.add(at).write(scale * sum as f32);
                 }
                 if self.has.exact {

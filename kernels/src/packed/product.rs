@@ -21,8 +21,8 @@ pub struct PackedKernels {
 /// Format, strip, groups, activations, memory to fetch meanwhile, output of 16 a row, from one row to the next.
 type StripLoop = unsafe fn(Format, *const u8, usize, &View, *const u8, *mut f32, usize);
 
-/// A block's numbers and where its quants go; gives the scale and the sum of the quants.
-type QuantizeLoop = unsafe fn(*const f32, *mut i8) -> (f32, i32);
+/// A block's numbers and where its quants go; gives the scale, the sum of the quants, and the offset of `Strip::begin`.
+type QuantizeLoop = unsafe fn(*const f32, *mut i8) -> (f32, i32, i32);
 
 impl std::fmt::Debug for PackedKernels {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

@@ -3,9 +3,13 @@
 
 use super::product::PackedKernels;
 
-/// Writes a module of loops for one instruction set and its row of the list. `tile` rows share what was unpacked.
+/// Writes a module of loops for one instruction set and its row of the list. `tile` rows share what was unpacked; the
+/// peak is measured by `chains` sums at once.
 macro_rules! instance {
-    ($module:ident, $name:literal, $strip:ty, $vector:ty, tile $tile:literal $(, $feature:literal)?) => {
+    (
+        $module:ident, $name:literal, $strip:ty, $vector:ty, tile $tile:literal, chains $chains:literal
+        $(, $feature:literal)?
+    ) => {
         mod $module {
             use crate::ops;
             use crate::packed::{Format, PackedKernels, View};
@@ -28,9 +32,9 @@ macro_rules! instance {
             /// # Safety
             /// The CPU has the features; otherwise as for the loop.
             $(#[target_feature(enable = $feature)])?
-            unsafe fn quantize(x: *const f32, to: *mut i8) -> (f32, i32) {
+            unsafe fn quantize(x: *const f32, to: *mut i8) -> (f32, i32, i32) {
                 // SAFETY: passed on to the caller.
-                unsafe { ops::quantize::quantize::<$vector>(x, to) }
+                unsafe { ops::quantize::quantize::<$vector, $strip>(x, to) }
             }
 
             /// # Safety
@@ -38,7 +42,7 @@ macro_rules! instance {
             $(#[target_feature(enable = $feature)])?
             unsafe fn peak(loops: usize) -> f32 {
                 // SAFETY: passed on to the caller.
-                unsafe { ops::peak::peak::<$strip>(loops) }
+                unsafe { ops::peak::peak::<$strip, $chains>(loops) }
             }
 
             pub(super) static KERNELS: PackedKernels = PackedKernels { name: $name, strip, quantize, peak };
@@ -48,21 +52,22 @@ macro_rules! instance {
 
 #[cfg(target_arch = "x86_64")]
 instance!(
-    avx512vnni, "avx512-vnni", crate::simd::strip_x86::Avx512Vnni, crate::simd::x86::Avx512, tile 8,
+    avx512vnni, "avx512-vnni", crate::simd::strip_x86::Avx512Vnni, crate::simd::x86::Avx512, tile 8, chains 12,
     "avx512f,avx512bw,avx512vnni"
 );
 #[cfg(target_arch = "x86_64")]
 instance!(
-    avx2vnni, "avx2-vnni", crate::simd::strip_x86::Avx2Vnni, crate::simd::x86::Avx2, tile 4,
+    avx2vnni, "avx2-vnni", crate::simd::strip_x86::Avx2Vnni, crate::simd::x86::Avx2, tile 4, chains 6,
     "avx2,fma,f16c,avxvnni"
 );
 #[cfg(target_arch = "x86_64")]
-instance!(avx2, "avx2", crate::simd::strip_x86::Avx2, crate::simd::x86::Avx2, tile 4, "avx2,fma,f16c");
+instance!(avx2, "avx2", crate::simd::strip_x86::Avx2, crate::simd::x86::Avx2, tile 4, chains 6, "avx2,fma,f16c");
 #[cfg(target_arch = "aarch64")]
 instance!(
-    neon, "neon-dotprod", crate::simd::strip_neon::NeonDot, crate::simd::portable::Portable, tile 8, "neon,dotprod"
+    neon, "neon-dotprod", crate::simd::strip_neon::NeonDot, crate::simd::portable::Portable, tile 8, chains 12,
+    "neon,dotprod"
 );
-instance!(portable, "portable", crate::simd::strip_portable::Plain, crate::simd::portable::Portable, tile 1);
+instance!(portable, "portable", crate::simd::strip_portable::Plain, crate::simd::portable::Portable, tile 1, chains 12);
 
 /// One row of the list.
 #[derive(Debug)]

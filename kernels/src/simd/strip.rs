@@ -1,6 +1,8 @@
 //! Integer and float vectors over the rows of a strip: one trait, one type per instruction set, as `Vector` is for the
 //! f32 loops. Must never hold a loop over data.
 
+use crate::packed::BLOCK;
+
 /// [`Strip::LEN`] of the 16 rows of a strip, side by side.
 ///
 /// # Safety
@@ -9,14 +11,16 @@
 pub(crate) unsafe trait Strip {
     /// Rows; divides 16.
     const LEN: usize;
-    /// What [`Strip::widen`] adds to each weight, and `dot_wide` must be freed of.
-    const WIDE_BIAS: i32;
+    /// How many walks over weights of 8 bits take all of their bits. The second one's count sixteen.
+    const WIDE_WALKS: usize;
     /// An i32 for each row.
     type Ints: Copy;
     /// An f32 for each row.
     type Floats: Copy;
     /// Four bytes for each row.
     type Quants: Copy;
+    /// What [`Strip::dot`] adds up for each row, within a block.
+    type Dots: Copy;
 
     /// All rows `value`.
     unsafe fn ints(value: i32) -> Self::Ints;
@@ -26,12 +30,19 @@ pub(crate) unsafe trait Strip {
     unsafe fn low(quants: Self::Quants) -> Self::Quants;
     /// The high nibbles.
     unsafe fn high(quants: Self::Quants) -> Self::Quants;
-    /// Signed bytes as `dot_wide` takes them.
-    unsafe fn widen(quants: Self::Quants) -> Self::Quants;
-    /// `sum + Σ w x` over four weights of 0 to 15 a row and the four bytes at `x`.
-    unsafe fn dot(sum: Self::Ints, w: Self::Quants, x: *const i8) -> Self::Ints;
-    /// `sum + Σ (w + WIDE_BIAS) x` over four widened weights a row; no byte at `x` is -128.
-    unsafe fn dot_wide(sum: Self::Ints, w: Self::Quants, x: *const i8) -> Self::Ints;
+    /// What a walk over signed bytes takes of them, as [`Strip::dot`] wants it.
+    unsafe fn widen(quants: Self::Quants, walk: usize) -> Self::Quants;
+    /// What a block of activations gives to begin with: nibbles are 8 too large, so -8 Σ x, as `begin` takes it.
+    unsafe fn offset(x: &[i32; BLOCK]) -> i32;
+    /// A sum that begins with an `offset`, or 0.
+    unsafe fn begin(offset: i32) -> Self::Dots;
+    /// As `begin`, for weights that `widen` gave, and what it added to them.
+    unsafe fn begin_wide(offset: i32, walk: usize) -> Self::Dots;
+    /// `dots + Σ w x` over four weights a row, of 0 to 15 or what `widen` gave, and the four bytes at `x`, none of which is
+    /// -128. At most eight times between `begin` and `end`: so many fit 16 bits.
+    unsafe fn dot(dots: Self::Dots, w: Self::Quants, x: *const i8) -> Self::Dots;
+    /// `before`, what the walks before gave, plus `worth` times the sum.
+    unsafe fn end(dots: Self::Dots, before: Self::Ints, worth: i16) -> Self::Ints;
     /// Rounded to f32.
     unsafe fn floats(ints: Self::Ints) -> Self::Floats;
     /// All rows `value`.
@@ -53,3 +64,32 @@ pub(crate) unsafe trait Strip {
     /// `a * b + c`; rounded once where the CPU can.
     unsafe fn mul_add(a: Self::Floats, b: Self::Floats, c: Self::Floats) -> Self::Floats;
 }
+
+/// The sums of a CPU that adds products of bytes to 32 bits at once, in one walk: they are its integers from the start.
+/// `widen` adds `bias`.
+macro_rules! dots_are_ints {
+    (bias $bias:literal) => {
+        const WIDE_WALKS: usize = 1;
+        type Dots = Self::Ints;
+
+        #[inline(always)]
+        unsafe fn offset(x: &[i32; BLOCK]) -> i32 {
+            -8 * x.iter().sum::<i32>()
+        }
+        #[inline(always)]
+        unsafe fn begin(offset: i32) -> Self::Ints {
+            // SAFETY: passed on to the caller.
+            unsafe { Self::ints(offset) }
+        }
+        #[inline(always)]
+        unsafe fn begin_wide(offset: i32, _walk: usize) -> Self::Ints {
+            // SAFETY: passed on to the caller.
+            unsafe { Self::ints(offset * ($bias / 8)) }
+        }
+        #[inline(always)]
+        unsafe fn end(dots: Self::Ints, _before: Self::Ints, _worth: i16) -> Self::Ints {
+            dots
+        }
+    };
+}
+pub(crate) use dots_are_ints;

@@ -3,7 +3,8 @@
 
 use std::arch::aarch64::*;
 
-use super::strip::Strip;
+use super::strip::{Strip, dots_are_ints};
+use crate::packed::BLOCK;
 
 /// Needs neon, dotprod and fp16.
 pub(crate) struct NeonDot;
@@ -11,10 +12,10 @@ pub(crate) struct NeonDot;
 // SAFETY: each body uses the named features only; pointers and the CPU are the caller's promise, as the trait says.
 unsafe impl Strip for NeonDot {
     const LEN: usize = 4;
-    const WIDE_BIAS: i32 = 0;
     type Ints = int32x4_t;
     type Floats = float32x4_t;
     type Quants = uint8x16_t;
+    dots_are_ints!(bias 0);
 
     #[inline(always)]
     unsafe fn ints(value: i32) -> int32x4_t {
@@ -37,12 +38,12 @@ unsafe impl Strip for NeonDot {
         unsafe { vshrq_n_u8::<4>(quants) }
     }
     #[inline(always)]
-    unsafe fn widen(quants: uint8x16_t) -> uint8x16_t {
+    unsafe fn widen(quants: uint8x16_t, _walk: usize) -> uint8x16_t {
         quants
     }
     #[inline(always)]
     unsafe fn dot(sum: int32x4_t, w: uint8x16_t, x: *const i8) -> int32x4_t {
-        // SAFETY: the caller promises dotprod and four readable bytes. The intrinsic `vdotq_s32` is not stable, its
+        // SAFETY: the caller promises dotprod and four readable bytes. Signed weights are taken as they are. The intrinsic `vdotq_s32` is not stable, its
         // instruction is.
         unsafe {
             let x = vreinterpretq_s8_s32(vdupq_n_s32(x.cast::<i32>().read_unaligned()));
@@ -54,11 +55,6 @@ unsafe impl Strip for NeonDot {
             );
             sum
         }
-    }
-    #[inline(always)]
-    unsafe fn dot_wide(sum: int32x4_t, w: uint8x16_t, x: *const i8) -> int32x4_t {
-        // SAFETY: passed on to the caller; `sdot` takes signed weights as they are.
-        unsafe { Self::dot(sum, w, x) }
     }
     #[inline(always)]
     unsafe fn floats(ints: int32x4_t) -> float32x4_t {

@@ -1,6 +1,7 @@
 //! Sixteen rows in plain arrays, for any CPU; what the others are compared with. Must never use an intrinsic.
 
-use super::strip::Strip;
+use super::strip::{Strip, dots_are_ints};
+use crate::packed::BLOCK;
 
 /// Plain code.
 pub(crate) struct Plain;
@@ -12,10 +13,10 @@ fn zip<A: Copy, B: Copy, C>(a: [A; 16], b: [B; 16], f: impl Fn(A, B) -> C) -> [C
 // SAFETY: plain code, valid on every CPU; pointers are the caller's promise.
 unsafe impl Strip for Plain {
     const LEN: usize = 16;
-    const WIDE_BIAS: i32 = 0;
     type Ints = [i32; 16];
     type Floats = [f32; 16];
     type Quants = [[u8; 4]; 16];
+    dots_are_ints!(bias 128);
 
     #[inline(always)]
     unsafe fn ints(value: i32) -> [i32; 16] {
@@ -35,20 +36,14 @@ unsafe impl Strip for Plain {
         quants.map(|four| four.map(|byte| byte >> 4))
     }
     #[inline(always)]
-    unsafe fn widen(quants: [[u8; 4]; 16]) -> [[u8; 4]; 16] {
-        quants
+    unsafe fn widen(quants: [[u8; 4]; 16], _walk: usize) -> [[u8; 4]; 16] {
+        quants.map(|four| four.map(|byte| byte ^ 128))
     }
     #[inline(always)]
     unsafe fn dot(sum: [i32; 16], w: [[u8; 4]; 16], x: *const i8) -> [i32; 16] {
         // SAFETY: the caller promises four readable bytes.
         let x = unsafe { x.cast::<[i8; 4]>().read() };
         zip(sum, w, |sum, w| (0..4).fold(sum, |sum, i| sum + i32::from(w[i]) * i32::from(x[i])))
-    }
-    #[inline(always)]
-    unsafe fn dot_wide(sum: [i32; 16], w: [[u8; 4]; 16], x: *const i8) -> [i32; 16] {
-        // SAFETY: the caller promises four readable bytes.
-        let x = unsafe { x.cast::<[i8; 4]>().read() };
-        zip(sum, w, |sum, w| (0..4).fold(sum, |sum, i| sum + i32::from(w[i] as i8) * i32::from(x[i])))
     }
     #[inline(always)]
     unsafe fn floats(ints: [i32; 16]) -> [f32; 16] {

@@ -1,9 +1,10 @@
-//! Strips on x86-64: AVX-512 with VNNI (16 rows in a register), AVX2 with VNNI and without (8 rows). Must never be used
-//! before the registry has seen the CPU.
+//! Strips on x86-64: AVX-512 with VNNI (16 rows in a register), AVX2 with VNNI and without (two registers of 8). Must
+//! never be used before the registry has seen the CPU.
 
 use std::arch::x86_64::*;
 
-use super::strip::Strip;
+use super::strip::{Strip, dots_are_ints};
+use crate::packed::BLOCK;
 
 /// Needs avx512f, avx512bw and avx512vnni.
 pub(crate) struct Avx512Vnni;
@@ -11,10 +12,10 @@ pub(crate) struct Avx512Vnni;
 // SAFETY: each body uses the named features only; pointers and the CPU are the caller's promise, as the trait says.
 unsafe impl Strip for Avx512Vnni {
     const LEN: usize = 16;
-    const WIDE_BIAS: i32 = 128;
     type Ints = __m512i;
     type Floats = __m512;
     type Quants = __m512i;
+    dots_are_ints!(bias 128);
 
     #[inline(always)]
     unsafe fn ints(value: i32) -> __m512i {
@@ -37,7 +38,7 @@ unsafe impl Strip for Avx512Vnni {
         unsafe { _mm512_and_si512(_mm512_srli_epi32::<4>(quants), _mm512_set1_epi8(15)) }
     }
     #[inline(always)]
-    unsafe fn widen(quants: __m512i) -> __m512i {
+    unsafe fn widen(quants: __m512i, _walk: usize) -> __m512i {
         // SAFETY: the caller promises avx512f. Adding 128 to a byte flips its top bit.
         unsafe { _mm512_xor_si512(quants, _mm512_set1_epi8(-128)) }
     }
@@ -45,11 +46,6 @@ unsafe impl Strip for Avx512Vnni {
     unsafe fn dot(sum: __m512i, w: __m512i, x: *const i8) -> __m512i {
         // SAFETY: the caller promises avx512vnni and four readable bytes.
         unsafe { _mm512_dpbusd_epi32(sum, w, _mm512_set1_epi32(x.cast::<i32>().read_unaligned())) }
-    }
-    #[inline(always)]
-    unsafe fn dot_wide(sum: __m512i, w: __m512i, x: *const i8) -> __m512i {
-        // SAFETY: passed on to the caller; the widened weights are unsigned bytes.
-        unsafe { Self::dot(sum, w, x) }
     }
     #[inline(always)]
     unsafe fn floats(ints: __m512i) -> __m512 {
@@ -103,132 +99,233 @@ unsafe impl Strip for Avx512Vnni {
     }
 }
 
-/// The two AVX2 strips differ in how they multiply bytes only.
+/// The two AVX2 strips differ in how they multiply bytes only. 16 rows are two registers, so that four bytes of a row of
+/// activations, once in a register of their own, serve both: otherwise a CPU that reads twice a cycle waits for its reads.
 macro_rules! avx2_strip {
-    ($name:ident, $needs:literal, |$sum:ident, $w:ident, $x:ident| $dot:expr, |$wide_sum:ident, $wide_w:ident, $wide_x:ident| $wide:expr) => {
+    ($name:ident, $needs:literal, $($products:tt)*) => {
         #[doc = $needs]
         pub(crate) struct $name;
 
         // SAFETY: each body uses the named features only; pointers and the CPU are the caller's promise.
         unsafe impl Strip for $name {
-            const LEN: usize = 8;
-            const WIDE_BIAS: i32 = 128;
-            type Ints = __m256i;
-            type Floats = __m256;
-            type Quants = __m256i;
+            const LEN: usize = 16;
+            type Ints = [__m256i; 2];
+            type Floats = [__m256; 2];
+            type Quants = [__m256i; 2];
+
+            $($products)*
 
             #[inline(always)]
-            unsafe fn ints(value: i32) -> __m256i {
+            unsafe fn ints(value: i32) -> [__m256i; 2] {
                 // SAFETY: the caller promises avx2.
-                unsafe { _mm256_set1_epi32(value) }
+                unsafe { [_mm256_set1_epi32(value); 2] }
             }
             #[inline(always)]
-            unsafe fn quants(from: *const u8) -> __m256i {
-                // SAFETY: the caller promises avx2 and 32 readable bytes.
-                unsafe { _mm256_loadu_si256(from.cast()) }
+            unsafe fn quants(from: *const u8) -> [__m256i; 2] {
+                // SAFETY: the caller promises avx2 and 64 readable bytes.
+                unsafe { [_mm256_loadu_si256(from.cast()), _mm256_loadu_si256(from.add(32).cast())] }
             }
             #[inline(always)]
-            unsafe fn low(quants: __m256i) -> __m256i {
+            unsafe fn low([a, b]: [__m256i; 2]) -> [__m256i; 2] {
                 // SAFETY: the caller promises avx2.
-                unsafe { _mm256_and_si256(quants, _mm256_set1_epi8(15)) }
+                unsafe { [low_nibbles(a), low_nibbles(b)] }
             }
             #[inline(always)]
-            unsafe fn high(quants: __m256i) -> __m256i {
+            unsafe fn high([a, b]: [__m256i; 2]) -> [__m256i; 2] {
                 // SAFETY: the caller promises avx2.
-                unsafe { _mm256_and_si256(_mm256_srli_epi32::<4>(quants), _mm256_set1_epi8(15)) }
+                unsafe { [high_nibbles(a), high_nibbles(b)] }
             }
             #[inline(always)]
-            unsafe fn widen(quants: __m256i) -> __m256i {
-                // SAFETY: the caller promises avx2. Adding 128 to a byte flips its top bit.
-                unsafe { _mm256_xor_si256(quants, _mm256_set1_epi8(-128)) }
+            unsafe fn floats([a, b]: [__m256i; 2]) -> [__m256; 2] {
+                // SAFETY: the caller promises avx2.
+                unsafe { [_mm256_cvtepi32_ps(a), _mm256_cvtepi32_ps(b)] }
             }
             #[inline(always)]
-            unsafe fn dot($sum: __m256i, $w: __m256i, x: *const i8) -> __m256i {
-                // SAFETY: the caller promises the features and four readable bytes.
+            unsafe fn splat(value: f32) -> [__m256; 2] {
+                // SAFETY: the caller promises avx2.
+                unsafe { [_mm256_set1_ps(value); 2] }
+            }
+            #[inline(always)]
+            unsafe fn load(from: *const f32) -> [__m256; 2] {
+                // SAFETY: the caller promises avx2 and 16 readable elements.
+                unsafe { [_mm256_loadu_ps(from), _mm256_loadu_ps(from.add(8))] }
+            }
+            #[inline(always)]
+            unsafe fn store([a, b]: [__m256; 2], to: *mut f32) {
+                // SAFETY: the caller promises avx2 and 16 writable elements.
                 unsafe {
-                    let $x = _mm256_set1_epi32(x.cast::<i32>().read_unaligned());
-                    $dot
+                    _mm256_storeu_ps(to, a);
+                    _mm256_storeu_ps(to.add(8), b);
                 }
             }
             #[inline(always)]
-            unsafe fn dot_wide($wide_sum: __m256i, $wide_w: __m256i, x: *const i8) -> __m256i {
-                // SAFETY: the caller promises the features and four readable bytes.
+            unsafe fn halves(from: *const u8) -> [__m256; 2] {
+                // SAFETY: the caller promises f16c and 32 readable bytes.
                 unsafe {
-                    let $wide_x = _mm256_set1_epi32(x.cast::<i32>().read_unaligned());
-                    $wide
+                    [
+                        _mm256_cvtph_ps(_mm_loadu_si128(from.cast())),
+                        _mm256_cvtph_ps(_mm_loadu_si128(from.add(16).cast())),
+                    ]
                 }
             }
             #[inline(always)]
-            unsafe fn floats(ints: __m256i) -> __m256 {
+            unsafe fn bytes(from: *const u8) -> [__m256; 2] {
+                // SAFETY: the caller promises avx2 and 16 readable bytes.
+                unsafe {
+                    let (a, b) = (_mm_loadl_epi64(from.cast()), _mm_loadl_epi64(from.add(8).cast()));
+                    Self::floats([_mm256_cvtepu8_epi32(a), _mm256_cvtepu8_epi32(b)])
+                }
+            }
+            #[inline(always)]
+            unsafe fn even([a, b]: [__m256i; 2]) -> [__m256; 2] {
                 // SAFETY: the caller promises avx2.
-                unsafe { _mm256_cvtepi32_ps(ints) }
+                unsafe { [_mm256_castsi256_ps(_mm256_slli_epi32::<16>(a)), _mm256_castsi256_ps(_mm256_slli_epi32::<16>(b))] }
             }
             #[inline(always)]
-            unsafe fn splat(value: f32) -> __m256 {
+            unsafe fn odd([a, b]: [__m256i; 2]) -> [__m256; 2] {
                 // SAFETY: the caller promises avx2.
-                unsafe { _mm256_set1_ps(value) }
+                unsafe {
+                    let upper = _mm256_set1_epi32(-0x1_0000);
+                    [_mm256_castsi256_ps(_mm256_and_si256(a, upper)), _mm256_castsi256_ps(_mm256_and_si256(b, upper))]
+                }
             }
             #[inline(always)]
-            unsafe fn load(from: *const f32) -> __m256 {
-                // SAFETY: the caller promises avx2 and 8 readable elements.
-                unsafe { _mm256_loadu_ps(from) }
-            }
-            #[inline(always)]
-            unsafe fn store(floats: __m256, to: *mut f32) {
-                // SAFETY: the caller promises avx2 and 8 writable elements.
-                unsafe { _mm256_storeu_ps(to, floats) }
-            }
-            #[inline(always)]
-            unsafe fn halves(from: *const u8) -> __m256 {
-                // SAFETY: the caller promises f16c and 16 readable bytes.
-                unsafe { _mm256_cvtph_ps(_mm_loadu_si128(from.cast())) }
-            }
-            #[inline(always)]
-            unsafe fn bytes(from: *const u8) -> __m256 {
-                // SAFETY: the caller promises avx2 and 8 readable bytes.
-                unsafe { _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64(from.cast()))) }
-            }
-            #[inline(always)]
-            unsafe fn even(pairs: __m256i) -> __m256 {
+            unsafe fn mul(a: [__m256; 2], b: [__m256; 2]) -> [__m256; 2] {
                 // SAFETY: the caller promises avx2.
-                unsafe { _mm256_castsi256_ps(_mm256_slli_epi32::<16>(pairs)) }
+                unsafe { [_mm256_mul_ps(a[0], b[0]), _mm256_mul_ps(a[1], b[1])] }
             }
             #[inline(always)]
-            unsafe fn odd(pairs: __m256i) -> __m256 {
-                // SAFETY: the caller promises avx2.
-                unsafe { _mm256_castsi256_ps(_mm256_and_si256(pairs, _mm256_set1_epi32(-0x1_0000))) }
-            }
-            #[inline(always)]
-            unsafe fn mul(a: __m256, b: __m256) -> __m256 {
-                // SAFETY: the caller promises avx2.
-                unsafe { _mm256_mul_ps(a, b) }
-            }
-            #[inline(always)]
-            unsafe fn mul_add(a: __m256, b: __m256, c: __m256) -> __m256 {
+            unsafe fn mul_add(a: [__m256; 2], b: [__m256; 2], c: [__m256; 2]) -> [__m256; 2] {
                 // SAFETY: the caller promises fma.
-                unsafe { _mm256_fmadd_ps(a, b, c) }
+                unsafe { [_mm256_fmadd_ps(a[0], b[0], c[0]), _mm256_fmadd_ps(a[1], b[1], c[1])] }
             }
         }
     };
 }
 
-avx2_strip!(
+avx2_strip! {
     Avx2Vnni,
     "Needs avx2, fma, f16c and avxvnni.",
-    |sum, w, x| _mm256_dpbusd_avx_epi32(sum, w, x),
-    |sum, w, x| _mm256_dpbusd_avx_epi32(sum, w, x)
-);
-avx2_strip!(
-    Avx2,
-    "Needs avx2, fma and f16c.",
-    // 15 * 127 * 2 fits 16 bits.
-    |sum, w, x| _mm256_add_epi32(sum, _mm256_madd_epi16(_mm256_maddubs_epi16(w, x), _mm256_set1_epi16(1))),
-    // 255 * 127 * 2 does not: nibble by nibble, the high ones counting sixteen.
-    |sum, w, x| {
-        let mask = _mm256_set1_epi8(15);
-        let low = _mm256_maddubs_epi16(_mm256_and_si256(w, mask), x);
-        let high = _mm256_maddubs_epi16(_mm256_and_si256(_mm256_srli_epi32::<4>(w), mask), x);
-        let low = _mm256_madd_epi16(low, _mm256_set1_epi16(1));
-        _mm256_add_epi32(sum, _mm256_add_epi32(low, _mm256_madd_epi16(high, _mm256_set1_epi16(16))))
+    dots_are_ints!(bias 128);
+
+    #[inline(always)]
+    unsafe fn dot([a, b]: [__m256i; 2], w: [__m256i; 2], x: *const i8) -> [__m256i; 2] {
+        // SAFETY: the caller promises avxvnni and four readable bytes.
+        unsafe {
+            let x = four(x);
+            [_mm256_dpbusd_avx_epi32(a, w[0], x), _mm256_dpbusd_avx_epi32(b, w[1], x)]
+        }
     }
-);
+    #[inline(always)]
+    unsafe fn widen([a, b]: [__m256i; 2], _walk: usize) -> [__m256i; 2] {
+        // SAFETY: the caller promises avx2.
+        unsafe { [unsigned(a), unsigned(b)] }
+    }
+}
+
+avx2_strip! {
+    Avx2,
+    "Needs avx2, fma and f16c. Without an instruction that adds products of bytes to 32 bits, those of a block are added
+up in 16 bits: 8 * 15 * 127 * 2 fits, and half of the multiplications are saved.",
+    /// The low nibbles, then the high ones: whole bytes would not fit 16 bits.
+    const WIDE_WALKS: usize = 2;
+    type Dots = [__m256i; 2];
+
+    #[inline(always)]
+    unsafe fn widen([a, b]: [__m256i; 2], walk: usize) -> [__m256i; 2] {
+        // SAFETY: the caller promises avx2.
+        unsafe {
+            let bytes = [unsigned(a), unsigned(b)];
+            if walk == 0 { Self::low(bytes) } else { Self::high(bytes) }
+        }
+    }
+    /// Two halves for the two sums of a row. Each of them fits with its share of the products, whatever overflows on the way.
+    #[inline(always)]
+    unsafe fn offset(x: &[i32; BLOCK]) -> i32 {
+        let (mut low, mut high) = (0, 0);
+        for four in x.as_chunks::<4>().0 {
+            low -= 8 * (four[0] + four[1]);
+            high -= 8 * (four[2] + four[3]);
+        }
+        (high << 16) | (low & 0xffff)
+    }
+    #[inline(always)]
+    unsafe fn begin(offset: i32) -> [__m256i; 2] {
+        // SAFETY: the caller promises avx2.
+        unsafe { Self::ints(offset) }
+    }
+    #[inline(always)]
+    unsafe fn begin_wide(offset: i32, walk: usize) -> [__m256i; 2] {
+        // SAFETY: the caller promises avx2. Bytes are 128 too large, their high nibbles 8.
+        unsafe { Self::ints(if walk == 0 { 0 } else { offset }) }
+    }
+    #[inline(always)]
+    unsafe fn dot([a, b]: [__m256i; 2], w: [__m256i; 2], x: *const i8) -> [__m256i; 2] {
+        // SAFETY: the caller promises avx2 and four readable bytes.
+        unsafe {
+            let x = four(x);
+            [added(a, _mm256_maddubs_epi16(w[0], x)), added(b, _mm256_maddubs_epi16(w[1], x))]
+        }
+    }
+    #[inline(always)]
+    unsafe fn end([a, b]: [__m256i; 2], before: [__m256i; 2], worth: i16) -> [__m256i; 2] {
+        // SAFETY: the caller promises avx2.
+        unsafe {
+            let worth = _mm256_set1_epi16(worth);
+            [
+                _mm256_add_epi32(_mm256_madd_epi16(a, worth), before[0]),
+                _mm256_add_epi32(_mm256_madd_epi16(b, worth), before[1]),
+            ]
+        }
+    }
+}
+
+/// The four bytes at `x` for every row.
+///
+/// # Safety
+/// The CPU has avx2; four readable bytes at `x`.
+#[inline(always)]
+unsafe fn four(x: *const i8) -> __m256i {
+    // SAFETY: passed on to the caller.
+    unsafe { _mm256_set1_epi32(x.cast::<i32>().read_unaligned()) }
+}
+
+/// `a + b` in 16 bits, in this order: a compiler that may choose one adds row by row, and for that keeps a block's
+/// weights in memory, more than there are registers.
+///
+/// # Safety
+/// The CPU has avx2.
+#[inline]
+#[target_feature(enable = "avx2")]
+unsafe fn added(a: __m256i, b: __m256i) -> __m256i {
+    let mut sum = _mm256_add_epi16(a, b);
+    // SAFETY: the text is empty.
+    unsafe { std::arch::asm!("/* {0} */", inout(ymm_reg) sum, options(nomem, nostack, preserves_flags)) };
+    sum
+}
+
+/// # Safety
+/// The CPU has avx2.
+#[inline(always)]
+unsafe fn low_nibbles(bytes: __m256i) -> __m256i {
+    // SAFETY: passed on to the caller.
+    unsafe { _mm256_and_si256(bytes, _mm256_set1_epi8(15)) }
+}
+
+/// # Safety
+/// The CPU has avx2.
+#[inline(always)]
+unsafe fn high_nibbles(bytes: __m256i) -> __m256i {
+    // SAFETY: passed on to the caller.
+    unsafe { _mm256_and_si256(_mm256_srli_epi32::<4>(bytes), _mm256_set1_epi8(15)) }
+}
+
+/// Signed bytes plus 128, which flips their top bit.
+///
+/// # Safety
+/// The CPU has avx2.
+#[inline(always)]
+unsafe fn unsigned(bytes: __m256i) -> __m256i {
+    // SAFETY: passed on to the caller.
+    unsafe { _mm256_xor_si256(bytes, _mm256_set1_epi8(-128)) }
+}
