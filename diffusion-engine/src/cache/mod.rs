@@ -1,6 +1,7 @@
 //! Keys and values of all requests of an engine, in pages of 32 positions: [`page`] (how one lies in memory), [`places`]
-//! (one layer of them, to be written by several threads), [`pool`] (how many there may be, and who holds them), [`kv`] (one request's pages), [`tree`] (pages that requests share),
-//! [`prefixes`] (who gets which, and what is thrown out for it).
+//! (one layer of them, to be written by several threads), [`pool`] (how many there may be, and who holds them),
+//! [`kv`] (one request's pages), [`tree`] (pages that requests share), [`prefixes`] (who gets which, and what is
+//! thrown out for it).
 //!
 //! ```text
 //! positions   0 ........... published ........ committed ............ reserved

@@ -2,8 +2,9 @@
 //! the tensor or field. Must never know how a model computes.
 //!
 //! Reading order: [`open`] → [`source`] → [`config`] → [`tensors`] with [`elements`] and [`safetensors`] → [`gguf`] (with
-//! its cursor) and what it is turned into: [`gguf_names`], [`gguf_config`] and [`gguf_dense`], [`gguf_tokenizer`] with [`gguf_split`], [`gguf_blocks`] →
-//! [`tokenizer`] → [`text_stream`] → [`template`] with its helpers [`messages`], [`escape`] and [`json`].
+//! its cursor) and what it is turned into: [`gguf_names`], [`gguf_config`] and [`gguf_dense`], [`gguf_tokenizer`]
+//! with [`gguf_split`], [`gguf_blocks`] → [`tokenizer`] → [`text_stream`] → [`template`] with its helpers
+//! [`messages`], [`escape`] and [`json`].
 
 pub(crate) mod config;
 pub(crate) mod elements;

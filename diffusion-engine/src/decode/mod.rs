@@ -1,6 +1,7 @@
-//! From logits to written tokens: [`settings`] (what was asked for), [`published`] (where nobody asked), [`sampling`] (one candidate per position),
-//! [`threshold`], [`joint`], [`multi_block`], [`levenshtein`], [`hierarchy`], [`credit`] (what is written, one paper's rule
-//! each), [`block`] (a block from masks to final). [`rules`] come before all of them, [`logprobs`] after. Pure: no IO, no clock, no model.
+//! From logits to written tokens: [`settings`] (what was asked for), [`published`] (where nobody asked), [`sampling`]
+//! (one candidate per position), [`threshold`], [`joint`], [`multi_block`], [`levenshtein`], [`hierarchy`],
+//! [`credit`] (what is written, one paper's rule each), [`block`] (a block from masks to final). [`rules`] come
+//! before all of them, [`logprobs`] after. Pure: no IO, no clock, no model.
 
 pub(crate) mod block;
 pub(crate) mod credit;

@@ -1,7 +1,8 @@
 //! Many requests, one model: [`queue`] (who waits), [`planner`] (who is next, who reads how much of its prompt in a
 //! step), [`pace`] (how long the wait will be), [`lane`] (one running request: what it feeds, what it commits),
-//! [`writer`] and [`scorer`] (what it does with the logits), [`watch`] (what it shows meanwhile), [`answer`] (its text and how it ends), [`runner`] (the
-//! thread: join, leave, one forward, repeat). Must never run two forwards at once or let one request's failure end another's.
+//! [`writer`] and [`scorer`] (what it does with the logits), [`watch`] (what it shows meanwhile), [`answer`] (its
+//! text and how it ends), [`runner`] (the thread: join, leave, one forward, repeat). Must never run two forwards at
+//! once or let one request's failure end another's.
 
 pub(crate) mod answer;
 pub(crate) mod lane;

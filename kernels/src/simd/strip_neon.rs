@@ -43,8 +43,8 @@ unsafe impl Strip for NeonDot {
     }
     #[inline(always)]
     unsafe fn dot(sum: int32x4_t, w: uint8x16_t, x: *const i8) -> int32x4_t {
-        // SAFETY: the caller promises dotprod and four readable bytes. Signed weights are taken as they are. The intrinsic `vdotq_s32` is not stable, its
-        // instruction is.
+        // SAFETY: the caller promises dotprod and four readable bytes. Signed weights are taken as they are. The
+        // intrinsic `vdotq_s32` is not stable, its instruction is.
         unsafe {
             let x = vreinterpretq_s8_s32(vdupq_n_s32(x.cast::<i32>().read_unaligned()));
             let mut sum = sum;

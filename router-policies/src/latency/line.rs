@@ -1,5 +1,6 @@
-//! A straight line through what was seen lately: least squares over a few inputs, old sightings fading, drawn towards a prior until enough was seen. Pure arithmetic; must never give a negative or
-//! infinite number, whatever it was fed.
+//! A straight line through what was seen lately: least squares over a few inputs, old sightings fading, drawn towards
+//! a prior until enough was seen. Pure arithmetic; must never give a negative or infinite number, whatever it was
+//! fed.
 
 use serde::{Deserialize, Serialize};
 

@@ -1,5 +1,6 @@
-//! The diffusion model against its autoregressive twin on the held-out tool calls, short and dictated: one request at a time, both engines in
-//! turns, so that a busy machine hurts both. Prompts are read anew each time, as a first caller would feel it.
+//! The diffusion model against its autoregressive twin on the held-out tool calls, short and dictated: one request at
+//! a time, both engines in turns, so that a busy machine hurts both. Prompts are read anew each time, as a first
+//! caller would feel it.
 
 use std::path::Path;
 use std::time::Duration;
