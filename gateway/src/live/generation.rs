@@ -87,7 +87,11 @@ impl Generation {
         let certificate = self.settings.server.tls.as_ref().and_then(tls::validity).map(|(_, end)| end);
         let ending = self.settings.tenants.tenants.iter().filter_map(|one| Some((one.name.as_ref(), one.keys_end()?)));
         self.gateway.metrics.ends(certificate, ending);
-        self.gateway.recorder.introduce(&self.settings.backends);
+        let recorder = &self.gateway.recorder;
+        recorder.introduce(&self.settings.backends);
+        if let Some(old) = old.map(|old| &old.gateway.recorder).filter(|old| !Arc::ptr_eq(old, recorder)) {
+            recorder.succeeds(old);
+        }
     }
 
     pub(super) fn app(&self) -> axum::Router {

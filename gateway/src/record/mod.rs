@@ -20,8 +20,9 @@ mod writer;
 #[cfg(test)]
 mod tests;
 
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use http::HeaderMap;
 
@@ -38,11 +39,16 @@ use crate::config::telemetry::{RequestLogSettings, TelemetrySettings};
 use crate::metrics::Metrics;
 use crate::traces::{ExportError, Exporter, TraceContext};
 
+/// How often a thread that is waited for is looked at.
+const LOOK_AGAIN: Duration = Duration::from_millis(2);
+
 /// Where the records of a process end up.
 pub struct Recorder {
     metrics: Arc<Metrics>,
     log: Option<RequestLog>,
     exporter: Option<Exporter>,
+    /// The threads of those before it, which end when the last request that began with them is over.
+    before: Mutex<Vec<JoinHandle<()>>>,
 }
 
 /// Why nothing can be recorded.
@@ -75,12 +81,12 @@ impl Recorder {
         let log = log.map(start).transpose()?;
         let exporter = settings.otlp.as_ref();
         let exporter = exporter.map(|settings| Exporter::start(settings, Arc::clone(&metrics))).transpose()?;
-        Ok(Recorder { metrics, log, exporter })
+        Ok(Recorder { metrics, log, exporter, before: Mutex::default() })
     }
 
     /// Only counts.
     pub fn counting(metrics: Arc<Metrics>) -> Self {
-        Recorder { metrics, log: None, exporter: None }
+        Recorder { metrics, log: None, exporter: None, before: Mutex::default() }
     }
 
     /// Which upstreams there are now: their spans say where they are.
@@ -105,13 +111,32 @@ impl Recorder {
         self.log.as_ref().is_some_and(RequestLog::keeps_content)
     }
 
-    /// Writes out everything that is waiting and lets the file go; waits no longer than `most`.
+    /// Requests begin here from now on instead of at `old`.
+    pub(crate) fn succeeds(&self, old: &Recorder) {
+        let mut before = std::mem::take(&mut *old.before());
+        before.retain(|thread| !thread.is_finished());
+        before.extend(old.log.as_ref().and_then(RequestLog::thread));
+        before.extend(old.exporter.as_ref().and_then(Exporter::thread));
+        self.before().extend(before);
+    }
+
+    fn before(&self) -> MutexGuard<'_, Vec<JoinHandle<()>>> {
+        // Each change is complete in itself, so what a panicking thread left is sound.
+        self.before.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Writes out everything that is waiting, at those before it, too, and lets the file go; waits no longer than `most`
+    /// for each.
     pub fn stop(&self, most: Duration) {
         if let Some(log) = &self.log {
             log.stop(most);
         }
         if let Some(exporter) = &self.exporter {
             exporter.stop(most);
+        }
+        let until = Instant::now() + most;
+        while self.before().iter().any(|thread| !thread.is_finished()) && Instant::now() < until {
+            std::thread::sleep(LOOK_AGAIN);
         }
     }
 

@@ -116,20 +116,56 @@ fn what_waits_is_written_before_the_end() {
     drop(open(&recorder));
 }
 
+/// A pipe that is open, and not read from: once its buffer is full the writer stands still.
 #[cfg(unix)]
-#[test]
-fn a_disk_that_stands_still_costs_lines_and_no_time() {
+fn pipe(folder: &Path) -> (std::path::PathBuf, std::fs::File) {
     use std::ffi::CString;
     use std::os::unix::ffi::OsStrExt;
     use std::os::unix::fs::OpenOptionsExt;
 
-    let folder = tempfile::tempdir().unwrap();
-    let pipe = folder.path().join("pipe");
+    let pipe = folder.join("pipe");
     let name = CString::new(pipe.as_os_str().as_bytes()).unwrap();
     // SAFETY: a terminated name; the call has no other demands.
     assert_eq!(unsafe { libc::mkfifo(name.as_ptr(), 0o600) }, 0);
-    // Open, and never read from: once its buffer is full the writer stands still.
     let reader = std::fs::OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(&pipe).unwrap();
+    (pipe, reader)
+}
+
+#[cfg(unix)]
+#[test]
+fn what_waits_at_a_recorder_that_a_reload_replaced_is_written_before_the_end() {
+    use std::io::Read;
+
+    let folder = tempfile::tempdir().unwrap();
+    let (pipe, mut reader) = pipe(folder.path());
+    let (metrics, old) = logging(&pipe);
+    let (_, new) = counting();
+    for _ in 0..2000 {
+        drop(open(&old));
+    }
+    new.succeeds(&old);
+    drop(old);
+    let reading = std::thread::spawn(move || {
+        let (mut text, mut piece) = (Vec::new(), [0; 65536]);
+        loop {
+            match reader.read(&mut piece) {
+                Ok(0) => return text.iter().filter(|byte| **byte == b'\n').count(),
+                Ok(read) => text.extend_from_slice(&piece[..read]),
+                Err(_) => std::thread::yield_now(),
+            }
+        }
+    });
+    new.stop(Duration::from_secs(60));
+    let page = metrics.render(&Scrape::default()).unwrap();
+    assert!(page.contains("weir_request_log_lines_total 2000"), "{page}");
+    assert_eq!(reading.join().unwrap(), 2000);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_disk_that_stands_still_costs_lines_and_no_time() {
+    let folder = tempfile::tempdir().unwrap();
+    let (pipe, reader) = pipe(folder.path());
     let (metrics, recorder) = logging(&pipe);
     for _ in 0..20_000 {
         drop(open(&recorder));

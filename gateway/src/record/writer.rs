@@ -88,11 +88,15 @@ impl RequestLog {
         }
     }
 
+    /// The writer, for whoever waits for it: it ends by itself when the log is dropped and all is written.
+    pub(super) fn thread(&self) -> Option<JoinHandle<()>> {
+        self.thread.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
     /// Writes what waits, then ends; waits no longer than `most`.
     pub(super) fn stop(&self, most: Duration) {
         self.shared.stopping.store(true, Ordering::Relaxed);
-        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let Some(thread) = thread else { return };
+        let Some(thread) = self.thread() else { return };
         // A full queue needs no waking.
         let _ = self.queue.try_send(None);
         let until = Instant::now() + most;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use weir_protocol::{ChatRequest, Event, Usage};
 
 use super::limits::Taken;
-use super::{Price, Tenant, Tenants};
+use super::{Price, Tenant, Tenants, Untold};
 
 /// Bytes of text for a token, to estimate with.
 const BYTES_PER_TOKEN: u64 = 4;
@@ -18,8 +18,8 @@ pub struct Charge {
     tenants: Arc<Tenants>,
     tenant: Arc<Tenant>,
     taken: Taken,
-    /// Whether Redis keeps the account.
-    shared: bool,
+    /// Where Redis keeps the account.
+    untold: Option<Untold>,
     prompt_tokens: u64,
     answer_bytes: u64,
     usage: Option<Usage>,
@@ -34,12 +34,12 @@ impl Charge {
         tenants: Arc<Tenants>,
         tenant: Arc<Tenant>,
         taken: Taken,
-        shared: bool,
+        untold: Option<Untold>,
         prompt_tokens: u64,
     ) -> Self {
         let (answer_bytes, usage, backend, has_failed) = (0, None, None, false);
         let before = (0, 0);
-        Charge { tenants, tenant, taken, shared, prompt_tokens, answer_bytes, usage, backend, has_failed, before }
+        Charge { tenants, tenant, taken, untold, prompt_tokens, answer_bytes, usage, backend, has_failed, before }
     }
 
     /// Whose it is.
@@ -107,7 +107,7 @@ impl Drop for Charge {
     fn drop(&mut self) {
         let (tokens, money) = self.total();
         let taken = Taken { tokens, money, ..self.taken };
-        Arc::clone(&self.tenants).settle(Arc::clone(&self.tenant), taken, self.shared);
+        Arc::clone(&self.tenants).settle(Arc::clone(&self.tenant), taken, self.untold.take());
     }
 }
 

@@ -62,7 +62,7 @@ pub struct Price {
 struct Accounts {
     memory: Arc<Mutex<HashMap<Arc<str>, Account>>>,
     redis: Option<Arc<(RedisAccounts, OnStoreLoss)>>,
-    /// How many requests Redis is still to hear the end of.
+    /// How many requests Redis is still to hear the end of, those under way included.
     untold: watch::Sender<usize>,
 }
 
@@ -160,7 +160,8 @@ impl Tenants {
         }
         let (charged, charged_money, day) = (tokens, money, verdict.day);
         let taken = Taken { lease, charged, charged_money, day, tokens: 0, money: 0 };
-        Ok(Charge::new(Arc::clone(self), Arc::clone(tenant), taken, shared, input))
+        let untold = shared.then(|| Untold::new(&self.accounts.untold));
+        Ok(Charge::new(Arc::clone(self), Arc::clone(tenant), taken, untold, input))
     }
 
     /// Lets a tenant ask about a request that nobody makes. Such questions have an account of their own under
@@ -224,7 +225,8 @@ impl Tenants {
         }
     }
 
-    /// Resolves when Redis has heard the end of every request that is over, whichever config it began with.
+    /// Resolves when Redis has heard the end of every request, whichever config it began with. Those whose callers were cut
+    /// are over only when their connections' threads get to it: they are waited for, too.
     pub async fn settled(&self) {
         // No error: the sender is here.
         let _ = self.accounts.untold.subscribe().wait_for(|count| *count == 0).await;
@@ -240,7 +242,7 @@ impl Tenants {
             if away.may_be_done {
                 let Wanted { lease, tokens: charged, money: charged_money, .. } = wanted;
                 let taken = Taken { lease, charged, charged_money, day: limits::day(now()), tokens: 0, money: 0 };
-                Arc::clone(self).tell(Arc::clone(tenant), taken);
+                Arc::clone(self).tell(Arc::clone(tenant), taken, Untold::new(&self.accounts.untold));
             }
             match on_loss {
                 // Better each gateway by itself than nobody at all.
@@ -258,20 +260,18 @@ impl Tenants {
     }
 
     /// What a request took in the end.
-    fn settle(self: Arc<Self>, tenant: Arc<Tenant>, taken: Taken, shared: bool) {
+    fn settle(self: Arc<Self>, tenant: Arc<Tenant>, taken: Taken, untold: Option<Untold>) {
         self.metrics.tenant_took(&tenant.name, taken.tokens);
-        if !shared {
-            self.accounts.of(&tenant, |account| account.settle(&tenant.limits, taken, now()));
-            return;
+        match untold {
+            Some(untold) => self.tell(tenant, taken, untold),
+            None => self.accounts.of(&tenant, |account| account.settle(&tenant.limits, taken, now())),
         }
-        self.tell(tenant, taken);
     }
 
     /// Tells Redis what a request took, and again while it is away: a place that is not given back keeps its tenant out
     /// until its lease ends.
-    fn tell(self: Arc<Self>, tenant: Arc<Tenant>, taken: Taken) {
+    fn tell(self: Arc<Self>, tenant: Arc<Tenant>, taken: Taken, untold: Untold) {
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
-        let untold = Untold::new(&self.accounts.untold);
         runtime.spawn(async move {
             let _untold = untold;
             let Some((redis, _)) = self.accounts.redis.as_deref() else { return };

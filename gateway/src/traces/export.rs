@@ -110,10 +110,14 @@ impl Exporter {
         }
     }
 
+    /// The sender, for whoever waits for it: it ends by itself when this is dropped and all is sent.
+    pub(crate) fn thread(&self) -> Option<JoinHandle<()>> {
+        self.thread.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
     /// Sends what waits, then ends; waits no longer than `most`.
     pub(crate) fn stop(&self, most: Duration) {
-        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let Some(thread) = thread else { return };
+        let Some(thread) = self.thread() else { return };
         let until = std::time::Instant::now() + most;
         while self.queue.try_send(None).is_err() && std::time::Instant::now() < until && !thread.is_finished() {
             std::thread::sleep(Duration::from_millis(2));

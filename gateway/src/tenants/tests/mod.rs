@@ -5,6 +5,7 @@ mod same_arithmetic;
 
 use std::sync::Arc;
 
+use futures::FutureExt;
 use weir_protocol::{ChatRequest, Denial, EngineError, Event, Message, Role, Usage};
 
 use self::redis_server::RedisServer;
@@ -274,4 +275,17 @@ async fn a_place_is_given_back_to_a_redis_that_was_away_meanwhile() {
         }
     };
     tokio::time::timeout(Duration::from_secs(60), again).await.expect("long before its lease ends");
+}
+
+#[tokio::test]
+async fn a_request_under_way_is_one_that_redis_has_not_heard_the_end_of() {
+    let Some(server) = RedisServer::start() else { return };
+    let limits = Limits { concurrent: 1, ..Limits::default() };
+    let (tenants, owner, _) = tenants(limits, in_redis(server.url(), OnStoreLoss::FailClosed));
+    let running = admit(&tenants, &owner).await;
+    assert_eq!(code(&running), "in");
+    assert!(tenants.settled().now_or_never().is_none(), "its caller may be about to be cut");
+    drop(running);
+    tenants.settled().await;
+    assert_eq!(tenants.used(&owner).await.unwrap().concurrent, 0);
 }
