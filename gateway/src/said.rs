@@ -5,9 +5,13 @@
 use std::fmt;
 use std::io::{self, Write};
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
+
+use tracing::Level;
+
+use crate::record::rfc3339;
 
 /// Most lines that wait.
 const QUEUE_MAX: usize = 8192;
@@ -18,6 +22,8 @@ const TOGETHER_BYTES: usize = 64 * 1024;
 const LAST_LINES: Duration = Duration::from_secs(1);
 
 static QUEUE: OnceLock<SyncSender<Said>> = OnceLock::new();
+/// Whether each line is an object of its own, as the log's are then.
+static JSON: AtomicBool = AtomicBool::new(false);
 static LOST: AtomicUsize = AtomicUsize::new(0);
 
 enum Said {
@@ -56,9 +62,34 @@ pub(crate) fn flush() {
     }
 }
 
-/// Says one line.
+/// From now on each line is an object.
+pub(crate) fn in_json() {
+    JSON.store(true, Ordering::Relaxed);
+}
+
+/// Says one line, whatever the log leaves out.
 pub(crate) fn say(line: fmt::Arguments<'_>) {
-    take(format!("{line}\n").into_bytes());
+    take(shown(Level::INFO, &line.to_string()));
+}
+
+/// Says what went wrong, likewise.
+pub(crate) fn complain(line: fmt::Arguments<'_>) {
+    take(shown(Level::ERROR, &line.to_string()));
+}
+
+fn shown(level: Level, line: &str) -> Vec<u8> {
+    match JSON.load(Ordering::Relaxed) {
+        true => as_object(level, line),
+        false => format!("{line}\n").into_bytes(),
+    }
+}
+
+/// In the shape of the log's lines.
+fn as_object(level: Level, line: &str) -> Vec<u8> {
+    let fields = serde_json::json!({ "message": line.trim() });
+    let time = rfc3339(SystemTime::now());
+    let line = serde_json::json!({ "timestamp": time, "level": level.as_str(), "fields": fields, "target": "weir" });
+    format!("{line}\n").into_bytes()
 }
 
 fn take(line: Vec<u8>) {
@@ -103,7 +134,7 @@ fn write(said: &Receiver<Said>, lost: &AtomicUsize, mut out: impl Write) {
         }
         let missing = lost.swap(0, Ordering::Relaxed);
         if missing > 0 {
-            bytes.extend(format!("weir: {missing} lines are lost here\n").into_bytes());
+            bytes.extend(shown(Level::WARN, &format!("weir: {missing} lines are lost here")));
         }
         // With nobody there it is lost; the next may find somebody.
         let _ = out.write_all(&bytes);
@@ -159,6 +190,16 @@ mod tests {
         drop(queue);
         writing.join().unwrap();
         assert_eq!(reader.0.lock().unwrap().1, b"one\ntwo\n");
+    }
+
+    #[test]
+    fn in_json_a_line_is_an_object_as_the_logs_are() {
+        let line = String::from_utf8(as_object(Level::INFO, "  policy  \"own\"")).unwrap();
+        assert!(line.ends_with("}\n"), "{line}");
+        let object: serde_json::Value = serde_json::from_str(&line).unwrap();
+        assert_eq!((&object["level"], &object["target"]), (&"INFO".into(), &"weir".into()));
+        assert_eq!(object["fields"]["message"], "policy  \"own\"");
+        assert!(object["timestamp"].as_str().is_some_and(|time| time.ends_with('Z')), "{line}");
     }
 
     #[test]

@@ -144,7 +144,7 @@ pub fn main() -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            said::say(format_args!("weir: {error:#}"));
+            said::complain(format_args!("weir: {error:#}"));
             if error.is::<generate::UsageError>() { ExitCode::from(2) } else { ExitCode::FAILURE }
         }
     }
@@ -166,7 +166,7 @@ fn end_without_paper() {
     std::panic::set_hook(Box::new(move |panic| {
         let why = panic.payload().downcast_ref::<String>();
         if let Some(why) = why.and_then(|text| text.strip_prefix("failed printing to stdout: ")) {
-            said::say(format_args!("weir: standard output: {why}"));
+            said::complain(format_args!("weir: standard output: {why}"));
             said::flush();
             std::process::exit(1);
         }
@@ -182,6 +182,9 @@ fn start_log(format: LogFormat, level: &str) {
     // A second start in one process keeps the first log.
     let _ = match format {
         LogFormat::Text => log.try_init(),
-        LogFormat::Json => log.json().try_init(),
+        LogFormat::Json => {
+            said::in_json();
+            log.json().try_init()
+        }
     };
 }
