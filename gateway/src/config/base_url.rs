@@ -1,10 +1,23 @@
 //! `base_url` of a backend: an address to add paths to. Must never take one that carries a secret.
 
+use std::net::IpAddr;
+
+use reqwest::Url;
+
 use super::resolve::Checks;
 use super::wire::BackendKind;
 
 /// What people copy from examples for `curl`.
 const ENDS: [&str; 5] = ["/chat/completions", "/completions", "/responses", "/messages", "/api/chat"];
+
+/// Whether what is sent to this address stays on this machine.
+pub(crate) fn is_this_machine(address: &str) -> bool {
+    let url = Url::parse(address).ok();
+    let host = url.as_ref().and_then(Url::host_str).unwrap_or_default();
+    let number = host.trim_matches(['[', ']']).parse::<IpAddr>();
+    // Names below it are its own, too (RFC 6761, 6.3).
+    host == "localhost" || host.ends_with(".localhost") || number.is_ok_and(|number| number.is_loopback())
+}
 
 impl Checks<'_> {
     pub(super) fn base_url(&mut self, index: &str, kind: BackendKind, typed: &str) -> Option<String> {
@@ -13,7 +26,7 @@ impl Checks<'_> {
             self.say(&path, "missing", "say where it is, like `http://127.0.0.1:8000/v1`");
             return None;
         }
-        let Ok(url) = reqwest::Url::parse(typed) else {
+        let Ok(url) = Url::parse(typed) else {
             self.say(&path, "not a URL", "write it like `http://127.0.0.1:8000/v1`");
             return None;
         };
@@ -36,5 +49,27 @@ impl Checks<'_> {
             return None;
         }
         Some(url.as_str().trim_end_matches('/').to_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_machine_is_known_by_its_names() {
+        for here in [
+            "http://127.0.0.1:8000/v1",
+            "https://localhost",
+            "http://[::1]:1/",
+            "http://a.localhost",
+            "http://127.9.9.9",
+        ] {
+            assert!(is_this_machine(here), "{here}");
+        }
+        for elsewhere in ["http://10.0.0.1", "https://api.example/v1", "http://localhost.example", "http://[::2]", "no"]
+        {
+            assert!(!is_this_machine(elsewhere), "{elsewhere}");
+        }
     }
 }

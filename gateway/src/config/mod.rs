@@ -22,6 +22,7 @@ pub mod trials;
 pub mod wire;
 pub mod written;
 
+pub(crate) use base_url::is_this_machine;
 pub use diagnostic::{ConfigErrors, Diagnostic, nearest};
 pub use files::FileRead;
 pub use layers::Inputs;

@@ -10,6 +10,7 @@ use weir_diffusion_engine::Recipe;
 use weir_protocol::DiffusionOptions;
 
 use super::attempts::{AskingSettings, AttemptSettings};
+use super::base_url::is_this_machine;
 use super::device::DeviceSettings;
 use super::latency::ForesightSettings;
 use super::policy::PolicySource;
@@ -207,10 +208,7 @@ pub struct BackendSettings {
 impl BackendSettings {
     /// Whether requests to it stay on this machine.
     pub fn is_local(&self) -> bool {
-        let host = reqwest::Url::parse(&self.base_url).ok();
-        let host = host.as_ref().and_then(reqwest::Url::host_str).unwrap_or_default();
-        let bare = host.trim_start_matches('[').trim_end_matches(']');
-        bare == "localhost" || bare.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
+        is_this_machine(&self.base_url)
     }
 }
 

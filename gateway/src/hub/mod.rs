@@ -17,6 +17,7 @@ use reqwest::redirect::Policy;
 use reqwest::{Client, Response, StatusCode, Url};
 
 use crate::backends::http_client;
+use crate::config::is_this_machine;
 
 pub(crate) use listing::RemoteFile;
 
@@ -115,8 +116,7 @@ impl Hub {
 
 /// Whether a token may be sent there: encrypted, or not leaving this machine.
 fn is_safe(endpoint: &Url) -> bool {
-    let loopback = endpoint.host_str().is_some_and(|host| matches!(host, "localhost" | "127.0.0.1" | "[::1]"));
-    endpoint.scheme() == "https" || loopback
+    endpoint.scheme() == "https" || is_this_machine(endpoint.as_str())
 }
 
 fn token_file() -> Option<String> {

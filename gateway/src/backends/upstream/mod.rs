@@ -23,7 +23,6 @@ mod verbatim;
 #[cfg(test)]
 pub(super) mod tests;
 
-use std::net::IpAddr;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -35,8 +34,8 @@ use tower::service_fn;
 use weir_protocol::{ChatRequest, EngineError, Event, TimeoutPhase};
 
 use super::{Attempt, BackendService, EventStream};
-use crate::config::BackendSettings;
 use crate::config::settings::Secret;
+use crate::config::{BackendSettings, is_this_machine};
 use clients::Clients;
 use clock::{Clock, Wait};
 use frames::Framing;
@@ -162,15 +161,7 @@ pub(crate) fn http_client(to: &str) -> ClientBuilder {
     let _ = rustls::crypto::ring::default_provider().install_default();
     // Sizes and sums of files are those of the bytes on the wire.
     let builder = Client::builder().gzip(false);
-    if is_here(to) { builder.no_proxy() } else { builder }
-}
-
-/// Whether an address is one of this machine's alone.
-fn is_here(address: &str) -> bool {
-    let url = Url::parse(address).ok();
-    let host = url.as_ref().and_then(Url::host_str).unwrap_or_default();
-    let number = host.trim_matches(['[', ']']).parse::<IpAddr>();
-    host == "localhost" || host.ends_with(".localhost") || number.is_ok_and(|number| number.is_loopback())
+    if is_this_machine(to) { builder.no_proxy() } else { builder }
 }
 
 /// A backend over this upstream. Opens no connection yet.

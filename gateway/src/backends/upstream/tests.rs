@@ -320,15 +320,3 @@ async fn calls_that_cannot_be_read_are_no_answer_where_objects_are_wanted() {
         assert_eq!(show(heard(stream).await), expect);
     }
 }
-
-#[test]
-fn this_machine_is_known_by_its_names() {
-    for here in
-        ["http://127.0.0.1:8000/v1", "https://localhost", "http://[::1]:1/", "http://a.localhost", "http://127.9.9.9"]
-    {
-        assert!(is_here(here), "{here}");
-    }
-    for elsewhere in ["http://10.0.0.1", "https://api.example/v1", "http://localhost.example", "http://[::2]", "no"] {
-        assert!(!is_here(elsewhere), "{elsewhere}");
-    }
-}
