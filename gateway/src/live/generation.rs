@@ -57,8 +57,8 @@ impl Generation {
         let models = backends.models();
         let checks = checking::start(&backends, &settings.backends, before.map(|before| &before.checks))
             .context("no HTTP client for health checks")?;
-        let router = Router::new(backends, policy, settings.attempts.clone(), Arc::clone(&metrics))
-            .foreseeing(settings.latency.clone());
+        let (attempts, latency) = (settings.attempts.clone(), settings.latency.clone());
+        let router = Router::new(backends, policy, attempts, latency, Arc::clone(&metrics));
         let router = match before {
             Some(before) => {
                 let same_canary = before.settings.trials.canary == settings.trials.canary;

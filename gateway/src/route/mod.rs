@@ -114,17 +114,18 @@ pub struct Router {
 }
 
 impl Router {
-    /// A router over these backends, choosing by this policy, or these.
+    /// A router over these backends, choosing by this policy, or these, and learning backends' times as `latency` says.
     pub fn new(
         backends: Registry,
         policies: impl Into<Policies>,
         settings: AttemptSettings,
+        latency: ForesightSettings,
         metrics: Arc<Metrics>,
     ) -> Self {
         let (facts, policies) = (backends.facts(), policies.into());
         // Gateways that start together must not draw alike.
         let dice = Arc::new(Dice::new(uuid::Uuid::new_v4().as_u64_pair().0));
-        let foresight = Foresight::new(ForesightSettings::default(), facts.clone());
+        let foresight = Foresight::new(latency, facts.clone());
         Router {
             foresight,
             backends,
@@ -136,13 +137,6 @@ impl Router {
             settings: Arc::new(settings),
             dice,
         }
-    }
-
-    /// The same, learning backends' times as `settings` say.
-    #[must_use]
-    pub fn foreseeing(self, settings: ForesightSettings) -> Self {
-        let foresight = Foresight::new(settings, self.facts.clone());
-        Router { foresight, ..self }
     }
 
     /// What is learnt about backends' times.

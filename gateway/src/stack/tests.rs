@@ -54,7 +54,8 @@ fn gateway(change: impl FnOnce(&mut ServerSettings)) -> Arc<Gateway> {
     let mut settings = crate::config::load(&Inputs::default()).unwrap().server;
     change(&mut settings);
     let policy = Policy::parse(crate::embedded::POLICY, "the embedded default").unwrap();
-    let router = route::Router::new(backends, policy, AttemptSettings::default(), Arc::clone(&metrics));
+    let router =
+        route::Router::new(backends, policy, AttemptSettings::default(), Default::default(), Arc::clone(&metrics));
     let tenants = Arc::new(crate::tenants::Tenants::none(Arc::clone(&metrics)));
     let recorder = Arc::new(crate::record::Recorder::counting(Arc::clone(&metrics)));
     Arc::new(Gateway { router, settings, models, metrics, tenants, recorder, lasting: Arc::default() })

@@ -78,7 +78,7 @@ fn gateway(script: Vec<Line>) -> Arc<Gateway> {
     settings.hold_headers = Duration::from_secs(1);
     settings.keep_alive = Duration::from_secs(10);
     let policy = Policy::parse(crate::embedded::POLICY, "the embedded default").unwrap();
-    let router = Router::new(backends, policy, AttemptSettings::default(), Arc::clone(&metrics));
+    let router = Router::new(backends, policy, AttemptSettings::default(), Default::default(), Arc::clone(&metrics));
     let tenants = Arc::new(crate::tenants::Tenants::none(Arc::clone(&metrics)));
     let recorder = Arc::new(crate::record::Recorder::counting(Arc::clone(&metrics)));
     Arc::new(Gateway { router, settings, models, metrics, tenants, recorder, lasting: Arc::default() })

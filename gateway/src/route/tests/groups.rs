@@ -38,7 +38,7 @@ fn router(caches_prefixes: bool) -> Router {
     let backends = backends.map(|(name, group)| member(name, group, caches_prefixes));
     let policy = Policy::parse(POLICY, "test").unwrap();
     let metrics = Arc::new(Metrics::new().unwrap());
-    Router::new(Registry::of(backends.into()), policy, AttemptSettings::default(), metrics)
+    Router::new(Registry::of(backends.into()), policy, AttemptSettings::default(), Default::default(), metrics)
 }
 
 fn asks(model: &str, text: &str) -> Arc<ChatRequest> {
