@@ -9,6 +9,7 @@ mod cuda;
 mod dist;
 mod fuzz;
 mod metadata;
+mod neon;
 mod node;
 mod openclaw;
 mod router;
@@ -48,6 +49,8 @@ enum Command {
     Sanitize(sanitize::Args),
     /// Makes PTX of the GPU kernels and checks the code behind the feature `cuda`; needs no GPU.
     Cuda,
+    /// The kernels' tests on an emulated aarch64 (qemu-user, gcc-aarch64-linux-gnu).
+    Neon,
     /// The real OpenClaw (fetched into the cache) against the real binary: minutes, needs the network once.
     E2eOpenclaw,
     /// Makes the classifier's weights and card again; needs ../shared/data.
@@ -56,7 +59,7 @@ enum Command {
     RouterCard(router::CardArgs),
     /// Everything CI runs: fmt, clippy, deny, cuda where kernels/ changed, test, bench --smoke, soak --smoke.
     Ci {
-        /// And what takes long: the real OpenClaw.
+        /// And what takes long: the kernels on an emulated aarch64, the real OpenClaw.
         #[arg(long)]
         full: bool,
     },
@@ -75,6 +78,7 @@ fn main() -> ExitCode {
         Command::Fuzz(args) => fuzz::command(&args),
         Command::Sanitize(args) => sanitize::command(&args),
         Command::Cuda => cuda::command(),
+        Command::Neon => neon::command(),
         Command::E2eOpenclaw => openclaw::command(),
         Command::Ci { full } => ci::run(full),
         Command::RouterTrain(args) => router::train(&args),

@@ -26,8 +26,8 @@ enum With {
     Miri,
 }
 
-/// The GPU kernels' tests run foreign code, which only their own checks can look into.
-const TESTS: [&str; 10] =
+/// The tests of the CPU kernels. Those of the GPU kernels run foreign code, which only their own checks can look into.
+pub(crate) const TESTS: [&str; 10] =
     ["--test", "every_kernel", "--test", "kv8", "--test", "packed", "--test", "routing", "--test", "team"];
 
 /// The command.

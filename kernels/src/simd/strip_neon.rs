@@ -1,5 +1,5 @@
-//! Strips on aarch64 with the dot product instructions (4 rows in a register). Checked by the compiler and by the plain
-//! code's tests where the tests run on such a CPU. Must never be used before the registry has seen the CPU.
+//! Strips on aarch64 with the dot product instructions (4 rows in a register). `cargo xtask neon` runs them on an
+//! emulator; no real such CPU was at hand. Must never be used before the registry has seen the CPU.
 
 use std::arch::aarch64::*;
 
