@@ -156,9 +156,7 @@ pub fn stack(gateway: Arc<Gateway>) -> axum::Router {
             let message = "this path does not take this method";
             api::refusal(path.path(), StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message)
         })
-        .fallback(
-            |path: Uri| async move { api::refusal(path.path(), StatusCode::NOT_FOUND, "not_found", "no such path") },
-        )
+        .fallback(|path: Uri| async move { api::nowhere(path.path()) })
         .layer(from_fn(every))
         .with_state(gateway)
 }
@@ -175,7 +173,7 @@ async fn readyz(State(gateway): State<Arc<Gateway>>) -> (StatusCode, &'static st
 async fn metrics(State(gateway): State<Arc<Gateway>>, path: Uri) -> Response {
     match gateway.settings.public_metrics {
         true => metrics_page(&gateway),
-        false => api::refusal(path.path(), StatusCode::NOT_FOUND, "not_found", "no such path"),
+        false => api::nowhere(path.path()),
     }
 }
 

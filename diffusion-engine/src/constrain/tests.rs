@@ -1,5 +1,7 @@
 //! The frontier with scripted drafts: whatever a decoder writes and a model prefers, what is committed fits.
 
+mod at_limit;
+
 use std::sync::Arc;
 
 use llguidance::toktrie::SimpleVob;

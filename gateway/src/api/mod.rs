@@ -34,9 +34,47 @@ pub fn refusal(path: &str, status: StatusCode, code: &'static str, message: &str
     shown(path, Failure::of_layer(status, code, message))
 }
 
+/// Nothing is at this path.
+pub fn nowhere(path: &str) -> Response {
+    let mut message = "no such path".to_owned();
+    if let Some(meant) = meant(path) {
+        message.push_str(&format!("; did you mean `/v1{meant}`?"));
+    }
+    refusal(path, StatusCode::NOT_FOUND, "not_found", &message)
+}
+
+/// What a client asks for, below `/v1`, whose base URL has one part too many or lacks one.
+fn meant(path: &str) -> Option<&'static str> {
+    const ASKED: [&str; 6] =
+        ["/chat/completions", "/completions", "/responses", "/messages/count_tokens", "/messages", "/models"];
+    let path = path.trim_end_matches('/');
+    ASKED.into_iter().find(|asked| {
+        let base = path.strip_suffix(asked).map(|base| base.trim_start_matches('/'));
+        base.is_some_and(|base| base.split('/').all(|part| ["", "api", "openai", "anthropic", "v1"].contains(&part)))
+    })
+}
+
 fn shown(path: &str, failure: Failure) -> Response {
     match path.starts_with(MESSAGES) {
         true => anthropic_messages::error::response(&failure),
         false => openai_chat::error::response(failure),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_has_the_wrong_base_url_is_told_the_right_path() {
+        for path in
+            ["/chat/completions", "/v1/v1/chat/completions", "/v1/chat/completions/", "/api/v1/chat/completions"]
+        {
+            assert_eq!(meant(path), Some("/chat/completions"), "{path}");
+        }
+        assert_eq!(meant("/messages/count_tokens"), Some("/messages/count_tokens"));
+        for path in ["/", "/v1", "/v1/embeddings", "/v1/threads/7/messages", "/v1/messages/batches", "/readyz"] {
+            assert_eq!(meant(path), None, "{path}");
+        }
     }
 }

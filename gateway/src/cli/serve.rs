@@ -1,6 +1,7 @@
 //! `weir serve`, and the same start for whoever wants a gateway in its own process: loads, then listens, and stops
 //! without cutting answers short as long as the grace lasts.
 
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -101,12 +102,24 @@ pub async fn start(inputs: Inputs) -> Result<Running> {
 }
 
 async fn bind(wanted: SocketAddr, help: &str) -> Result<(TcpListener, SocketAddr)> {
-    let listener = TcpListener::bind(wanted).await.with_context(|| match wanted.port() {
-        0 => format!("cannot listen on {wanted}"),
-        port => format!("cannot listen on {wanted}: is port {port} in use? ({help})"),
-    })?;
+    let refused = |error: std::io::Error| {
+        let why = why_not(error.kind(), wanted, help);
+        anyhow::Error::new(error).context(format!("cannot listen on {wanted}{why}"))
+    };
+    let listener = TcpListener::bind(wanted).await.map_err(refused)?;
     let addr = listener.local_addr().context("no local address")?;
     Ok((listener, addr))
+}
+
+/// What the system's refusal of an address means, and what helps.
+fn why_not(refusal: ErrorKind, wanted: SocketAddr, help: &str) -> String {
+    let (ip, port) = (wanted.ip(), wanted.port());
+    match refusal {
+        ErrorKind::AddrInUse => format!(": port {port} is in use ({help})"),
+        ErrorKind::AddrNotAvailable => format!(": this machine has no address {ip} ({help})"),
+        ErrorKind::PermissionDenied => format!(": this user may not take port {port} ({help})"),
+        _ => String::new(),
+    }
 }
 
 impl Running {
@@ -269,5 +282,20 @@ impl Signals {
             // Nobody can say it.
             std::future::pending::<()>().await;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_that_cannot_be_taken_is_told_apart_from_a_taken_one() {
+        let wanted = SocketAddr::from(([192, 0, 2, 1], 87));
+        let why = |refusal| why_not(refusal, wanted, "help");
+        assert_eq!(why(ErrorKind::AddrInUse), ": port 87 is in use (help)");
+        assert_eq!(why(ErrorKind::AddrNotAvailable), ": this machine has no address 192.0.2.1 (help)");
+        assert_eq!(why(ErrorKind::PermissionDenied), ": this user may not take port 87 (help)");
+        assert_eq!(why(ErrorKind::OutOfMemory), "");
     }
 }

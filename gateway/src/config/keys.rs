@@ -114,9 +114,15 @@ fn find_unknown(
     }
 }
 
+/// What stands at the top of a policy file, and is often put here.
+const OF_POLICIES: &[&str] = &["about", "include", "defaults", "pins", "condense", "rule", "test"];
+
 /// The nearest key beside it, else a key of that name below the section it stands in, else what may stand here.
 fn suggestion(schema: &Schema, path: &[String], siblings: &serde_json::Map<String, Json>) -> String {
     let Some((typed, section)) = path.split_last() else { return String::new() };
+    if section.is_empty() && OF_POLICIES.contains(&typed.as_str()) {
+        return "it stands in a policy file, which `[policy] file` names; `weir policy show balanced` prints one to begin with".to_owned();
+    }
     if let Some(near) = nearest(typed, siblings.keys().map(String::as_str)) {
         return format!("did you mean `{near}`?");
     }

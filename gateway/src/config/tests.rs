@@ -139,6 +139,14 @@ fn unknown_keys_name_the_nearest() {
 }
 
 #[test]
+fn what_belongs_into_a_policy_file_is_told_so() {
+    for written in ["[[rule]]", "[condense]", "[[test]]"] {
+        let said = load_with(written, &[], None).unwrap_err();
+        assert!(said.contains("it stands in a policy file, which `[policy] file` names"), "{said}");
+    }
+}
+
+#[test]
 fn environment_mistakes_are_shown_as_variables() {
     assert_eq!(
         load_with("", &[("WEIR_SERVER__LISEN", "x"), ("WEIR_SERVER_LISTEN", "x")], None).unwrap_err(),

@@ -38,7 +38,12 @@ impl Constraint {
         self.hopeless &= end.is_none();
         // The end found is not the shortest, and seen from the next token it may be some tokens longer.
         let margin = |length: usize| length / 8 + 4;
-        end.map_or(left < LONGEST_END, |end| end.len() + 1 + margin(end.len()) >= left)
+        match end.map(|end| end.len()) {
+            // It may end anywhere, as text does: to end it here would pass for the model's own end.
+            Some(0) => false,
+            Some(length) => length + 1 + margin(length) >= left,
+            None => left < LONGEST_END,
+        }
     }
 
     /// Takes `token`, just consumed, back and sets out for the nearest end. `false`, and the token stays, when there

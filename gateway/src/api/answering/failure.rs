@@ -80,6 +80,23 @@ impl Failure {
         Failure { kind: code, ..Failure::new(status, class, code, message) }
     }
 
+    /// With the field as the caller's dialect calls it. Backends name fields as chat completions do; `names` has those that
+    /// are called otherwise, and what ends otherwise (`.…`).
+    pub(crate) fn named(mut self, names: &[(&str, &str)]) -> Self {
+        let renamed = self.param.as_deref().and_then(|param| {
+            names.iter().find_map(|(ours, theirs)| {
+                let before = param.strip_suffix(ours)?;
+                (before.is_empty() || ours.starts_with('.'))
+                    .then(|| (format!("`{param}`"), format!("{before}{theirs}")))
+            })
+        });
+        if let Some((quoted, theirs)) = renamed {
+            self.message = self.message.replace(&quoted, &format!("`{theirs}`"));
+            self.param = Some(theirs);
+        }
+        self
+    }
+
     fn param(mut self, field: &str) -> Self {
         self.param = Some(field.to_owned()).filter(|field| !field.is_empty());
         self
@@ -117,7 +134,7 @@ impl From<&EngineError> for Failure {
                 failure(StatusCode::NOT_FOUND, Class::NotFound, "model_not_found").param("model")
             }
             EngineError::ContextTooLong { limit, got } => {
-                let mut text = format!("the maximum context length is {limit} tokens");
+                let mut text = format!("this model's maximum context length is {limit} tokens");
                 if *got > 0 {
                     text.push_str(&format!(", this request needs {got}"));
                 }

@@ -92,7 +92,7 @@ mod tests {
         );
         check(
             EngineError::ContextTooLong { limit: 9, got: 0 },
-            r#"400 {"type":"error","error":{"type":"invalid_request_error","message":"prompt is too long: the maximum context length is 9 tokens","code":"context_length_exceeded","param":"messages"}}"#,
+            r#"400 {"type":"error","error":{"type":"invalid_request_error","message":"prompt is too long: this model's maximum context length is 9 tokens","code":"context_length_exceeded","param":"messages"}}"#,
         );
         check(
             EngineError::Overloaded { limit: 3, retry_after: None },

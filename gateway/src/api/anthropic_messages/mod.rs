@@ -56,9 +56,17 @@ impl Speaks for AnthropicMessages {
     }
 
     fn refused(failure: Failure) -> Response {
-        error::response(&failure)
+        error::response(&failure.named(FIELDS))
     }
 }
+
+/// Fields that chat completions call otherwise.
+const FIELDS: &[(&str, &str)] = &[
+    ("response_format", "output_config.format"),
+    ("response_format.json_schema.schema", "output_config.format.schema"),
+    ("stop", "stop_sequences"),
+    (".function.parameters", ".input_schema"),
+];
 
 fn identity() -> Identity {
     Identity::fresh("msg_")

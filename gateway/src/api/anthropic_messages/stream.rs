@@ -107,7 +107,7 @@ impl Grammar for MessagesGrammar {
     }
 
     fn broken(&mut self, error: &EngineError) -> Vec<Bytes> {
-        vec![named("error", &ErrorBody::from(&Failure::from(error)))]
+        vec![named("error", &ErrorBody::from(&Failure::from(error).named(super::FIELDS)))]
     }
 
     /// Blocks are numbered as the upstream does it, those of kinds unknown here too.

@@ -115,10 +115,27 @@ mod tests {
     }
 
     #[test]
+    fn a_field_has_the_name_that_the_callers_dialect_has_for_it() {
+        let names: &[(&str, &str)] = &[("messages", "input"), (".function.parameters", ".parameters")];
+        let check = |field: &str, expect: &str| {
+            let error = EngineError::Unsupported { field: field.into(), message: "x".into() };
+            let failure = Failure::from(&error).named(names);
+            assert_eq!(failure.param.as_deref(), Some(expect));
+            assert_eq!(failure.message, format!("this backend cannot take `{expect}`: x"));
+        };
+        check("messages", "input");
+        check("tools[2].function.parameters", "tools[2].parameters");
+        check("n", "n");
+        check("old_messages", "old_messages");
+        let long = EngineError::ContextTooLong { limit: 9, got: 10 };
+        assert_eq!(Failure::from(&long).named(names).param.as_deref(), Some("input"));
+    }
+
+    #[test]
     fn clients_recognise_an_overflow_by_its_words() {
         assert_eq!(
             Failure::from(&EngineError::ContextTooLong { limit: 4096, got: 5000 }).message,
-            "the maximum context length is 4096 tokens, this request needs 5000"
+            "this model's maximum context length is 4096 tokens, this request needs 5000"
         );
     }
 }

@@ -1,4 +1,5 @@
-//! The order of a stream's chunks: role first, then deltas, then the finish reason, usage if asked for, `[DONE]`.
+//! The order of a stream's chunks: role first, then deltas, then the finish reason, usage if asked for, `[DONE]`. Must
+//! never send `content` where there is none: some clients open a text at the empty one.
 
 use bytes::Bytes;
 use serde::Deserialize;
@@ -27,6 +28,8 @@ pub(crate) struct ChatGrammar {
     logprobs: Vec<TokenLogprob>,
     /// Whether the role was sent.
     speaking: bool,
+    /// Whether anything but the role was.
+    said: bool,
     /// Whether the upstream's own id was taken over.
     adopted: bool,
     /// Whether the upstream's own chunks are sent.
@@ -124,6 +127,7 @@ impl ChatGrammar {
             continued: None,
             logprobs: Vec::new(),
             speaking: false,
+            said: false,
             adopted: false,
             passing: false,
         }
@@ -146,17 +150,18 @@ impl ChatGrammar {
         if std::mem::replace(&mut self.speaking, true) {
             return Vec::new();
         }
-        let delta = Delta { role: Some("assistant"), content: Some(String::new()), ..Delta::default() };
+        let delta = Delta { role: Some("assistant"), ..Delta::default() };
         vec![self.chunk(delta, Vec::new(), None, None)]
     }
 
     fn delta(&mut self, delta: Delta) -> Vec<Bytes> {
         if self.passing {
-            self.speaking = true;
+            (self.speaking, self.said) = (true, true);
             self.logprobs.clear();
             return Vec::new();
         }
         let mut frames = self.speak();
+        self.said = true;
         let logprobs = std::mem::take(&mut self.logprobs);
         frames.push(self.chunk(delta, logprobs, None, None));
         frames
@@ -176,7 +181,9 @@ impl ChatGrammar {
         let mut frames = self.speak();
         let logprobs = std::mem::take(&mut self.logprobs);
         let weir = Extra::continued(self.continued.take());
-        frames.push(self.chunk(Delta::default(), logprobs, Some(reason.as_str()), weir));
+        // An answer without a word is an empty text, as when it comes whole.
+        let content = (!self.said).then(String::new);
+        frames.push(self.chunk(Delta { content, ..Delta::default() }, logprobs, Some(reason.as_str()), weir));
         // Counts are never made up: a backend that did not say leaves the chunk out.
         if let Some(usage) = self.usage.as_ref().filter(|_| self.include_usage) {
             frames.push(self.write(&[], Some(Some(UsageBody::from(usage))), None));
@@ -240,13 +247,19 @@ mod tests {
         assert_eq!(frames, expect);
     }
 
-    const ROLE: &str = r#"{"choices":[{"index":0,"delta":{"role":"assistant","content":""}}]}"#;
+    const ROLE: &str = r#"{"choices":[{"index":0,"delta":{"role":"assistant"}}]}"#;
     const STOP: &str = r#"{"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}"#;
+    const NOTHING: &str = r#"{"choices":[{"index":0,"delta":{"content":""},"finish_reason":"stop"}]}"#;
 
     #[test]
     fn text_streams_and_ends() {
         let says = r#"{"choices":[{"index":0,"delta":{"content":"a\nb"}}]}"#;
         check(vec![started(), text("a\nb"), text(""), stop()], false, false, &[ROLE, says, STOP, "[DONE]"]);
+    }
+
+    #[test]
+    fn an_answer_without_a_word_is_an_empty_text() {
+        check(vec![started(), stop()], false, false, &[ROLE, NOTHING, "[DONE]"]);
     }
 
     #[test]
@@ -304,7 +317,7 @@ mod tests {
             diffusion,
             ..Usage::default()
         });
-        check(vec![started(), usage.clone(), stop()], false, false, &[ROLE, STOP, "[DONE]"]);
+        check(vec![started(), usage.clone(), stop()], false, false, &[ROLE, NOTHING, "[DONE]"]);
         let frames = write(vec![started(), usage, stop()], true, false);
         assert_eq!(frames.len(), 4);
         assert!(frames[0].contains(r#""usage":null"#) && frames[1].contains(r#""usage":null"#));
@@ -319,9 +332,9 @@ mod tests {
     #[test]
     fn drafts_come_only_if_asked_for_and_touch_no_text() {
         let draft = || Event::Draft { snapshot: "a░".into(), step: 1, masked: 1 };
-        check(vec![started(), draft(), stop()], false, false, &[ROLE, STOP, "[DONE]"]);
+        check(vec![started(), draft(), stop()], false, false, &[ROLE, NOTHING, "[DONE]"]);
         let shown = r#"{"choices":[{"index":0,"delta":{},"finish_reason":null}],"weir":{"draft":{"snapshot":"a░","step":1,"masked":1}}}"#;
-        check(vec![started(), draft(), stop()], false, true, &[ROLE, shown, STOP, "[DONE]"]);
+        check(vec![started(), draft(), stop()], false, true, &[ROLE, shown, NOTHING, "[DONE]"]);
     }
 
     #[test]

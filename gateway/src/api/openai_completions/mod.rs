@@ -53,9 +53,12 @@ impl Speaks for OpenAiCompletions {
     }
 
     fn refused(failure: Failure) -> Response {
-        error::response(failure)
+        error::response(failure.named(FIELDS))
     }
 }
+
+/// Fields that chat completions call otherwise.
+const FIELDS: &[(&str, &str)] = &[("messages", "prompt")];
 
 fn identity() -> Identity {
     Identity::fresh("cmpl-")

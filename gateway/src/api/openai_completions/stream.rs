@@ -81,7 +81,7 @@ impl Grammar for CompletionsGrammar {
 
     /// Without `[DONE]`.
     fn broken(&mut self, error: &EngineError) -> Vec<Bytes> {
-        vec![data(&ErrorBody::from(Failure::from(error)))]
+        vec![data(&ErrorBody::from(Failure::from(error).named(super::FIELDS)))]
     }
 
     fn verbatim(&mut self, piece: &str) -> Vec<Bytes> {

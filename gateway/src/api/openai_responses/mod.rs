@@ -56,9 +56,17 @@ impl Speaks for OpenAiResponses {
     }
 
     fn refused(failure: Failure) -> Response {
-        error::response(failure)
+        error::response(failure.named(FIELDS))
     }
 }
+
+/// Fields that chat completions call otherwise.
+const FIELDS: &[(&str, &str)] = &[
+    ("messages", "input"),
+    ("response_format", "text.format"),
+    ("response_format.json_schema.schema", "text.format.schema"),
+    (".function.parameters", ".parameters"),
+];
 
 fn identity() -> Identity {
     Identity::fresh("resp_")

@@ -69,7 +69,7 @@ impl Grammar for ResponsesGrammar {
 
     /// Some clients look for the one, some for the other.
     fn broken(&mut self, error: &EngineError) -> Vec<Bytes> {
-        let failure = Failure::from(error);
+        let failure = Failure::from(error).named(super::FIELDS);
         let (code, message, param) = (failure.code.as_str(), failure.message.as_str(), failure.param.as_deref());
         self.events.push("error", Payload::Error { code, message, param });
         let output = self.items.take();
