@@ -96,6 +96,8 @@ impl Charge {
     /// Tokens in and out. What the backend did not count is estimated; what brought nothing by our fault is free.
     fn tokens(&self) -> (u64, u64) {
         match &self.usage {
+            // No prompt is empty: Ollama leaves its count out where it was cached.
+            Some(usage) if usage.prompt_tokens == 0 => (self.prompt_tokens, usage.completion_tokens),
             Some(usage) => (usage.prompt_tokens, usage.completion_tokens),
             None if self.has_failed && self.answer_bytes == 0 => (0, 0),
             None => (self.prompt_tokens, self.answer_bytes.div_ceil(BYTES_PER_TOKEN)),

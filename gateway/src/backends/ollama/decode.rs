@@ -96,9 +96,10 @@ impl LineDecoder {
     }
 
     fn done(&mut self, line: &Value) -> Result<(), EngineError> {
-        if let Some(completion_tokens) = line["eval_count"].as_u64() {
-            // Left out there when the whole prompt came from the cache.
-            let prompt_tokens = line["prompt_eval_count"].as_u64().unwrap_or(0);
+        // Counts of nothing are left out: the prompt's where all of it came from a cache, the answer's where it is empty.
+        let (prompt, answer) = (line["prompt_eval_count"].as_u64(), line["eval_count"].as_u64());
+        if prompt.is_some() || answer.is_some() {
+            let (prompt_tokens, completion_tokens) = (prompt.unwrap_or(0), answer.unwrap_or(0));
             self.answer.count(Usage { prompt_tokens, completion_tokens, ..Usage::default() });
         }
         self.answer.reason(match line["done_reason"].as_str().unwrap_or_default() {
@@ -157,6 +158,8 @@ mod tests {
         check(decoder(), &[THINK, A, DONE, DONE, A], "<m>(hm)a#5+2/0!stop");
         check(decoder(), &[A, &DONE.replace("stop", "length")], "<m>a#5+2/0!length");
         check(decoder(), &[A, r#"{"done":true}"#], "<m>a!stop");
+        check(decoder(), &[r#"{"model":"m","done":true,"prompt_eval_count":5}"#], "<m>#5+0/0!stop");
+        check(decoder(), &[A, r#"{"done":true,"eval_count":2}"#], "<m>a#0+2/0!stop");
         check_whole(decoder(), &DONE.replace("\"content\":\"\"", "\"content\":\"b\""), "<m>b#5+2/0!stop");
     }
 

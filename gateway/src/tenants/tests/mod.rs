@@ -121,6 +121,15 @@ async fn an_answer_that_another_took_over_from_costs_what_it_took() {
 }
 
 #[tokio::test]
+async fn a_prompt_that_was_not_counted_is_not_free() {
+    let (tenants, owner, metrics) = tenants(Limits::default(), StoreSettings::Memory);
+    let mut charge = admit(&tenants, &owner).await.ok().unwrap();
+    charge.saw(&Event::Usage(Usage { prompt_tokens: 0, completion_tokens: 20, ..Usage::default() }), "up");
+    drop(charge);
+    assert!(metrics.render(&Scrape::default()).unwrap().contains(r#"weir_tenant_tokens_total{tenant="a"} 120"#));
+}
+
+#[tokio::test]
 async fn many_at_once_do_not_spend_more_than_there_is() {
     // 100 tokens at 1 and 100 at 2 for a million each.
     let limits = Limits { money_per_day: 500, ..Limits::default() };
