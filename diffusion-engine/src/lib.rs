@@ -2,10 +2,9 @@
 //!
 //! Reading order: [`options`] and [`error`] (what goes in, how it fails) → `checkpoint` (files to checked values) →
 //! `model` (one forward; `device`: the same on a GPU; `dense`: chat models of other families; `processor`: any of
-//! them) with `cache` → `decode` (logits to tokens) and
-//! `constrain` (the form demanded of an answer) → `schedule` (many requests, one model) → [`engine`], [`generation`]
-//! and [`steps`] (what callers hold) → [`inspect`] and [`logits`] (for people who look at a checkpoint), [`pack`] (to
-//! make one smaller), [`speed`] (for those who measure).
+//! them) with `cache` → `decode` (logits to tokens) and `constrain` (the form demanded of an answer) → `schedule` (many
+//! requests, one model) → [`engine`], [`generation`] and [`steps`] (what callers hold) → [`inspect`] and [`logits`] (for
+//! people who look at a checkpoint), [`pack`] (to make one smaller), [`speed`] (for those who measure).
 
 mod cache;
 mod checkpoint;

@@ -6,7 +6,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 
 use crate::counts::{self, Counts};
 use crate::{metadata, stage};
@@ -33,13 +33,7 @@ pub(crate) fn run(root: &Path) -> Result<Counts> {
             .env("WEIR_FAULT_UPSTREAM_BIN", release.join("weir-fault-upstream")),
     )
     .context("Node 20 is needed for the client tests")?;
-    let mut counts = counts::of_node(&ran.text);
-    if counts == Counts::default() {
-        bail!("node ran no test");
-    }
-    if !ran.success && counts.failed == 0 {
-        counts.failed = 1;
-    }
+    let mut counts = counts::of_node(&ran.text).of_run("node", ran.success)?;
     counts += python(&folder, "sdks_test.py", &release)?;
     // Other people's suites, with packages of their own.
     counts += python(&root.join("tests/conformance"), "conformance_test.py", &release)?;

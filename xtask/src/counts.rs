@@ -4,6 +4,8 @@
 use std::fmt;
 use std::ops::AddAssign;
 
+use anyhow::{Result, bail};
+
 /// Tests by how they ended.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Counts {
@@ -23,6 +25,22 @@ impl AddAssign for Counts {
 impl fmt::Display for Counts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} passed, {} failed, {} skipped", self.passed, self.failed, self.skipped)
+    }
+}
+
+impl Counts {
+    /// With what the runner's own end says. One that died counts as one failure.
+    ///
+    /// # Errors
+    /// `runner` ran nothing.
+    pub(crate) fn of_run(mut self, runner: &str, success: bool) -> Result<Self> {
+        if self == Counts::default() {
+            bail!("{runner} ran no test");
+        }
+        if !success && self.failed == 0 {
+            self.failed = 1;
+        }
+        Ok(self)
     }
 }
 
@@ -86,5 +104,13 @@ mod tests {
     #[test]
     fn the_closing_line_has_the_agreed_form() {
         assert_eq!(Counts { passed: 3, failed: 0, skipped: 1 }.to_string(), "3 passed, 0 failed, 1 skipped");
+    }
+
+    #[test]
+    fn a_runner_that_ran_nothing_or_died_is_no_success() {
+        let passed = Counts { passed: 2, ..Counts::default() };
+        assert!(Counts::default().of_run("it", true).is_err());
+        assert_eq!(passed.of_run("it", true).ok(), Some(passed));
+        assert_eq!(passed.of_run("it", false).ok(), Some(Counts { failed: 1, ..passed }));
     }
 }

@@ -4,6 +4,7 @@
 use figment::error::{Actual, Kind};
 use figment::value::Value;
 use serde_json::Value as Json;
+use weir_router_policies::policy::SECTIONS;
 
 use super::diagnostic::{Diagnostic, nearest};
 use super::layers::Layered;
@@ -114,13 +115,10 @@ fn find_unknown(
     }
 }
 
-/// What stands at the top of a policy file, and is often put here.
-const OF_POLICIES: &[&str] = &["about", "include", "defaults", "pins", "condense", "rule", "test"];
-
 /// The nearest key beside it, else a key of that name below the section it stands in, else what may stand here.
 fn suggestion(schema: &Schema, path: &[String], siblings: &serde_json::Map<String, Json>) -> String {
     let Some((typed, section)) = path.split_last() else { return String::new() };
-    if section.is_empty() && OF_POLICIES.contains(&typed.as_str()) {
+    if section.is_empty() && SECTIONS.contains(&typed.as_str()) {
         return "it stands in a policy file, which `[policy] file` names; `weir policy show balanced` prints one to begin with".to_owned();
     }
     if let Some(near) = nearest(typed, siblings.keys().map(String::as_str)) {

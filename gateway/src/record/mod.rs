@@ -15,6 +15,7 @@ mod file;
 mod line;
 mod open;
 pub mod redact;
+pub(crate) mod waiting;
 mod writer;
 
 #[cfg(test)]
@@ -38,9 +39,6 @@ use crate::config::BackendSettings;
 use crate::config::telemetry::{RequestLogSettings, TelemetrySettings};
 use crate::metrics::Metrics;
 use crate::traces::{ExportError, Exporter, TraceContext};
-
-/// How often a thread that is waited for is looked at.
-const LOOK_AGAIN: Duration = Duration::from_millis(2);
 
 /// Where the records of a process end up.
 pub struct Recorder {
@@ -134,10 +132,8 @@ impl Recorder {
         if let Some(exporter) = &self.exporter {
             exporter.stop(most);
         }
-        let until = Instant::now() + most;
-        while self.before().iter().any(|thread| !thread.is_finished()) && Instant::now() < until {
-            std::thread::sleep(LOOK_AGAIN);
-        }
+        let before = std::mem::take(&mut *self.before());
+        waiting::wait_for(&before, Instant::now() + most);
     }
 
     /// The end of a request; prompt and answer where they are kept.

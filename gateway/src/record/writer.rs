@@ -13,6 +13,7 @@ use super::content::Said;
 use super::file::Place;
 use super::line;
 use super::redact::Redactor;
+use super::waiting::wait_for;
 use crate::config::telemetry::RequestLogSettings;
 use crate::metrics::Metrics;
 
@@ -99,10 +100,7 @@ impl RequestLog {
         let Some(thread) = self.thread() else { return };
         // A full queue needs no waking.
         let _ = self.queue.try_send(None);
-        let until = Instant::now() + most;
-        while !thread.is_finished() && Instant::now() < until {
-            std::thread::sleep(Duration::from_millis(2));
-        }
+        wait_for(std::slice::from_ref(&thread), Instant::now() + most);
         if thread.is_finished() {
             // A panic of the writer was logged where it happened.
             let _ = thread.join();

@@ -24,6 +24,7 @@ use crate::config::BackendSettings;
 use crate::config::telemetry::OtlpSettings;
 use crate::metrics::Metrics;
 use crate::record::closed::Closed;
+use crate::record::waiting::{LOOK_AGAIN, wait_for};
 
 /// Most requests whose spans wait.
 const QUEUE_MAX: usize = 2048;
@@ -120,11 +121,9 @@ impl Exporter {
         let Some(thread) = self.thread() else { return };
         let until = std::time::Instant::now() + most;
         while self.queue.try_send(None).is_err() && std::time::Instant::now() < until && !thread.is_finished() {
-            std::thread::sleep(Duration::from_millis(2));
+            std::thread::sleep(LOOK_AGAIN);
         }
-        while !thread.is_finished() && std::time::Instant::now() < until {
-            std::thread::sleep(Duration::from_millis(2));
-        }
+        wait_for(std::slice::from_ref(&thread), until);
     }
 }
 

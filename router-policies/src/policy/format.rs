@@ -4,7 +4,8 @@
 
 use toml_edit::{Array, DocumentMut, InlineTable, Item, Table, Value};
 
-const FILE: &[&str] = &["about", "include", "defaults", "condense", "pins", "rule", "test"];
+/// What stands at the top of a policy file, in the order in which it is laid out.
+pub const SECTIONS: &[&str] = &["about", "include", "defaults", "condense", "pins", "rule", "test"];
 const RULE: &[&str] = &["name", "when", "route", "reason", "attempts"];
 const TEST: &[&str] = &["name", "given", "request", "expect"];
 const ATTEMPT: &[&str] = &["backend", "mode", "diffusion", "condense", "first_content_ms", "weight"];
@@ -18,7 +19,7 @@ const LINE: usize = 100;
 pub fn format(text: &str) -> Result<String, String> {
     let mut document: DocumentMut = text.parse().map_err(|error: toml_edit::TomlError| error.to_string())?;
     let before: toml::Table = toml::from_str(text).map_err(|error| error.to_string())?;
-    sort(document.as_table_mut(), FILE);
+    sort(document.as_table_mut(), SECTIONS);
     for (name, order) in [("rule", RULE), ("test", TEST)] {
         let Some(tables) = document.get_mut(name).and_then(Item::as_array_of_tables_mut) else { continue };
         for table in tables.iter_mut() {

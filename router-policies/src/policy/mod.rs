@@ -26,7 +26,7 @@ pub use condition::Term;
 pub use diagnostic::{Diagnostic, PolicyError};
 pub use explain::{Explanation, RuleOutcome};
 pub use files::ReadFile;
-pub use format::format;
+pub use format::{SECTIONS, format};
 pub use testing::{PolicyTest, TestOutcome, TestRequest};
 pub use variables::{BACKEND_FACTS, PREDICTED_FACTS, VARIABLES, VariableInfo};
 
