@@ -131,7 +131,8 @@ impl LogitsModel {
         let mut cache = KvCache::alone(shape, self.1, input_ids.len());
         let mut logits = Vec::new();
         for tokens in input_ids.chunks(step) {
-            let mut lane = [Lane { tokens, logits_from: 0, wanted: Wanted::All, cache: &mut cache, visibility }];
+            let mut lane =
+                [Lane { tokens, computed: None, logits_from: 0, wanted: Wanted::All, cache: &mut cache, visibility }];
             let mut predictions = match &self.0 {
                 Kind::Mixed(model) => model.forward(&mut lane)?,
                 Kind::Dense(model) => model.forward(&mut lane)?,

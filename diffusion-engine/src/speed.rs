@@ -139,25 +139,34 @@ impl SpeedModel {
         let began = Instant::now();
         if prefix > 0 {
             let visibility = Visibility::Blocks(BLOCK);
-            let lane =
-                Lane { tokens: &tokens, logits_from: prefix, wanted: Wanted::All, cache: &mut cache, visibility };
+            let lane = Lane {
+                tokens: &tokens,
+                computed: None,
+                logits_from: prefix,
+                wanted: Wanted::All,
+                cache: &mut cache,
+                visibility,
+            };
             self.model.forward(&mut [lane])?;
             cache.commit(&tokens);
         }
         Ok((Request(cache), began.elapsed()))
     }
 
-    /// One denoise step: a block of each request, with logits for all its positions or none. Nothing is committed.
+    /// One denoise step: a block of each request, of which `open` positions are computed (all of them for the first time),
+    /// with logits for these or none. Nothing is committed.
     ///
     /// # Errors
     /// When the forward refuses.
-    pub fn block(&mut self, requests: &mut [Request], logits: bool) -> Result<Measured, KernelError> {
+    pub fn block(&mut self, requests: &mut [Request], open: usize, logits: bool) -> Result<Measured, KernelError> {
         let canvases: Vec<Vec<u32>> = requests.iter().map(|_| self.tokens(BLOCK)).collect();
+        let open: Vec<usize> = (0..open).map(|nth| nth * BLOCK / open).collect();
         let logits_from = if logits { 0 } else { BLOCK };
         let lanes = requests.iter_mut().zip(&canvases).map(|(request, tokens)| Lane {
             tokens,
+            computed: Some(&open),
             logits_from,
-            wanted: Wanted::All,
+            wanted: if logits { Wanted::Logits(&open) } else { Wanted::All },
             cache: &mut request.0,
             visibility: Visibility::Blocks(BLOCK),
         });
@@ -171,7 +180,7 @@ impl SpeedModel {
     pub fn token(&mut self, request: &mut Request) -> Result<Measured, KernelError> {
         let tokens = self.tokens(1);
         let (visibility, wanted) = (Visibility::Causal, Wanted::All);
-        let lane = Lane { tokens: &tokens, logits_from: 0, wanted, cache: &mut request.0, visibility };
+        let lane = Lane { tokens: &tokens, computed: None, logits_from: 0, wanted, cache: &mut request.0, visibility };
         self.forward(&mut [lane])
     }
 

@@ -36,6 +36,10 @@ pub struct DiffusionOptions {
     /// Subtracted from the logit of the token to the left, 0..=10: keeps a token from being written twice in a row.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub repeat_penalty: Option<f32>,
+    /// Every so many-th forward of a block computes all of it, 1..=256; those between only what is still open and what was
+    /// just written, beside what was made of the rest before. 1 is exact.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub refresh_every: Option<u32>,
     /// Goes over [`crate::Sampling::seed`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub seed: Option<u64>,
@@ -68,6 +72,7 @@ impl DiffusionOptions {
             within("max_steps", self.max_steps, 1..=self.block_length.unwrap_or(MOST_BLOCK_LENGTH)),
             within("multi_block_window", self.multi_block_window, 2..=4),
             within("repeat_penalty", self.repeat_penalty, 0.0..=10.0),
+            within("refresh_every", self.refresh_every, 1..=MOST_BLOCK_LENGTH),
         ];
         checks.into_iter().flatten().collect()
     }

@@ -158,6 +158,7 @@ mod tests {
             max_steps: 4,
             window: 2,
             repeat_penalty: 0.0,
+            refresh_every: 1,
         }
     }
 

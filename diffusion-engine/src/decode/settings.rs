@@ -24,6 +24,9 @@ pub struct DecodeSettings {
     pub window: usize,
     /// Subtracted from the logit of the token to the left, 0..=10.
     pub repeat_penalty: f32,
+    /// Every so many-th forward of a block computes all of it, 1..=256; the others take what was made of its settled
+    /// positions before. Not for `levenshtein`, which moves them, nor for a decoder that edits under a form.
+    pub refresh_every: usize,
 }
 
 impl Default for DecodeSettings {
@@ -37,6 +40,7 @@ impl Default for DecodeSettings {
             max_steps: 32,
             window: 2,
             repeat_penalty: 0.0,
+            refresh_every: 1,
         }
     }
 }
@@ -65,6 +69,7 @@ impl DecodeSettings {
         put(&mut settings.max_steps, options.max_steps.map(|steps| steps as usize));
         put(&mut settings.window, options.multi_block_window.map(|blocks| blocks as usize));
         put(&mut settings.repeat_penalty, options.repeat_penalty);
+        put(&mut settings.refresh_every, options.refresh_every.map(|forwards| forwards as usize));
         if settings.max_steps > settings.block_length {
             let message = format!("must be from 1 to {}, the block's length", settings.block_length);
             return Err(OutOfRange { field: "max_steps", message });
@@ -171,6 +176,8 @@ pub(super) mod tests {
             (DiffusionOptions { max_steps: Some(9), block_length: Some(8), ..none.clone() }, "max_steps"),
             (DiffusionOptions { multi_block_window: Some(5), ..none.clone() }, "multi_block_window"),
             (DiffusionOptions { repeat_penalty: Some(-1.0), ..none.clone() }, "repeat_penalty"),
+            (DiffusionOptions { refresh_every: Some(0), ..none.clone() }, "refresh_every"),
+            (DiffusionOptions { refresh_every: Some(257), ..none.clone() }, "refresh_every"),
         ] {
             let wrong = base.over(&options).expect_err("out of range");
             assert_eq!(wrong.field, field, "{wrong:?}");

@@ -218,8 +218,10 @@ fn keep(shape: AttentionShape, layer: usize, lanes: &mut [Lane<'_>], scratch: &m
     let m = batch.rows();
     let (keys, values) = (&*room(gate, m * width), &*room(up, m * width));
     for (lane, rows) in lanes.iter_mut().zip(batch.lanes()) {
-        let own = |all| Strided { elements: part(all, rows.clone(), width), stride: width };
-        lane.cache.write(layer, lane.cache.committed()..lane.end(), own(keys), own(values));
+        for (row, positions) in batch.runs(rows) {
+            let own = |all| Strided { elements: part(all, row..row + positions.len(), width), stride: width };
+            lane.cache.write(layer, positions.clone(), own(keys), own(values));
+        }
     }
 }
 

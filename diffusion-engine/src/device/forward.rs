@@ -38,7 +38,7 @@ impl<D: Device> DeviceForward<D> {
         DeviceForward { model, state: Mutex::new(State { pages, scratch: Scratch::default() }) }
     }
 
-    /// As [`crate::model::weights::Model::forward`].
+    /// As [`crate::model::weights::Model::forward`], but that all tokens are computed.
     pub(crate) fn forward(&self, lanes: &mut [Lane<'_>]) -> Result<Predictions, DeviceError> {
         // A forward that panicked leaves memory that the next one fills anew.
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
@@ -88,8 +88,9 @@ impl<D: Device> DeviceModel<D> {
         let step = Step::new(&self.gpu, pages, &spans, (&cos, &sin))?;
         let (mut ends, mut row) = (Vec::new(), 0);
         for lane in &*lanes {
-            blocks_of(lane, row, &mut ends);
-            row += lane.tokens.len();
+            let positions: Vec<usize> = (lane.cache.committed()..lane.end()).collect();
+            blocks_of(lane.visibility, &positions, row, &mut ends);
+            row += positions.len();
         }
         let ends: Vec<usize> = ends.iter().map(|block| block.end).collect();
         let rows = step.rows();

@@ -68,6 +68,7 @@ fn two_requests<E: std::fmt::Debug>(
         let visibility = Visibility::Blocks(BLOCK);
         let mut lanes = vec![Lane {
             tokens: &first[step.0.clone()],
+            computed: None,
             logits_from: 3,
             wanted: Wanted::All,
             cache: &mut *one,
@@ -76,6 +77,7 @@ fn two_requests<E: std::fmt::Debug>(
         if !step.1.is_empty() {
             lanes.push(Lane {
                 tokens: &second[step.1.clone()],
+                computed: None,
                 logits_from: 0,
                 wanted: Wanted::All,
                 cache: &mut *two,

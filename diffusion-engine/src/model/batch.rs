@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use weir_kernels::KernelError;
 
-use super::forward::Lane;
+use super::forward::{Lane, Visibility};
 use super::rope::{Angles, Rope};
 
 /// Rows of all lanes, one after the other. Its memory is kept from forward to forward.
@@ -44,19 +44,34 @@ impl Batch {
         for lane in lanes {
             let (first, first_wanted) = (positions.len(), wanted.len());
             let (start, end) = (lane.cache.committed(), lane.end());
-            tokens.extend_from_slice(lane.tokens);
-            positions.extend(start..end);
-            blocks_of(lane, first, blocks);
-            visible.extend((start..end).map(|position| lane.visibility.visible(position, end)));
-            ranges.push(first..positions.len());
-            wanted.extend(lane.rows().map(|row| first + row));
-            wanted_lanes.push(first_wanted..wanted.len());
-            // Ascending, so the last one tells.
-            if let Some(row) =
-                wanted.get(first_wanted..).and_then(<[usize]>::last).filter(|row| **row >= positions.len())
-            {
-                return Err(KernelError { what: "wanted row", expected: lane.tokens.len(), got: row - first });
+            match lane.computed {
+                None => {
+                    tokens.extend_from_slice(lane.tokens);
+                    positions.extend(start..end);
+                }
+                Some(computed) => {
+                    let known = computed.iter().filter_map(|at| Some((*lane.tokens.get(*at)?, start + at)));
+                    known.for_each(|(token, position)| {
+                        tokens.push(token);
+                        positions.push(position);
+                    });
+                }
             }
+            let own = positions.get(first..).unwrap_or_default();
+            blocks_of(lane.visibility, own, first, blocks);
+            visible.extend(own.iter().map(|position| lane.visibility.visible(*position, end)));
+            ranges.push(first..first + own.len());
+            for at in lane.rows() {
+                let row = match lane.computed {
+                    None => at,
+                    Some(computed) => computed.binary_search(&at).unwrap_or(own.len()),
+                };
+                if row >= own.len() {
+                    return Err(KernelError { what: "wanted row", expected: own.len(), got: at });
+                }
+                wanted.push(first + row);
+            }
+            wanted_lanes.push(first_wanted..wanted.len());
             for (angles, rope) in angles.iter_mut().zip(ropes) {
                 angles.extend((angles.len()..end).map(|position| rope.angles(position)));
             }
@@ -89,6 +104,16 @@ impl Batch {
         self.lanes.iter().cloned()
     }
 
+    /// These rows by runs of positions side by side, before anything was narrowed: a run's first row, and its positions.
+    pub(crate) fn runs(&self, rows: Range<usize>) -> impl Iterator<Item = (usize, Range<usize>)> {
+        let mut row = rows.start;
+        let own = self.positions.get(rows).unwrap_or_default();
+        own.chunk_by(|one, next| one + 1 == *next).filter_map(move |run| {
+            row += run.len();
+            Some((row - run.len(), *run.first()?..run.last()? + 1))
+        })
+    }
+
     /// Cosines and sines of a row's position by rope number `rope`, before anything was narrowed.
     pub(crate) fn angles(&self, rope: usize, row: usize) -> (&[f32], &[f32]) {
         let angles = self.positions.get(row).and_then(|position| self.angles.get(rope)?.get(*position));
@@ -113,13 +138,11 @@ impl Batch {
     }
 }
 
-/// Adds to `blocks` the rows from `first` on that are tokens of one of the lane's blocks each.
-pub(crate) fn blocks_of(lane: &Lane<'_>, first: usize, blocks: &mut Vec<Range<usize>>) {
-    let (start, end) = (lane.cache.committed(), lane.end());
-    let mut position = start;
-    while position < end {
-        let next = lane.visibility.block_end(position).min(end);
-        blocks.push(first + position - start..first + next - start);
-        position = next;
+/// Adds to `blocks` the rows from `first` on, at these ascending positions, that are tokens of one block each.
+pub(crate) fn blocks_of(visibility: Visibility, positions: &[usize], first: usize, blocks: &mut Vec<Range<usize>>) {
+    let mut row = first;
+    for block in positions.chunk_by(|one, next| *next < visibility.block_end(*one)) {
+        blocks.push(row..row + block.len());
+        row += block.len();
     }
 }

@@ -54,6 +54,9 @@ impl Visibility {
 pub(crate) struct Lane<'a> {
     /// Tokens at the positions that follow the committed ones.
     pub(crate) tokens: &'a [u32],
+    /// Which of them are computed, ascending, all that are asked about among them. What the cache holds of the others is
+    /// of an earlier forward, and good enough. `None`: all.
+    pub(crate) computed: Option<&'a [usize]>,
     /// Predictions are wanted from this token on; `tokens.len()` for none.
     pub(crate) logits_from: usize,
     /// Of which of them, and what.
@@ -176,8 +179,10 @@ impl Model {
         let qkv = &*room(qkv, batch.rows() * width);
         let from = |at: usize| Strided { elements: qkv.get(at..).unwrap_or_default(), stride: width };
         for (lane, rows) in lanes.iter_mut().zip(batch.lanes()) {
-            let keys = rows.start * width + q_width;
-            lane.cache.write(index, lane.cache.committed()..lane.end(), from(keys), from(keys + kv_width));
+            for (row, positions) in batch.runs(rows) {
+                let keys = row * width + q_width;
+                lane.cache.write(index, positions, from(keys), from(keys + kv_width));
+            }
         }
         clock.did(Work::Rest);
     }

@@ -16,4 +16,6 @@ pub(crate) mod recipe;
 pub(crate) mod rope;
 mod rowwise;
 pub(crate) mod scratch;
+#[cfg(test)]
+mod tests;
 pub(crate) mod weights;

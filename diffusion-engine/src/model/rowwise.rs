@@ -117,14 +117,12 @@ impl Model {
                 self.compute.kernels.rms_norm(x, &layer.attention_norm, self.config.norm_eps, normed)?;
                 self.compute.alone(normed, rows.len(), &mut memory.alone, [(&layer.qkv, &mut *qkv)])?;
                 self.turn(layer, batch, rows.clone(), qkv)?;
-                for LaneKv { rows: lane, start, places: pages, .. } in shown.lanes() {
-                    let own = shared(&lane, &rows);
-                    if !own.is_empty() {
-                        let first = start + own.start - lane.start;
-                        let from = |at: usize| Strided { elements: qkv.get(at..).unwrap_or_default(), stride: width };
-                        let keys = (own.start - rows.start) * width + q_width;
-                        let places = Places { shape: self.kv_shape(), pages };
-                        places.write(first..first + own.len(), from(keys), from(keys + kv_width));
+                let from = |at: usize| Strided { elements: qkv.get(at..).unwrap_or_default(), stride: width };
+                for LaneKv { rows: lane, places: pages, .. } in shown.lanes() {
+                    let places = Places { shape: self.kv_shape(), pages };
+                    for (row, positions) in batch.runs(shared(&lane, &rows)) {
+                        let keys = (row - rows.start) * width + q_width;
+                        places.write(positions, from(keys), from(keys + kv_width));
                     }
                 }
                 Ok(())

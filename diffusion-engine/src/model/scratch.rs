@@ -65,19 +65,17 @@ pub(crate) struct Shown<'a> {
     places: Vec<Place<'a>>,
 }
 
-/// What one lane has of the lists, its rows in the batch, and the position of the first.
+/// What one lane has of the lists, and its rows in the batch.
 struct Own {
     rows: Range<usize>,
-    start: usize,
     panels: Range<usize>,
     places: Range<usize>,
 }
 
 /// One lane's.
 pub(crate) struct LaneKv<'s, 'a> {
-    /// Its rows in the batch, and the position of the first.
+    /// Its rows in the batch.
     pub(crate) rows: Range<usize>,
-    pub(crate) start: usize,
     /// Of the layer that is read, up to its last token.
     pub(crate) panels: &'s [KvPanel<'a>],
     /// Of its pages in the layer that is written.
@@ -88,7 +86,6 @@ impl<'a> Shown<'a> {
     pub(crate) fn lanes(&self) -> impl Iterator<Item = LaneKv<'_, 'a>> {
         self.lanes.iter().map(|own| LaneKv {
             rows: own.rows.clone(),
-            start: own.start,
             panels: self.panels.get(own.panels.clone()).unwrap_or_default(),
             places: self.places.get(own.places.clone()).unwrap_or_default(),
         })
@@ -130,8 +127,7 @@ impl Unpacked {
         for ((lane, own), rows) in lanes.iter().zip(self.of(lanes.len())).zip(batch.lanes()) {
             let panels = shown.panels.len();
             lane.cache.panels(layer, lane.end(), own, &mut shown.panels);
-            let (start, panels) = (lane.cache.committed(), panels..shown.panels.len());
-            shown.lanes.push(Own { rows, start, panels, places: 0..0 });
+            shown.lanes.push(Own { rows, panels: panels..shown.panels.len(), places: 0..0 });
         }
         shown
     }
@@ -148,10 +144,10 @@ impl Unpacked {
         let count = lanes.len();
         for ((lane, own), rows) in lanes.iter_mut().zip(self.of(count)).zip(batch.lanes()) {
             let (panels, places) = (shown.panels.len(), shown.places.len());
-            let (start, end) = (lane.cache.committed(), lane.end());
+            let end = lane.end();
             lane.cache.layers(read, write, end, own, (&mut shown.panels, &mut shown.places));
             let (panels, places) = (panels..shown.panels.len(), places..shown.places.len());
-            shown.lanes.push(Own { rows, start, panels, places });
+            shown.lanes.push(Own { rows, panels, places });
         }
         shown
     }

@@ -111,6 +111,9 @@ pub(crate) struct Plan {
     pub(crate) logits_from: usize,
     /// Of which of them, counted from there.
     pub(crate) rows: Vec<usize>,
+    /// Whether no more is computed than `computed`, counted from the first token.
+    pub(crate) is_partial: bool,
+    pub(crate) computed: Vec<usize>,
 }
 
 impl Lane {
@@ -183,9 +186,11 @@ impl Lane {
     /// The next forward's part, into the memory of an earlier one: at most `grant` tokens if it still reads its prompt,
     /// so that it may have to sit the step out. Changes nothing else.
     pub(crate) fn plan(&self, grant: usize, plan: &mut Plan) {
-        let Plan { tokens, finals, logits_from, rows } = plan;
+        let Plan { tokens, finals, logits_from, rows, is_partial, computed } = plan;
         tokens.clear();
         rows.clear();
+        computed.clear();
+        *is_partial = false;
         let left = self.reading().left;
         *finals = if left > 0 { grant.min(left) } else { self.pending.len() };
         *logits_from = *finals;
@@ -206,6 +211,11 @@ impl Lane {
             Writer::Blocks(writer) => {
                 tokens.extend(self.pending.iter().copied().chain(writer.fed()));
                 writer.asked(rows);
+                // What is pending came with the block's first forward.
+                *is_partial = self.pending.is_empty() && writer.is_partial();
+                if *is_partial {
+                    writer.computed(rows, computed);
+                }
             }
         }
     }
@@ -221,7 +231,14 @@ impl Lane {
             Some(never) => Wanted::Likeliest { rows: &plan.rows, never },
             None => Wanted::Logits(&plan.rows),
         };
-        LaneInput { tokens: &plan.tokens, logits_from: plan.logits_from, wanted, cache: &mut self.cache, visibility }
+        LaneInput {
+            tokens: &plan.tokens,
+            computed: plan.is_partial.then_some(&plan.computed),
+            logits_from: plan.logits_from,
+            wanted,
+            cache: &mut self.cache,
+            visibility,
+        }
     }
 
     /// Positions whose tokens can never change again, so that others may share their K/V.

@@ -160,6 +160,7 @@ impl Checks<'_> {
             max_steps: (typed.max_steps > 0).then_some(typed.max_steps),
             multi_block_window: Some(typed.multi_block_window),
             repeat_penalty: Some(typed.repeat_penalty),
+            refresh_every: Some(typed.refresh_every),
             ..DiffusionOptions::default()
         };
         for wrong in decoding.out_of_range() {

@@ -86,6 +86,9 @@ pub struct DiffusionWritten {
     pub multi_block_window: u32,
     /// Subtracted from the logit of the token to the left, 0 to 10. Default 0.
     pub repeat_penalty: f32,
+    /// Every so many-th forward of a block computes all of it, 1 to 256; those between only what is still open or was just
+    /// written, which is faster, and answers may differ. Default 1: all of it each time.
+    pub refresh_every: u32,
     /// Requests that share a forward. Default 8.
     pub max_running: usize,
     /// Requests that may wait. Default 64.
@@ -127,6 +130,7 @@ impl Default for DiffusionWritten {
             max_steps: 0,
             multi_block_window: 2,
             repeat_penalty: 0.0,
+            refresh_every: 1,
             max_running: 8,
             queue_limit: 64,
             max_tokens: 512,

@@ -1,6 +1,8 @@
-//! The scheduler with a scripted model: limits, cancellation, failures; [`order`] has who goes first. No weights.
+//! The scheduler with a scripted model: limits, cancellation, failures; [`order`] has who goes first,
+//! [`partial`] what is not computed again. No weights.
 
 mod order;
+mod partial;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};

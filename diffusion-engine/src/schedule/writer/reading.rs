@@ -29,8 +29,36 @@ impl BlockWriter {
         let canvas = &self.active.canvas;
         // Drafts behind what the form has validated may be chosen again.
         let from = self.constraint.as_ref().map_or(canvas.tokens.len(), Constraint::frontier);
-        let all = self.job.settings.decoder.edits();
-        rows.extend((canvas.fixed..canvas.tokens.len()).filter(|at| all || *at >= from || canvas.is_masked(*at)));
+        let (edits, partial) = (self.job.settings.decoder.edits(), self.is_partial());
+        let written = |at: usize| edits && (!partial || self.is_new(at));
+        let open = |at: &usize| *at >= from || canvas.is_masked(*at) || written(*at);
+        rows.extend((canvas.fixed..canvas.tokens.len()).filter(open));
+    }
+
+    /// Whether the next forward computes no more of the block than [`BlockWriter::computed`] says. Never its first one, nor
+    /// one whose K/V may stay, which sees all tokens as they are.
+    pub(crate) fn is_partial(&self) -> bool {
+        let settings = &self.job.settings;
+        let may = match settings.decoder {
+            DecoderKind::Threshold | DecoderKind::Hierarchy | DecoderKind::Credit => true,
+            // A form may choose again behind any edit.
+            DecoderKind::Joint | DecoderKind::MultiBlock => self.constraint.is_none(),
+            DecoderKind::Levenshtein => false,
+        };
+        let is_due = self.since_whole.is_none_or(|count| count + 1 >= settings.refresh_every);
+        may && !is_due && !self.window.is_due && !self.active.canvas.masked().is_empty()
+    }
+
+    /// Adds to `computed` the positions of a partial forward: those asked about and those whose token is not the one that
+    /// the last forward saw.
+    pub(crate) fn computed(&self, asked: &[usize], computed: &mut Vec<usize>) {
+        let all = 0..self.active.canvas.tokens.len();
+        computed.extend(all.filter(|at| asked.binary_search(at).is_ok() || self.is_new(*at)));
+    }
+
+    /// Whether the last forward saw another token here.
+    fn is_new(&self, at: usize) -> bool {
+        self.before.tokens.get(at) != self.active.canvas.tokens.get(at)
     }
 
     /// Tokens never written, where the likeliest of the others is all that is asked about a position.

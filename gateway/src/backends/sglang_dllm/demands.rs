@@ -34,6 +34,7 @@ pub(super) fn refuse_other_decoding(request: &ChatRequest, runs: &DllmWritten) -
         ("max_steps", asked.max_steps.is_some_and(|steps| steps != runs.block_length)),
         ("repeat_penalty", differs(asked.repeat_penalty, runs.repeat_penalty)),
         ("multi_block_window", asked.multi_block_window.is_some()),
+        ("refresh_every", asked.refresh_every.is_some_and(|forwards| forwards > 1)),
         ("start_from", asked.start_from.is_some()),
         ("seed", asked.seed.is_some()),
     ];
@@ -93,7 +94,10 @@ mod tests {
             r#","diffusion":{"decoder":"joint","threshold":0.5,"editing_threshold":0,"max_post_steps":16,"block_length":32}"#,
             "",
         );
-        check(r#","diffusion":{"drafts":true},"temperature":0.3,"top_p":0.9,"top_k":4,"min_p":0.1,"stop":"x""#, "");
+        check(
+            r#","diffusion":{"drafts":true,"refresh_every":1},"temperature":0.3,"top_p":0.9,"top_k":4,"min_p":0.1,"stop":"x""#,
+            "",
+        );
     }
 
     #[test]
@@ -110,6 +114,7 @@ mod tests {
         check(r#","diffusion":{"editing_threshold":0.5}"#, "diffusion.editing_threshold");
         check(r#","diffusion":{"repeat_penalty":1}"#, "diffusion.repeat_penalty");
         check(r#","diffusion":{"seed":1}"#, "diffusion.seed");
+        check(r#","diffusion":{"refresh_every":2}"#, "diffusion.refresh_every");
     }
 
     #[test]

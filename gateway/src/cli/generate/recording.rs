@@ -74,6 +74,7 @@ impl Recording {
                 "max_steps": decoding.max_steps,
                 "multi_block_window": decoding.window,
                 "repeat_penalty": short(decoding.repeat_penalty),
+                "refresh_every": decoding.refresh_every,
                 "temperature": request.sampling.temperature.map(short),
                 "seed": request.sampling.seed,
                 "max_tokens": request.max_tokens,

@@ -52,9 +52,12 @@ pub(super) fn measure(models: &Path, smoke: bool) -> Result<Value> {
         ..DiffusionOptions::default()
     };
     let (joint, many) = (Some(DecoderKind::Joint), Some(DecoderKind::MultiBlock));
-    let ways: [(&str, &Engine, DiffusionOptions); 11] = [
+    let seldom = |refresh_every, options| DiffusionOptions { refresh_every: Some(refresh_every), ..options };
+    let ways: [(&str, &Engine, DiffusionOptions); 15] = [
         ("ar greedy", &ar, DiffusionOptions::default()),
         ("threshold 0.95", &diffusion, above(DecoderKind::Threshold, 0.95)),
+        ("0.95, refresh 4", &diffusion, seldom(4, above(DecoderKind::Threshold, 0.95))),
+        ("0.95, refresh 32", &diffusion, seldom(32, above(DecoderKind::Threshold, 0.95))),
         ("K/V in 8 bits, 0.95", &rounded, above(DecoderKind::Threshold, 0.95)),
         ("threshold 0.85", &diffusion, above(DecoderKind::Threshold, 0.85)),
         ("hierarchy 0.95", &diffusion, above(DecoderKind::Hierarchy, 0.95)),
@@ -62,6 +65,8 @@ pub(super) fn measure(models: &Path, smoke: bool) -> Result<Value> {
         ("credit 0.70", &diffusion, above(DecoderKind::Credit, 0.7)),
         ("joint speed", &diffusion, preset(DecodeMode::Speed, joint)),
         ("joint quality", &diffusion, preset(DecodeMode::Quality, joint)),
+        ("joint q., refresh 4", &diffusion, seldom(4, preset(DecodeMode::Quality, joint))),
+        ("joint q., refresh 32", &diffusion, seldom(32, preset(DecodeMode::Quality, joint))),
         ("multi_block speed", &diffusion, preset(DecodeMode::Speed, many)),
         ("multi_block quality", &diffusion, preset(DecodeMode::Quality, many)),
     ];

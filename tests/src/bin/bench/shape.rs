@@ -118,7 +118,7 @@ pub(super) fn measure(args: &Args, shape: ShapeName, smoke: bool, place: &Path) 
     let mut lines = Vec::new();
     let prefixes = args.prefix.map_or(vec![0, prefill], |prefix| vec![prefix]);
     let batches = args.batch.map_or(vec![1, 2, 4], |batch| vec![batch.max(1)]);
-    let mut reading = Vec::new();
+    let (mut reading, mut written) = (Vec::new(), Vec::new());
     for prefix in &prefixes {
         let mut requests = Vec::new();
         for _ in 0..batches.iter().copied().max().unwrap_or(1) {
@@ -130,17 +130,29 @@ pub(super) fn measure(args: &Args, shape: ShapeName, smoke: bool, place: &Path) 
         }
         for batch in &batches {
             let name = format!("block of {BLOCK}, {prefix} before, {batch} at once");
-            lines.push(blocks(&mut model, name, requests.get_mut(..*batch).unwrap_or_default(), true, reps)?);
+            lines.push(blocks(&mut model, name, requests.get_mut(..*batch).unwrap_or_default(), (BLOCK, true), reps)?);
         }
         if args.batch.is_none() {
             let name = format!("block of {BLOCK}, {prefix} before, no logits");
-            lines.push(blocks(&mut model, name, requests.get_mut(..1).unwrap_or_default(), false, reps)?);
+            lines.push(blocks(&mut model, name, requests.get_mut(..1).unwrap_or_default(), (BLOCK, false), reps)?);
+        }
+        if args.batch.is_none() {
+            for open in [16, 8, 4] {
+                let name = format!("{open} of {BLOCK} open, {prefix} before");
+                let requests = requests.get_mut(..1).unwrap_or_default();
+                lines.push(blocks(&mut model, name, requests, (open, true), reps)?);
+            }
         }
         if args.pool.is_none() {
             model = model.with_pool(Some(48));
             let name = format!("block of {BLOCK}, {prefix} before, pool of 48");
-            lines.push(blocks(&mut model, name, requests.get_mut(..1).unwrap_or_default(), true, reps)?);
+            lines.push(blocks(&mut model, name, requests.get_mut(..1).unwrap_or_default(), (BLOCK, true), reps)?);
             model = model.with_pool(None);
+        }
+        if args.batch.is_none() && args.pool.is_none() {
+            for per_forward in [3, 5] {
+                written.push(write(&mut model, &mut requests, *prefix, per_forward)?);
+            }
         }
         let request = requests.first_mut().context("a request")?;
         let runs = (0..reps * 3).map(|_| model.token(request)).collect::<Result<Vec<_>, _>>()?;
@@ -151,6 +163,7 @@ pub(super) fn measure(args: &Args, shape: ShapeName, smoke: bool, place: &Path) 
     if speed > 0.0 {
         println!("prefill: {speed:.0} tokens/s");
     }
+    written.iter().for_each(Written::print);
     breakdown(&lines, &roofline);
 
     let bars: Vec<Bar> =
@@ -163,16 +176,69 @@ pub(super) fn measure(args: &Args, shape: ShapeName, smoke: bool, place: &Path) 
         "shape": name, "recipe": args.recipe.to_string(), "weights": model.parameters(), "bytes": model.bytes(),
         "kernels": [exact, packed], "threads": threads, "pool": args.pool, "small_pages": args.small_pages,
         "read_bytes_per_s": roofline.read, "int8_operations_per_s": roofline.operations,
-        "prefill_tokens_per_s": speed, "forwards": lines.iter().map(|line| line_json(line, &roofline)).collect::<Vec<_>>(),
+        "prefill_tokens_per_s": speed, "written": written.iter().map(Written::json).collect::<Vec<_>>(),
+        "forwards": lines.iter().map(|line| line_json(line, &roofline)).collect::<Vec<_>>(),
     });
     Ok((file, figures))
 }
 
-fn blocks(model: &mut SpeedModel, name: String, requests: &mut [Request], logits: bool, reps: usize) -> Result<Line> {
+fn blocks(
+    model: &mut SpeedModel,
+    name: String,
+    requests: &mut [Request],
+    (open, logits): (usize, bool),
+    reps: usize,
+) -> Result<Line> {
     // The first one fills caches and buffers.
-    model.block(requests, logits)?;
-    let runs = (0..reps).map(|_| model.block(requests, logits)).collect::<Result<Vec<_>, _>>()?;
+    model.block(requests, BLOCK, logits)?;
+    let runs = (0..reps).map(|_| model.block(requests, open, logits)).collect::<Result<Vec<_>, _>>()?;
     Ok(Line { name, requests: requests.len(), runs })
+}
+
+/// A block from its first forward, which reads the block before, too, to its last.
+struct Written {
+    prefix: usize,
+    per_forward: usize,
+    /// Seconds, all of it computed in each forward, and only in the first.
+    whole: f64,
+    once: f64,
+}
+
+fn write(model: &mut SpeedModel, requests: &mut [Request], prefix: usize, per_forward: usize) -> Result<Written> {
+    let mut seconds = |refreshes: bool| -> Result<f64> {
+        let first = model.block(requests.get_mut(..2).context("two requests")?, BLOCK, true)?;
+        let own = requests.get_mut(..1).unwrap_or_default();
+        let mut all = first.time.as_secs_f64();
+        // What is still open, and what was just written: all that was open a forward before.
+        for open in (per_forward + 1..=BLOCK).rev().step_by(per_forward) {
+            let computed = if refreshes { BLOCK } else { open };
+            all += model.block(own, computed, true)?.time.as_secs_f64();
+        }
+        Ok(all)
+    };
+    let (whole, once) = (seconds(true)?, seconds(false)?);
+    Ok(Written { prefix, per_forward, whole, once })
+}
+
+impl Written {
+    fn print(&self) {
+        let Written { prefix, per_forward, whole, once } = self;
+        let speed = |seconds: f64| BLOCK as f64 / seconds;
+        println!(
+            "a block, {prefix} before, {per_forward} written a forward: {:.0} ms ({:.1} tokens/s); with refresh_every = {BLOCK} \
+             {:.0} ms ({:.1} tokens/s), {:.2} times as fast",
+            1e3 * whole,
+            speed(*whole),
+            1e3 * once,
+            speed(*once),
+            whole / once
+        );
+    }
+
+    fn json(&self) -> Value {
+        json!({"prefix": self.prefix, "written_per_forward": self.per_forward,
+            "whole_ms": 1e3 * self.whole, "refreshed_once_ms": 1e3 * self.once})
+    }
 }
 
 /// Milliseconds, with as many places as there is to see.

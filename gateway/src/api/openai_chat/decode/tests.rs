@@ -158,6 +158,7 @@ fn diffusion_settings_have_names_and_ranges() {
     refused_diffusion(json!({"threshold": 1e300}), "diffusion.threshold", "from 0 to 1");
     refused_diffusion(json!({"multi_block_window": 1}), "diffusion.multi_block_window", "from 2 to 4");
     refused_diffusion(json!({"repeat_penalty": 11}), "diffusion.repeat_penalty", "from 0 to 10");
+    refused_diffusion(json!({"refresh_every": 0}), "diffusion.refresh_every", "from 1 to 256");
     refused_diffusion(json!({"seed": 0.5}), "diffusion.seed", "a whole number");
     refused_diffusion(json!({"start_from": ["so"]}), "diffusion.start_from", "must be a string");
     refused_with(json!({"diffusing": 1}), "diffusing", "must be a boolean");
@@ -167,11 +168,12 @@ fn diffusion_settings_have_names_and_ranges() {
     assert!(taken(with(json!({"diffusing": true}))).diffusion.drafts);
     let all = json!({
         "mode": "custom", "decoder": "multi_block", "threshold": 1, "editing_threshold": 0, "max_post_steps": 64,
-        "block_length": 256, "max_steps": 256, "multi_block_window": 4, "repeat_penalty": 3, "seed": 7, "start_from": "so", "drafts": true,
+        "block_length": 256, "max_steps": 256, "multi_block_window": 4, "repeat_penalty": 3, "refresh_every": 4,
+        "seed": 7, "start_from": "so", "drafts": true,
     });
     let asked = taken(with(json!({"diffusion": all}))).diffusion;
     assert_eq!((asked.decoder, asked.seed), (Some(weir_protocol::DecoderKind::MultiBlock), Some(7)));
-    assert_eq!(asked.start_from.as_deref(), Some("so"));
+    assert_eq!((asked.start_from.as_deref(), asked.refresh_every), (Some("so"), Some(4)));
     assert_eq!((asked.block_length, asked.max_steps, asked.multi_block_window), (Some(256), Some(256), Some(4)));
 }
 
