@@ -7,7 +7,7 @@ use weir_kernels::cuda::blocks::{Pages, Span, Step};
 use weir_kernels::cuda::experts::{RowBlocks, Slots};
 use weir_kernels::cuda::{Device, DeviceError, Gpu, Memory};
 
-use crate::model::batch::blocks_of;
+use crate::model::batch::Batch;
 use crate::model::forward::Lane;
 use crate::model::head::{Predictions, Wanted, likeliest};
 
@@ -23,10 +23,11 @@ pub(crate) struct DeviceForward<D: Device> {
 struct State<D: Device> {
     pages: Pages<D>,
     scratch: Scratch<D>,
+    batch: Batch,
 }
 
 /// What all layers of a forward share.
-struct Batch<D: Device> {
+struct Placed<D: Device> {
     step: Step<D>,
     blocks: RowBlocks<D>,
     rows: usize,
@@ -35,66 +36,61 @@ struct Batch<D: Device> {
 impl<D: Device> DeviceForward<D> {
     /// `pages` are as many as the caches may name.
     pub(crate) fn new(model: DeviceModel<D>, pages: Pages<D>) -> Self {
-        DeviceForward { model, state: Mutex::new(State { pages, scratch: Scratch::default() }) }
+        DeviceForward {
+            model,
+            state: Mutex::new(State { pages, scratch: Scratch::default(), batch: Batch::default() }),
+        }
     }
 
-    /// As [`crate::model::weights::Model::forward`], but that all tokens are computed.
+    /// As [`crate::model::weights::Model::forward`].
     pub(crate) fn forward(&self, lanes: &mut [Lane<'_>]) -> Result<Predictions, DeviceError> {
         // A forward that panicked leaves memory that the next one fills anew.
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let State { pages, scratch } = &mut *state;
+        let State { pages, scratch, batch } = &mut *state;
         let (model, gpu) = (&self.model, &self.model.gpu);
-        let batch = model.batch(lanes, pages)?;
-        let Batch { rows, .. } = batch;
+        let placed = model.place(lanes, pages, batch)?;
+        let Placed { rows, .. } = placed;
         let hidden = model.config.hidden;
-        let tokens: Vec<u32> = lanes.iter().flat_map(|lane| lane.tokens).copied().collect();
-        gpu.embed(&model.embeddings, hidden, &tokens, scratch.x.of(gpu, rows * hidden)?)?;
+        gpu.embed(&model.embeddings, hidden, batch.tokens(), scratch.x.of(gpu, rows * hidden)?)?;
         for (index, layer) in model.layers.iter().enumerate() {
             // The sum of the layer before, if there was one, is added on the way into the norm.
             model.norm(index > 0, &layer.attention_norm, rows, scratch)?;
-            model.attention(index, layer, &batch, pages, scratch)?;
+            model.attention(index, layer, &placed, pages, scratch)?;
             model.norm(true, &layer.feed_forward_norm, rows, scratch)?;
             match &layer.feed_forward {
                 FeedForward::Dense(mlp) => model.mlp(mlp, rows, scratch)?,
-                FeedForward::Experts(experts) => model.experts(experts, &batch, scratch)?,
+                FeedForward::Experts(experts) => model.experts(experts, &placed, scratch)?,
             }
         }
         model.norm(!model.layers.is_empty(), &model.norm, rows, scratch)?;
-        model.logits(lanes, scratch)
+        model.logits(lanes, batch, scratch)
     }
 }
 
 impl<D: Device> DeviceModel<D> {
     /// Reserves the tokens' places and says where they are and what they see.
-    fn batch(&self, lanes: &mut [Lane<'_>], pages: &Pages<D>) -> Result<Batch<D>, DeviceError> {
-        let (mut tables, mut visible) = (Vec::new(), Vec::new());
-        let (mut cos, mut sin) = (Vec::new(), Vec::new());
+    fn place(&self, lanes: &mut [Lane<'_>], pages: &Pages<D>, batch: &mut Batch) -> Result<Placed<D>, DeviceError> {
+        let mut tables = Vec::new();
         for lane in &mut *lanes {
-            let start = lane.cache.committed();
-            let end = start + lane.tokens.len();
-            lane.cache.reserve(end)?;
-            tables.push(lane.cache.page_numbers(end));
-            let seen = (start..end).map(|position| lane.visibility.visible(position, end));
-            visible.push(seen.collect::<Vec<usize>>());
-            for position in start..end {
-                let angles = self.rope.angles(position);
-                cos.extend(angles.cos);
-                sin.extend(angles.sin);
-            }
+            lane.cache.reserve(lane.end())?;
+            tables.push(lane.cache.page_numbers(lane.end()));
         }
-        let spans = lanes.iter().zip(&tables).zip(&visible);
-        let spans: Vec<Span<'_>> =
-            spans.map(|((lane, table), visible)| Span { table, start: lane.cache.committed(), visible }).collect();
+        batch.begin(lanes, std::slice::from_ref(&self.rope))?;
+        let (mut cos, mut sin) = (Vec::new(), Vec::new());
+        for row in 0..batch.rows() {
+            let angles = batch.angles(0, row);
+            cos.extend(angles.0);
+            sin.extend(angles.1);
+        }
+        let (positions, visible) = (batch.positions(), batch.visible());
+        let mut spans = Vec::new();
+        for (table, rows) in tables.iter().zip(batch.lanes()) {
+            let positions = positions.get(rows.clone()).unwrap_or_default();
+            spans.push(Span { table, positions, visible: visible.get(rows).unwrap_or_default() });
+        }
         let step = Step::new(&self.gpu, pages, &spans, (&cos, &sin))?;
-        let (mut ends, mut row) = (Vec::new(), 0);
-        for lane in &*lanes {
-            let positions: Vec<usize> = (lane.cache.committed()..lane.end()).collect();
-            blocks_of(lane.visibility, &positions, row, &mut ends);
-            row += positions.len();
-        }
-        let ends: Vec<usize> = ends.iter().map(|block| block.end).collect();
-        let rows = step.rows();
-        Ok(Batch { step, blocks: RowBlocks::new(&self.gpu, &ends)?, rows })
+        let ends: Vec<usize> = batch.blocks().iter().map(|block| block.end).collect();
+        Ok(Placed { step, blocks: RowBlocks::new(&self.gpu, &ends)?, rows: batch.rows() })
     }
 
     /// `x += delta` where there is one, and its norm.
@@ -117,11 +113,11 @@ impl<D: Device> DeviceModel<D> {
         &self,
         index: usize,
         layer: &Layer<D>,
-        batch: &Batch<D>,
+        placed: &Placed<D>,
         pages: &mut Pages<D>,
         scratch: &mut Scratch<D>,
     ) -> Result<(), DeviceError> {
-        let (gpu, Batch { step, rows, .. }) = (&self.gpu, batch);
+        let (gpu, Placed { step, rows, .. }) = (&self.gpu, placed);
         let queries = rows * self.config.heads * self.config.head_dim;
         let Scratch { normed, qkv, q, partial, mixed, delta, .. } = scratch;
         let normed = normed.of(gpu, rows * self.config.hidden)?;
@@ -143,15 +139,15 @@ impl<D: Device> DeviceModel<D> {
     }
 
     /// `normed[rows, hidden]` → `delta`.
-    fn experts(&self, experts: &Experts<D>, batch: &Batch<D>, scratch: &mut Scratch<D>) -> Result<(), DeviceError> {
-        let (gpu, rows, hidden) = (&self.gpu, batch.rows, self.config.hidden);
+    fn experts(&self, experts: &Experts<D>, placed: &Placed<D>, scratch: &mut Scratch<D>) -> Result<(), DeviceError> {
+        let (gpu, rows, hidden) = (&self.gpu, placed.rows, self.config.hidden);
         let (count, kept) = (experts.router.n(), experts.routing.experts_kept);
         let Scratch { normed, scores, inner, visited, shared, delta, slots, .. } = scratch;
         let normed = normed.of(gpu, rows * hidden)?;
         let scores = scores.of(gpu, rows * count)?;
         gpu.linear(&experts.router, normed, rows, scores)?;
         let slots = slots.of(gpu, rows, count, kept)?;
-        gpu.route(scores, experts.bias.as_ref(), experts.routing, rows, &batch.blocks, slots)?;
+        gpu.route(scores, experts.bias.as_ref(), experts.routing, rows, &placed.blocks, slots)?;
         let Mlp { gate, up, down } = &experts.experts;
         let within = inner.of(gpu, rows * kept * gate.n())?;
         gpu.expert_gated((gate, up), normed, slots, within)?;
@@ -170,16 +166,11 @@ impl<D: Device> DeviceModel<D> {
     }
 
     /// The head for the rows each lane wants, out of `normed`.
-    fn logits(&self, lanes: &[Lane<'_>], scratch: &mut Scratch<D>) -> Result<Predictions, DeviceError> {
-        let (gpu, hidden, vocab) = (&self.gpu, self.config.hidden, self.config.vocab);
-        let (mut wanted, mut row) = (Vec::new(), 0);
-        for lane in lanes {
-            wanted.extend(lane.rows().map(|own| row + own));
-            row += lane.tokens.len();
-        }
+    fn logits(&self, lanes: &[Lane<'_>], batch: &Batch, scratch: &mut Scratch<D>) -> Result<Predictions, DeviceError> {
+        let (gpu, hidden, vocab, wanted) = (&self.gpu, self.config.hidden, self.config.vocab, batch.wanted());
         let Scratch { normed, wanted: gathered, logits, .. } = scratch;
         let gathered = gathered.of(gpu, wanted.len() * hidden)?;
-        gpu.gather(normed.of(gpu, row * hidden)?, hidden, &wanted, gathered)?;
+        gpu.gather(normed.of(gpu, batch.rows() * hidden)?, hidden, wanted, gathered)?;
         let logits = logits.of(gpu, wanted.len() * vocab)?;
         gpu.linear(&self.head, gathered, wanted.len(), logits)?;
         let (mut all, mut at) = (Predictions::default(), 0);

@@ -55,7 +55,8 @@ fn difference(got: &[Vec<f32>], due: &[Vec<f32>]) -> f32 {
 }
 
 /// Two requests in one step after another: the first reads 40 tokens and then two blocks of 32, the second joins with 7
-/// tokens; logits of what is behind the first 3 tokens of a step.
+/// tokens; logits of what is behind the first 3 tokens of a step. At last both see their block again: the first computes
+/// some of it, where three tokens are new.
 fn two_requests<E: std::fmt::Debug>(
     vocab: usize,
     caches: &mut [KvCache; 2],
@@ -87,9 +88,28 @@ fn two_requests<E: std::fmt::Debug>(
         let mut predictions = forward(&mut lanes).expect("forward");
         all.extend((0..lanes.len()).map(|lane| predictions.of_lane(lane).0.to_vec()));
         drop(lanes);
-        one.commit(&first[step.0]);
-        two.commit(&second[step.1]);
+        if step.0.end < first.len() {
+            one.commit(&first[step.0]);
+            two.commit(&second[step.1]);
+        }
     }
+    let mut again = first[72..].to_vec();
+    [0, 17, 18].into_iter().for_each(|at| again[at] = 1);
+    let [one, two] = caches;
+    let visibility = Visibility::Blocks(BLOCK);
+    let mut predictions = forward(&mut [
+        Lane {
+            tokens: &again,
+            computed: Some(&[0, 3, 17, 18, 31]),
+            logits_from: 0,
+            wanted: Wanted::Logits(&[3, 18, 31]),
+            cache: one,
+            visibility,
+        },
+        Lane { tokens: &second[7..], computed: None, logits_from: 30, wanted: Wanted::All, cache: two, visibility },
+    ])
+    .expect("forward");
+    all.extend((0..2).map(|lane| predictions.of_lane(lane).0.to_vec()));
     all
 }
 

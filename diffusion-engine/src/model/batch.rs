@@ -89,6 +89,18 @@ impl Batch {
         &self.tokens
     }
 
+    /// The position of each row, before anything was narrowed.
+    #[cfg(any(test, feature = "cuda"))]
+    pub(crate) fn positions(&self) -> &[usize] {
+        &self.positions
+    }
+
+    /// The rows predictions are wanted of, one lane's after the other's.
+    #[cfg(any(test, feature = "cuda"))]
+    pub(crate) fn wanted(&self) -> &[usize] {
+        &self.wanted
+    }
+
     /// Rows that are one request's tokens of one block, in order, before anything was narrowed.
     pub(crate) fn blocks(&self) -> &[Range<usize>] {
         &self.blocks
@@ -139,7 +151,7 @@ impl Batch {
 }
 
 /// Adds to `blocks` the rows from `first` on, at these ascending positions, that are tokens of one block each.
-pub(crate) fn blocks_of(visibility: Visibility, positions: &[usize], first: usize, blocks: &mut Vec<Range<usize>>) {
+fn blocks_of(visibility: Visibility, positions: &[usize], first: usize, blocks: &mut Vec<Range<usize>>) {
     let mut row = first;
     for block in positions.chunk_by(|one, next| *next < visibility.block_end(*one)) {
         blocks.push(row..row + block.len());

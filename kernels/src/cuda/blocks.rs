@@ -106,9 +106,9 @@ impl<D: Device> Pages<D> {
 pub struct Span<'a> {
     /// The pages of its positions, from 0 on; nobody else's in this step where they are written.
     pub table: &'a [u32],
-    /// The position of its first token.
-    pub start: usize,
-    /// How many positions each of its tokens sees, at least one.
+    /// Where each of its tokens lies.
+    pub positions: &'a [usize],
+    /// How many positions each of them sees, at least one.
     pub visible: &'a [usize],
 }
 
@@ -148,10 +148,10 @@ impl<D: Device> Step<D> {
         for span in spans {
             let held = span.table.len().saturating_mul(LANES);
             let (first, count) = (int("rows", visible.len())?, span.visible.len());
-            for (offset, seen) in span.visible.iter().enumerate() {
-                let position = span.start.saturating_add(offset);
+            expect("positions", Some(count), span.positions.len())?;
+            for (position, seen) in span.positions.iter().zip(span.visible) {
                 let page = span.table.get(position / LANES);
-                let page = page.ok_or(KernelError { what: "position", expected: held, got: position })?;
+                let page = page.ok_or(KernelError { what: "position", expected: held, got: *position })?;
                 if *page as usize >= pages.count {
                     return Err(KernelError { what: "page", expected: pages.count, got: *page as usize }.into());
                 }

@@ -94,8 +94,9 @@ fn check(case: &Case, bf16: bool, failures: &mut Vec<String>) {
                 false => requests[request].before..totals[request],
             };
             let visible: Vec<Vec<usize>> = (0..requests.len()).map(|r| vec![range(r).end; range(r).len()]).collect();
+            let positions: Vec<Vec<usize>> = (0..requests.len()).map(|r| range(r).collect()).collect();
             let spans: Vec<Span<'_>> = (0..requests.len())
-                .map(|r| Span { table: &tables[r], start: range(r).start, visible: &visible[r] })
+                .map(|r| Span { table: &tables[r], positions: &positions[r], visible: &visible[r] })
                 .collect();
             let gather = |values: &[f32], width: usize| -> Vec<f32> {
                 let rows = (0..requests.len()).flat_map(|r| range(r).map(move |position| (r, position)));
@@ -181,11 +182,12 @@ fn tokens_see_what_they_may_and_nothing_else() {
     let width = 4 * 8;
     let mut numbers = Numbers(SEED);
     let qkv = numbers.take(64 * width);
+    let positions: Vec<usize> = (0..64).collect();
     let run = |visible: &[usize], qkv: &[f32]| {
         both_orders("visible", |gpu| {
             let mut pages = Pages::new(gpu, false, shape, 1, 2).expect("pages");
             let norm = gpu.upload(&[1.0f32; 8]).expect("norm");
-            let span = [Span { table: &[1, 0], start: 0, visible }];
+            let span = [Span { table: &[1, 0], positions: &positions, visible }];
             let step = Step::new(gpu, &pages, &span, (&[], &[])).expect("step");
             let qkv = gpu.upload(qkv).expect("qkv");
             let (mut q, mut out) = (gpu.zeros(64 * 16).expect("q"), gpu.zeros(64 * 16).expect("out"));
@@ -219,17 +221,18 @@ fn steps_that_do_not_fit_the_pages_are_refused() {
     both_orders("refused", |gpu| {
         let shape = AttentionShape { heads: 2, kv_heads: 1, head_dim: 8 };
         let pages = Pages::new(gpu, false, shape, 1, 2).expect("pages");
-        for (table, start, visible) in [
-            (&[0u32, 1][..], 0, &[0usize][..]), // sees nothing
-            (&[0, 1], 0, &[65]),                // sees beyond its pages
-            (&[0, 1], 64, &[64]),               // lies beyond its pages
-            (&[0, 2], 0, &[1]),                 // a page that does not exist
-            (&[], 0, &[1]),
+        for (table, positions, visible) in [
+            (&[0u32, 1][..], &[0usize][..], &[0usize][..]), // sees nothing
+            (&[0, 1], &[0], &[65]),                         // sees beyond its pages
+            (&[0, 1], &[64], &[64]),                        // lies beyond its pages
+            (&[0, 2], &[0], &[1]),                          // a page that does not exist
+            (&[], &[0], &[1]),
+            (&[0, 1], &[0, 1], &[1]), // lies somewhere and sees who knows what
         ] {
-            let span = [Span { table, start, visible }];
-            assert!(Step::new(gpu, &pages, &span, (&[], &[])).is_err(), "{table:?} {start} {visible:?}");
+            let span = [Span { table, positions, visible }];
+            assert!(Step::new(gpu, &pages, &span, (&[], &[])).is_err(), "{table:?} {positions:?} {visible:?}");
         }
-        let span = [Span { table: &[0], start: 0, visible: &[1] }];
+        let span = [Span { table: &[0], positions: &[0], visible: &[1] }];
         assert!(Step::new(gpu, &pages, &span, (&[0.0; 5], &[0.0; 5])).is_err(), "turns more than a head has");
         assert!(Pages::new(gpu, false, AttentionShape { heads: 3, kv_heads: 2, head_dim: 8 }, 1, 1).is_err());
         assert!(Pages::new(gpu, false, AttentionShape { heads: 1, kv_heads: 1, head_dim: 257 }, 1, 1).is_err());
