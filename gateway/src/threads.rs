@@ -68,15 +68,23 @@ impl Threads {
 
 impl One {
     fn start(place: usize) -> io::Result<Self> {
-        let runtime = Builder::new_current_thread().enable_all().build()?;
-        let handle = runtime.handle().clone();
         let (stop, stopped) = oneshot::channel::<()>();
+        let (tell, told) = std::sync::mpsc::sync_channel(1);
+        // The runtime is made on its thread: whoever starts it may be within another, where none may be dropped, as it would
+        // be if there were no thread for it.
         let thread = std::thread::Builder::new().name(format!("serve-{place}")).spawn(move || {
             PLACE.set(place);
+            // Somebody hears it: both ends of the channel are here.
+            let runtime = match Builder::new_current_thread().enable_all().build() {
+                Ok(runtime) => runtime,
+                Err(error) => return drop(tell.send(Err(error))),
+            };
+            let _ = tell.send(Ok(runtime.handle().clone()));
             // An error means the sender is gone: that is a stop, too.
             let _ = runtime.block_on(stopped);
             runtime.shutdown_timeout(FAREWELL);
         })?;
+        let handle = told.recv().map_err(io::Error::other)??;
         Ok(One { handle, taken: Arc::default(), stop: Some(stop), thread: Some(thread) })
     }
 }

@@ -89,17 +89,23 @@ class Chart(unittest.TestCase):
         self.assertGreater(pod["spec"]["terminationGracePeriodSeconds"], 5 + 30, "preStop and shutdown_grace_ms")
 
     def test_its_config_is_one_that_weir_takes(self):
-        text = rendered()["ConfigMap"]["data"]["weir.toml"]
-        with tempfile.TemporaryDirectory() as folder:
-            file = pathlib.Path(folder) / "weir.toml"
-            file.write_text(text)
-            environment = {**os.environ, "WEIR_REDIS_URL": "redis://redis:6379/0", "WEIR_SERVER__LISTEN": "0.0.0.0:8787"}
-            checked = subprocess.run([WEIR, "check", "--config", file], env=environment, capture_output=True, text=True)
-        self.assertEqual(checked.returncode, 0, checked.stderr)
+        policy = (ROOT / "config/policies/ar-first.toml").read_text()
+        own = {"config": '[policy]\nfile = "rules.toml"\n', "files": {"rules.toml": policy}}
+        for values in [{}, own]:
+            mounted = rendered(values)["ConfigMap"]["data"]
+            with tempfile.TemporaryDirectory() as folder:
+                for name, text in mounted.items():
+                    (pathlib.Path(folder) / name).write_text(text)
+                command = [WEIR, "check", "--config", pathlib.Path(folder) / "weir.toml"]
+                environment = {**os.environ, "WEIR_REDIS_URL": "redis://redis:6379/0", "WEIR_SERVER__LISTEN": "0.0.0.0:8787"}
+                checked = subprocess.run(command, env=environment, capture_output=True, text=True)
+            self.assertEqual(checked.returncode, 0, checked.stderr)
+        self.assertEqual(mounted["rules.toml"], policy)
 
     def test_a_new_config_is_a_new_pod(self):
-        marks = {rendered(values)["Deployment"]["spec"]["template"]["metadata"]["annotations"]["weir/config"] for values in [{}, {"config": "x = 1"}]}
-        self.assertEqual(len(marks), 2)
+        all_values = [{}, {"config": "x = 1"}, {"files": {"rules.toml": "x = 1"}}, {"files": {"rules.toml": "x = 2"}}]
+        pods = [rendered(values)["Deployment"]["spec"]["template"] for values in all_values]
+        self.assertEqual(len({pod["metadata"]["annotations"]["weir/config"] for pod in pods}), 4)
 
     def test_every_value_is_used(self):
         templates = "".join(path.read_text() for path in (CHART / "templates").iterdir())

@@ -13,6 +13,7 @@ use tokio::task::JoinHandle;
 
 use crate::admin;
 use crate::config::Inputs;
+use crate::layers::panics;
 use crate::listener;
 use crate::live::{self, Live, Trigger};
 use crate::said::say;
@@ -29,12 +30,20 @@ const LAST_LINES: Duration = Duration::from_secs(5);
 
 /// Serves until a signal comes.
 pub(super) fn command(inputs: Inputs) -> Result<()> {
+    let starting = panics::Starting::begin();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("no runtime")?;
     let mut live = None;
     let served = runtime.block_on(async {
-        // Before anything is loaded, which takes its time: without it the signal would end the process.
-        let hangups = Hangups::new()?;
-        let running = start(inputs).await?;
+        // Before anything is loaded, which takes its time: without them SIGHUP would end the process, and a stop would be
+        // passed over in silence where it is a container's first one.
+        let (hangups, mut signals) = (Hangups::new()?, Signals::new()?);
+        let running = tokio::select! {
+            running = start(inputs) => running?,
+            () = signals.next() => {
+                say(format_args!("weir: stopping before it has started"));
+                return Ok(());
+            }
+        };
         live = Some(Arc::clone(&running.live));
         running.reload_on(hangups);
         let now = running.live.current();
@@ -51,10 +60,11 @@ pub(super) fn command(inputs: Inputs) -> Result<()> {
             say(format_args!("  note    others can reach this address, and Weir asks nobody for a key"));
         }
         drop(now);
-        running.until_stopped().await
+        drop(starting);
+        running.stop_at(signals).await
     });
     // With the runtime go the requests that outlasted everything: they are recorded, too. An engine that is just being
-    // loaded for a reload is not waited for.
+    // loaded is not waited for.
     runtime.shutdown_timeout(FAREWELL);
     if let Some(live) = live {
         live.current().gateway.recorder.stop(LAST_LINES);
@@ -145,7 +155,10 @@ impl Running {
     /// # Errors
     /// Signals cannot be waited for, or serving broke.
     pub async fn until_stopped(self) -> Result<()> {
-        let mut signals = Signals::new()?;
+        self.stop_at(Signals::new()?).await
+    }
+
+    async fn stop_at(self, mut signals: Signals) -> Result<()> {
         signals.next().await;
         let grace = self.live.current().settings.server.shutdown_grace;
         say(format_args!(

@@ -39,6 +39,11 @@ impl FileRead {
         FileRead { path: self.path.clone(), digest }
     }
 
+    /// Whether nothing was in it.
+    pub fn is_empty(&self) -> bool {
+        self.digest.as_ref().is_some_and(|digest| *digest == digest_of(b""))
+    }
+
     /// Where it is.
     pub fn path(&self) -> &Path {
         &self.path
@@ -68,5 +73,8 @@ mod tests {
         assert_ne!(files[1].again(), files[1]);
         std::fs::remove_file(&file).unwrap();
         assert_eq!(files[0].again(), files[0]);
+        assert!(!files[0].is_empty(), "it is not there");
+        std::fs::write(&file, "").unwrap();
+        assert!(files[0].again().is_empty() && !files[1].is_empty());
     }
 }

@@ -1,6 +1,7 @@
 //! The layers of a config, lowest first: embedded default ← file ← environment ← flags. Keeps for every value which
 //! layer it came from, so that a mistake can be shown where it was made. Must never judge a value.
 
+use std::io;
 use std::path::{Path, PathBuf};
 
 use figment::providers::{Format, Toml};
@@ -18,6 +19,8 @@ const ENV_PREFIX: &str = "WEIR_";
 /// How like a setting a variable without `__` must be to be taken for it: one letter in five may differ.
 const LIKE_A_SETTING: f64 = 0.8;
 
+const FOLDER: &str = "put the file there; a container's runtime makes a folder where a file that it mounts is missing";
+
 /// All that a config is made from. A value of its own, so that tests need no process environment.
 #[derive(Debug, Clone, Default)]
 pub struct Inputs {
@@ -32,10 +35,11 @@ pub struct Inputs {
 }
 
 impl Inputs {
-    /// What this process was started with: the file named, or `weir.toml` in the working directory when there is one.
+    /// What this process was started with: the file named, or `weir.toml` in the working directory when there is one. What
+    /// is there and is no file is not passed over: the limits and keys that were meant would be missing without a word.
     pub fn from_process(file: Option<PathBuf>, listen: Option<String>) -> Self {
         let here = PathBuf::from("weir.toml");
-        let file = file.or_else(|| here.is_file().then_some(here));
+        let file = file.or_else(|| here.symlink_metadata().is_ok().then_some(here));
         let env = std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)));
         Inputs { file, env: env.collect(), listen, asks_nobody: false }
     }
@@ -80,9 +84,11 @@ impl Layered {
         let mut text = String::new();
         if let Some(file) = &inputs.file {
             let name = file.display().to_string();
-            text = FileRead::read(file, files)
-                .and_then(FileRead::text)
-                .map_err(|error| vec![whole_file(&name, format!("cannot be read: {error}"))])?;
+            text = FileRead::read(file, files).and_then(FileRead::text).map_err(|error| {
+                let help = if error.kind() == io::ErrorKind::IsADirectory { FOLDER } else { "" };
+                let said = whole_file(&name, format!("cannot be read: {error}"));
+                vec![Diagnostic { help: help.to_owned(), ..said }]
+            })?;
             origins.push(name.clone());
             figment = figment.merge(toml_layer(name, &text)?);
         }

@@ -51,7 +51,8 @@ impl Place {
     /// It cannot be opened: the one that was moved still takes lines.
     pub(super) fn follow(&mut self) -> io::Result<()> {
         let Target::File { path, file, looked } = &mut self.target else { return Ok(()) };
-        if looked.elapsed() < LOOK_EVERY {
+        // What would be written into a removed one is lost: that is looked for each time.
+        if looked.elapsed() < LOOK_EVERY && !is_gone(file) {
             return Ok(());
         }
         if is_at(file, path) {
@@ -191,7 +192,11 @@ mod tests {
         std::fs::remove_file(&moved).unwrap();
         assert_eq!(place.write(b"line\n").0, 0, "nobody could ever read it");
         std::fs::remove_dir(&path).unwrap();
-        assert!(place.follow().is_ok() && place.write(b"line\n").0 == 1);
-        assert_eq!(std::fs::read_to_string(&path).unwrap(), "line\n");
+        for _ in 0..2 {
+            assert!(place.follow().is_ok() && place.write(b"line\n").0 == 1, "at once");
+            assert_eq!(std::fs::read_to_string(&path).unwrap(), "line\n");
+            // As somebody does who makes room on a full disk.
+            std::fs::remove_file(&path).unwrap();
+        }
     }
 }

@@ -30,6 +30,7 @@ use http::HeaderMap;
 use closed::Closed;
 pub(crate) use content::AnswerSaid;
 use content::Said;
+use file::Place;
 pub(crate) use line::rfc3339;
 pub(crate) use open::{Landing, Waiting};
 pub use open::{Outcome, Record};
@@ -60,6 +61,9 @@ pub enum RecorderError {
         /// Why not.
         source: std::io::Error,
     },
+    /// The request log's writer.
+    #[error("no thread for the request log")]
+    Thread(#[source] std::io::Error),
     /// Spans.
     #[error(transparent)]
     Traces(#[from] ExportError),
@@ -73,8 +77,9 @@ impl Recorder {
     pub fn start(settings: &TelemetrySettings, metrics: Arc<Metrics>) -> Result<Self, RecorderError> {
         let log = settings.request_log.as_ref();
         let start = |settings: &RequestLogSettings| {
-            let started = RequestLog::start(settings, Arc::clone(&metrics));
-            started.map_err(|source| RecorderError::Log { place: settings.target.to_string(), source })
+            let place = Place::open(&settings.target);
+            let place = place.map_err(|source| RecorderError::Log { place: settings.target.to_string(), source })?;
+            RequestLog::start(place, settings, Arc::clone(&metrics)).map_err(RecorderError::Thread)
         };
         let log = log.map(start).transpose()?;
         let exporter = settings.otlp.as_ref();

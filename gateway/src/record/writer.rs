@@ -50,9 +50,8 @@ struct Shared {
 
 impl RequestLog {
     /// # Errors
-    /// The file cannot be opened, or no thread can be had.
-    pub(super) fn start(settings: &RequestLogSettings, metrics: Arc<Metrics>) -> std::io::Result<Self> {
-        let place = Place::open(&settings.target)?;
+    /// No thread can be had.
+    pub(super) fn start(place: Place, settings: &RequestLogSettings, metrics: Arc<Metrics>) -> std::io::Result<Self> {
         let (queue, waiting) = sync_channel(QUEUE_MAX);
         let (bytes, stopping, lost) = (AtomicUsize::new(0), AtomicBool::new(false), AtomicUsize::new(0));
         let shared = Arc::new(Shared { bytes, stopping, lost, metrics });

@@ -111,6 +111,8 @@ impl Foresight {
         // Renamed when whole: a gateway that dies while it writes leaves the old one.
         if let Err(why) = std::fs::write(&beside, text).and_then(|()| std::fs::rename(&beside, file)) {
             tracing::warn!(file = %file.display(), %why, "learnt latencies cannot be kept");
+            // On a full disk what was written of it takes room. Not there is as good.
+            let _ = std::fs::remove_file(&beside);
         }
     }
 }

@@ -1,6 +1,7 @@
 //! What an operator meets: `weir check`, mistakes in the config, counters that add up, a stop that is no crash.
 
 use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
@@ -274,23 +275,53 @@ async fn nobody_has_to_read_what_it_says() -> Result<()> {
     Ok(())
 }
 
+/// A gateway that goes on loading until what comes second is closed: its policy is read from there.
+#[cfg(unix)]
+fn loading(folder: &Path) -> Result<(Ended, std::fs::File)> {
+    let rules = folder.join("rules.toml");
+    std::fs::write(folder.join("weir.toml"), "[policy]\nfile = \"rules.toml\"\n[server]\nwatch_ms = 0\n")?;
+    ensure!(Command::new("mkfifo").arg(&rules).status()?.success());
+    let mut command = Command::new(program()?);
+    command.args(["serve", "--listen", "127.0.0.1:0"]).current_dir(folder);
+    let weir = Ended(command.stderr(Stdio::piped()).spawn()?);
+    // Opens when it reads there.
+    Ok((weir, std::fs::OpenOptions::new().write(true).open(&rules)?))
+}
+
 #[cfg(unix)]
 #[test]
 fn a_hangup_while_it_loads_does_not_end_it() -> Result<()> {
     let folder = tempfile::tempdir()?;
-    let rules = folder.path().join("rules.toml");
-    std::fs::write(folder.path().join("weir.toml"), "[policy]\nfile = \"rules.toml\"\n[server]\nwatch_ms = 0\n")?;
-    ensure!(Command::new("mkfifo").arg(&rules).status()?.success());
-    let mut command = Command::new(program()?);
-    command.args(["serve", "--listen", "127.0.0.1:0"]).current_dir(folder.path());
-    let mut weir = Ended(command.stderr(Stdio::piped()).spawn()?);
-    // Opens when it reads there, and it goes on when this is closed.
-    let mut loading = std::fs::OpenOptions::new().write(true).open(&rules)?;
+    let (mut weir, mut rules) = loading(folder.path())?;
     ensure!(Command::new("kill").args(["-HUP", &weir.0.id().to_string()]).status()?.success());
-    loading.write_all(include_bytes!("../../../config/policies/balanced.toml"))?;
-    drop(loading);
+    rules.write_all(include_bytes!("../../../config/policies/balanced.toml"))?;
+    drop(rules);
     let said = BufReader::new(weir.0.stderr.take().context("its standard error")?);
     ensure!(said.lines().map_while(Result::ok).any(|line| line.contains("listens on")), "it has ended");
+    Ok(())
+}
+
+#[cfg(unix)]
+#[test]
+fn a_stop_while_it_loads_is_heard() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let (mut weir, _rules) = loading(folder.path())?;
+    ensure!(Command::new("kill").arg(weir.0.id().to_string()).status()?.success());
+    let said = BufReader::new(weir.0.stderr.take().context("its standard error")?);
+    ensure!(said.lines().map_while(Result::ok).any(|line| line.contains("stopping before it has started")));
+    // By itself: the signal's own way would pass over a container's first process.
+    assert_eq!(weir.0.wait()?.code(), Some(0));
+    Ok(())
+}
+
+#[test]
+fn a_folder_in_the_place_of_the_config_is_told() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    std::fs::create_dir(folder.path().join("weir.toml"))?;
+    let output = run(folder.path(), &["check"])?;
+    let err = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{err}");
+    assert!(err.contains("weir.toml: cannot be read: ") && err.contains("a container's runtime"), "{err}");
     Ok(())
 }
 

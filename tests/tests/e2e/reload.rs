@@ -64,6 +64,7 @@ async fn a_bad_config_changes_nothing_and_is_explained() -> Result<()> {
     let good = backend("up", &upstream.base_url("fine"));
     let weir = Weir::start(&good)?;
     let bad = [
+        (String::new(), "nothing is in it"),
         ("[server\n".to_owned(), "not TOML"),
         (format!("{good}[server]\nlistn = \"x\"\n"), "listn"),
         (format!("{good}[policy]\nfile = \"gone.toml\"\n"), "gone.toml"),
