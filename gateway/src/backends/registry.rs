@@ -34,7 +34,9 @@ pub enum StartError {
         source: LoadError,
     },
     /// The client of an upstream cannot be made.
-    #[error("backend `{backend}`: no HTTP client")]
+    #[error(
+        "backend `{backend}`: no HTTP client (it needs CA certificates: package `ca-certificates`, or SSL_CERT_FILE)"
+    )]
     Upstream {
         /// Its name.
         backend: String,

@@ -28,7 +28,9 @@ fn judged<'a>(settings: &'a Settings, called: &'a [Called]) -> impl Iterator<Ite
         let name = backend.name.as_str();
         let finding = match called.iter().find(|called| called.backend == name) {
             Some(called) => judge(backend, called),
-            None => Finding::problem(format!("backend `{name}`: there is no HTTP client")),
+            None => Finding::problem(format!("backend `{name}`: there is no HTTP client")).fix(
+                "it needs CA certificates: install the package `ca-certificates`, or name a file in SSL_CERT_FILE",
+            ),
         };
         (name, finding)
     })

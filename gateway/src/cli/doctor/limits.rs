@@ -29,7 +29,10 @@ fn judge(settings: &Settings) -> Vec<Finding> {
     if !accounts.is_empty() && accounts.iter().all(|(_, is_read)| !is_read) {
         let wait = timeout.as_millis();
         let text = format!("their Redis does not answer as it should within {wait} ms: meanwhile {meanwhile}");
-        return vec![Finding::problem(text).fix("start it, or mend `tenants.store` or `tenants.store_timeout_ms`")];
+        return vec![
+            Finding::problem(text)
+                .fix("start it, or mend `tenants.store` (address, user, password) or `tenants.store_timeout_ms`"),
+        ];
     }
     let broken = accounts.iter().filter(|(_, is_read)| !is_read).map(|(tenant, _)| {
         let text = format!("what Redis keeps for tenant `{tenant}` is no account: for it, {meanwhile}");
