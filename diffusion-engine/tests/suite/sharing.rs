@@ -9,15 +9,16 @@ use proptest::test_runner::{Config, TestRunner};
 use weir_diffusion_engine::{
     DecoderKind, Engine, EngineLoad, EngineOptions, Generation, KvType, ModelFiles, SharePrefixes,
 };
-use weir_protocol::{ChatRequest, Message, Role, Sampling};
+use weir_protocol::{ChatRequest, DiffusionOptions, Message, Role, Sampling};
 
 use crate::answers::{Whole, ask, lively, request, whole};
 use crate::support;
 
 /// Prompts with two beginnings in common, each cut somewhere, with something of its own behind it.
 fn requests() -> impl Strategy<Value = Vec<ChatRequest>> {
-    let one = (0usize..2, 0usize..300, "[a-z ]{0,40}", 1u32..60, proptest::option::of(0u64..100));
-    let one = one.prop_map(|(beginning, cut, own, max_tokens, seed)| {
+    let (seed, refresh_every) = (proptest::option::of(0u64..100), proptest::option::of(1u32..5));
+    let one = (0usize..2, 0usize..300, "[a-z ]{0,40}", 1u32..60, seed, refresh_every);
+    let one = one.prop_map(|(beginning, cut, own, max_tokens, seed, refresh_every)| {
         let beginning = ["Turn off the lights in the kitchen. ", "Sort these words: lemon, apple, mirror. "][beginning];
         let mut system: String = beginning.repeat(8);
         system.truncate(cut);
@@ -26,7 +27,8 @@ fn requests() -> impl Strategy<Value = Vec<ChatRequest>> {
             None => Sampling::default(),
         };
         let messages = vec![Message::text(Role::System, system), Message::text(Role::User, own)];
-        ChatRequest { messages, max_tokens: Some(max_tokens), sampling, ..ChatRequest::default() }
+        let diffusion = DiffusionOptions { refresh_every, ..DiffusionOptions::default() };
+        ChatRequest { messages, max_tokens: Some(max_tokens), sampling, diffusion, ..ChatRequest::default() }
     });
     proptest::collection::vec(one, 1..7)
 }
