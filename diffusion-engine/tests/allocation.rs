@@ -85,16 +85,18 @@ fn an_answer_in_more_steps_allocates_no_more() {
     for (recipe, expert_pool, kv_type) in engines {
         let options = EngineOptions { recipe, expert_pool, kv_type, ..EngineOptions::default() };
         let engine = Engine::load(ModelFiles::Dir(nano().join("diffusion")), options).expect("the nano model loads");
-        for (decoder, sampling) in [
-            (DecoderKind::Threshold, &plain),
-            (DecoderKind::Joint, &plain),
-            (DecoderKind::Threshold, &biased),
-            (DecoderKind::Hierarchy, &plain),
+        for (decoder, refresh_every, sampling) in [
+            (DecoderKind::Threshold, 1, &plain),
+            (DecoderKind::Joint, 1, &plain),
+            (DecoderKind::Threshold, 1, &biased),
+            (DecoderKind::Hierarchy, 1, &plain),
+            (DecoderKind::Threshold, 8, &plain),
         ] {
             let at = |threshold: f32, prompt: &[Message]| {
                 let diffusion = DiffusionOptions {
                     decoder: Some(decoder),
                     threshold: Some(threshold),
+                    refresh_every: Some(refresh_every),
                     ..DiffusionOptions::default()
                 };
                 ask(&engine, &ChatRequest { messages: prompt.to_vec(), diffusion, ..sampling.clone() })
@@ -111,7 +113,7 @@ fn an_answer_in_more_steps_allocates_no_more() {
                 }
             }
             let what = format!(
-                "{recipe:?}, pool {expert_pool:?}, {decoder:?}: {same} answers, {steps} more steps, {allocations} more allocations"
+                "{recipe:?}, pool {expert_pool:?}, {decoder:?}, {refresh_every}: {same} answers, {steps} more steps, {allocations} more allocations"
             );
             println!("{what}");
             assert!(steps > 60, "{what}");

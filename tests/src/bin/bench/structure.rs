@@ -97,6 +97,8 @@ fn pairs(engine: &Engine, (mode, decoder): (Option<DecodeMode>, Option<DecoderKi
             ..ChatRequest::default()
         };
         (asked.diffusion.mode, asked.diffusion.decoder) = (mode, decoder);
+        // Half of them by partial forwards, which a form must survive.
+        asked.diffusion.refresh_every = Some(if number % 2 == 0 { 1 } else { 32 });
         let Answered { text, reason, usage, .. } = answer(engine, &asked).with_context(|| format!("pair {number}"))?;
         sum.asked += 1;
         let validator = jsonschema::validator_for(&schema).with_context(|| format!("pair {number}"))?;
