@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use safetensors::tensor::{Dtype, TensorView};
+use weir_kernels::KernelError;
 
 use crate::cache::KvCache;
 use crate::checkpoint::config::ModelConfig;
@@ -13,7 +14,7 @@ use crate::checkpoint::tensors::Weights;
 use crate::dense::weights::DenseModel;
 use crate::error::LoadError;
 use crate::model::forward::{Lane, Visibility};
-use crate::model::head::Wanted;
+use crate::model::head::{Predictions, Wanted};
 use crate::model::recipe::Recipe;
 use crate::model::weights::Model;
 use crate::options::{EngineKind, KvType, ModelFiles};
@@ -34,7 +35,7 @@ pub enum LogitsError {
     },
     /// The forward refused.
     #[error("the forward failed: {0}")]
-    Forward(#[from] weir_kernels::KernelError),
+    Forward(#[from] KernelError),
     /// The output cannot be written.
     #[error("cannot write {}: {message}", .file.display())]
     Write {
@@ -108,39 +109,94 @@ impl LogitsModel {
     /// # Errors
     /// When an id is outside the vocabulary, or there are more ids than positions.
     pub fn logits(&self, input_ids: &[u32], block_length: usize, use_cache: bool) -> Result<Vec<f32>, LogitsError> {
-        let config = self.0.config();
-        let wrong = |field, message| Err(LogitsError::Input { field, message });
+        let (mut cache, visibility) = self.begin(input_ids, block_length)?;
+        let step = if use_cache { block_length } else { input_ids.len().max(1) };
+        let mut logits = Vec::new();
+        for tokens in input_ids.chunks(step) {
+            let (wanted, cached) = (Wanted::All, &mut cache);
+            let lane = Lane { tokens, computed: None, logits_from: 0, wanted, cache: cached, visibility };
+            logits.extend_from_slice(self.forward(lane)?.of_lane(0).0);
+            cache.commit(tokens);
+        }
+        Ok(logits)
+    }
+
+    /// The logits of the last of `canvases`, for its `open` places (ascending), `[open, vocab]`, block by block as partial
+    /// forwards make them: all of the first canvas, then of each later one what is open and what is new in it.
+    ///
+    /// # Errors
+    /// As for [`LogitsModel::logits`], and when canvases differ in length.
+    pub fn partial_logits(
+        &self,
+        canvases: &[&[u32]],
+        open: &[usize],
+        block_length: usize,
+    ) -> Result<Vec<f32>, LogitsError> {
+        let first = canvases.first().copied().unwrap_or_default();
+        let last = canvases.last().copied().unwrap_or_default();
+        if canvases.iter().any(|canvas| canvas.len() != first.len()) {
+            return Err(LogitsError::Input { field: "canvases", message: "must be of one length".into() });
+        }
+        canvases.iter().try_for_each(|canvas| self.check(canvas))?;
+        let (mut cache, visibility) = self.begin(first, block_length)?;
+        let mut logits = Vec::new();
+        for start in (0..first.len()).step_by(block_length) {
+            let block = start..(start + block_length).min(first.len());
+            let part = |canvas: &[u32]| canvas.get(block.clone()).unwrap_or_default().to_vec();
+            let asked: Vec<usize> = open.iter().filter(|at| block.contains(at)).map(|at| at - start).collect();
+            let (mut before, mut rows) = (None::<Vec<u32>>, Vec::new());
+            for tokens in canvases.iter().map(|canvas| part(canvas)) {
+                let is_new = |at: &usize| before.as_ref().is_some_and(|before| before.get(*at) != tokens.get(*at));
+                let computed: Vec<usize> = (0..tokens.len()).filter(|at| asked.contains(at) || is_new(at)).collect();
+                let computed = before.is_some().then_some(&*computed);
+                let (wanted, cache) = (Wanted::Logits(&asked), &mut cache);
+                let lane = Lane { tokens: &tokens, computed, logits_from: 0, wanted, cache, visibility };
+                rows = self.forward(lane)?.of_lane(0).0.to_vec();
+                before = Some(tokens);
+            }
+            logits.extend(rows);
+            let (tokens, wanted) = (part(last), Wanted::Logits(&[]));
+            let lane = Lane { tokens: &tokens, computed: None, logits_from: 0, wanted, cache: &mut cache, visibility };
+            self.forward(lane)?;
+            cache.commit(&tokens);
+        }
+        Ok(logits)
+    }
+
+    fn forward(&self, lane: Lane<'_>) -> Result<Predictions, KernelError> {
+        match &self.0 {
+            Kind::Mixed(model) => model.forward(&mut [lane]),
+            Kind::Dense(model) => model.forward(&mut [lane]),
+        }
+    }
+
+    /// A cache for `input_ids`, and what they see of each other.
+    fn begin(&self, input_ids: &[u32], block_length: usize) -> Result<(KvCache, Visibility), LogitsError> {
         if block_length == 0 {
-            return wrong("block_length", "must be at least 1".into());
+            return Err(LogitsError::Input { field: "block_length", message: "must be at least 1".into() });
         }
-        if input_ids.len() > config.context {
-            return wrong("input_ids", format!("{} ids, the model takes {}", input_ids.len(), config.context));
-        }
-        if let Some(at) = input_ids.iter().position(|id| *id as usize >= config.vocab) {
-            return wrong("input_ids", format!("element {at} is outside the vocabulary of {}", config.vocab));
-        }
-        let visibility = match config.kind {
+        self.check(input_ids)?;
+        let visibility = match self.0.config().kind {
             EngineKind::Diffusion => Visibility::Blocks(block_length),
             EngineKind::Autoregressive => Visibility::Causal,
         };
-        let step = if use_cache { block_length } else { input_ids.len().max(1) };
         let shape = match &self.0 {
             Kind::Mixed(model) => model.kv_shape(),
             Kind::Dense(model) => model.kv_shape(),
         };
-        let mut cache = KvCache::alone(shape, self.1, input_ids.len());
-        let mut logits = Vec::new();
-        for tokens in input_ids.chunks(step) {
-            let mut lane =
-                [Lane { tokens, computed: None, logits_from: 0, wanted: Wanted::All, cache: &mut cache, visibility }];
-            let mut predictions = match &self.0 {
-                Kind::Mixed(model) => model.forward(&mut lane)?,
-                Kind::Dense(model) => model.forward(&mut lane)?,
-            };
-            logits.extend_from_slice(predictions.of_lane(0).0);
-            cache.commit(tokens);
+        Ok((KvCache::alone(shape, self.1, input_ids.len()), visibility))
+    }
+
+    fn check(&self, input_ids: &[u32]) -> Result<(), LogitsError> {
+        let config = self.0.config();
+        let wrong = |message| Err(LogitsError::Input { field: "input_ids", message });
+        if input_ids.len() > config.context {
+            return wrong(format!("{} ids, the model takes {}", input_ids.len(), config.context));
         }
-        Ok(logits)
+        match input_ids.iter().position(|id| *id as usize >= config.vocab) {
+            Some(at) => wrong(format!("element {at} is outside the vocabulary of {}", config.vocab)),
+            None => Ok(()),
+        }
     }
 }
 

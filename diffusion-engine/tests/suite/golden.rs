@@ -4,7 +4,7 @@ use std::path::Path;
 
 use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, TensorView};
-use weir_diffusion_engine::{logits_file, logits_for};
+use weir_diffusion_engine::{LogitsModel, logits_file, logits_for};
 
 use crate::{gguf_file, support};
 
@@ -57,6 +57,34 @@ fn every_logit_equals_the_reference_with_and_without_the_cache() {
             }
         }
     }
+}
+
+/// Partial forwards that compute all, or whose canvas stands still, leave nothing out; others do, and come near.
+#[test]
+fn partial_forwards_equal_the_reference_where_nothing_is_old() {
+    let model = LogitsModel::open(&support::golden()).expect("golden checkpoint");
+    for (case, (ids, logits)) in cases().iter().enumerate() {
+        let other: Vec<u32> = ids.iter().map(|id| (id + 1) % VOCAB as u32).collect();
+        let all: Vec<usize> = (0..ids.len()).collect();
+        for (what, canvases) in [("new", vec![&**ids]), ("all", vec![&*other, ids]), ("still", vec![&**ids, ids, ids])]
+        {
+            let got = model.partial_logits(&canvases, &all, 32).expect("good ids");
+            deviation(&format!("case {case}, {what}"), &got, logits);
+        }
+        let some: Vec<usize> = all.iter().copied().filter(|at| at % 3 == 0).collect();
+        let due: Vec<f32> = some.iter().flat_map(|at| &logits[at * VOCAB..(at + 1) * VOCAB]).copied().collect();
+        deviation("some", &model.partial_logits(&[ids, ids], &some, 32).expect("good ids"), &due);
+        if ids.len() > 4 {
+            // What was made of the others while their neighbour was another token.
+            let mut before = ids.clone();
+            before[1] = other[1];
+            let old = model.partial_logits(&[&before, ids], &[0], 32).expect("good ids");
+            let most = old.iter().zip(logits).fold(0.0f32, |most, (old, due)| most.max((old - due).abs()));
+            assert!(most > TOLERANCE, "case {case}: nothing was left out");
+        }
+    }
+    let wrong = model.partial_logits(&[&[1, 2], &[1]], &[0], 32).expect_err("two lengths");
+    assert_eq!(wrong.to_string(), "canvases: must be of one length");
 }
 
 fn write_ids(path: &Path, dtype: Dtype, bytes: &[u8], count: usize) {

@@ -47,6 +47,10 @@ pub(super) fn measure(models: &Path, files: &[PathBuf], smoke: bool) -> Result<V
         let model = LogitsModel::open(&model)?.with_kv(kind);
         rows.push(row(name, 32.0, &difference(&exact, &predictions_of(&model, &samples)?)?));
     }
+    for count in [8, 4, 2, 1] {
+        let got = partial_predictions(&LogitsModel::open(&model)?, &samples, count)?;
+        rows.push(row(&format!("partial, {count} a forward"), 32.0, &difference(&exact, &got)?));
+    }
     for file in files {
         let name = file.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         let report = weir_diffusion_engine::inspect::inspect(file)?;
@@ -81,6 +85,18 @@ fn predictions_of(model: &LogitsModel, samples: &[Sample]) -> Result<Vec<Vec<f32
         let vocab = logits.len() / sample.ids.len().max(1);
         let rows: Vec<&[f32]> = logits.chunks(vocab.max(1)).collect();
         all.extend(sample.masked.iter().filter_map(|at| rows.get(*at)).map(|row| row.to_vec()));
+    }
+    Ok(all)
+}
+
+/// The same by partial forwards that write `count` tokens each, only the first of a block being whole.
+fn partial_predictions(model: &LogitsModel, samples: &[Sample], count: usize) -> Result<Vec<Vec<f32>>> {
+    let mut all = Vec::new();
+    for sample in samples.iter().filter(|sample| !sample.masked.is_empty()) {
+        let history = sample.history(count);
+        let canvases: Vec<&[u32]> = history.iter().map(Vec::as_slice).collect();
+        let logits = model.partial_logits(&canvases, &sample.masked, BLOCK)?;
+        all.extend(logits.chunks(logits.len() / sample.masked.len()).map(<[f32]>::to_vec));
     }
     Ok(all)
 }

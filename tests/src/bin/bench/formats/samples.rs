@@ -10,6 +10,24 @@ use tokenizers::Tokenizer;
 pub(super) struct Sample {
     pub(super) ids: Vec<u32>,
     pub(super) masked: Vec<usize>,
+    /// The other places of the answer.
+    shown: Vec<usize>,
+}
+
+impl Sample {
+    /// What a block's forwards would have seen before this: nothing of the answer, then `count` tokens more each time.
+    pub(super) fn history(&self, count: usize) -> Vec<Vec<u32>> {
+        let mut canvas = self.ids.clone();
+        if let Some(mask) = self.masked.first().and_then(|at| self.ids.get(*at)) {
+            self.shown.iter().for_each(|at| canvas[*at] = *mask);
+        }
+        let mut all = vec![canvas.clone()];
+        for shown in self.shown.chunks(count.max(1)) {
+            shown.iter().for_each(|at| canvas[*at] = self.ids[*at]);
+            all.push(canvas.clone());
+        }
+        all
+    }
 }
 
 /// `count` samples, spread over the held-out file.
@@ -29,17 +47,19 @@ pub(super) fn read(models: &Path, count: usize) -> Result<Vec<Sample>> {
         let mut ids = encode(prompt(&row))?.get_ids().to_vec();
         let begin = ids.len();
         ids.extend(encode(format!("{}<|role_end|>", row["expected"].as_str().context("expected")?))?.get_ids());
-        let mut masked = Vec::new();
+        let (mut masked, mut shown) = (Vec::new(), Vec::new());
         for (at, id) in ids.iter_mut().enumerate().skip(begin) {
             dice = dice.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
             if dice >> 31 == 0 {
                 *id = mask;
                 masked.push(at);
+            } else {
+                shown.push(at);
             }
         }
         // As in training: the last block is filled up.
         ids.resize(ids.len().next_multiple_of(super::BLOCK), fill);
-        samples.push(Sample { ids, masked });
+        samples.push(Sample { ids, masked, shown });
     }
     Ok(samples)
 }
