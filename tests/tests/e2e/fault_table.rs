@@ -3,6 +3,7 @@
 
 use anyhow::{Context, Result};
 use futures::stream::{self, StreamExt};
+use serde_json::json;
 use weir_tests::asking::{Reply, client, get, metrics_until, read};
 use weir_tests::binary::Weir;
 use weir_tests::dialects::{Dialect, End, Heard};
@@ -270,6 +271,39 @@ async fn limits_of_the_upstream_reach_the_caller() -> Result<()> {
         let reply = tell(&weir, Asked { row, dialect, stream }).await?;
         let left = reply.header("x-ratelimit-remaining-tokens");
         assert_eq!(left, "17", "{dialect:?}, stream {stream}: {:?}", reply.headers);
+    }
+    Ok(())
+}
+
+/// Upstreams that know of no such wish, or do not heed it, do not break it.
+#[tokio::test]
+async fn who_takes_one_call_only_gets_one() -> Result<()> {
+    let upstream = FaultUpstream::start().await?;
+    for kind in ["openai-chat", "openai-responses", "anthropic", "ollama"] {
+        let url = base_url(&upstream, kind, "parallel-tools").await?;
+        let weir = Weir::start(&format!(
+            "[[backend]]\nname = \"b\"\nkind = \"{kind}\"\nbase_url = \"{url}\"\nmodel = \"m\"\n"
+        ))?;
+        for (dialect, stream) in Dialect::ALL.into_iter().flat_map(|dialect| [(dialect, true), (dialect, false)]) {
+            let own = match dialect {
+                Dialect::Chat => json!({"parallel_tool_calls": false, "tools": [
+                    {"type": "function", "function": {"name": "set_light", "parameters": {"type": "object"}}}]}),
+                Dialect::Responses => json!({"parallel_tool_calls": false, "tools": [
+                    {"type": "function", "name": "set_light", "parameters": {"type": "object"}}]}),
+                Dialect::Messages => json!({"tools": [{"name": "set_light", "input_schema": {"type": "object"}}],
+                    "tool_choice": {"type": "auto", "disable_parallel_tool_use": true}}),
+                Dialect::Completions => continue,
+            };
+            let mut body = dialect.question("b", QUESTION, stream);
+            for (key, value) in own.as_object().context("an object")? {
+                body[key] = value.clone();
+            }
+            let reply = read(client()?.post(weir.url(dialect.path())).body(body.to_string()).send().await?).await?;
+            let heard = if stream { dialect.streamed(&reply) } else { dialect.whole(&reply) };
+            let place = format!("{kind}, {dialect:?}, stream {stream}");
+            assert!(are_calls(1, &heard), "{place}: {heard:?}\n{}", reply.text);
+            assert_eq!(heard.tokens, Some((11, 7)), "{place}");
+        }
     }
     Ok(())
 }

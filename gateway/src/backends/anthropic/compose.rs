@@ -9,15 +9,8 @@ use crate::backends::upstream::body::{self, Conversation, Fields};
 use crate::backends::upstream::demands::{self, Demand, unsupported};
 use crate::config::wire::WireSettings;
 
-const TAKES: &[Demand] = &[
-    Demand::Files,
-    Demand::JsonSchema,
-    Demand::OneCallOnly,
-    Demand::Prefill,
-    Demand::SomeCall,
-    Demand::Stop,
-    Demand::TopK,
-];
+const TAKES: &[Demand] =
+    &[Demand::Files, Demand::JsonSchema, Demand::Prefill, Demand::SomeCall, Demand::Stop, Demand::TopK];
 
 #[derive(Serialize)]
 struct Turn {

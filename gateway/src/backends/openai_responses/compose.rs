@@ -7,8 +7,7 @@ use crate::backends::upstream::body::{self, Fields};
 use crate::backends::upstream::demands::{self, Demand};
 use crate::config::wire::WireSettings;
 
-const TAKES: &[Demand] =
-    &[Demand::Files, Demand::JsonObject, Demand::JsonSchema, Demand::Logprobs, Demand::OneCallOnly, Demand::SomeCall];
+const TAKES: &[Demand] = &[Demand::Files, Demand::JsonObject, Demand::JsonSchema, Demand::Logprobs, Demand::SomeCall];
 
 /// OpenAI refuses a lower limit, and longer ids of calls.
 const LEAST_TOKENS: u32 = 16;

@@ -7,7 +7,7 @@ use crate::backends::upstream::demands::{self, Demand, unsupported};
 use crate::config::wire::DllmWritten;
 
 /// The fields its diffusion path reads (`dllm/sampling.py`), and what its front end does with the finished text.
-const TAKES: &[Demand] = &[Demand::MinP, Demand::OneCallOnly, Demand::Stop, Demand::TopK];
+const TAKES: &[Demand] = &[Demand::MinP, Demand::Stop, Demand::TopK];
 
 /// Settings may differ by this much: they came through decimal text.
 const SAME: f32 = 1e-6;

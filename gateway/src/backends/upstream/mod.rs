@@ -14,6 +14,7 @@ pub(crate) mod fuzzing;
 mod limits;
 pub(super) mod lines;
 pub(super) mod once;
+mod one_call;
 mod pieces;
 mod reading;
 pub(super) mod refusal;
@@ -260,6 +261,8 @@ impl Upstream {
         // What an upstream of the caller's dialect streams is its own affair.
         let objects = attempt.request.dialect.has_objects_as_arguments() && (whole || !passes);
         let reading = if objects { reading.with_objects() } else { reading };
+        let takes_one = attempt.request.parallel_tool_calls == Some(false);
+        let reading = if takes_one { reading.with_one_call(&self.settings.name) } else { reading };
         Ok(Box::pin(reading::events(response, reading, clock, limits)))
     }
 

@@ -10,6 +10,7 @@ use super::Decoder;
 use super::arguments::Arguments;
 use super::clock::{Clock, Wait};
 use super::frames::{Frame, FrameReader, Framing};
+use super::one_call::OneCall;
 use super::pieces::{Come, Pieces};
 use super::verbatim::Words;
 use crate::api::reading::halves::Halves;
@@ -69,6 +70,8 @@ pub(super) struct Reading {
     whole: bool,
     /// Those of its calls, where they must be objects.
     arguments: Option<Arguments>,
+    /// Where the caller takes one call only.
+    one_call: Option<OneCall>,
 }
 
 impl Reading {
@@ -84,12 +87,18 @@ impl Reading {
             wait: Wait::FirstContent,
             whole,
             arguments: None,
+            one_call: None,
         }
     }
 
     /// The same, for a caller who can be shown objects only as arguments of calls.
     pub(super) fn with_objects(self) -> Self {
         Reading { arguments: Some(Arguments::default()), ..self }
+    }
+
+    /// The same, for a caller who takes one call only; `backend` answers.
+    pub(super) fn with_one_call(self, backend: &str) -> Self {
+        Reading { one_call: Some(OneCall::of(backend)), ..self }
     }
 
     /// Whether nothing after this is taken.
@@ -167,9 +176,17 @@ impl Reading {
 
     fn end(&mut self, events: &mut Vec<Event>) -> Result<(), EngineError> {
         let from = events.len();
-        self.decoder.end(events)?;
+        let read = self.decoder.end(events);
+        self.keep_one_call(from, events);
+        read?;
         self.words.said(None, from, self.decoder.as_ref(), events);
         Ok(())
+    }
+
+    fn keep_one_call(&mut self, from: usize, events: &mut Vec<Event>) {
+        if self.one_call.as_mut().is_some_and(|one| one.keep(from, events)) {
+            self.words.over(from, events);
+        }
     }
 
     fn frame(&mut self, frame: Frame, events: &mut Vec<Event>) -> Result<(), EngineError> {
@@ -179,11 +196,15 @@ impl Reading {
             _ if self.decoder.has_ended() => {}
             Frame::Data(data) => {
                 let data = self.halves.mend(data);
-                self.decoder.take(&data, events)?;
+                let read = self.decoder.take(&data, events);
+                self.keep_one_call(from, events);
+                read?;
                 self.words.said(Some(data), from, self.decoder.as_ref(), events);
             }
             Frame::Document(document) => {
-                self.decoder.whole(&document, events)?;
+                let read = self.decoder.whole(&document, events);
+                self.keep_one_call(from, events);
+                read?;
                 self.words.document(document, from, self.decoder.as_ref(), events);
             }
         }
@@ -234,6 +255,44 @@ mod tests {
         assert!(matches!(reading.wait, Wait::Idle(_)));
         told(&mut reading, r#"{"choices":[],"usage":{"prompt_tokens":1,"completion_tokens":2}}"#);
         assert!(matches!(reading.wait, Wait::Tail { .. }));
+    }
+
+    #[test]
+    fn a_caller_who_takes_one_call_gets_the_first() {
+        let call = |at: u32, arguments: &str| {
+            format!(r#"{{"index":{at},"id":"c{at}","function":{{"name":"f","arguments":"{arguments}"}}}}"#)
+        };
+        let says = |message: &str, calls: &[String], reason: &str| {
+            format!(
+                r#"{{"choices":[{{"{message}":{{"tool_calls":[{}]}},"finish_reason":{reason}}}]}}"#,
+                calls.join(",")
+            )
+        };
+        let first = [
+            Event::ToolCallStarted { index: 0, id: "c0".into(), name: "f".into() },
+            Event::ToolCallDelta { index: 0, arguments: "{}".into() },
+        ];
+        let end = Event::Finished { reason: weir_protocol::FinishReason::ToolCalls };
+        let (open, calls) = (Event::Started { model: "m".into() }, [call(0, "{}"), call(1, "{"), call(2, "")]);
+        for passes in [false, true] {
+            let over = passes.then_some(Event::Verbatim(weir_protocol::Verbatim::Over));
+            let begins = || over.iter().chain([&open]).chain(&first).cloned();
+            let decoder = || Box::new(ChunkDecoder::new("m", 9, passes));
+            let new = || Reading::new(200, Framing::Events, decoder(), passes, false).with_one_call("b");
+            let mut stream = new();
+            let mut events = told(&mut stream, &says("delta", &calls, "null"));
+            assert_eq!(events, begins().collect::<Vec<_>>(), "passes {passes}");
+            events = told(&mut stream, &says("delta", &[call(1, "}")], "\"tool_calls\""));
+            // The third call has no arguments, which are written for it.
+            events.extend(told(&mut stream, "[DONE]"));
+            assert_eq!(events, std::slice::from_ref(&end), "passes {passes}");
+            let mut whole = new();
+            let bytes = says("message", &calls, "\"tool_calls\"").into_bytes();
+            let mut events = Vec::new();
+            whole.take(Ok(Some(Come { bytes, is_broken: false })), &mut events).expect("readable");
+            whole.take(Ok(None), &mut events).expect("complete");
+            assert_eq!(events, begins().chain([end.clone()]).collect::<Vec<_>>(), "passes {passes}");
+        }
     }
 
     #[test]

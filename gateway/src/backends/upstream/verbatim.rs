@@ -34,17 +34,20 @@ impl Words {
             self.quiet += piece.as_ref().map_or(0, String::len);
         }
         match (decoder.shows(), piece) {
-            (shows, _) if shows == Shows::Mended || self.quiet > QUIET_MAX => {
-                self.held = None;
-                events.insert(from, Event::Verbatim(Verbatim::Over));
-                return;
-            }
+            (shows, _) if shows == Shows::Mended || self.quiet > QUIET_MAX => return self.over(from, events),
             (Shows::Plain, Some(piece)) => held.push(piece),
             _ => {}
         }
         if is_content || decoder.has_ended() || !decoder.has_reason() {
             let words = held.drain(..).map(|piece| Event::Verbatim(Verbatim::Piece(piece)));
             events.splice(from..from, words);
+        }
+    }
+
+    /// From `events[from..]` on they stand for themselves.
+    pub(super) fn over(&mut self, from: usize, events: &mut Vec<Event>) {
+        if self.held.take().is_some() {
+            events.insert(from, Event::Verbatim(Verbatim::Over));
         }
     }
 
