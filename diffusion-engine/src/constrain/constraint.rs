@@ -71,6 +71,8 @@ pub(crate) struct Constraint {
     pub(crate) forced_tokens: u32,
     /// The answer was ended early because its token limit was near.
     closed_at_limit: bool,
+    /// And it is not all that was to be said: see [`Constraint::was_cut`].
+    cut: bool,
 }
 
 /// What the decoder's step became.
@@ -117,6 +119,7 @@ impl Constraint {
             closing: VecDeque::new(),
             forced_tokens: 0,
             closed_at_limit: false,
+            cut: false,
         }
     }
 

@@ -138,6 +138,9 @@ fn parameters_of(request: &ChatRequest, tool: &Tool) -> String {
     format!("tools[{index}].function.parameters")
 }
 
+/// What closes a call.
+pub(super) const CALL_END: &str = "</tool_call>";
+
 /// LLaDA2's form of calls (its chat template's): `<tool_call>\n{"name": …, "arguments": …}\n</tool_call>`, one after
 /// the other or, if not `several`, one at most, in Lark. Where text is an answer too, it may stand before, between and
 /// after the calls.
@@ -163,7 +166,7 @@ fn calls(tools: &[&Tool], answer: Option<&Answer>, several: bool) -> String {
     for (index, tool) in tools.iter().enumerate() {
         let head = format!("\n{{\"name\": {}, \"arguments\": ", Value::from(tool.name.as_str()));
         lark.push_str(&format!(
-            "call{index}: {} arguments{index} \"}}\\n</tool_call>\"\narguments{index}: %json {}\n",
+            "call{index}: {} arguments{index} \"}}\\n{CALL_END}\"\narguments{index}: %json {}\n",
             Value::from(head),
             styled(&parameters(tool))
         ));

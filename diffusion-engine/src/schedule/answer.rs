@@ -123,10 +123,12 @@ impl Answer {
         self.send(view);
     }
 
-    /// Ends the stream as complete.
-    pub(crate) fn complete(mut self, reason: FinishReason, usage: Usage) {
+    /// Ends the stream as complete; `was_cut`: the token limit chose where.
+    pub(crate) fn complete(mut self, mut reason: FinishReason, was_cut: bool, usage: Usage) {
         if let Some(stop) = self.stopped_at.take() {
             self.send(GenerationEvent::StoppedAt(stop));
+        } else if was_cut {
+            reason = FinishReason::Length;
         }
         self.send(GenerationEvent::Done { reason, usage });
     }

@@ -309,9 +309,9 @@ impl Lane {
 
     /// Ends the answer as complete.
     pub(crate) fn complete(self, reason: FinishReason) {
-        let diffusion = match self.writer {
-            Writer::Tokens(_) => None,
-            Writer::Blocks(writer) => Some(writer.stats(self.answer.tokens())),
+        let (was_cut, diffusion) = match self.writer {
+            Writer::Tokens(writer) => (writer.was_cut(), None),
+            Writer::Blocks(writer) => (writer.was_cut(), Some(writer.stats(self.answer.tokens()))),
         };
         let usage = Usage {
             prompt_tokens: self.prompt_tokens as u64,
@@ -320,7 +320,7 @@ impl Lane {
             diffusion,
             ..Usage::default()
         };
-        self.answer.complete(reason, usage);
+        self.answer.complete(reason, was_cut, usage);
     }
 
     /// Ends the answer as broken.

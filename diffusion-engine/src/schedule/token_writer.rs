@@ -43,6 +43,11 @@ impl TokenWriter {
         Ok(self.written(tokens, None))
     }
 
+    /// Whether the token limit ended the answer before all was said, although its form is whole.
+    pub(crate) fn was_cut(&self) -> bool {
+        self.constraint.as_ref().is_some_and(Constraint::was_cut)
+    }
+
     /// Tokens never written, where the likeliest of the others is all that is asked.
     pub(crate) fn likeliest_but(&self) -> Option<&[u32]> {
         self.scorer.likeliest_but().filter(|_| self.constraint.is_none())

@@ -110,6 +110,11 @@ impl BlockWriter {
         Ok(complete)
     }
 
+    /// Whether the token limit ended the answer before all was said, although its form is whole.
+    pub(crate) fn was_cut(&self) -> bool {
+        self.constraint.as_ref().is_some_and(Constraint::was_cut)
+    }
+
     /// Tokens in a block.
     pub(crate) fn block_length(&self) -> usize {
         self.job.settings.block_length

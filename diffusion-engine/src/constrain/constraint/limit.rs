@@ -6,6 +6,7 @@ use weir_protocol::EngineError;
 
 use super::super::closing::nearest_end;
 use super::super::forcing::Cuts;
+use super::super::grammar::CALL_END;
 use super::super::vocabulary::Vocabulary;
 use super::Constraint;
 use super::broken::broken;
@@ -25,6 +26,12 @@ pub(super) fn shortest(matcher: &Matcher, vocabulary: &Vocabulary, cuts: &Cuts) 
 }
 
 impl Constraint {
+    /// Whether the token limit ended the answer before all was said, although its form is whole: a call was left out, or has
+    /// arguments that the limit chose. A document that was closed counts as whole.
+    pub(crate) fn was_cut(&self) -> bool {
+        self.cut
+    }
+
     /// Whether the `left` tokens after the one just consumed cannot reach an end any more, or only just.
     pub(super) fn is_one_too_many(&mut self, left: usize) -> bool {
         let soon = !self.hopeless && self.is_near(left);
@@ -52,6 +59,9 @@ impl Constraint {
         self.matcher.rollback(1).map_err(broken(self.field))?;
         match self.nearest_end(left.saturating_sub(1)) {
             Some(end) => {
+                // Where it could end here, it was going on.
+                let is_call = self.vocabulary.trie().decode(&end).ends_with(CALL_END.as_bytes());
+                self.cut = end.is_empty() || is_call;
                 self.closing = end.into();
                 self.closed_at_limit = true;
                 Ok(true)

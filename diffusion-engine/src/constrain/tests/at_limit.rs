@@ -24,3 +24,45 @@ fn text_that_is_cut_has_not_ended() {
         assert_eq!((bench.tokenizer.decode(&answer), constraint.has_ended()), ("x".repeat(limit), false));
     }
 }
+
+/// A model that says these tokens; the first of them stands where the canvas begins.
+struct Says<'a>(&'a [u32]);
+
+impl Choose for Says<'_> {
+    fn choose(&mut self, at: usize, _allowed: &SimpleVob) -> Result<(u32, f32), EngineError> {
+        Ok((self.0[at], 1.0))
+    }
+}
+
+/// The answer of at most `limit` tokens by a model that says `text`; whether it ended; whether it was cut.
+fn said(bench: &Bench, request: &ChatRequest, text: &str, limit: usize) -> (String, bool, bool) {
+    let (mut constraint, mut answer) = (bench.constraint(request), Vec::new());
+    let mut tokens = bench.vocabulary.tokens(text.as_bytes());
+    tokens.extend(&bench.tokenizer.ends);
+    while answer.len() < limit && !constraint.has_ended() {
+        let mut says = Says(&tokens[answer.len()..]);
+        answer.extend(constraint.extend(limit - answer.len(), Some(&mut says)).expect("follows"));
+    }
+    answer.retain(|token| !bench.tokenizer.ends.contains(token));
+    (bench.tokenizer.decode(&answer), constraint.has_ended(), constraint.was_cut())
+}
+
+#[test]
+fn a_call_that_does_not_fit_is_told_as_cut() {
+    let bench = Bench::new();
+    let call = "<tool_call>\n{\"name\": \"say\", \"arguments\": {\"text\": \"hello all\"}}\n</tool_call>";
+    let (auto, required) = (with_tools(ToolChoice::Auto), with_tools(ToolChoice::Function("say".into())));
+    let words = format!("Well. {call}");
+    let (text, ended, cut) = said(&bench, &auto, &words, 30);
+    assert!(text.starts_with("Well. ") && !text.contains("name") && ended && cut, "left out: {text}");
+    let length = bench.vocabulary.tokens(call.as_bytes()).len();
+    let (text, ended, cut) = said(&bench, &required, call, length - 4);
+    assert!(text.ends_with("</tool_call>") && text.len() < call.len() && ended && cut, "shortened: {text}");
+    assert_eq!(said(&bench, &required, call, 200), (call.to_owned(), true, false), "whole");
+    let document = |limit| {
+        let request = ChatRequest { response_format: ResponseFormat::JsonObject, ..Default::default() };
+        said(&bench, &request, "{\"text\": \"a long story that goes on and on and on\"}", limit)
+    };
+    let (text, ended, cut) = document(30);
+    assert!(text.ends_with("\"}") && ended && !cut, "a document that was closed is whole: {text}");
+}
