@@ -12,6 +12,7 @@ use http::{StatusCode, Uri, header};
 use tower::ServiceBuilder;
 use weir_protocol::{ChatRequest, EngineError};
 
+use crate::api::paths;
 use crate::api::{self, anthropic_messages, models, openai_chat, openai_completions, openai_responses, route_explain};
 use crate::backends::{Backend, ModelEntry};
 use crate::caller::Caller;
@@ -137,16 +138,16 @@ pub fn stack(gateway: Arc<Gateway>) -> axum::Router {
     };
 
     axum::Router::new()
-        .route("/v1/chat/completions", post(openai_chat::chat))
-        .route("/v1/completions", post(openai_completions::completions))
-        .route("/v1/responses", post(openai_responses::responses))
-        .route("/v1/messages", post(anthropic_messages::messages))
-        .route("/v1/messages/count_tokens", post(anthropic_messages::count_tokens))
+        .route(paths::CHAT, post(openai_chat::chat))
+        .route(paths::COMPLETIONS, post(openai_completions::completions))
+        .route(paths::RESPONSES, post(openai_responses::responses))
+        .route(paths::MESSAGES, post(anthropic_messages::messages))
+        .route(paths::COUNT_TOKENS, post(anthropic_messages::count_tokens))
         .route(route_explain::PATH, post(route_explain::explain))
         .layer(work)
         // Never refused for load: whoever watches must be able to look.
-        .route("/v1/models", get(models::list))
-        .route("/v1/models/{*id}", get(models::one))
+        .route(paths::MODELS, get(models::list))
+        .route(&format!("{}/{{*id}}", paths::MODELS), get(models::one))
         .layer(from_fn(known))
         // Without a key: probes and scrapers have none.
         .route("/healthz", get(|| async { "ok\n" }))

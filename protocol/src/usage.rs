@@ -3,7 +3,7 @@
 /// Tokens of one answer, as the backend's own tokenizer counts them.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Usage {
-    /// Tokens of the rendered prompt, those from or into a cache included.
+    /// Tokens of the rendered prompt, those from or into a cache included; 0: not counted, see [`Usage::prompt`].
     pub prompt_tokens: u64,
     /// Tokens generated, the end token included.
     pub completion_tokens: u64,
@@ -15,6 +15,14 @@ pub struct Usage {
     pub reasoning_tokens: u64,
     /// Present when a diffusion engine answered.
     pub diffusion: Option<DiffusionStats>,
+}
+
+impl Usage {
+    /// Tokens of the prompt, where the backend counted them: no prompt is empty, but Ollama leaves its count out where it
+    /// was cached.
+    pub fn prompt(&self) -> Option<u64> {
+        Some(self.prompt_tokens).filter(|tokens| *tokens > 0)
+    }
 }
 
 /// How a diffusion answer was made.

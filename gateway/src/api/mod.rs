@@ -12,6 +12,7 @@ pub mod openai_responses;
 pub mod route_explain;
 
 pub(crate) mod answering;
+pub(crate) mod paths;
 pub(crate) mod reading;
 
 use axum::response::Response;
@@ -19,9 +20,6 @@ use http::StatusCode;
 use weir_protocol::EngineError;
 
 use answering::failure::Failure;
-
-/// Under this path callers speak Anthropic's dialect.
-pub(crate) const MESSAGES: &str = "/v1/messages";
 
 /// An error that came before the handler, as the clients of this path expect errors.
 pub fn refused(path: &str, error: &EngineError) -> Response {
@@ -45,17 +43,15 @@ pub fn nowhere(path: &str) -> Response {
 
 /// What a client asks for, below `/v1`, whose base URL has one part too many or lacks one.
 fn meant(path: &str) -> Option<&'static str> {
-    const ASKED: [&str; 6] =
-        ["/chat/completions", "/completions", "/responses", "/messages/count_tokens", "/messages", "/models"];
     let path = path.trim_end_matches('/');
-    ASKED.into_iter().find(|asked| {
+    paths::all().find(|asked| {
         let base = path.strip_suffix(asked).map(|base| base.trim_start_matches('/'));
         base.is_some_and(|base| base.split('/').all(|part| ["", "api", "openai", "anthropic", "v1"].contains(&part)))
     })
 }
 
 fn shown(path: &str, failure: Failure) -> Response {
-    match path.starts_with(MESSAGES) {
+    match path.starts_with(paths::MESSAGES) {
         true => anthropic_messages::error::response(&failure),
         false => openai_chat::error::response(failure),
     }

@@ -291,7 +291,7 @@ fn open_upstream(
     Ok(Backend {
         name: settings.name.clone(),
         service: open(settings.clone()).map_err(failed)?,
-        models: std::iter::once(&settings.model).chain(&settings.models).cloned().collect(),
+        models: settings.ids().cloned().collect(),
         facts: upstream_facts(settings),
         engine: None,
         counter: counts.then(|| Counter::new(settings)).transpose().map_err(failed)?,

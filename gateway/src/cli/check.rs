@@ -22,12 +22,11 @@ pub(super) fn command(settings: &Settings) -> Result<()> {
     for backend in backends.iter() {
         let upstream = settings.backends.iter().find(|one| one.name == backend.name);
         let kind = upstream.map_or("built in", |upstream| upstream.wire.kind.as_str());
-        println!(
-            "backend  {} ({kind}): {}, window {} tokens",
-            backend.name,
-            backend.models.join(", "),
-            backend.facts.context_tokens
-        );
+        let models = match (backend.models.as_slice(), upstream) {
+            ([], Some(upstream)) => upstream.model.clone(),
+            (models, _) => models.join(", "),
+        };
+        println!("backend  {} ({kind}): {models}, window {} tokens", backend.name, backend.facts.context_tokens);
     }
     let tenants: Vec<&str> = settings.tenants.tenants.iter().map(|tenant| tenant.name.as_ref()).collect();
     match tenants.as_slice() {

@@ -113,7 +113,7 @@ pub async fn start(inputs: Inputs) -> Result<Running> {
 
 async fn bind(wanted: SocketAddr, help: &str) -> Result<(TcpListener, SocketAddr)> {
     let refused = |error: std::io::Error| {
-        let why = why_not(error.kind(), wanted, help);
+        let why = why_not(error.kind(), wanted).map_or_else(String::new, |why| format!(": {why} ({help})"));
         anyhow::Error::new(error).context(format!("cannot listen on {wanted}{why}"))
     };
     let listener = TcpListener::bind(wanted).await.map_err(refused)?;
@@ -121,14 +121,14 @@ async fn bind(wanted: SocketAddr, help: &str) -> Result<(TcpListener, SocketAddr
     Ok((listener, addr))
 }
 
-/// What the system's refusal of an address means, and what helps.
-fn why_not(refusal: ErrorKind, wanted: SocketAddr, help: &str) -> String {
+/// What the system's refusal of an address means, where that is known.
+pub(super) fn why_not(refusal: ErrorKind, wanted: SocketAddr) -> Option<String> {
     let (ip, port) = (wanted.ip(), wanted.port());
     match refusal {
-        ErrorKind::AddrInUse => format!(": port {port} is in use ({help})"),
-        ErrorKind::AddrNotAvailable => format!(": this machine has no address {ip} ({help})"),
-        ErrorKind::PermissionDenied => format!(": this user may not take port {port} ({help})"),
-        _ => String::new(),
+        ErrorKind::AddrInUse => Some(format!("port {port} is in use")),
+        ErrorKind::AddrNotAvailable => Some(format!("this machine has no address {ip}")),
+        ErrorKind::PermissionDenied => Some(format!("this user may not take port {port}")),
+        _ => None,
     }
 }
 
@@ -305,10 +305,10 @@ mod tests {
     #[test]
     fn an_address_that_cannot_be_taken_is_told_apart_from_a_taken_one() {
         let wanted = SocketAddr::from(([192, 0, 2, 1], 87));
-        let why = |refusal| why_not(refusal, wanted, "help");
-        assert_eq!(why(ErrorKind::AddrInUse), ": port 87 is in use (help)");
-        assert_eq!(why(ErrorKind::AddrNotAvailable), ": this machine has no address 192.0.2.1 (help)");
-        assert_eq!(why(ErrorKind::PermissionDenied), ": this user may not take port 87 (help)");
-        assert_eq!(why(ErrorKind::OutOfMemory), "");
+        let why = |refusal| why_not(refusal, wanted);
+        assert_eq!(why(ErrorKind::AddrInUse).as_deref(), Some("port 87 is in use"));
+        assert_eq!(why(ErrorKind::AddrNotAvailable).as_deref(), Some("this machine has no address 192.0.2.1"));
+        assert_eq!(why(ErrorKind::PermissionDenied).as_deref(), Some("this user may not take port 87"));
+        assert_eq!(why(ErrorKind::OutOfMemory), None);
     }
 }

@@ -4,11 +4,13 @@ use std::net::IpAddr;
 
 use reqwest::Url;
 
+use crate::api::paths;
+
 use super::resolve::Checks;
 use super::wire::BackendKind;
 
-/// What people copy from examples for `curl`.
-const ENDS: [&str; 5] = ["/chat/completions", "/completions", "/responses", "/messages", "/api/chat"];
+/// Ollama's own; people copy whole addresses from examples for `curl`.
+const OLLAMA: &str = "/api/chat";
 
 /// Whether what is sent to this address stays on this machine.
 pub(crate) fn is_this_machine(address: &str) -> bool {
@@ -34,7 +36,8 @@ impl Checks<'_> {
             self.say(&path, "not an http or https address", "write it like `http://127.0.0.1:8000/v1`");
             return None;
         }
-        if let Some(end) = ENDS.iter().find(|end| url.path().trim_end_matches('/').ends_with(**end)) {
+        let typed_path = url.path().trim_end_matches('/');
+        if let Some(end) = paths::answering().chain([OLLAMA]).find(|end| typed_path.ends_with(end)) {
             let message = format!("ends in `{end}`, which Weir adds by itself");
             self.say(&path, message, "leave that out: it mostly ends in `/v1`");
             return None;

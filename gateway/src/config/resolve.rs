@@ -17,13 +17,11 @@ use super::diagnostic::Diagnostic;
 use super::files::FileRead;
 use super::layers::{Inputs, Layered};
 use super::settings::{
-    BackendSettings, CacheSettings, EngineRole, EngineSettings, KvType, ModelSource, Secret, Settings, SharePrefixes,
-    WarmPrefix,
+    BackendSettings, CacheSettings, EngineRole, EngineSettings, KvType, ModelSource, OWN_IDS, Secret, Settings,
+    SharePrefixes, WarmPrefix,
 };
 use super::written::{BackendWritten, DiffusionWritten, WarmWritten, Written};
 
-/// Ids that always mean what Weir says.
-const RESERVED: [&str; 3] = ["auto", "diffusion", "ar"];
 const NANO: &str = "builtin:nano";
 /// Longest name of a backend: names become metric labels.
 const NAME_MAX: usize = 64;
@@ -44,7 +42,7 @@ pub(super) fn resolve(
     }
     let engines = checks.engines(written);
     let backends = checks.backends(&written.backend);
-    checks.groups(&written.backend, &RESERVED);
+    checks.groups(&written.backend, &OWN_IDS);
     let attempts = checks.attempts(&written.attempts, &written.exhausted);
     let tenants = checks.tenants(written);
     let policy = checks.policy(&written.policy);
@@ -279,11 +277,11 @@ impl Checks<'_> {
     }
 
     fn backends(&mut self, typed: &[BackendWritten]) -> Vec<BackendSettings> {
-        let mut names: HashSet<&str> = RESERVED.into();
+        let mut names: HashSet<&str> = OWN_IDS.into();
         let mut out = Vec::new();
         for (index, one) in typed.iter().enumerate() {
             let index = index.to_string();
-            if RESERVED.contains(&one.name.as_str()) {
+            if OWN_IDS.contains(&one.name.as_str()) {
                 self.say(&["backend", &index, "name"], "this name is Weir's own", "take another");
             } else if !names.insert(&one.name) {
                 self.say(&["backend", &index, "name"], "two backends have this name", "names must differ");
@@ -291,13 +289,13 @@ impl Checks<'_> {
             out.extend(self.backend(&index, one));
         }
         for (index, one) in typed.iter().enumerate() {
-            let taken = |id: &&String| **id != one.name && names.contains(id.as_str());
+            // One of Weir's own ids as `model` is another Weir's; callers of this one mean this one's by it.
+            let asked = Some(&one.model).filter(|model| !OWN_IDS.contains(&model.as_str()));
+            let ids = asked.map(|id| ("model", id)).into_iter().chain(one.models.iter().map(|id| ("models", id)));
             let (index, help) = (index.to_string(), "callers could not tell them apart: leave it out of one");
-            for (key, ids) in [("model", std::slice::from_ref(&one.model)), ("models", one.models.as_slice())] {
-                for id in ids.iter().filter(taken) {
-                    let message = format!("`{id}` is the name of a backend or one of Weir's own ids");
-                    self.say(&["backend", &index, key], message, help);
-                }
+            for (key, id) in ids.filter(|(_, id)| **id != one.name && names.contains(id.as_str())) {
+                let message = format!("`{id}` is the name of a backend or one of Weir's own ids");
+                self.say(&["backend", &index, key], message, help);
             }
         }
         out

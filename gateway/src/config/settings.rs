@@ -205,10 +205,18 @@ pub struct BackendSettings {
     pub asking: AskingSettings,
 }
 
+/// What callers name where they mean no backend of their own choice.
+pub(super) const OWN_IDS: [&str; 3] = ["auto", "diffusion", "ar"];
+
 impl BackendSettings {
     /// Whether requests to it stay on this machine.
     pub fn is_local(&self) -> bool {
         is_this_machine(&self.base_url)
+    }
+
+    /// Its models that a caller may name: one of Weir's own ids means this Weir, though another one is asked for it.
+    pub fn ids(&self) -> impl Iterator<Item = &String> {
+        std::iter::once(&self.model).filter(|model| !OWN_IDS.contains(&model.as_str())).chain(&self.models)
     }
 }
 

@@ -289,6 +289,18 @@ fn a_backend_is_checked_whole() {
 }
 
 #[test]
+fn another_weir_may_be_asked_for_its_own_choice() {
+    let far = "[[backend]]\nname = \"far\"\nbase_url = \"http://h/v1\"\nmodel = \"auto\"\n";
+    let settings = load_text(&format!("{far}models = [\"m\"]")).unwrap();
+    assert_eq!(settings.backends[0].ids().collect::<Vec<_>>(), ["m"], "callers mean this one by `auto`");
+    check_error(
+        &format!("{far}models = [\"ar\"]"),
+        "FILE: `backend[0].models`: `ar` is the name of a backend or one of Weir's own ids\n  \
+         help: callers could not tell them apart: leave it out of one",
+    );
+}
+
+#[test]
 fn paths_are_relative_to_the_file_that_names_them() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("rules.toml"), "# rules").unwrap();

@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use weir_protocol::Dialect;
 
 use super::request_id::RequestId;
+use crate::api::paths;
 use crate::record::{Outcome, Record, Recorder};
 
 /// The layer. Only what asks for an answer has a record.
@@ -41,10 +42,10 @@ pub(super) fn keeps(method: &Method, path: &str) -> bool {
 
 fn dialect(path: &str) -> Option<Dialect> {
     Some(match path {
-        "/v1/chat/completions" => Dialect::OpenAiChat,
-        "/v1/completions" => Dialect::OpenAiCompletions,
-        "/v1/responses" => Dialect::OpenAiResponses,
-        "/v1/messages" => Dialect::AnthropicMessages,
+        paths::CHAT => Dialect::OpenAiChat,
+        paths::COMPLETIONS => Dialect::OpenAiCompletions,
+        paths::RESPONSES => Dialect::OpenAiResponses,
+        paths::MESSAGES => Dialect::AnthropicMessages,
         _ => return None,
     })
 }

@@ -29,7 +29,7 @@ pub async fn layer<N: Future<Output = Response>>(mut request: Request, next: imp
     let id = request.headers().get(&HEADER).filter(|id| is_plain(id)).cloned().unwrap_or_else(fresh);
     request.headers_mut().insert(HEADER, id.clone());
     request.extensions_mut().insert(RequestId(id.clone()));
-    let anthropic = request.uri().path().starts_with(api::MESSAGES);
+    let anthropic = request.uri().path().starts_with(api::paths::MESSAGES);
     let mut response = next(request).await;
     if anthropic {
         response.headers_mut().insert(ANTHROPIC_HEADER, id.clone());

@@ -62,7 +62,8 @@ impl Generation {
         let router = match before {
             Some(before) => {
                 let same_canary = before.settings.trials.canary == settings.trials.canary;
-                router.succeeding(&before.gateway.router, same_canary)
+                let same_live = before.settings.policy == settings.policy;
+                router.succeeding(&before.gateway.router, same_canary, same_live)
             }
             None => router,
         };

@@ -12,6 +12,7 @@ const RATIOS: [f64; 11] = [0.1, 0.2, 0.33, 0.5, 0.75, 1.0, 1.33, 2.0, 3.0, 5.0, 
 pub(super) struct PolicyMetrics {
     decisions: IntCounterVec,
     sent: IntCounterVec,
+    tokens: IntCounterVec,
     ratios: HistogramVec,
     canary: IntCounterVec,
     pub(super) state: IntGauge,
@@ -40,6 +41,14 @@ impl PolicyMetrics {
                     &["outcome"],
                 )?,
             )?,
+            tokens: add(
+                registry,
+                counter(
+                    "weir_shadow_tokens_total",
+                    "Tokens in and out of the shadow's sample; `weir_tokens_total` has none of them, and no tenant pays for them.",
+                    &["backend", "direction"],
+                )?,
+            )?,
             ratios: add(registry, HistogramVec::new(ratios.buckets(RATIOS.to_vec()), &["what"])?)?,
             canary: add(
                 registry,
@@ -66,6 +75,12 @@ impl Metrics {
     /// What became of a request sent for the shadow.
     pub fn shadow_sent(&self, outcome: &str) {
         self.policies.sent.with_label_values(&[outcome]).inc();
+    }
+
+    /// What a request sent for the shadow took of `backend`.
+    pub fn shadow_used(&self, backend: &str, (input, output): (u64, u64)) {
+        self.policies.tokens.with_label_values(&[backend, "input"]).inc_by(input);
+        self.policies.tokens.with_label_values(&[backend, "output"]).inc_by(output);
     }
 
     /// A figure of the shadow's answer beside the live one's.

@@ -85,7 +85,8 @@ impl Metrics {
             records.overhead.observe(overhead.as_secs_f64());
         }
         let Some(usage) = &closed.usage else { return };
-        for (tokens, kind) in [(usage.prompt_tokens, "input"), (usage.completion_tokens, "output")] {
+        let kinds = [(usage.prompt(), "input"), (Some(usage.completion_tokens), "output")];
+        for (tokens, kind) in kinds.into_iter().filter_map(|(tokens, kind)| Some((tokens?, kind))) {
             records.usage.with_label_values(&[backend, kind]).observe(tokens as f64);
         }
         if let (Some(first), Some(last), 2..) = (closed.first_content, closed.answered_at(), usage.completion_tokens) {

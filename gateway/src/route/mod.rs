@@ -159,10 +159,10 @@ impl Router {
     }
 
     /// This router in the place of `old`, whose answers it can end, too, and whose conversations stay where they are.
-    /// `same_canary`: what the canary has shown so far holds on.
-    pub fn succeeding(mut self, old: &Router, same_canary: bool) -> Self {
+    /// `same_canary`: it is the one that `old` has, beside the same live policy or another.
+    pub fn succeeding(mut self, old: &Router, same_canary: bool, same_live: bool) -> Self {
         if same_canary {
-            self.policies.keep_canary(&old.policies);
+            self.policies.keep_canary(&old.policies, same_live);
         }
         let (ending, sticky, dice) = (Arc::clone(&old.ending), Arc::clone(&old.sticky), Arc::clone(&old.dice));
         let foresight = self.foresight.succeeding(&old.foresight);

@@ -67,9 +67,12 @@ impl Policies {
         Ok(Policies { live: settings.policy.parse()?, canary: canary.transpose()?, shadow: shadow.transpose()? })
     }
 
-    /// Takes over what the canary of `old`, which is the same, has shown: one that was given up stays so.
-    pub(super) fn keep_canary(&mut self, old: &Policies) {
-        if let (Some(canary), Some(old)) = (&mut self.canary, &old.canary) {
+    /// Takes over what the canary of `old`, which is the same, has shown, unless it was compared with another live policy;
+    /// one that was given up stays so.
+    pub(super) fn keep_canary(&mut self, old: &Policies, same_live: bool) {
+        if let (Some(canary), Some(old)) = (&mut self.canary, &old.canary)
+            && (same_live || lock(&old.state).rolled_back().is_some())
+        {
             canary.state = Arc::clone(&old.state);
         }
     }
@@ -165,6 +168,9 @@ impl Policies {
                 return metrics.shadow_sent("skipped");
             }
             let other = ask(shadowed.service, shadowed.request).await;
+            if let Some(tokens) = other.tokens {
+                metrics.shadow_used(shadowed.standing.name(), tokens);
+            }
             metrics.shadow_sent(match (other.end, other.broke_form) {
                 (End::Finished, Some(true)) => "broke_form",
                 (End::Finished, _) => "valid",
@@ -224,4 +230,40 @@ async fn ask(service: BackendService, request: Arc<ChatRequest>) -> Seen {
 /// What a panicking thread left is sound: each change is complete in itself.
 fn lock<T>(state: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     state.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use weir_router_policies::canary::{GuardRails, Outcome};
+
+    fn policies() -> Policies {
+        let policy = || Policy::parse(PROFILE, "p").expect("a policy");
+        let rails = GuardRails { error_rise: 0.1, ttft_ratio: 2.0, invalid_rise: 0.1, min_requests: 4 };
+        let state = Arc::new(Mutex::new(Canary::new(0.5, rails)));
+        Policies { canary: Some(CanaryPolicy { policy: policy(), state }), ..policy().into() }
+    }
+
+    const PROFILE: &str = include_str!("../../../config/policies/ar-first.toml");
+
+    /// Requests of this arm, all failed or all good; whether the canary was given up.
+    fn saw(policies: &Policies, arm: Arm, failed: bool) -> bool {
+        let mut state = lock(&policies.canary.as_ref().expect("a canary").state);
+        let outcome = Outcome { failed, broke_form: None, ttft_ms: None };
+        (0..4).any(|_| state.saw(arm, outcome).is_some())
+    }
+
+    #[test]
+    fn a_canary_is_compared_with_the_policy_that_is_live_now() {
+        let old = policies();
+        assert!(!saw(&old, Arm::Live, false));
+        let (mut same, mut other) = (policies(), policies());
+        same.keep_canary(&old, true);
+        other.keep_canary(&old, false);
+        assert!(!saw(&other, Arm::Canary, true), "nothing is known of this live policy yet");
+        assert!(saw(&same, Arm::Canary, true));
+        let mut later = policies();
+        later.keep_canary(&same, false);
+        assert!(later.rolled_back().is_some(), "what was given up does not come back");
+    }
 }

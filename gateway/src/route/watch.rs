@@ -20,6 +20,8 @@ pub(super) struct Seen {
     pub(super) total_ms: f64,
     /// Bytes of text and of tool calls' arguments.
     pub(super) bytes: u64,
+    /// Tokens in and out, as its backend counted them.
+    pub(super) tokens: Option<(u64, u64)>,
     /// `None` where no form was demanded, or none could be checked.
     pub(super) broke_form: Option<bool>,
     pub(super) end: End,
@@ -91,6 +93,7 @@ impl Watch {
         match event {
             Event::TextDelta(text) | Event::RefusalDelta(text) => self.seen.bytes += text.len() as u64,
             Event::ToolCallDelta { arguments, .. } => self.seen.bytes += arguments.len() as u64,
+            Event::Usage(usage) => self.seen.tokens = Some((usage.prompt_tokens, usage.completion_tokens)),
             Event::Finished { .. } => self.seen.end = End::Finished,
             _ => {}
         }

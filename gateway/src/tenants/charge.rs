@@ -73,7 +73,7 @@ impl Charge {
 
     /// An attempt at `backend` took this, though what it brought is not the answer.
     pub(crate) fn spent(&mut self, backend: &str, usage: &Usage) {
-        self.before = self.with(Some(backend), (usage.prompt_tokens, usage.completion_tokens));
+        self.before = self.with(Some(backend), self.counted(usage));
     }
 
     /// Tokens and money so far.
@@ -88,6 +88,11 @@ impl Charge {
         (tokens, self.before.1.saturating_add(money(price, input, output)))
     }
 
+    /// What a backend counted, and an estimate of the prompt where it did not.
+    fn counted(&self, usage: &Usage) -> (u64, u64) {
+        (usage.prompt().unwrap_or(self.prompt_tokens), usage.completion_tokens)
+    }
+
     /// The request ended in an error.
     pub(crate) fn failed(&mut self) {
         self.has_failed = true;
@@ -96,9 +101,7 @@ impl Charge {
     /// Tokens in and out. What the backend did not count is estimated; what brought nothing by our fault is free.
     fn tokens(&self) -> (u64, u64) {
         match &self.usage {
-            // No prompt is empty: Ollama leaves its count out where it was cached.
-            Some(usage) if usage.prompt_tokens == 0 => (self.prompt_tokens, usage.completion_tokens),
-            Some(usage) => (usage.prompt_tokens, usage.completion_tokens),
+            Some(usage) => self.counted(usage),
             None if self.has_failed && self.answer_bytes == 0 => (0, 0),
             None => (self.prompt_tokens, self.answer_bytes.div_ceil(BYTES_PER_TOKEN)),
         }

@@ -187,3 +187,33 @@ async fn an_answer_in_its_dialects_own_words_is_not_empty_and_loses_nothing() ->
     assert_eq!(other.seen().len(), 0, "nobody else is asked");
     Ok(())
 }
+
+/// Weir's own ids mean the Weir that is asked, in front and behind.
+#[tokio::test]
+async fn one_weir_asks_another_for_its_own_choice() -> Result<()> {
+    let behind = Weir::start("")?;
+    let asks = |name: &str, model: &str| {
+        let url = behind.url("/v1");
+        format!("[[backend]]\nname = \"{name}\"\nbase_url = \"{url}\"\nmodel = \"{model}\"\n")
+    };
+    let config = "[engine.diffusion]\nenabled = false\n".to_owned() + &asks("far", "auto") + &asks("dllm", "diffusion");
+    let weir = Weir::start(&config)?;
+    let ask = |model: &'static str| {
+        let body = Dialect::Chat.question(model, "Sort these words: lemon, apple, mirror", false);
+        let weir = &weir;
+        async move { ask_at(weir, Dialect::Chat.path(), &body).await }
+    };
+    for (model, backend, answers) in [
+        ("auto", "far", "weir-nano-diffusion"),
+        ("far", "far", "weir-nano-diffusion"),
+        ("dllm", "dllm", "weir-nano-diffusion"),
+    ] {
+        let reply = ask(model).await?;
+        assert_eq!((reply.status, reply.header("x-weir-backend")), (200, backend), "{model}: {}", reply.text);
+        assert_eq!(reply.json()["model"], answers, "{model}");
+    }
+    let listed = weir_tests::asking::get(&weir, "/v1/models").await?.json();
+    let ids: Vec<&str> = listed["data"].as_array().into_iter().flatten().filter_map(|one| one["id"].as_str()).collect();
+    assert_eq!(ids, ["auto", "ar", "weir-nano-ar", "far", "dllm"]);
+    Ok(())
+}

@@ -44,6 +44,11 @@ async fn a_shadow_is_counted_and_compared_and_never_shown() -> Result<()> {
         (sent && text.contains(r#"weir_shadow_ratio_count{what="total"} 1"#)).then_some(())
     })
     .await?;
+    let used = |direction| [("backend", "diffusion"), ("direction", direction)];
+    metrics_until(&weir, "its tokens are counted", |page| {
+        ["input", "output"].iter().all(|direction| page.sum("weir_shadow_tokens_total", &used(direction)) > 0.0)
+    })
+    .await?;
     // It is no request of anybody's.
     assert!(page(&weir).await?.contains(r#"weir_requests_total{backend="ar",outcome="finished",route="ar"} 1"#));
     let told = client()?.post(weir.url("/v1/route/explain")).json(&ask("hello")).send().await?;

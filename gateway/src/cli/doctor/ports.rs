@@ -3,6 +3,7 @@
 use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpListener};
 
+use super::super::serve::why_not;
 use super::{Finding, Subject};
 
 pub(super) fn look(subject: &Subject) -> Vec<Finding> {
@@ -21,10 +22,11 @@ fn listen(address: SocketAddr, key: &str) -> Finding {
     match TcpListener::bind(address) {
         Ok(_) if address.ip().is_loopback() => Finding::ok(format!("{address} is free, for this machine only")),
         Ok(_) => Finding::note(format!("{address} is free, and other machines can reach it")),
-        Err(error) if error.kind() == ErrorKind::AddrInUse => {
-            Finding::problem(format!("{address} is taken")).fix(format!("another `weir serve` may run; else set {key}"))
+        Err(error) => {
+            let why = why_not(error.kind(), address).unwrap_or_else(|| error.to_string());
+            let other = if error.kind() == ErrorKind::AddrInUse { "another `weir serve` may run; else " } else { "" };
+            Finding::problem(format!("{address}: {why}")).fix(format!("{other}set {key}"))
         }
-        Err(error) => Finding::problem(format!("{address}: {error}")).fix(format!("set {key}")),
     }
 }
 

@@ -71,9 +71,7 @@ fn explained(told: &Told, settings: &Settings) -> Result<Explained> {
 /// The backend, or its group, that alone has this model.
 fn owner<'a>(settings: &'a Settings, model: &str) -> Option<&'a str> {
     let engine = settings.engines.iter().find(|engine| engine.name == model).map(|engine| engine.role.as_str());
-    let has = |backend: &&crate::config::BackendSettings| {
-        backend.model == model || backend.models.iter().any(|own| own == model)
-    };
+    let has = |backend: &&crate::config::BackendSettings| backend.ids().any(|own| own == model);
     let upstream = || settings.backends.iter().find(has);
     engine.or_else(|| upstream().map(|backend| backend.asking.group.as_deref().unwrap_or(&backend.name)))
 }

@@ -125,8 +125,10 @@ async fn a_prompt_that_was_not_counted_is_not_free() {
     let (tenants, owner, metrics) = tenants(Limits::default(), StoreSettings::Memory);
     let mut charge = admit(&tenants, &owner).await.ok().unwrap();
     charge.saw(&Event::Usage(Usage { prompt_tokens: 0, completion_tokens: 20, ..Usage::default() }), "up");
+    // Nor is that of an empty answer.
+    charge.spent("up", &Usage { prompt_tokens: 0, completion_tokens: 3, ..Usage::default() });
     drop(charge);
-    assert!(metrics.render(&Scrape::default()).unwrap().contains(r#"weir_tenant_tokens_total{tenant="a"} 120"#));
+    assert!(metrics.render(&Scrape::default()).unwrap().contains(r#"weir_tenant_tokens_total{tenant="a"} 223"#));
 }
 
 #[tokio::test]
