@@ -18,6 +18,7 @@
 //! - [`traces`]: a caller's trace, handed on, and spans of our own.
 //! - `ids`: fresh ids.
 //! - `memory`: how much there is.
+//! - `open_files`: how many this process may have.
 //! - `places`: how many of something there are at once.
 //! - `plain_json`: JSON that others wrote.
 //! - `said`: what the process says of itself, and that nobody waits for its reader.
@@ -41,6 +42,7 @@ pub mod listener;
 pub mod live;
 mod memory;
 pub mod metrics;
+mod open_files;
 mod places;
 mod plain_json;
 pub mod record;

@@ -16,6 +16,7 @@ use crate::config::Inputs;
 use crate::layers::panics;
 use crate::listener;
 use crate::live::{self, Live, Trigger};
+use crate::open_files;
 use crate::said::say;
 use crate::threads::Threads;
 
@@ -31,6 +32,7 @@ const LAST_LINES: Duration = Duration::from_secs(5);
 /// Serves until a signal comes.
 pub(super) fn command(inputs: Inputs) -> Result<()> {
     let starting = panics::Starting::begin();
+    open_files::raise();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("no runtime")?;
     let mut live = None;
     let served = runtime.block_on(async {

@@ -235,15 +235,21 @@ impl Tenants {
     /// The decision, and whether it was made in Redis.
     async fn decide(self: &Arc<Self>, tenant: &Arc<Tenant>, wanted: Wanted) -> Result<(Verdict, bool), EngineError> {
         if let Some((redis, on_loss)) = self.accounts.redis.as_deref() {
-            let away = match redis.admit(&tenant.name, &tenant.limits, wanted, 0).await {
-                Ok(verdict) => return Ok((verdict, true)),
-                Err(away) => away,
+            let mut unheard = Unheard {
+                tenants: Arc::clone(self),
+                tenant: Arc::clone(tenant),
+                wanted,
+                untold: Some(Untold::new(&self.accounts.untold)),
             };
-            if away.may_be_done {
-                let Wanted { lease, tokens: charged, money: charged_money, .. } = wanted;
-                let taken = Taken { lease, charged, charged_money, day: limits::day(now()), tokens: 0, money: 0 };
-                Arc::clone(self).tell(Arc::clone(tenant), taken, Untold::new(&self.accounts.untold));
+            match redis.admit(&tenant.name, &tenant.limits, wanted, 0).await {
+                Ok(verdict) => {
+                    unheard.untold = None;
+                    return Ok((verdict, true));
+                }
+                Err(away) if !away.may_be_done => unheard.untold = None,
+                Err(_) => {}
             }
+            drop(unheard);
             match on_loss {
                 // Better each gateway by itself than nobody at all.
                 OnStoreLoss::FailOpen => self.metrics.store_lost("fail_open"),
@@ -284,6 +290,25 @@ impl Tenants {
                 tokio::time::sleep(TELL_AGAIN).await;
             }
         });
+    }
+}
+
+/// A request that Redis was asked to let in. Where nobody hears what it said, since it was too late or the caller left
+/// meanwhile, it may have done so: it is told that the request is over.
+struct Unheard {
+    tenants: Arc<Tenants>,
+    tenant: Arc<Tenant>,
+    wanted: Wanted,
+    /// `None`: there is nothing to tell.
+    untold: Option<Untold>,
+}
+
+impl Drop for Unheard {
+    fn drop(&mut self) {
+        let Some(untold) = self.untold.take() else { return };
+        let Wanted { lease, tokens: charged, money: charged_money, .. } = self.wanted;
+        let taken = Taken { lease, charged, charged_money, day: limits::day(now()), tokens: 0, money: 0 };
+        Arc::clone(&self.tenants).tell(Arc::clone(&self.tenant), taken, untold);
     }
 }
 

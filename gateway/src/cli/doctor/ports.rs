@@ -30,11 +30,12 @@ fn listen(address: SocketAddr, key: &str) -> Finding {
     }
 }
 
-/// How many files this process may open, sockets included, if that is limited.
+/// How many files a gateway may open, sockets included, if that is limited: it takes as many as it may have, which is the
+/// second figure.
 fn open_files() -> Option<u64> {
     let limits = std::fs::read_to_string("/proc/self/limits").ok()?;
     let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"))?;
-    line.split_whitespace().next()?.parse().ok()
+    line.split_whitespace().nth(1)?.parse().ok()
 }
 
 /// A connection needs a socket, and mostly another one to a backend.
