@@ -325,6 +325,23 @@ fn a_folder_in_the_place_of_the_config_is_told() -> Result<()> {
     Ok(())
 }
 
+#[cfg(target_os = "linux")]
+#[test]
+fn it_opens_as_many_files_as_it_may() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let start = format!("ulimit -Sn 64; exec {:?} serve --listen 127.0.0.1:0", program()?);
+    let mut weir = Command::new("sh");
+    weir.args(["-c", &start]).current_dir(folder.path()).stderr(Stdio::piped());
+    let mut weir = Ended(weir.spawn()?);
+    let said = BufReader::new(weir.0.stderr.take().context("its standard error")?);
+    ensure!(said.lines().map_while(Result::ok).any(|line| line.contains("listens on")), "it has ended");
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", weir.0.id()))?;
+    let limit = limits.lines().find_map(|line| line.strip_prefix("Max open files")).context("a limit")?;
+    let figures: Vec<&str> = limit.split_whitespace().take(2).collect();
+    assert_eq!(figures.first(), figures.last(), "the shell's 64 and what may be had");
+    Ok(())
+}
+
 /// A process that does not outlive its test.
 struct Ended(Child);
 

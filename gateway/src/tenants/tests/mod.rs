@@ -300,3 +300,24 @@ async fn a_request_under_way_is_one_that_redis_has_not_heard_the_end_of() {
     tenants.settled().await;
     assert_eq!(tenants.used(&owner).await.unwrap().concurrent, 0);
 }
+
+#[tokio::test]
+async fn a_caller_that_leaves_while_redis_is_asked_keeps_no_place() {
+    let Some(server) = RedisServer::start() else { return };
+    let limits = Limits { concurrent: 1, ..Limits::default() };
+    let (tenants, owner, _) = tenants(limits, in_redis(server.url(), OnStoreLoss::FailClosed));
+    let mut connection = ::redis::Client::open(server.url()).unwrap().get_multiplexed_async_connection().await.unwrap();
+    // So that the next is asked at once: the connection is there, and Redis knows the script.
+    drop(admit(&tenants, &owner).await);
+    tenants.settled().await;
+    let mut asking = Box::pin(admit(&tenants, &owner));
+    assert!(asking.as_mut().now_or_never().is_none(), "Redis is asked");
+    let let_in = async {
+        let count = ::redis::cmd("ZCARD").arg("test:{a}:leases").to_owned();
+        while count.query_async::<usize>(&mut connection).await.unwrap() == 0 {}
+    };
+    tokio::time::timeout(Duration::from_secs(60), let_in).await.expect("Redis lets it in, and nobody hears it");
+    drop(asking);
+    tenants.settled().await;
+    assert_eq!(tenants.used(&owner).await.unwrap().concurrent, 0);
+}
