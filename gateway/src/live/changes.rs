@@ -15,6 +15,8 @@ pub(super) struct Changes {
     pub(super) needs_restart: Vec<String>,
 }
 
+const OPENED: &str = "going without tenants, where others reach `server.listen` and would be asked for no key,";
+
 /// From `old` to `new`.
 pub(super) fn between(old: &Settings, new: &Settings) -> Changes {
     let mut found = Changes::default();
@@ -61,6 +63,11 @@ pub(super) fn between(old: &Settings, new: &Settings) -> Changes {
     found.take("policy.shadow", old.trials.shadow != trials.shadow);
     found.take("policy.canary", old.trials.canary != trials.canary);
     found.tenants(&old.tenants, tenants);
+    // A file that was cut half way may end before its tenants. Nobody is asked for a key then.
+    let opens = tenants.tenants.is_empty() && !old.tenants.tenants.is_empty() && !server.listen.ip().is_loopback();
+    if opens {
+        found.needs_restart.push(OPENED.to_owned());
+    }
     found.take("attempts", old.attempts != *attempts);
     found.take("latency", old.latency != *latency);
     found.take("request_log", old.telemetry.request_log != telemetry.request_log);
@@ -77,7 +84,7 @@ impl Changes {
 
     fn restart(&mut self, what: &str, changed: bool) {
         if changed {
-            self.needs_restart.push(what.to_owned());
+            self.needs_restart.push(format!("`{what}`"));
         }
     }
 
@@ -135,6 +142,7 @@ impl Changes {
 mod tests {
     use super::*;
     use crate::config::{Inputs, load};
+    use crate::tenants::key::KeyHash;
 
     fn settings(text: &str) -> Settings {
         let folder = tempfile::tempdir().unwrap();
@@ -167,7 +175,7 @@ mod tests {
         check(&a, &b, &["backend `b` added", "backend `a` removed", "prices"], &[]);
         check(&a, &backend("a", "takes_images = true"), &["backend `a` changed"], &[]);
         check(&format!("{a}{b}"), &format!("{b}{a}"), &["order of backends"], &[]);
-        let hash = crate::tenants::key::KeyHash::of(b"k");
+        let hash = KeyHash::of(b"k");
         let tenant = format!("[[tenant]]\nname = \"t\"\nkeys = [{{ hash = \"{hash}\" }}]\n");
         check(&tenant, &format!("{tenant}concurrent = 1"), &["tenant `t` changed"], &[]);
     }
@@ -188,13 +196,26 @@ mod tests {
 
     #[test]
     fn what_cannot_change_is_named_too() {
-        let hash = crate::tenants::key::KeyHash::of(b"k");
+        let hash = KeyHash::of(b"k");
         let admin = |port: u16| format!("[admin]\nlisten = \"127.0.0.1:{port}\"\nkey_hash = \"{hash}\"");
-        check("", "[server]\nlisten = \"127.0.0.1:1\"", &[], &["server.listen"]);
-        check("", &admin(1), &[], &["admin.listen"]);
-        check(&admin(1), &admin(2), &[], &["admin.listen"]);
-        let other = admin(1).replace(&hash.to_string(), &crate::tenants::key::KeyHash::of(b"l").to_string());
+        check("", "[server]\nlisten = \"127.0.0.1:1\"", &[], &["`server.listen`"]);
+        check("", &admin(1), &[], &["`admin.listen`"]);
+        check(&admin(1), &admin(2), &[], &["`admin.listen`"]);
+        let other = admin(1).replace(&hash.to_string(), &KeyHash::of(b"l").to_string());
         check(&admin(1), &other, &["admin key"], &[]);
-        check("", "[engine]\npin_threads = true", &[], &["engine.pin_threads"]);
+        check("", "[engine]\npin_threads = true", &[], &["`engine.pin_threads`"]);
+        let tenant = format!("[[tenant]]\nname = \"t\"\nkeys = [{{ hash = \"{hash}\" }}]\n");
+        let [here, everywhere] = ["127.0.0.1", "0.0.0.0"].map(|host| format!("[server]\nlisten = \"{host}:1\"\n"));
+        let gone = "tenant `t` removed";
+        check(&format!("{here}{tenant}"), &here, &[gone], &[]);
+        check(&format!("{everywhere}{tenant}"), &everywhere, &[gone], &[OPENED]);
+        let other = tenant.replace("\"t\"", "\"u\"");
+        check(
+            &format!("{everywhere}{tenant}{}", other.replace(&hash.to_string(), &KeyHash::of(b"u").to_string())),
+            &format!("{everywhere}{tenant}"),
+            &["tenant `u` removed"],
+            &[],
+        );
+        check(&everywhere, &everywhere, &[], &[]);
     }
 }

@@ -117,7 +117,7 @@ impl Live {
             }
             Err(Refused::NeedsRestart(settings)) => Outcome::NeedsRestart {
                 generation: old.number,
-                reasons: settings.iter().map(|setting| format!("`{setting}` needs a restart")).collect(),
+                reasons: settings.iter().map(|setting| format!("{setting} needs a restart")).collect(),
             },
             Err(Refused::Config(errors)) => {
                 Outcome::Invalid { generation: old.number, reasons: errors.0.iter().map(ToString::to_string).collect() }
