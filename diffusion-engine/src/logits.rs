@@ -137,8 +137,8 @@ impl LogitsModel {
         if canvases.iter().any(|canvas| canvas.len() != first.len()) {
             return Err(LogitsError::Input { field: "canvases", message: "must be of one length".into() });
         }
-        canvases.iter().try_for_each(|canvas| self.check(canvas))?;
         let (mut cache, visibility) = self.begin(first, block_length)?;
+        canvases.iter().skip(1).try_for_each(|canvas| self.check(canvas))?;
         let mut logits = Vec::new();
         for start in (0..first.len()).step_by(block_length) {
             let block = start..(start + block_length).min(first.len());

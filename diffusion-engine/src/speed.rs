@@ -161,12 +161,12 @@ impl SpeedModel {
     pub fn block(&mut self, requests: &mut [Request], open: usize, logits: bool) -> Result<Measured, KernelError> {
         let canvases: Vec<Vec<u32>> = requests.iter().map(|_| self.tokens(BLOCK)).collect();
         let open: Vec<usize> = (0..open).map(|nth| nth * BLOCK / open).collect();
-        let logits_from = if logits { 0 } else { BLOCK };
+        let asked = if logits { open.as_slice() } else { &[] };
         let lanes = requests.iter_mut().zip(&canvases).map(|(request, tokens)| Lane {
             tokens,
             computed: Some(&open),
-            logits_from,
-            wanted: if logits { Wanted::Logits(&open) } else { Wanted::All },
+            logits_from: 0,
+            wanted: Wanted::Logits(asked),
             cache: &mut request.0,
             visibility: Visibility::Blocks(BLOCK),
         });

@@ -30,6 +30,8 @@ pub(crate) struct BlockDecoder {
     /// Written tokens that were replaced, deleted or moved by an insertion.
     pub(crate) replaced: u32,
     pub(crate) credits: Credits,
+    /// Forwards since one that computed all of the block; `None` before its first.
+    pub(crate) since_whole: Option<usize>,
     moving: Moving,
 }
 

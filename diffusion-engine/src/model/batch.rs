@@ -50,11 +50,8 @@ impl Batch {
                     positions.extend(start..end);
                 }
                 Some(computed) => {
-                    let known = computed.iter().filter_map(|at| Some((*lane.tokens.get(*at)?, start + at)));
-                    known.for_each(|(token, position)| {
-                        tokens.push(token);
-                        positions.push(position);
-                    });
+                    tokens.extend(computed.iter().filter_map(|at| lane.tokens.get(*at)));
+                    positions.extend(computed.iter().filter(|at| **at < lane.tokens.len()).map(|at| start + at));
                 }
             }
             let own = positions.get(first..).unwrap_or_default();

@@ -111,8 +111,7 @@ pub(crate) struct Plan {
     pub(crate) logits_from: usize,
     /// Of which of them, counted from there.
     pub(crate) rows: Vec<usize>,
-    /// Whether no more is computed than `computed`, counted from the first token.
-    pub(crate) is_partial: bool,
+    /// What alone is computed, counted from the first token; empty: all.
     pub(crate) computed: Vec<usize>,
 }
 
@@ -186,11 +185,10 @@ impl Lane {
     /// The next forward's part, into the memory of an earlier one: at most `grant` tokens if it still reads its prompt,
     /// so that it may have to sit the step out. Changes nothing else.
     pub(crate) fn plan(&self, grant: usize, plan: &mut Plan) {
-        let Plan { tokens, finals, logits_from, rows, is_partial, computed } = plan;
+        let Plan { tokens, finals, logits_from, rows, computed } = plan;
         tokens.clear();
         rows.clear();
         computed.clear();
-        *is_partial = false;
         let left = self.reading().left;
         *finals = if left > 0 { grant.min(left) } else { self.pending.len() };
         *logits_from = *finals;
@@ -211,11 +209,8 @@ impl Lane {
             Writer::Blocks(writer) => {
                 tokens.extend(self.pending.iter().copied().chain(writer.fed()));
                 writer.asked(rows);
-                // What is pending came with the block's first forward.
-                *is_partial = self.pending.is_empty() && writer.is_partial();
-                if *is_partial {
-                    writer.computed(rows, computed);
-                }
+                writer.computed(rows, computed);
+                debug_assert!(computed.is_empty() || self.pending.is_empty(), "a block's first forward is whole");
             }
         }
     }
@@ -233,7 +228,7 @@ impl Lane {
         };
         LaneInput {
             tokens: &plan.tokens,
-            computed: plan.is_partial.then_some(&plan.computed),
+            computed: Some(&*plan.computed).filter(|computed| !computed.is_empty()),
             logits_from: plan.logits_from,
             wanted,
             cache: &mut self.cache,

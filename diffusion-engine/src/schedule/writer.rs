@@ -31,8 +31,6 @@ pub(crate) struct BlockWriter {
     active: Block,
     /// The canvas before the last step.
     before: Canvas,
-    /// Forwards of this block since one that computed all of it; `None` before its first.
-    since_whole: Option<usize>,
     /// The frontier's logits before the form restricted them, and memory for others that are read again.
     kept: Vec<f32>,
     again: Vec<f32>,
@@ -87,7 +85,6 @@ impl BlockWriter {
             constraint,
             active,
             before: Canvas::default(),
-            since_whole: None,
             kept: Vec::new(),
             again: Vec::new(),
             decoder,
@@ -158,7 +155,8 @@ impl BlockWriter {
     /// One denoise step: candidates of the forward, the decoder's edits, the form demanded, the verdict.
     pub(crate) fn step(&mut self, read: &mut Readout<'_>, answer: &Answer) -> Result<BlockState, EngineError> {
         self.stats.steps += 1;
-        self.since_whole = Some(if self.is_partial() { self.since_whole.map_or(0, |count| count + 1) } else { 0 });
+        self.decoder.since_whole =
+            Some(if self.is_partial() { self.decoder.since_whole.map_or(0, |count| count + 1) } else { 0 });
         self.adjust(read);
         let restricted = self.restrict(read)?;
         let candidates = self.candidates(read)?;
@@ -284,7 +282,7 @@ impl BlockWriter {
             return Ok(Some(self.close(answer)));
         }
         self.stats.edits += self.decoder.replaced;
-        (self.decoder, self.since_whole) = (BlockDecoder::default(), None);
+        self.decoder = BlockDecoder::default();
         Ok(None)
     }
 
@@ -304,7 +302,7 @@ impl BlockWriter {
     pub(crate) fn next_block(&mut self) -> Vec<u32> {
         self.stats.blocks += 1;
         self.stats.edits += self.decoder.replaced;
-        (self.decoder, self.since_whole) = (BlockDecoder::default(), None);
+        self.decoder = BlockDecoder::default();
         let tokens = &self.active.canvas.tokens;
         let (start, left) = (self.active.start + tokens.len(), tokens.last().copied());
         let next = open_block(Vec::new(), start, left, &mut self.job, self.context);

@@ -37,7 +37,7 @@ impl BlockWriter {
 
     /// Whether the next forward computes no more of the block than [`BlockWriter::computed`] says. Never its first one, nor
     /// one whose K/V may stay, which sees all tokens as they are.
-    pub(crate) fn is_partial(&self) -> bool {
+    pub(super) fn is_partial(&self) -> bool {
         let settings = &self.job.settings;
         let may = match settings.decoder {
             DecoderKind::Threshold | DecoderKind::Hierarchy | DecoderKind::Credit => true,
@@ -45,13 +45,16 @@ impl BlockWriter {
             DecoderKind::Joint | DecoderKind::MultiBlock => self.constraint.is_none(),
             DecoderKind::Levenshtein => false,
         };
-        let is_due = self.since_whole.is_none_or(|count| count + 1 >= settings.refresh_every);
+        let is_due = self.decoder.since_whole.is_none_or(|count| count + 1 >= settings.refresh_every);
         may && !is_due && !self.window.is_due && !self.active.canvas.masked().is_empty()
     }
 
     /// Adds to `computed` the positions of a partial forward: those asked about and those whose token is not the one that
-    /// the last forward saw.
+    /// the last forward saw. None where all are computed.
     pub(crate) fn computed(&self, asked: &[usize], computed: &mut Vec<usize>) {
+        if !self.is_partial() {
+            return;
+        }
         let all = 0..self.active.canvas.tokens.len();
         computed.extend(all.filter(|at| asked.binary_search(at).is_ok() || self.is_new(*at)));
     }

@@ -135,8 +135,6 @@ pub(super) fn measure(args: &Args, shape: ShapeName, smoke: bool, place: &Path) 
         if args.batch.is_none() {
             let name = format!("block of {BLOCK}, {prefix} before, no logits");
             lines.push(blocks(&mut model, name, requests.get_mut(..1).unwrap_or_default(), (BLOCK, false), reps)?);
-        }
-        if args.batch.is_none() {
             for open in [16, 8, 4] {
                 let name = format!("{open} of {BLOCK} open, {prefix} before");
                 let requests = requests.get_mut(..1).unwrap_or_default();

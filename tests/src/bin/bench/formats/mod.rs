@@ -47,8 +47,9 @@ pub(super) fn measure(models: &Path, files: &[PathBuf], smoke: bool) -> Result<V
         let model = LogitsModel::open(&model)?.with_kv(kind);
         rows.push(row(name, 32.0, &difference(&exact, &predictions_of(&model, &samples)?)?));
     }
+    let whole = LogitsModel::open(&model)?;
     for count in [8, 4, 2, 1] {
-        let got = partial_predictions(&LogitsModel::open(&model)?, &samples, count)?;
+        let got = partial_predictions(&whole, &samples, count)?;
         rows.push(row(&format!("partial, {count} a forward"), 32.0, &difference(&exact, &got)?));
     }
     for file in files {
