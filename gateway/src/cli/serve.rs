@@ -58,7 +58,7 @@ pub(super) fn command(inputs: Inputs) -> Result<()> {
         if let Some(admin) = running.admin {
             say(format_args!("  admin   {scheme}://{admin}"));
         }
-        if !running.addr().ip().is_loopback() && now.gateway.tenants.directory().is_empty() {
+        if now.settings.is_open_to_others() {
             say(format_args!("  note    others can reach this address, and Weir asks nobody for a key"));
         }
         drop(now);

@@ -49,6 +49,13 @@ pub struct Settings {
     pub origins: Vec<String>,
 }
 
+impl Settings {
+    /// Whether others can reach it and nobody is asked for a key.
+    pub fn is_open_to_others(&self) -> bool {
+        self.tenants.tenants.is_empty() && !self.server.listen.ip().is_loopback()
+    }
+}
+
 /// One of the two ways to generate. Each has at most one built-in engine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]

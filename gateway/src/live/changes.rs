@@ -64,8 +64,7 @@ pub(super) fn between(old: &Settings, new: &Settings) -> Changes {
     found.take("policy.canary", old.trials.canary != trials.canary);
     found.tenants(&old.tenants, tenants);
     // A file that was cut half way may end before its tenants. Nobody is asked for a key then.
-    let opens = tenants.tenants.is_empty() && !old.tenants.tenants.is_empty() && !server.listen.ip().is_loopback();
-    if opens {
+    if new.is_open_to_others() && !old.tenants.tenants.is_empty() {
         found.needs_restart.push(OPENED.to_owned());
     }
     found.take("attempts", old.attempts != *attempts);

@@ -1,6 +1,5 @@
 //! Reads the config again and puts it in force, or says why not and leaves everything as it is.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -79,8 +78,6 @@ enum Refused {
     Config(#[from] ConfigErrors),
     #[error("needs a restart: {}", .0.join(", "))]
     NeedsRestart(Vec<String>),
-    #[error("{}: nothing is in it; for the defaults, write a comment into it", .0.display())]
-    Emptied(PathBuf),
     #[error(transparent)]
     Build(#[from] anyhow::Error),
 }
@@ -125,9 +122,6 @@ impl Live {
             Err(Refused::Build(error)) => {
                 Outcome::Invalid { generation: old.number, reasons: vec![format!("{error:#}")] }
             }
-            Err(emptied @ Refused::Emptied(_)) => {
-                Outcome::Invalid { generation: old.number, reasons: vec![emptied.to_string()] }
-            }
         };
         self.note(by, &outcome, files);
         outcome
@@ -164,7 +158,8 @@ fn build(
     }
     // A disk that was full when it was written, or an editor half way: with it backends and keys would be gone.
     if let Some(config) = files.iter().find(|file| Some(file.path()) == inputs.file.as_deref() && file.is_empty()) {
-        return Err(Refused::Emptied(config.path().to_owned()));
+        let file = config.path().display();
+        return Err(anyhow::anyhow!("{file}: nothing is in it; for the defaults, write a comment into it").into());
     }
     if !needs_restart.is_empty() {
         return Err(Refused::NeedsRestart(needs_restart));

@@ -176,17 +176,23 @@ impl Reading {
 
     fn end(&mut self, events: &mut Vec<Event>) -> Result<(), EngineError> {
         let from = events.len();
-        let read = self.decoder.end(events);
-        self.keep_one_call(from, events);
-        read?;
+        self.decode(events, |decoder, events| decoder.end(events))?;
         self.words.said(None, from, self.decoder.as_ref(), events);
         Ok(())
     }
 
-    fn keep_one_call(&mut self, from: usize, events: &mut Vec<Event>) {
+    /// What the decoder reads, but for calls that the caller does not take.
+    fn decode(
+        &mut self,
+        events: &mut Vec<Event>,
+        read: impl FnOnce(&mut dyn Decoder, &mut Vec<Event>) -> Result<(), EngineError>,
+    ) -> Result<(), EngineError> {
+        let from = events.len();
+        let read = read(self.decoder.as_mut(), events);
         if self.one_call.as_mut().is_some_and(|one| one.keep(from, events)) {
             self.words.over(from, events);
         }
+        read
     }
 
     fn frame(&mut self, frame: Frame, events: &mut Vec<Event>) -> Result<(), EngineError> {
@@ -196,15 +202,11 @@ impl Reading {
             _ if self.decoder.has_ended() => {}
             Frame::Data(data) => {
                 let data = self.halves.mend(data);
-                let read = self.decoder.take(&data, events);
-                self.keep_one_call(from, events);
-                read?;
+                self.decode(events, |decoder, events| decoder.take(&data, events))?;
                 self.words.said(Some(data), from, self.decoder.as_ref(), events);
             }
             Frame::Document(document) => {
-                let read = self.decoder.whole(&document, events);
-                self.keep_one_call(from, events);
-                read?;
+                self.decode(events, |decoder, events| decoder.whole(&document, events))?;
                 self.words.document(document, from, self.decoder.as_ref(), events);
             }
         }

@@ -14,12 +14,11 @@ pub(super) fn look(subject: &Subject) -> Vec<Finding> {
     };
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     let mut findings: Vec<Finding> = settings.tenants.tenants.iter().map(|tenant| judge(tenant, now)).collect();
-    let local = settings.server.listen.ip().is_loopback();
-    if findings.is_empty() && local {
-        findings.push(Finding::ok("no tenants: this machine's programs need no key"));
-    } else if findings.is_empty() {
+    if settings.is_open_to_others() {
         let fix = "`weir key new` makes a key for a `[[tenant]]`";
         findings.push(Finding::note("no tenants: whoever reaches the address may ask, without a key").fix(fix));
+    } else if findings.is_empty() {
+        findings.push(Finding::ok("no tenants: this machine's programs need no key"));
     }
     findings.push(match &settings.admin {
         None => Finding::ok("the admin API is off"),

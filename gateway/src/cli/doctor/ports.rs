@@ -5,13 +5,14 @@ use std::net::{SocketAddr, TcpListener};
 
 use super::super::serve::why_not;
 use super::{Finding, Subject};
+use crate::open_files;
 
 pub(super) fn look(subject: &Subject) -> Vec<Finding> {
     match &subject.settings {
         Ok(settings) => {
             let server = listen(settings.server.listen, "`server.listen` or `--listen`");
             let admin = settings.admin.as_ref().map(|admin| listen(admin.listen, "`admin.listen`"));
-            let files = open_files().map(|most| files(most, settings.server.connections.max as u64));
+            let files = open_files::most().map(|most| files(most, settings.server.connections.max as u64));
             std::iter::once(server).chain(admin).chain(files).collect()
         }
         Err(_) => vec![Finding::note("not looked at: the config comes first")],
@@ -28,14 +29,6 @@ fn listen(address: SocketAddr, key: &str) -> Finding {
             Finding::problem(format!("{address}: {why}")).fix(format!("{other}set {key}"))
         }
     }
-}
-
-/// How many files a gateway may open, sockets included, if that is limited: it takes as many as it may have, which is the
-/// second figure.
-fn open_files() -> Option<u64> {
-    let limits = std::fs::read_to_string("/proc/self/limits").ok()?;
-    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"))?;
-    line.split_whitespace().nth(1)?.parse().ok()
 }
 
 /// A connection needs a socket, and mostly another one to a backend.
