@@ -217,12 +217,12 @@ impl Constraint {
     }
 
     /// The next tokens of an answer that is written token by token: what `choose` takes first, if it may, and what is
-    /// forced after it.
+    /// forced after it. Where more was forced than is taken at once, the rest of it: nobody asked yet what follows that.
     pub(crate) fn extend(&mut self, room: usize, choose: Option<&mut dyn Choose>) -> Result<Vec<u32>, EngineError> {
         const OPEN: u32 = u32::MAX;
         let mut canvas = Canvas { tokens: vec![OPEN; room.min(STRETCH)], fixed: 0, mask: OPEN };
         self.open(&mut canvas, room)?;
-        if let Some(choose) = choose
+        if let Some(choose) = choose.filter(|_| self.frontier == 0)
             && self.write_allowed(&mut canvas, -1.0, choose)?
         {
             self.advance(&mut canvas, room, None)?;

@@ -131,9 +131,10 @@ impl LogitRules {
     }
 }
 
-/// CTRL's penalty (Keskar et al. 2019, §4.1) as Hugging Face made it fit for logits of both signs.
+/// CTRL's penalty (Keskar et al. 2019, §4.1) as Hugging Face made it fit for logits of both signs; finite however small the
+/// penalty is.
 fn repeated(logit: f32, penalty: f32) -> f32 {
-    if logit > 0.0 { logit / penalty } else { logit * penalty }
+    if logit > 0.0 { (logit / penalty).min(f32::MAX) } else { logit * penalty }
 }
 
 #[cfg(test)]

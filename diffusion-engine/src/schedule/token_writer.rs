@@ -73,10 +73,11 @@ impl TokenWriter {
         if tokens.is_empty() {
             return Err(EngineError::internal("the form demanded leaves no token to write"));
         }
-        Ok(self.written(tokens, Some(read)))
+        let is_chosen = self.constraint.as_ref().is_none_or(|constraint| !constraint.is_forced(0));
+        Ok(self.written(tokens, is_chosen.then_some(&*read)))
     }
 
-    /// Books `tokens`: the first one was chosen from `read`, the others had no choice.
+    /// Books `tokens`: the first one was chosen from `read`, if given, the others had no choice.
     fn written(&mut self, tokens: Vec<u32>, read: Option<&Readout<'_>>) -> Written {
         self.scorer.rules.commit(&tokens);
         self.position += tokens.len();

@@ -211,7 +211,11 @@ impl BlockWriter {
             _ => Slot::Written(at),
         };
         let scores = tokens.iter().enumerate().map(|(at, token)| match slot(at) {
-            Slot::Kept(from) => self.active.scores.get(from).cloned().flatten(),
+            // What the answer began from was written by no forward: the first one that lets it stand says how likely it is.
+            Slot::Kept(from) => match self.active.scores.get(from) {
+                Some(None) if *token != before.mask => self.scorer.score(read, from, *token),
+                known => known.cloned().flatten(),
+            },
             Slot::Written(row) => self.scorer.score(read, row, *token),
             Slot::Opened => None,
         });

@@ -213,6 +213,10 @@ fn an_answer_can_begin_from_another() {
         assert_eq!(answer.reason, FinishReason::Stop);
         // Nothing can be surer than 1: one forward a block, and masks only behind the end.
         assert!(stats.blocks >= 2, "{stats:?}");
+        request.sampling.logprobs = Some(1);
+        let told = ask(&engine, &request);
+        assert_eq!(spelt(&told), answer.text, "{decoder:?}");
+        request.sampling.logprobs = None;
     }
     request.diffusion.editing_threshold = Some(0.0);
     let edited = ask(&engine, &request);
@@ -250,6 +254,35 @@ fn a_model_that_cannot_delete_refuses_levenshtein_and_others_never_write_its_tok
                 assert!(edits > 0 && with.usage.completion_tokens == 20, "{with:?}");
             }
             _ => assert_eq!(without, with, "{decoder:?}"),
+        }
+    }
+}
+
+#[test]
+fn extremes_are_taken_at_their_word() {
+    for (engine, decoder) in everyone() {
+        for sampling in [
+            Sampling { repetition_penalty: Some(f32::MIN_POSITIVE), ..Sampling::default() },
+            Sampling { repetition_penalty: Some(1e-38), temperature: Some(1.0), ..Sampling::default() },
+            Sampling { temperature: Some(1e-30), top_k: Some(1), ..Sampling::default() },
+            Sampling { temperature: Some(f32::from_bits(1)), ..Sampling::default() },
+            Sampling { temperature: Some(2.0), top_p: Some(0.0), min_p: Some(1.0), ..Sampling::default() },
+            Sampling { top_k: Some(u32::MAX), temperature: Some(1.0), seed: Some(u64::MAX), ..Sampling::default() },
+            Sampling { logit_bias: (0..VOCAB as u32).map(|token| (token, -100.0)).collect(), ..Sampling::default() },
+            Sampling { min_tokens: Some(40), ..Sampling::default() },
+        ] {
+            for (block_length, max_tokens) in [(1, 1), (1, 40), (256, 40), (32, 40)] {
+                if sampling.min_tokens > Some(max_tokens) {
+                    continue;
+                }
+                let mut request = request("hello there", max_tokens);
+                request.diffusion.decoder = decoder;
+                request.diffusion.block_length = Some(block_length);
+                request.sampling = Sampling { logprobs: Some(1), ..sampling.clone() };
+                let answer = ask(&engine, &request);
+                assert!((1..=u64::from(max_tokens)).contains(&answer.usage.completion_tokens), "{answer:?}");
+                assert_eq!(spelt(&answer), answer.text, "{decoder:?} {block_length} {sampling:?}");
+            }
         }
     }
 }

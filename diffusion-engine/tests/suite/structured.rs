@@ -106,6 +106,22 @@ fn what_has_no_choice_asks_no_model() {
     }
 }
 
+/// More than an autoregressive answer takes at once, and more than a block.
+#[test]
+fn a_choice_may_come_after_a_long_text_without_one() {
+    let long = "hello ".repeat(40);
+    let schema = json!({"type": "object", "required": ["a", "b"], "additionalProperties": false,
+        "properties": {"a": {"const": long}, "b": {"enum": [1, 25, 37]}}});
+    for kind in ["llada2_moe", "bailing_moe_v2"] {
+        let engine = engine(kind, lively(DecoderKind::Joint));
+        let answer = ask(&engine, &ChatRequest { max_tokens: Some(400), ..demanding(&schema, "x") });
+        fits(&schema, &answer.text);
+        let mut told = ChatRequest { max_tokens: Some(400), ..demanding(&schema, "x") };
+        told.sampling.logprobs = Some(0);
+        assert_eq!(spelt(&ask(&engine, &told)), answer.text, "{kind}");
+    }
+}
+
 #[test]
 fn what_cannot_be_closed_in_time_is_cut_and_says_so() {
     let long = json!({"type": "object", "required": ["a"], "properties": {"a": {"type": "string", "minLength": 500}}});
