@@ -2,6 +2,7 @@
 //! unchecked length through to `ops`.
 
 use crate::error::{KernelError, expect};
+use crate::kv::KvPanel;
 use crate::ops::attention::Places;
 use crate::panel::{PANEL, PackedMatrix};
 
@@ -17,14 +18,10 @@ pub struct Kernels {
     pub(crate) add_scaled: unsafe fn(&mut [f32], &[f32], f32),
     pub(crate) max_and_sum: unsafe fn(&[f32]) -> (f32, f32),
     pub(crate) attention: AttentionLoop,
-    pub(crate) widen: WidenLoop,
 }
 
 /// Shape, queries and results, panels, positions each token sees.
-type AttentionLoop = unsafe fn(AttentionShape, Places, &[KvPanel<'_>], &[usize]);
-
-/// Whole numbers, elements of a head, scales of keys and of values, panel.
-type WidenLoop = unsafe fn(&[i8], usize, &[[f32; PANEL]; 2], &mut [f32]);
+type AttentionLoop = unsafe fn(AttentionShape, Places, &[KvPanel<'_>], Visible<'_>);
 
 impl std::fmt::Debug for Kernels {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -55,13 +52,19 @@ impl AttentionShape {
     }
 }
 
-/// 32 positions of one key/value head. Positions not yet written must hold finite numbers.
+/// What each token sees: the last `window` of the positions before its end, or all of them.
 #[derive(Debug, Clone, Copy)]
-pub struct KvPanel<'a> {
-    /// `[head_dim, 32 positions]`.
-    pub keys: &'a [f32],
-    /// `[ceil(head_dim / 32), 32 positions, 32]`, filled up with zeros.
-    pub values: &'a [f32],
+pub struct Visible<'a> {
+    /// Of each token.
+    pub ends: &'a [usize],
+    /// At least 1.
+    pub window: Option<usize>,
+}
+
+impl<'a> From<&'a [usize]> for Visible<'a> {
+    fn from(ends: &'a [usize]) -> Self {
+        Visible { ends, window: None }
+    }
 }
 
 /// The likeliest token of one row of logits.
@@ -161,9 +164,8 @@ impl Kernels {
         (!logits.is_empty()).then(|| unsafe { (self.max_and_sum)(logits) })
     }
 
-    /// Attention of `q[m, heads, head_dim]` into `out` of the same shape, `m` being the length of `visible`: token
-    /// `t` sees the first `visible[t]` positions. `panels[kv_heads, n]` hold positions 0 to `32 n`. Tokens of `q` may
-    /// lie apart.
+    /// Attention of `q[m, heads, head_dim]` into `out` of the same shape, `m` being the number of tokens in `visible`.
+    /// `panels[kv_heads, n]` hold positions 0 to `32 n`. Tokens of `q` may lie apart.
     ///
     /// # Errors
     /// When a length does not fit, or a token would see nothing or more than the panels hold.
@@ -172,13 +174,13 @@ impl Kernels {
         shape: AttentionShape,
         q: Strided<'_>,
         panels: &[KvPanel<'_>],
-        visible: &[usize],
+        visible: Visible<'_>,
         out: &mut [f32],
     ) -> Result<(), KernelError> {
         let row = shape.heads.saturating_mul(shape.head_dim);
         check_attention(shape, q, panels, visible)?;
-        expect("out", visible.len().checked_mul(row), out.len())?;
-        if visible.is_empty() {
+        expect("out", visible.ends.len().checked_mul(row), out.len())?;
+        if visible.ends.is_empty() {
             return Ok(());
         }
         let places = Places { q: q.elements.as_ptr(), q_stride: q.stride, out: out.as_mut_ptr(), out_stride: row };
@@ -212,26 +214,28 @@ pub(crate) fn check_attention(
     shape: AttentionShape,
     q: Strided<'_>,
     panels: &[KvPanel<'_>],
-    visible: &[usize],
+    visible: Visible<'_>,
 ) -> Result<(), KernelError> {
     let AttentionShape { heads, kv_heads, head_dim } = shape;
     if kv_heads == 0 || head_dim == 0 || head_dim > MAX_HEAD_DIM || !heads.is_multiple_of(kv_heads) {
         return Err(KernelError { what: "head_dim", expected: MAX_HEAD_DIM, got: head_dim });
     }
     let row = heads.saturating_mul(head_dim);
-    let last = visible.len().saturating_sub(1).saturating_mul(q.stride);
-    let needed = if visible.is_empty() { 0 } else { last.saturating_add(row) };
+    let last = visible.ends.len().saturating_sub(1).saturating_mul(q.stride);
+    let needed = if visible.ends.is_empty() { 0 } else { last.saturating_add(row) };
     if q.stride < row || q.elements.len() < needed {
         return Err(KernelError { what: "q", expected: needed, got: q.elements.len() });
     }
     let count = panels.len() / kv_heads;
     expect("panels", count.checked_mul(kv_heads), panels.len())?;
     for panel in panels {
-        expect("keys", Some(shape.key_panel()), panel.keys.len())?;
-        expect("values", Some(shape.value_panel()), panel.values.len())?;
+        panel.check(shape)?;
+    }
+    if visible.window == Some(0) {
+        return Err(KernelError { what: "window", expected: 1, got: 0 });
     }
     let positions = count.saturating_mul(PANEL);
-    match visible.iter().find(|n| **n == 0 || **n > positions) {
+    match visible.ends.iter().find(|n| **n == 0 || **n > positions) {
         Some(wrong) => Err(KernelError { what: "visible", expected: positions, got: *wrong }),
         None => Ok(()),
     }

@@ -1,14 +1,14 @@
 //! The maths the engine runs on: pure functions over slices. Must never know a model, a file or a request.
 //!
 //! Reading order: [`panel`] (how weights and cached keys lie in memory) → [`registry`] (which kernels this CPU has)
-//! → [`kernels`] (the checked functions callers use; [`kv8`] for keys and values in 8 bits) → `ops` (the loops) → `simd`
+//! → [`kernels`] (the checked functions callers use; [`kv`], keys and values as a cache holds them) → `ops` (the loops) → `simd`
 //! (the vectors they run on) → [`packed`] (weights in 4, 8 and 16 bits, and the threads) → [`route`] (choice of experts,
 //! plain code). [`cuda`] is the GPU's side.
 
 pub mod cuda;
 mod error;
 pub mod kernels;
-pub mod kv8;
+pub mod kv;
 mod ops;
 pub mod packed;
 pub mod panel;
@@ -17,5 +17,6 @@ pub mod route;
 mod simd;
 
 pub use error::KernelError;
-pub use kernels::{AttentionShape, Kernels, KvPanel, Strided, Top1};
+pub use kernels::{AttentionShape, Kernels, Strided, Top1, Visible};
+pub use kv::KvPanel;
 pub use panel::{PANEL, PackedMatrix};

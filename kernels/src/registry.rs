@@ -7,11 +7,12 @@ use crate::kernels::Kernels;
 
 /// Writes a module of monomorphic loops for one vector type and its row of the list.
 macro_rules! instance {
-    ($module:ident, $name:literal, $vector:ty, nv $nv:literal, rows $rows:literal, wide $wide:literal $(, $feature:literal)?) => {
+    ($module:ident, $name:literal, $vector:ty, nv $nv:literal, rows $rows:literal, wide $wide:literal, attention ($arows:literal, $anv:literal) $(, $feature:literal)?) => {
         mod $module {
-            use crate::kernels::{AttentionShape, Kernels, KvPanel};
+            use crate::kernels::{AttentionShape, Kernels, Visible};
+            use crate::kv::KvPanel;
             use crate::ops;
-            use crate::panel::{PANEL, PackedMatrix};
+            use crate::panel::PackedMatrix;
 
             /// # Safety
             /// The CPU has the features; otherwise as for the loop.
@@ -51,29 +52,22 @@ macro_rules! instance {
             /// # Safety
             /// The CPU has the features; otherwise as for the loop.
             $(#[target_feature(enable = $feature)])?
-            unsafe fn attention(shape: AttentionShape, places: ops::attention::Places, panels: &[KvPanel<'_>], visible: &[usize]) {
+            unsafe fn attention(shape: AttentionShape, places: ops::attention::Places, panels: &[KvPanel<'_>], visible: Visible<'_>) {
                 // SAFETY: passed on to the caller.
-                unsafe { ops::attention::attention::<$vector, $nv, $rows>(shape, places, panels, visible) }
-            }
-
-            /// # Safety
-            /// The CPU has the features.
-            $(#[target_feature(enable = $feature)])?
-            unsafe fn widen(quants: &[i8], key_rows: usize, scales: &[[f32; PANEL]; 2], out: &mut [f32]) {
-                ops::widen::widen(quants, key_rows, scales, out)
+                unsafe { ops::attention::attention::<$vector, $arows, $anv, $nv>(shape, places, panels, visible) }
             }
 
             pub(super) static KERNELS: Kernels =
-                Kernels { name: $name, linear, rms_norm, silu_mul, add_scaled, max_and_sum, attention, widen };
+                Kernels { name: $name, linear, rms_norm, silu_mul, add_scaled, max_and_sum, attention };
         }
     };
 }
 
 #[cfg(target_arch = "x86_64")]
-instance!(avx512, "avx512", crate::simd::x86::Avx512, nv 2, rows 8, wide 4, "avx512f");
+instance!(avx512, "avx512", crate::simd::x86::Avx512, nv 2, rows 8, wide 4, attention (8, 2), "avx512f");
 #[cfg(target_arch = "x86_64")]
-instance!(avx2, "avx2", crate::simd::x86::Avx2, nv 4, rows 2, wide 2, "avx2,fma");
-instance!(portable, "portable", crate::simd::portable::Portable, nv 4, rows 1, wide 1);
+instance!(avx2, "avx2", crate::simd::x86::Avx2, nv 4, rows 2, wide 2, attention (6, 2), "avx2,fma");
+instance!(portable, "portable", crate::simd::portable::Portable, nv 4, rows 1, wide 1, attention (1, 4));
 
 /// One row of the list.
 #[derive(Debug)]

@@ -4,7 +4,7 @@ mod support;
 
 use support::{Expected, Numbers, compare, under_miri};
 use weir_kernels::kernels::rope;
-use weir_kernels::{AttentionShape, Kernels, KvPanel, PANEL, PackedMatrix, Strided, registry};
+use weir_kernels::{Kernels, PackedMatrix, registry};
 
 const SEED: u64 = 7;
 const CANARY: f32 = 12_345.0;
@@ -158,112 +158,6 @@ fn top1_finds_the_first_largest_and_its_probability() {
     }
 }
 
-/// Keys and values `[positions, kv_heads, d]` laid into panels `[kv_heads, n]`; unwritten places hold `filler`.
-fn panels(kv: &[f32], kv_heads: usize, d: usize, positions: usize, keys: bool, filler: f32) -> Vec<Vec<f32>> {
-    let count = positions.div_ceil(PANEL);
-    let size = if keys { d * PANEL } else { d.div_ceil(PANEL) * PANEL * PANEL };
-    let mut out = vec![vec![filler; size]; kv_heads * count];
-    for position in 0..positions {
-        for head in 0..kv_heads {
-            for i in 0..d {
-                let value = kv[(position * kv_heads + head) * d + i];
-                let (panel, lane) = (head * count + position / PANEL, position % PANEL);
-                let place = if keys { i * PANEL + lane } else { (i / PANEL * PANEL + lane) * PANEL + i % PANEL };
-                out[panel][place] = value;
-            }
-        }
-    }
-    out
-}
-
-#[test]
-fn attention_equals_the_plain_softmax_and_ignores_what_is_hidden() {
-    let mut numbers = Numbers(SEED);
-    let mut failures = Vec::new();
-    for kernels in every() {
-        let heads_of = [(1, 1, 8), (4, 2, 16), (4, 2, 32), (6, 2, 40), (4, 1, 128)];
-        for (heads, kv_heads, d) in under_miri(&heads_of, &[(2, 1, 8)]) {
-            for (tokens, positions) in under_miri(&[(1, 1), (1, 33), (5, 20), (32, 64), (33, 97)], &[(2, 33)]) {
-                let shape = AttentionShape { heads, kv_heads, head_dim: d };
-                let q = numbers.take(tokens * heads * d);
-                let (k, v) = (numbers.take(positions * kv_heads * d), numbers.take(positions * kv_heads * d));
-                let visible: Vec<usize> = (0..tokens).map(|_| 1 + (numbers.next_u64() as usize) % positions).collect();
-                let mut expected = Vec::new();
-                for token in 0..tokens {
-                    for head in 0..heads {
-                        let kv_head = head / (heads / kv_heads);
-                        let at = |p: usize, i: usize| (p * kv_heads + kv_head) * d + i;
-                        let scores: Vec<f64> = (0..visible[token])
-                            .map(|p| {
-                                let dot: f64 = (0..d)
-                                    .map(|i| f64::from(q[(token * heads + head) * d + i]) * f64::from(k[at(p, i)]))
-                                    .sum();
-                                dot / (d as f64).sqrt()
-                            })
-                            .collect();
-                        let total: f64 = scores.iter().map(|s| s.exp()).sum();
-                        for i in 0..d {
-                            let terms =
-                                scores.iter().enumerate().map(|(p, s)| s.exp() / total * f64::from(v[at(p, i)]));
-                            let (value, magnitude) = terms.fold((0.0, 0.0), |(v, m), t| (v + t, m + t.abs()));
-                            expected.push(Expected { value, magnitude });
-                        }
-                    }
-                }
-                let run = |filler: f32| {
-                    let keys = panels(&k, kv_heads, d, positions, true, filler);
-                    let values = panels(&v, kv_heads, d, positions, false, filler);
-                    let views: Vec<KvPanel<'_>> =
-                        keys.iter().zip(&values).map(|(keys, values)| KvPanel { keys, values }).collect();
-                    let mut out = vec![CANARY; q.len()];
-                    let q = Strided { elements: &q, stride: heads * d };
-                    kernels.attention(shape, q, &views, &visible, &mut out).expect("shape");
-                    out
-                };
-                let got = run(0.0);
-                let what = format!("{} heads={heads}/{kv_heads} d={d} tokens={tokens} of {positions}", kernels.name());
-                failures.extend(compare(&what, &got, &expected, 4.0 * d as f64 + positions as f64).err());
-                assert_eq!(got, run(77.0), "{what}: hidden positions leak");
-            }
-        }
-    }
-    assert_all(failures);
-}
-
-#[test]
-fn attention_of_a_token_has_the_same_bits_alone_and_in_a_batch() {
-    let mut numbers = Numbers(SEED);
-    let (heads, head_dim) = if cfg!(miri) { (2, 8) } else { (4, 32) };
-    let (shape, width) = (AttentionShape { heads, kv_heads: heads / 2, head_dim }, heads * head_dim);
-    let (tokens, positions) = if cfg!(miri) { (3, 51) } else { (23, 70) };
-    let q = numbers.take(tokens * width);
-    let (k, v) = (numbers.take(positions * width / 2), numbers.take(positions * width / 2));
-    let visible: Vec<usize> = (0..tokens).map(|token| 48 + token).collect();
-    let panels = |x, keys| panels(x, heads / 2, head_dim, positions, keys, 0.0);
-    let (keys, values) = (panels(&k, true), panels(&v, false));
-    let views: Vec<KvPanel<'_>> = keys.iter().zip(&values).map(|(keys, values)| KvPanel { keys, values }).collect();
-    for kernels in every() {
-        let mut together = vec![0.0; q.len()];
-        let all = Strided { elements: &q, stride: width };
-        kernels.attention(shape, all, &views, &visible, &mut together).expect("shape");
-        let stride = width + 22;
-        let mut apart = vec![CANARY; tokens * stride];
-        apart
-            .chunks_exact_mut(stride)
-            .zip(q.chunks_exact(width))
-            .for_each(|(place, q)| place[..width].copy_from_slice(q));
-        let (apart, mut same) = (Strided { elements: &apart[..tokens * stride - 22], stride }, vec![0.0; q.len()]);
-        kernels.attention(shape, apart, &views, &visible, &mut same).expect("shape");
-        assert_eq!(same, together, "{}: queries that lie apart", kernels.name());
-        for token in 0..tokens {
-            let mut alone = vec![0.0; width];
-            let q = Strided { elements: &q[token * width..(token + 1) * width], stride: width };
-            kernels.attention(shape, q, &views, &visible[token..=token], &mut alone).expect("shape");
-            assert_eq!(alone, together[token * width..(token + 1) * width], "{} token {token}", kernels.name());
-        }
-    }
-}
-
 #[test]
 fn rope_turns_pairs_half_a_head_apart() {
     let (cos, sin) = ([0.6, 0.0], [0.8, 1.0]);
@@ -298,22 +192,4 @@ fn wrong_shapes_are_refused() {
     assert!(kernels.linear(&[0.0; 6], 2, &packed, &mut [0.0; 3]).is_err());
     assert!(kernels.rms_norm(&[0.0; 5], &[0.0; 2], 1e-6, &mut [0.0; 5]).is_err());
     assert!(kernels.rms_norm(&[0.0; 4], &[], 1e-6, &mut [0.0; 4]).is_err());
-    let shape = AttentionShape { heads: 2, kv_heads: 1, head_dim: 8 };
-    let (keys, values) = (vec![0.0; 256], vec![0.0; 1024]);
-    let panel = KvPanel { keys: &keys, values: &values };
-    let mut out = [0.0; 16];
-    assert!(
-        kernels.attention(shape, Strided { elements: &[0.0; 16], stride: 16 }, &[panel], &[33], &mut out).is_err(),
-        "sees beyond the panels"
-    );
-    assert!(
-        kernels.attention(shape, Strided { elements: &[0.0; 16], stride: 16 }, &[panel], &[0], &mut out).is_err(),
-        "sees nothing"
-    );
-    assert!(kernels.attention(shape, Strided { elements: &[0.0; 16], stride: 16 }, &[], &[1], &mut out).is_err());
-    assert!(kernels.attention(shape, Strided { elements: &[0.0; 16], stride: 16 }, &[panel], &[32], &mut out).is_ok());
-    let close = Strided { elements: &[0.0; 32], stride: 8 };
-    assert!(kernels.attention(shape, close, &[panel], &[1, 1], &mut [0.0; 32]).is_err(), "rows overlap");
-    let short = Strided { elements: &[0.0; 31], stride: 16 };
-    assert!(kernels.attention(shape, short, &[panel], &[1, 1], &mut [0.0; 32]).is_err(), "a row is cut");
 }

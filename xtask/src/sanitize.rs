@@ -28,7 +28,7 @@ enum With {
 
 /// The tests of the CPU kernels. Those of the GPU kernels run foreign code, which only their own checks can look into.
 pub(crate) const TESTS: [&str; 10] =
-    ["--test", "every_kernel", "--test", "kv8", "--test", "packed", "--test", "routing", "--test", "team"];
+    ["--test", "every_kernel", "--test", "attention", "--test", "packed", "--test", "routing", "--test", "team"];
 
 /// The command.
 pub(crate) fn command(args: &Args) -> Result<()> {

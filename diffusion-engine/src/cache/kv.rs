@@ -7,11 +7,10 @@ use std::sync::{Arc, Mutex};
 use weir_kernels::{KernelError, KvPanel, PANEL, Strided};
 
 use super::page::Page;
-use super::places::{Place, pieces};
+use super::places::{Layer, Place, pieces};
 use super::pool::{Lease, Pool};
 use super::tree::{NodeId, Sharing};
 use super::{KvShape, pages_for};
-use crate::model::matrix::room;
 use crate::options::KvType;
 
 /// One request's keys and values. Dropping it gives its own pages back and lets go of the shared ones.
@@ -108,7 +107,7 @@ impl KvCache {
         let shape = *self.lease.pool().shape();
         for (index, row, lanes) in pieces(positions) {
             let page = self.pages.get_mut(index).filter(|_| index >= self.published).and_then(Arc::get_mut);
-            let place = page.and_then(|page| page.layers(None, layer, &mut []).1);
+            let place = page.and_then(|page| page.layers(None, layer).1);
             debug_assert!(place.is_some(), "page {index} is shared or missing");
             if let Some(mut place) = place {
                 place.put(&shape, lanes, [keys.skip(row), values.skip(row)]);
@@ -123,23 +122,17 @@ impl KvCache {
         read: Option<usize>,
         write: usize,
         end: usize,
-        scratch: &'a mut Vec<f32>,
         (panels, places): (&mut Vec<KvPanel<'a>>, &mut Vec<Place<'a>>),
     ) {
         let shape = *self.lease.pool().shape();
         let count = pages_for(end).min(self.pages.len());
-        let packed = read.is_some() && self.pages.iter().take(count).any(|page| page.is_packed());
-        let length = if packed { shape.layer() } else { 0 };
-        let mut rest = room(scratch, count * length);
         let mut panels = read.map(|_| Panels::new(shape, count, panels));
         for (index, page) in self.pages.iter_mut().take(count).enumerate() {
-            let (own, others) = rest.split_at_mut(length);
-            rest = others;
             // One that others may hold, too, is read only.
             let (layer, place) = if index < self.published {
-                (read.map_or(&[][..], |layer| page.layer(layer, own)), None)
+                (read.and_then(|layer| page.layer(layer)), None)
             } else {
-                Arc::get_mut(page).map_or((&[][..], None), |page| page.layers(read, write, own))
+                Arc::get_mut(page).map_or((None, None), |page| page.layers(read, write))
             };
             places.push(place.map(Mutex::new));
             if let Some(panels) = &mut panels {
@@ -154,24 +147,13 @@ impl KvCache {
         self.pages.iter().take(pages_for(end)).filter_map(|page| page.number()).collect()
     }
 
-    /// Adds to `panels` those of one layer that hold positions below `end`, `[kv_heads, n]`; unpacked into `scratch` where
-    /// pages are not f32.
-    pub(crate) fn panels<'a>(
-        &'a self,
-        layer: usize,
-        end: usize,
-        scratch: &'a mut Vec<f32>,
-        panels: &mut Vec<KvPanel<'a>>,
-    ) {
+    /// Adds to `panels` those of one layer that hold positions below `end`, `[kv_heads, n]`.
+    pub(crate) fn panels<'a>(&'a self, layer: usize, end: usize, panels: &mut Vec<KvPanel<'a>>) {
         let shape = *self.lease.pool().shape();
         let used = self.pages.get(..pages_for(end)).unwrap_or(&self.pages);
-        let length = if used.iter().any(|page| page.is_packed()) { shape.layer() } else { 0 };
-        let mut rest = room(scratch, used.len() * length);
         let mut panels = Panels::new(shape, used.len(), panels);
         for (index, page) in used.iter().enumerate() {
-            let (own, others) = rest.split_at_mut(length);
-            rest = others;
-            panels.put(index, page.layer(layer, own));
+            panels.put(index, page.layer(layer));
         }
     }
 }
@@ -186,16 +168,14 @@ struct Panels<'l, 'a> {
 impl<'l, 'a> Panels<'l, 'a> {
     fn new(shape: KvShape, count: usize, panels: &'l mut Vec<KvPanel<'a>>) -> Self {
         let first = panels.len();
-        panels.resize(first + shape.attention.kv_heads * count, KvPanel { keys: &[], values: &[] });
+        panels.resize(first + shape.attention.kv_heads * count, KvPanel::F32 { keys: &[], values: &[] });
         Panels { shape, count, own: panels.get_mut(first..).unwrap_or_default() }
     }
 
-    /// Puts in page number `index`: `layer[kv_heads, keys then values]`.
-    fn put(&mut self, index: usize, layer: &'a [f32]) {
+    /// Puts in page number `index`.
+    fn put(&mut self, index: usize, layer: Option<Layer<'a>>) {
         let own = self.own.iter_mut().skip(index).step_by(self.count);
-        for (panel, head) in own.zip(layer.chunks_exact(self.shape.head())) {
-            let (keys, values) = head.split_at(self.shape.attention.key_panel());
-            *panel = KvPanel { keys, values };
-        }
+        let heads = layer.into_iter().flat_map(|layer| layer.heads(&self.shape));
+        own.zip(heads).for_each(|(panel, head)| *panel = head);
     }
 }

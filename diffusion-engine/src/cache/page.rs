@@ -5,11 +5,9 @@
 use std::sync::Arc;
 
 use half::bf16;
-use half::slice::HalfFloatSliceExt;
-use weir_kernels::{PANEL, registry};
 
 use super::KvShape;
-use super::places::LayerMut;
+use super::places::{Layer, LayerMut};
 use super::pool::Pool;
 use crate::options::KvType;
 
@@ -62,43 +60,46 @@ impl Page {
         Page { storage, pool }
     }
 
-    /// Layer `read`, if asked for, as [`Page::layer`] gives it, and the later layer `write` to write to.
-    pub(super) fn layers<'a>(
-        &'a mut self,
-        read: Option<usize>,
-        write: usize,
-        scratch: &'a mut [f32],
-    ) -> (&'a [f32], Option<LayerMut<'a>>) {
+    /// Layer `read`, if asked for, and the later layer `write` to write to.
+    pub(super) fn layers(&mut self, read: Option<usize>, write: usize) -> (Option<Layer<'_>>, Option<LayerMut<'_>>) {
         let shape = *self.pool.shape();
-        let length = shape.layer();
-        let range = |layer: usize| layer * length..(layer + 1) * length;
+        let (length, scales) = (shape.layer(), shape.layer_scales());
         match &mut self.storage {
             Storage::F32(elements) => {
                 let (before, from) = elements.split_at_mut(write * length);
-                let read = read.and_then(|layer| before.get(range(layer)));
-                (read.unwrap_or_default(), from.get_mut(..length).map(LayerMut::F32))
+                let read = read.and_then(|layer| of_layer(before, layer, length));
+                (read.map(Layer::F32), from.get_mut(..length).map(LayerMut::F32))
             }
             Storage::Bf16(elements) => {
                 let (before, from) = elements.split_at_mut(write * length);
-                let read = read.and_then(|layer| before.get(range(layer)));
-                if let Some(packed) = read.filter(|packed| packed.len() == scratch.len()) {
-                    packed.convert_to_f32_slice(scratch);
-                }
-                (scratch, from.get_mut(..length).map(LayerMut::Bf16))
+                let read = read.and_then(|layer| of_layer(before, layer, length));
+                (read.map(Layer::Bf16), from.get_mut(..length).map(LayerMut::Bf16))
             }
-            Storage::Int8(quants, scales) => {
-                let each = shape.layer_scales();
-                let ((before, from), (scales, own)) =
-                    (quants.split_at_mut(write * length), scales.split_at_mut(write * each));
-                if let Some(read) = read {
-                    let scales = scales.get(read * each..(read + 1) * each);
-                    widen(&shape, before.get(range(read)).unwrap_or_default(), scales.unwrap_or_default(), scratch);
-                }
-                let both = from.get_mut(..length).zip(own.get_mut(..each));
-                (scratch, both.map(|(quants, scales)| LayerMut::Int8(quants, scales)))
+            Storage::Int8(quants, steps) => {
+                let (before, from) = quants.split_at_mut(write * length);
+                let (steps_before, steps) = steps.split_at_mut(write * scales);
+                let read =
+                    read.and_then(|layer| of_layer(before, layer, length).zip(of_layer(steps_before, layer, scales)));
+                let write = from.get_mut(..length).zip(steps.get_mut(..scales));
+                (read.map(Layer::int8), write.map(|(quants, scales)| LayerMut::Int8(quants, scales)))
             }
             #[cfg(any(test, feature = "cuda"))]
-            Storage::Device(_) => (scratch, None),
+            Storage::Device(_) => (None, None),
+        }
+    }
+
+    /// One layer.
+    pub(super) fn layer(&self, layer: usize) -> Option<Layer<'_>> {
+        let shape = self.pool.shape();
+        let (length, scales) = (shape.layer(), shape.layer_scales());
+        match &self.storage {
+            Storage::F32(elements) => of_layer(elements, layer, length).map(Layer::F32),
+            Storage::Bf16(elements) => of_layer(elements, layer, length).map(Layer::Bf16),
+            Storage::Int8(quants, steps) => {
+                of_layer(quants, layer, length).zip(of_layer(steps, layer, scales)).map(Layer::int8)
+            }
+            #[cfg(any(test, feature = "cuda"))]
+            Storage::Device(_) => None,
         }
     }
 
@@ -110,36 +111,6 @@ impl Page {
             Storage::F32(_) | Storage::Bf16(_) | Storage::Int8(..) => None,
         }
     }
-
-    /// One layer as f32, `[kv_heads, keys then values]`; unpacked into `scratch`, of the same size, where it is stored
-    /// in another type.
-    pub(super) fn layer<'a>(&'a self, layer: usize, scratch: &'a mut [f32]) -> &'a [f32] {
-        let shape = self.pool.shape();
-        let length = shape.layer();
-        let range = layer * length..(layer + 1) * length;
-        match &self.storage {
-            Storage::F32(elements) => elements.get(range).unwrap_or_default(),
-            Storage::Bf16(elements) => {
-                if let Some(packed) = elements.get(range).filter(|packed| packed.len() == scratch.len()) {
-                    packed.convert_to_f32_slice(scratch);
-                }
-                scratch
-            }
-            Storage::Int8(quants, scales) => {
-                let each = shape.layer_scales();
-                let scales = scales.get(layer * each..(layer + 1) * each);
-                widen(shape, quants.get(range).unwrap_or_default(), scales.unwrap_or_default(), scratch);
-                scratch
-            }
-            #[cfg(any(test, feature = "cuda"))]
-            Storage::Device(_) => scratch,
-        }
-    }
-
-    /// Whether [`Page::layer`] needs its scratch.
-    pub(super) fn is_packed(&self) -> bool {
-        matches!(self.storage, Storage::Bf16(_) | Storage::Int8(..))
-    }
 }
 
 impl Drop for Page {
@@ -149,12 +120,7 @@ impl Drop for Page {
     }
 }
 
-/// A layer's panels as f32.
-fn widen(shape: &KvShape, quants: &[i8], scales: &[f32], out: &mut [f32]) {
-    let kernels = registry::best();
-    let heads = out.chunks_exact_mut(shape.head()).zip(quants.chunks_exact(shape.head()));
-    for ((out, quants), scales) in heads.zip(scales.as_chunks::<PANEL>().0.as_chunks::<2>().0) {
-        let widened = kernels.widen(shape.attention, quants, scales, out);
-        debug_assert!(widened.is_ok(), "a head's panels have its length");
-    }
+/// A layer's numbers, `length` of them.
+fn of_layer<T>(numbers: &[T], layer: usize, length: usize) -> Option<&[T]> {
+    numbers.get(layer * length..(layer + 1) * length)
 }

@@ -5,8 +5,8 @@ use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 
 use half::bf16;
-use weir_kernels::kv8::Rounding;
-use weir_kernels::{PANEL, Strided};
+use weir_kernels::kv::Rounding;
+use weir_kernels::{KvPanel, PANEL, Strided};
 
 use super::{KvShape, pages_for};
 
@@ -26,6 +26,42 @@ pub(crate) enum LayerMut<'a> {
     Bf16(&'a mut [bf16]),
     /// And its scales, `[kv_heads, of keys then of values, 32 positions]`.
     Int8(&'a mut [i8], &'a mut [f32]),
+}
+
+/// The same to read.
+#[derive(Clone, Copy)]
+pub(super) enum Layer<'a> {
+    F32(&'a [f32]),
+    Bf16(&'a [bf16]),
+    Int8(&'a [i8], &'a [[[f32; PANEL]; 2]]),
+}
+
+impl<'a> Layer<'a> {
+    pub(super) fn int8((quants, scales): (&'a [i8], &'a [f32])) -> Self {
+        Layer::Int8(quants, scales.as_chunks().0.as_chunks().0)
+    }
+
+    /// The panel of each of its key/value heads.
+    pub(super) fn heads(self, shape: &KvShape) -> impl Iterator<Item = KvPanel<'a>> {
+        let (head, key_panel) = (shape.head(), shape.attention.key_panel());
+        (0..shape.attention.kv_heads).filter_map(move |index| {
+            let own = index * head..(index + 1) * head;
+            Some(match self {
+                Layer::F32(elements) => {
+                    let (keys, values) = elements.get(own)?.split_at(key_panel);
+                    KvPanel::F32 { keys, values }
+                }
+                Layer::Bf16(elements) => {
+                    let (keys, values) = elements.get(own)?.split_at(key_panel);
+                    KvPanel::Bf16 { keys, values }
+                }
+                Layer::Int8(quants, scales) => {
+                    let (keys, values) = quants.get(own)?.split_at(key_panel);
+                    KvPanel::Int8 { keys, values, scales: scales.get(index)? }
+                }
+            })
+        })
+    }
 }
 
 impl LayerMut<'_> {

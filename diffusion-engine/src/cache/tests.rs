@@ -2,7 +2,7 @@
 //! holds is what its own tokens gave, whoever computed it.
 
 use proptest::prelude::*;
-use weir_kernels::{AttentionShape, Strided};
+use weir_kernels::{AttentionShape, KvPanel, Strided};
 
 use super::*;
 
@@ -43,14 +43,12 @@ fn feed(request: &mut Request, count: usize) {
 fn is_true(request: &Request) -> bool {
     let end = request.cache.committed();
     (0..SHAPE.layers).all(|layer| {
-        let mut scratch = Vec::new();
         let mut panels = Vec::new();
-        request.cache.panels(layer, end, &mut scratch, &mut panels);
+        request.cache.panels(layer, end, &mut panels);
         (0..end).all(|position| {
-            let (panel, lane) = (&panels[position / PANEL], position % PANEL);
-            let key = key(&request.tokens[..=position]);
-            let keys = [panel.keys[lane], panel.keys[PANEL + lane]];
-            keys == [key, layer as f32] && panel.values[lane * PANEL..][..2] == [-key, 1.0]
+            let KvPanel::F32 { keys, values } = panels[position / PANEL] else { return false };
+            let (lane, key) = (position % PANEL, key(&request.tokens[..=position]));
+            [keys[lane], keys[PANEL + lane]] == [key, layer as f32] && values[lane * PANEL..][..2] == [-key, 1.0]
         })
     })
 }
@@ -234,9 +232,10 @@ fn a_page_that_was_used_comes_back_clean() {
     drop(cache);
     let mut cache = prefixes.admit(&need).expect("room");
     cache.reserve(1).expect("promised");
-    let (mut scratch, mut panels) = (Vec::new(), Vec::new());
-    cache.panels(0, 1, &mut scratch, &mut panels);
+    let mut panels = Vec::new();
+    cache.panels(0, 1, &mut panels);
     for panel in panels {
-        assert!(panel.keys.iter().chain(panel.values).all(|element| *element == 0.0));
+        let KvPanel::F32 { keys, values } = panel else { panic!("{panel:?}") };
+        assert!(keys.iter().chain(values).all(|element| *element == 0.0));
     }
 }

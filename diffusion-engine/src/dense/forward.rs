@@ -4,16 +4,15 @@
 use std::sync::{MutexGuard, PoisonError};
 
 use weir_kernels::kernels::rope;
-use weir_kernels::{AttentionShape, KernelError, Strided};
+use weir_kernels::{AttentionShape, KernelError, Strided, Visible};
 
 use crate::model::batch::Batch;
 use crate::model::forward::{Lane, part};
 use crate::model::head::{Head, Predictions};
 use crate::model::matrix::room;
-use crate::model::scratch::{LaneKv, Scratch};
+use crate::model::scratch::{LaneKv, Scratch, Shown};
 
 use super::weights::{DenseModel, Layer, Projection};
-use super::window;
 
 /// Multiplications that an element of a gate is worth: its activation is an exponential.
 const ACTIVATION: usize = 32;
@@ -129,37 +128,17 @@ impl DenseModel {
         let shape = self.kv_shape().attention;
         let products = self.compute.products;
         let width = shape.heads * shape.head_dim;
-        let window = self.dense.window.and_then(|window| window.of_layer(index));
-        let Scratch { qkv, mixed, out, inputs, unpacked, shown: kept, batch, .. } = &mut *scratch;
+        let window = self.dense.window.and_then(|window| window.of_layer(index)).map(|window| window.positions);
+        let Scratch { qkv, mixed, out, inputs, shown: kept, batch, .. } = &mut *scratch;
         let m = batch.rows();
         let (q, mixed) = (&*room(qkv, m * width), room(mixed, m * width));
-        let shown = unpacked.layer(index, lanes, batch, std::mem::take(kept));
-        for (lane, LaneKv { rows: own, panels, .. }) in lanes.iter().zip(shown.lanes()) {
-            let visible = batch.visible().get(own.clone()).unwrap_or_default();
+        let shown = Shown::layer(std::mem::take(kept), index, lanes, batch);
+        for LaneKv { rows: own, panels, .. } in shown.lanes() {
+            let ends = batch.visible().get(own.clone()).unwrap_or_default();
             let mixed = mixed.get_mut(own.start * width..own.end * width).unwrap_or_default();
             let q = part(q, own, width);
-            match window.filter(|window| lane.end() > window.positions) {
-                None => {
-                    let strided = Strided { elements: q, stride: width };
-                    products.attention(self.compute.kernels, shape, strided, panels, visible, mixed)?;
-                }
-                Some(window) => {
-                    let cost = 2 * width * window.positions;
-                    products.rows(visible.len(), cost, [(mixed, width)], |rows, [mixed], memory| {
-                        let weights = memory.floats(window.positions);
-                        for ((end, q), out) in visible
-                            .iter()
-                            .zip(q.chunks_exact(width))
-                            .skip(rows.start)
-                            .zip(mixed.chunks_exact_mut(width))
-                        {
-                            let seen = end.saturating_sub(window.positions)..*end;
-                            window::attention(shape, q, panels, seen, weights, out);
-                        }
-                        Ok(())
-                    })?;
-                }
-            }
+            let q = Strided { elements: q, stride: width };
+            products.attention(self.compute.kernels, shape, q, panels, Visible { ends, window }, mixed)?;
         }
         *kept = shown.emptied();
         self.compute.linear(mixed, m, &layer.output, inputs, room(out, m * self.config.hidden))?;

@@ -15,7 +15,7 @@ use super::batch::Batch;
 use super::clock::Work;
 use super::head::{Head, Predictions, Wanted};
 use super::matrix::{Matrix, room};
-use super::scratch::{LaneKv, Scratch};
+use super::scratch::{LaneKv, Scratch, Shown};
 use super::weights::{FeedForward, Layer, Mlp, Model};
 
 /// Which positions a token sees.
@@ -198,17 +198,17 @@ impl Model {
         let shape = self.kv_shape().attention;
         let (kernels, products) = (self.compute.kernels, self.compute.products);
         let (hidden, q_width, width) = (self.config.hidden, shape.heads * shape.head_dim, layer.qkv.n());
-        let Scratch { x, normed, qkv, mixed, out, inputs, unpacked, shown: kept, batch, routes, clock, .. } = scratch;
+        let Scratch { x, normed, qkv, mixed, out, inputs, shown: kept, batch, routes, clock, .. } = scratch;
         let m = batch.rows();
         let (qkv, mixed) = (&*room(qkv, m * width), room(mixed, m * q_width));
         let (x, normed, out) = (room(x, m * hidden), room(normed, m * hidden), room(out, m * hidden));
         let routed = self.routed(layer, m, routes);
-        let shown = unpacked.layer(index, lanes, batch, std::mem::take(kept));
+        let shown = Shown::layer(std::mem::take(kept), index, lanes, batch);
         let q = Strided { elements: qkv, stride: width };
         for LaneKv { rows, panels, .. } in shown.lanes() {
             let to = rows.start * q_width..rows.end * q_width;
             let (q, visible) = (q.skip(rows.start), batch.visible().get(rows).unwrap_or_default());
-            products.attention(kernels, shape, q, panels, visible, mixed.get_mut(to).unwrap_or_default())?;
+            products.attention(kernels, shape, q, panels, visible.into(), mixed.get_mut(to).unwrap_or_default())?;
         }
         *kept = shown.emptied();
         clock.did(Work::Attention);

@@ -68,15 +68,15 @@ impl Model {
         let shape = self.kv_shape().attention;
         let (hidden, q_width) = (self.config.hidden, shape.heads * shape.head_dim);
         let kv_width = shape.kv_heads * shape.head_dim;
-        let Scratch { x, normed, qkv, mixed, out, unpacked, shown: kept, batch, routes, .. } = scratch;
+        let Scratch { x, normed, qkv, mixed, out, shown: kept, batch, routes, .. } = scratch;
         let m = batch.rows();
         let width = before.or(after).map_or(0, |layer| layer.qkv.n());
         let (x, normed, out) = (room(x, m * hidden), room(normed, m * hidden), room(out, m * hidden));
         let (qkv, mixed) = (room(qkv, m * width), room(mixed, m * q_width));
         let (read, memory) = (before.and(index.checked_sub(1)), std::mem::take(kept));
         let shown = match (read, after) {
-            (Some(read), None) => unpacked.layer(read, lanes, batch, memory),
-            _ => unpacked.layers((read, index), lanes, batch, memory),
+            (Some(read), None) => Shown::layer(memory, read, lanes, batch),
+            _ => Shown::layers(memory, (read, index), lanes, batch),
         };
         let (experts, chosen) = before.map_or((0, 0), Layer::routes);
         let scores = room(&mut routes.scores, m * experts);
@@ -153,7 +153,7 @@ impl Model {
             let q = Strided { elements: &*own.qkv, stride }.skip(at.start);
             let visible = batch.visible().get(lane).unwrap_or_default();
             let mixed = own.mixed.get_mut(at.start * q_width..at.end * q_width).unwrap_or_default();
-            compute.kernels.attention(shape, q, panels, visible, mixed)?;
+            compute.kernels.attention(shape, q, panels, visible.into(), mixed)?;
         }
         compute.alone(own.mixed, rows.len(), &mut memory.alone, [(&layer.output, &mut *own.out)])?;
         compute.kernels.add_scaled(own.x, own.out, 1.0)?;

@@ -27,7 +27,6 @@ pub(crate) struct Scratch {
     pub(crate) out: Vec<f32>,
     pub(crate) gate: Vec<f32>,
     pub(crate) up: Vec<f32>,
-    pub(crate) unpacked: Unpacked,
     pub(crate) shown: Shown<'static>,
     pub(crate) inputs: Inputs,
     pub(crate) routes: Routes,
@@ -52,10 +51,6 @@ pub(crate) struct Routes {
     pub(crate) choices: Vec<f32>,
     pub(crate) memory: RouteScratch,
 }
-
-/// Each lane's K/V as the maths reads it, where its pages hold it otherwise.
-#[derive(Default)]
-pub(crate) struct Unpacked(Vec<Vec<f32>>);
 
 /// All lanes' K/V of a layer, and the places of the next one.
 #[derive(Default)]
@@ -91,6 +86,36 @@ impl<'a> Shown<'a> {
         })
     }
 
+    /// The lanes' K/V of one layer, in the memory of `before`.
+    pub(crate) fn layer(before: Shown<'_>, layer: usize, lanes: &'a [Lane<'_>], batch: &Batch) -> Self {
+        let mut shown = before.emptied();
+        for (lane, rows) in lanes.iter().zip(batch.lanes()) {
+            let panels = shown.panels.len();
+            lane.cache.panels(layer, lane.end(), &mut shown.panels);
+            shown.lanes.push(Own { rows, panels: panels..shown.panels.len(), places: 0..0 });
+        }
+        shown
+    }
+
+    /// The lanes' K/V of layer `read`, if asked for, and the places of layer `write`, the next one, in the memory of
+    /// `before`.
+    pub(crate) fn layers(
+        before: Shown<'_>,
+        (read, write): (Option<usize>, usize),
+        lanes: &'a mut [Lane<'_>],
+        batch: &Batch,
+    ) -> Self {
+        let mut shown = before.emptied();
+        for (lane, rows) in lanes.iter_mut().zip(batch.lanes()) {
+            let (panels, places) = (shown.panels.len(), shown.places.len());
+            let end = lane.end();
+            lane.cache.layers(read, write, end, (&mut shown.panels, &mut shown.places));
+            let (panels, places) = (panels..shown.panels.len(), places..shown.places.len());
+            shown.lanes.push(Own { rows, panels, places });
+        }
+        shown
+    }
+
     /// An empty one in the same memory.
     pub(crate) fn emptied<'b>(self) -> Shown<'b> {
         let Shown { mut lanes, panels, places } = self;
@@ -104,53 +129,6 @@ impl<'a> Shown<'a> {
 pub(crate) fn emptied<A, B>(mut list: Vec<A>) -> Vec<B> {
     list.clear();
     list.into_iter().filter_map(|_| None).collect()
-}
-
-impl Unpacked {
-    /// Memory of each of `count` lanes.
-    fn of(&mut self, count: usize) -> &mut [Vec<f32>] {
-        if self.0.len() < count {
-            self.0.resize_with(count, Vec::new);
-        }
-        &mut self.0
-    }
-
-    /// The lanes' K/V of one layer, in the memory of `shown`.
-    pub(crate) fn layer<'a>(
-        &'a mut self,
-        layer: usize,
-        lanes: &'a [Lane<'_>],
-        batch: &Batch,
-        shown: Shown<'_>,
-    ) -> Shown<'a> {
-        let mut shown = shown.emptied();
-        for ((lane, own), rows) in lanes.iter().zip(self.of(lanes.len())).zip(batch.lanes()) {
-            let panels = shown.panels.len();
-            lane.cache.panels(layer, lane.end(), own, &mut shown.panels);
-            shown.lanes.push(Own { rows, panels: panels..shown.panels.len(), places: 0..0 });
-        }
-        shown
-    }
-
-    /// The lanes' K/V of layer `read`, if asked for, and the places of layer `write`, the next one.
-    pub(crate) fn layers<'a>(
-        &'a mut self,
-        (read, write): (Option<usize>, usize),
-        lanes: &'a mut [Lane<'_>],
-        batch: &Batch,
-        shown: Shown<'_>,
-    ) -> Shown<'a> {
-        let mut shown = shown.emptied();
-        let count = lanes.len();
-        for ((lane, own), rows) in lanes.iter_mut().zip(self.of(count)).zip(batch.lanes()) {
-            let (panels, places) = (shown.panels.len(), shown.places.len());
-            let end = lane.end();
-            lane.cache.layers(read, write, end, own, (&mut shown.panels, &mut shown.places));
-            let (panels, places) = (panels..shown.panels.len(), places..shown.places.len());
-            shown.lanes.push(Own { rows, panels, places });
-        }
-        shown
-    }
 }
 
 /// Stands for no expert.

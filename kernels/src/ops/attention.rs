@@ -1,17 +1,17 @@
-//! Attention of a few query rows over a long prefix, by online softmax: keys are walked once, 256 positions at a
-//! time, with a running maximum and sum per row (Milakov and Gimelshein 2018, arXiv:1805.02867). Panels tile from
-//! position 0, so a row adds in the same order whichever rows share its tile and however the prefix was fed.
+//! Attention of query rows over a long prefix, by online softmax: keys are walked once, 256 positions at a time, with a
+//! running maximum and sum per row (Milakov and Gimelshein 2018, arXiv:1805.02867). Panels tile from position 0, so a row
+//! adds in the same order whichever rows walk with it and however the prefix was fed.
 
 use std::mem::MaybeUninit;
+use std::ops::Range;
 
-use crate::kernels::{AttentionShape, KvPanel, MAX_HEAD_DIM};
+use crate::kernels::{AttentionShape, MAX_HEAD_DIM, Visible};
+use crate::kv::KvPanel;
 use crate::panel::PANEL;
 use crate::simd::{Vector, exp};
 
-use super::accumulate;
-
-/// Panels whose scores are weighed together: the largest of 256 scores is looked for at once.
-const TOGETHER: usize = 8;
+use super::tiles::{ROWS, Rows, SCORES, Scores, Sums, TOGETHER, pass};
+use super::unpack::{keys, values};
 
 /// Queries and results in memory: of a token all heads side by side, tokens so many elements apart.
 #[derive(Clone, Copy)]
@@ -22,151 +22,144 @@ pub(crate) struct Places {
     pub(crate) out_stride: usize,
 }
 
-/// All rows of one lane. A row is one head of one token.
+/// Memory of a block of rows.
+struct Memory {
+    weights: [[f32; SCORES]; ROWS],
+    sums: [[f32; MAX_HEAD_DIM]; ROWS],
+    /// Keys of one panel, or 32 elements of the values of [`TOGETHER`] of them.
+    unpacked: [f32; UNPACKED],
+}
+
+const UNPACKED: usize = if MAX_HEAD_DIM > TOGETHER * PANEL { MAX_HEAD_DIM * PANEL } else { TOGETHER * PANEL * PANEL };
+
+/// All rows of one lane. A row is one head of one token. `R` rows share what is read of a panel, `NV` vectors of it at a time; where no more than two are left, `ALL`.
 ///
 /// # Safety
-/// The CPU as for `V`; `NV * V::LEN == 32`; the shapes are those [`crate::Kernels::attention`] checks.
+/// The CPU as for `V`; `NV * V::LEN` divides 32 and `ALL * V::LEN` is 32; the shapes are those
+/// [`crate::Kernels::attention`] checks.
 #[inline(always)]
-pub(crate) unsafe fn attention<V: Vector, const NV: usize, const R: usize>(
+pub(crate) unsafe fn attention<V: Vector, const R: usize, const NV: usize, const ALL: usize>(
     shape: AttentionShape,
     places: Places,
     panels: &[KvPanel<'_>],
-    visible: &[usize],
+    visible: Visible<'_>,
 ) {
-    let group = shape.heads / shape.kv_heads;
-    let rows = visible.len() * group;
-    for (kv_head, panels) in panels.chunks_exact(panels.len() / shape.kv_heads).enumerate() {
-        let locate = |row: usize| (row / group, kv_head * group + row % group);
-        let mut row = 0;
-        // SAFETY: row + R <= rows, and locate() maps rows into q, out and visible.
-        unsafe {
-            while row + R <= rows {
-                let mut at = [(0, 0); R];
-                for (r, place) in at.iter_mut().enumerate() {
-                    *place = locate(row + r);
+    let AttentionShape { heads, kv_heads, head_dim } = shape;
+    let group = heads / kv_heads;
+    let Visible { ends, window } = visible;
+    let (rows, window) = (ends.len() * group, window.unwrap_or(usize::MAX));
+    // Not filled: most of it would be for more rows and larger heads than these.
+    let mut memory = MaybeUninit::<Memory>::uninit();
+    let memory = memory.as_mut_ptr();
+    for (kv_head, panels) in panels.chunks_exact(panels.len() / kv_heads).enumerate() {
+        for first in (0..rows).step_by(ROWS) {
+            let count = ROWS.min(rows - first);
+            let locate = |row: usize| ((first + row) / group, kv_head * group + (first + row) % group);
+            // SAFETY: first + row < rows, and locate() maps rows into q, out and visible; memory is this call's.
+            unsafe {
+                let mut own = Rows {
+                    d: head_dim,
+                    count,
+                    q: [places.q; ROWS],
+                    weights: (&raw mut (*memory).weights).cast(),
+                    sums: (&raw mut (*memory).sums).cast(),
+                };
+                let mut seen = [0; ROWS];
+                for (row, (q, seen)) in own.q.iter_mut().zip(&mut seen).take(count).enumerate() {
+                    let (token, head) = locate(row);
+                    *q = places.q.add(token * places.q_stride + head * head_dim);
+                    *seen = *ends.get_unchecked(token);
                 }
-                tile::<V, NV, R>(shape.head_dim, at, places, panels, visible);
-                row += R;
-            }
-            while row < rows {
-                tile::<V, NV, 1>(shape.head_dim, [locate(row)], places, panels, visible);
-                row += 1;
+                let unpacked = (&raw mut (*memory).unpacked).cast();
+                let totals = attend::<V, R, NV, ALL>(&own, &seen, window, panels, unpacked);
+                for (row, total) in totals.into_iter().take(count).enumerate() {
+                    let (token, head) = locate(row);
+                    let to = places.out.add(token * places.out_stride + head * head_dim);
+                    let sums = own.sums.add(row * MAX_HEAD_DIM);
+                    for i in 0..head_dim {
+                        *to.add(i) = *sums.add(i) / total;
+                    }
+                }
             }
         }
     }
 }
 
-/// The rows `at` = (token, head), which share a key/value head.
+/// Leaves the rows' sums of weighed values, and returns those of their weights; `seen` are the ends they see.
 ///
 /// # Safety
-/// As for [`attention`].
+/// As for [`attention`]; `unpacked` has `UNPACKED` elements.
 #[inline(always)]
-unsafe fn tile<V: Vector, const NV: usize, const R: usize>(
-    d: usize,
-    at: [(usize, usize); R],
-    places: Places,
+unsafe fn attend<V: Vector, const R: usize, const NV: usize, const ALL: usize>(
+    rows: &Rows,
+    seen: &[usize; ROWS],
+    window: usize,
     panels: &[KvPanel<'_>],
-    visible: &[usize],
-) {
-    let d_panels = d.div_ceil(PANEL);
-    let scale = 1.0 / (d as f32).sqrt();
-    // SAFETY: tokens and heads are in range; sums has R rows of MAX_HEAD_DIM >= d_panels * 32; panels hold
-    // [d, 32] keys and [d_panels, 32, 32] values.
+    unpacked: *mut f32,
+) -> [f32; ROWS] {
+    let d_panels = rows.d.div_ceil(PANEL);
+    let scale = 1.0 / (rows.d as f32).sqrt();
+    let (mut maximum, mut total, mut keep) = ([f32::NEG_INFINITY; ROWS], [0.0; ROWS], [1.0; ROWS]);
+    let (mut nearest, mut furthest) = (usize::MAX, 0);
+    for end in seen.iter().take(rows.count) {
+        (nearest, furthest) = (nearest.min(end.saturating_sub(window)), furthest.max(*end));
+    }
+    // A short prefix is in the caches.
+    let is_long = furthest > SCORES;
+    // SAFETY: rows are below `count`, panels below their number, and d_panels * 32 is at most MAX_HEAD_DIM.
     unsafe {
-        let mut rows = [places.q; R];
-        let mut seen = [0usize; R];
-        for (r, (token, head)) in at.into_iter().enumerate() {
-            rows[r] = places.q.add(token * places.q_stride + head * d);
-            seen[r] = *visible.get_unchecked(token);
+        for row in 0..rows.count {
+            rows.sums.add(row * MAX_HEAD_DIM).write_bytes(0, d_panels * PANEL);
         }
-        let mut furthest = 0;
-        for n in seen {
-            furthest = furthest.max(n);
-        }
-        // Not filled: most of it would be for heads larger than these.
-        let mut sums = MaybeUninit::<[[f32; MAX_HEAD_DIM]; R]>::uninit();
-        let sums = sums.as_mut_ptr().cast::<f32>();
-        for r in 0..R {
-            sums.add(r * MAX_HEAD_DIM).write_bytes(0, d_panels * PANEL);
-        }
-        let mut maximum = [f32::NEG_INFINITY; R];
-        let mut total = [0.0f32; R];
-        let mut weights = MaybeUninit::<[[f32; PANEL * TOGETHER]; R]>::uninit();
-        let weights = weights.as_mut_ptr().cast::<f32>();
-        let mut start = 0;
-        for panels in panels.get_unchecked(..furthest.div_ceil(PANEL)).chunks(TOGETHER) {
-            let whole = panels.len() * PANEL;
+        let chunks = panels.get_unchecked(..furthest.div_ceil(PANEL)).chunks(TOGETHER);
+        // What nobody sees would change nothing.
+        for (chunk, panels) in chunks.enumerate().skip(nearest / SCORES) {
+            let start = chunk * SCORES;
             for (p, panel) in panels.iter().enumerate() {
-                let mut scores = [[V::splat(0.0); NV]; R];
-                accumulate::<V, R, NV>(&mut scores, &rows, panel.keys.as_ptr(), d);
-                for (r, scores) in scores.iter().enumerate() {
-                    for (v, score) in scores.iter().enumerate() {
-                        let place = weights.add(r * PANEL * TOGETHER + p * PANEL + v * V::LEN);
-                        score.mul(V::splat(scale)).store(place);
-                    }
-                }
+                let ahead = panels.get(p + 1).filter(|_| is_long).map(|next| next.keys());
+                let scores = Scores { rows, keys: keys::<V>(panel, unpacked), ahead, scale, at: p * PANEL };
+                pass::<V, R, NV, ALL>(rows.count, &scores);
             }
-            let mut keep = [1.0f32; R];
-            for r in 0..R {
-                let n = seen[r].saturating_sub(start).min(whole);
+            let whole = panels.len() * PANEL;
+            for row in 0..rows.count {
+                let end = *seen.get_unchecked(row);
+                let inside = |position: usize| position.saturating_sub(start).min(whole);
+                let range = inside(end.saturating_sub(window))..inside(end);
                 // The first `whole` were written just now.
-                let own = std::slice::from_raw_parts_mut(weights.add(r * PANEL * TOGETHER), whole);
-                keep[r] = weigh::<V>(own, n, &mut maximum[r], &mut total[r]);
+                let own = std::slice::from_raw_parts_mut(rows.weights.add(row * SCORES), whole);
+                *keep.get_unchecked_mut(row) =
+                    weigh::<V>(own, range, maximum.get_unchecked_mut(row), total.get_unchecked_mut(row));
             }
             for dp in 0..d_panels {
-                let mut acc = [[V::splat(0.0); NV]; R];
-                for (r, acc_row) in acc.iter_mut().enumerate() {
-                    for (v, acc) in acc_row.iter_mut().enumerate() {
-                        let sum = V::load(sums.add(r * MAX_HEAD_DIM + dp * PANEL + v * V::LEN));
-                        *acc = sum.mul(V::splat(keep[r]));
-                    }
+                let mut slices = [unpacked.cast_const(); TOGETHER];
+                for (p, (slice, panel)) in slices.iter_mut().zip(panels).enumerate() {
+                    *slice = values::<V>(panel, dp, unpacked.add(p * PANEL * PANEL));
                 }
-                let mut weight_rows = [places.q; R];
-                for (r, pointer) in weight_rows.iter_mut().enumerate() {
-                    *pointer = weights.add(r * PANEL * TOGETHER);
-                }
-                let mut left = furthest - start;
-                for panel in panels {
-                    let values = panel.values.as_ptr().add(dp * PANEL * PANEL);
-                    accumulate::<V, R, NV>(&mut acc, &weight_rows, values, left.min(PANEL));
-                    left = left.saturating_sub(PANEL);
-                    for pointer in &mut weight_rows {
-                        *pointer = pointer.add(PANEL);
-                    }
-                }
-                for (r, acc_row) in acc.iter().enumerate() {
-                    for (v, acc) in acc_row.iter().enumerate() {
-                        acc.store(sums.add(r * MAX_HEAD_DIM + dp * PANEL + v * V::LEN));
-                    }
-                }
-            }
-            start += whole;
-        }
-        for (r, (token, head)) in at.into_iter().enumerate() {
-            let to = places.out.add(token * places.out_stride + head * d);
-            for i in 0..d {
-                *to.add(i) = *sums.add(r * MAX_HEAD_DIM + i) / total[r];
+                let next = Some(dp + 1).filter(|next| is_long && *next < d_panels);
+                let sums =
+                    Sums { rows, panels, slices: &slices, next, keep: &keep, left: furthest - start, at: dp * PANEL };
+                pass::<V, R, NV, ALL>(rows.count, &sums);
             }
         }
     }
+    total
 }
 
-/// Turns one row's scores, of which the first `n` count, into softmax numerators; moves the row's running maximum and
+/// Turns one row's scores, of which those in `seen` count, into softmax numerators; moves the row's running maximum and
 /// total along and returns the factor by which what was summed before must shrink.
 ///
 /// # Safety
-/// The CPU as for `V`; `scores` is whole panels.
+/// The CPU as for `V`; `scores` is whole panels, and `seen` lies in them.
 #[inline(always)]
-unsafe fn weigh<V: Vector>(scores: &mut [f32], n: usize, maximum: &mut f32, total: &mut f32) -> f32 {
-    if n == 0 {
+unsafe fn weigh<V: Vector>(scores: &mut [f32], seen: Range<usize>, maximum: &mut f32, total: &mut f32) -> f32 {
+    if seen.is_empty() {
         scores.fill(0.0);
         return 1.0;
     }
-    for hidden in scores.iter_mut().skip(n) {
-        *hidden = f32::NEG_INFINITY;
-    }
-    // SAFETY: every vector lies inside the scores.
+    // SAFETY: the caller promises that `seen` lies in the scores, and every vector does.
     unsafe {
+        scores.get_unchecked_mut(..seen.start).fill(f32::NEG_INFINITY);
+        scores.get_unchecked_mut(seen.end..).fill(f32::NEG_INFINITY);
         let mut largest = V::splat(f32::NEG_INFINITY);
         let mut at = 0;
         while at < scores.len() {

@@ -2,6 +2,7 @@
 //! instruction set by `packed::registry`. An output is one chain over ascending blocks,
 //! whatever the tile: its own row decides its value.
 
+use super::fetch;
 use crate::packed::{BLOCK, Format, GROUP, STRIP, View};
 use crate::simd::strip::Strip;
 
@@ -116,23 +117,6 @@ unsafe fn tile<S: Strip, F: Block, const T: usize>(
 
 /// How many groups before its use memory is asked for a second time: a CPU forgets such requests when too many wait.
 const AGAIN: usize = 12;
-
-/// Asks for memory that will be read soon. Any address is allowed: a wrong one does nothing. Into the second cache: asked
-/// for nearer or past the caches (T0, NTA) a layer of experts takes 11 ms instead of 8 on a Zen 4, since those wait.
-#[inline(always)]
-fn fetch(at: *const u8, bytes: usize) {
-    let mut line = 0;
-    while line < bytes {
-        #[cfg(target_arch = "x86_64")]
-        // SAFETY: a prefetch reads nothing and cannot fault; SSE is part of x86-64.
-        unsafe {
-            std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T1 }>(at.wrapping_add(line).cast());
-        }
-        #[cfg(not(target_arch = "x86_64"))]
-        let _ = at;
-        line += 64;
-    }
-}
 
 /// What a format does with one block of 32 inputs.
 trait Block {

@@ -2,7 +2,8 @@
 //! [`Kernels::attention`], and so is every bit of the result.
 
 use crate::error::{KernelError, expect};
-use crate::kernels::{AttentionShape, Kernels, KvPanel, Strided, check_attention};
+use crate::kernels::{AttentionShape, Kernels, Strided, Visible, check_attention};
+use crate::kv::KvPanel;
 use crate::ops::attention::Places;
 
 use super::product::Products;
@@ -33,11 +34,11 @@ impl Products<'_> {
         shape: AttentionShape,
         q: Strided<'_>,
         panels: &[KvPanel<'_>],
-        visible: &[usize],
+        visible: Visible<'_>,
         out: &mut [f32],
     ) -> Result<(), KernelError> {
         let AttentionShape { heads, kv_heads, head_dim } = shape;
-        let (m, row) = (visible.len(), heads.saturating_mul(head_dim));
+        let (m, row) = (visible.ends.len(), heads.saturating_mul(head_dim));
         check_attention(shape, q, panels, visible)?;
         expect("out", m.checked_mul(row), out.len())?;
         let (chunks, own_panels) = (m.div_ceil(TOKENS), panels.len() / kv_heads);
@@ -58,9 +59,10 @@ impl Products<'_> {
                 out_stride: row,
             };
             let panels = panels.get(head * own_panels..(head + 1) * own_panels).unwrap_or_default();
+            let ends = visible.ends.get(from..to).unwrap_or_default();
             // SAFETY: the registry saw the instruction set; the whole is checked above, this is a part of it, and each
             // part writes its own tokens of its own heads.
-            unsafe { (kernels.attention)(one, places, panels, visible.get(from..to).unwrap_or_default()) };
+            unsafe { (kernels.attention)(one, places, panels, Visible { ends, ..visible }) };
         });
         Ok(())
     }

@@ -23,6 +23,10 @@ pub(crate) unsafe trait Vector: Copy {
     unsafe fn splat(value: f32) -> Self;
     /// Reads `LEN` elements.
     unsafe fn load(from: *const f32) -> Self;
+    /// Reads `LEN` whole numbers.
+    unsafe fn load_i8(from: *const i8) -> Self;
+    /// Reads the bits of `LEN` bf16.
+    unsafe fn load_bf16(from: *const u16) -> Self;
     /// Writes `LEN` elements.
     unsafe fn store(self, to: *mut f32);
     /// `self + other`.

@@ -31,6 +31,16 @@ unsafe impl Vector for Portable {
         Portable(unsafe { from.cast::<[f32; 8]>().read() })
     }
     #[inline(always)]
+    unsafe fn load_i8(from: *const i8) -> Self {
+        // SAFETY: the caller promises 8 readable elements.
+        Portable(unsafe { from.cast::<[i8; 8]>().read() }.map(f32::from))
+    }
+    #[inline(always)]
+    unsafe fn load_bf16(from: *const u16) -> Self {
+        // SAFETY: the caller promises 8 readable elements; u16 pointers are aligned for [u16; 8].
+        Portable(unsafe { from.cast::<[u16; 8]>().read() }.map(|bits| f32::from_bits(u32::from(bits) << 16)))
+    }
+    #[inline(always)]
     unsafe fn store(self, to: *mut f32) {
         // SAFETY: the caller promises 8 writable elements.
         unsafe { to.cast::<[f32; 8]>().write(self.0) }

@@ -23,6 +23,19 @@ unsafe impl Vector for Avx2 {
         Avx2(unsafe { _mm256_loadu_ps(from) })
     }
     #[inline(always)]
+    unsafe fn load_i8(from: *const i8) -> Self {
+        // SAFETY: the caller promises avx2 and 8 readable elements.
+        Avx2(unsafe { _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(from.cast()))) })
+    }
+    #[inline(always)]
+    unsafe fn load_bf16(from: *const u16) -> Self {
+        // SAFETY: the caller promises avx2 and 8 readable elements.
+        Avx2(unsafe {
+            let bits = _mm256_cvtepu16_epi32(_mm_loadu_si128(from.cast()));
+            _mm256_castsi256_ps(_mm256_slli_epi32::<16>(bits))
+        })
+    }
+    #[inline(always)]
     unsafe fn store(self, to: *mut f32) {
         // SAFETY: the caller promises avx2 and 8 writable elements.
         unsafe { _mm256_storeu_ps(to, self.0) }
@@ -115,6 +128,19 @@ unsafe impl Vector for Avx512 {
     unsafe fn load(from: *const f32) -> Self {
         // SAFETY: the caller promises avx512f and 16 readable elements.
         Avx512(unsafe { _mm512_loadu_ps(from) })
+    }
+    #[inline(always)]
+    unsafe fn load_i8(from: *const i8) -> Self {
+        // SAFETY: the caller promises avx512f and 16 readable elements.
+        Avx512(unsafe { _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(from.cast()))) })
+    }
+    #[inline(always)]
+    unsafe fn load_bf16(from: *const u16) -> Self {
+        // SAFETY: the caller promises avx512f and 16 readable elements.
+        Avx512(unsafe {
+            let bits = _mm512_cvtepu16_epi32(_mm256_loadu_si256(from.cast()));
+            _mm512_castsi512_ps(_mm512_slli_epi32::<16>(bits))
+        })
     }
     #[inline(always)]
     unsafe fn store(self, to: *mut f32) {

@@ -128,12 +128,13 @@ fn check(case: &Case, bf16: bool, failures: &mut Vec<String>) {
             values.extend(v.iter().map(round));
         }
         let (keys, values) = (panels(&keys, shape, totals[r], true), panels(&values, shape, totals[r], false));
-        let views: Vec<KvPanel<'_>> = keys.iter().zip(&values).map(|(keys, values)| KvPanel { keys, values }).collect();
+        let views: Vec<KvPanel<'_>> =
+            keys.iter().zip(&values).map(|(keys, values)| KvPanel::F32 { keys, values }).collect();
         let q = queries[request.before..].concat();
         let visible = vec![totals[r]; request.tokens];
         let mut expected = vec![0.0; q.len()];
         let rows = Strided { elements: &q, stride: shape.heads * d };
-        registry::best().attention(shape, rows, &views, &visible, &mut expected).expect("shape");
+        registry::best().attention(shape, rows, &views, visible[..].into(), &mut expected).expect("shape");
         // Values lie in [-1, 1) and their weights sum to 1; scores are as large as a norm's weights make them. A key that
         // is rounded to bf16 the other way on one side moves a score by 2^-8 of one of its terms.
         let slack = if bf16 { 1024.0 * d as f64 } else { 0.0 };
