@@ -17,7 +17,10 @@ pub struct Kernels {
     pub(crate) silu_mul: unsafe fn(&mut [f32], &[f32]),
     pub(crate) add_scaled: unsafe fn(&mut [f32], &[f32], f32),
     pub(crate) max_and_sum: unsafe fn(&[f32]) -> (f32, f32),
+    /// Over keys and values in f32 or bf16.
     pub(crate) attention: AttentionLoop,
+    /// In 8 bits.
+    pub(crate) attention_whole: AttentionLoop,
 }
 
 /// Shape, queries and results, panels, positions each token sees.
@@ -41,9 +44,9 @@ pub struct AttentionShape {
 }
 
 impl AttentionShape {
-    /// Elements of one head's keys in a panel: `[head_dim, 32]`.
+    /// Elements of one head's keys in a panel: `[head_dim, 32]`, one more row of 32 where `head_dim` is odd.
     pub fn key_panel(&self) -> usize {
-        self.head_dim * PANEL
+        self.head_dim.next_multiple_of(2) * PANEL
     }
 
     /// Elements of one head's values in a panel: `[ceil(head_dim / 32), 32 positions, 32]`.
@@ -186,8 +189,13 @@ impl Kernels {
         let places = Places { q: q.elements.as_ptr(), q_stride: q.stride, out: out.as_mut_ptr(), out_stride: row };
         // SAFETY: the registry saw the instruction set; every length is checked above, and there is a panel because
         // a token sees something.
-        unsafe { (self.attention)(shape, places, panels, visible) };
+        unsafe { self.attention_loop(panels)(shape, places, panels, visible) };
         Ok(())
+    }
+
+    /// The one for these panels, which [`check_attention`] has seen.
+    pub(crate) fn attention_loop(&self, panels: &[KvPanel<'_>]) -> AttentionLoop {
+        if panels.first().is_some_and(KvPanel::is_whole) { self.attention_whole } else { self.attention }
     }
 }
 
@@ -230,6 +238,10 @@ pub(crate) fn check_attention(
     expect("panels", count.checked_mul(kv_heads), panels.len())?;
     for panel in panels {
         panel.check(shape)?;
+    }
+    let whole = panels.iter().filter(|panel| panel.is_whole()).count();
+    if whole != 0 && whole != panels.len() {
+        return Err(KernelError { what: "panels in 8 bits", expected: panels.len(), got: whole });
     }
     if visible.window == Some(0) {
         return Err(KernelError { what: "window", expected: 1, got: 0 });

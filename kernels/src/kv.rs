@@ -10,7 +10,8 @@ use crate::ops::fetch;
 use crate::panel::PANEL;
 
 /// 32 positions of one key/value head: keys are `[head_dim, 32 positions]`, values `[ceil(head_dim / 32), 32 positions, 32]`,
-/// filled up with zeros. Positions not yet written must hold finite numbers.
+/// filled up with zeros; in 8 bits `[ceil(head_dim / 2), 32 positions, 2]` and `[ceil(head_dim / 32), 16, 32, 2 positions]`,
+/// since pairs are multiplied together. Positions not yet written must hold finite numbers.
 #[derive(Debug, Clone, Copy)]
 #[expect(missing_docs, reason = "said above")]
 pub enum KvPanel<'a> {
@@ -65,6 +66,11 @@ impl KvPanel<'_> {
         };
         expect("keys", Some(shape.key_panel()), keys)?;
         expect("values", Some(shape.value_panel()), values)
+    }
+
+    /// Whether it is in 8 bits.
+    pub(crate) fn is_whole(&self) -> bool {
+        matches!(self, KvPanel::Int8 { .. })
     }
 
     #[inline(always)]

@@ -7,7 +7,7 @@ use crate::kernels::Kernels;
 
 /// Writes a module of monomorphic loops for one vector type and its row of the list.
 macro_rules! instance {
-    ($module:ident, $name:literal, $vector:ty, nv $nv:literal, rows $rows:literal, wide $wide:literal, attention ($arows:literal, $anv:literal) $(, $feature:literal)?) => {
+    ($module:ident, $name:literal, $vector:ty, nv $nv:literal, rows $rows:literal, wide $wide:literal, attention ($arows:literal, $anv:literal), whole ($whole:ty, $wrows:literal, $wnv:literal, $wall:literal) $(, $feature:literal)?) => {
         mod $module {
             use crate::kernels::{AttentionShape, Kernels, Visible};
             use crate::kv::KvPanel;
@@ -54,20 +54,27 @@ macro_rules! instance {
             $(#[target_feature(enable = $feature)])?
             unsafe fn attention(shape: AttentionShape, places: ops::attention::Places, panels: &[KvPanel<'_>], visible: Visible<'_>) {
                 // SAFETY: passed on to the caller.
-                unsafe { ops::attention::attention::<$vector, $arows, $anv, $nv>(shape, places, panels, visible) }
+                unsafe { ops::attention::floats::<$vector, $arows, $anv, $nv>(shape, places, panels, visible) }
+            }
+            /// # Safety
+            /// The CPU has the features; otherwise as for the loop.
+            $(#[target_feature(enable = $feature)])?
+            unsafe fn attention_whole(shape: AttentionShape, places: ops::attention::Places, panels: &[KvPanel<'_>], visible: Visible<'_>) {
+                // SAFETY: passed on to the caller.
+                unsafe { ops::attention::whole::<$whole, $wrows, $wnv, $wall>(shape, places, panels, visible) }
             }
 
             pub(super) static KERNELS: Kernels =
-                Kernels { name: $name, linear, rms_norm, silu_mul, add_scaled, max_and_sum, attention };
+                Kernels { name: $name, linear, rms_norm, silu_mul, add_scaled, max_and_sum, attention, attention_whole };
         }
     };
 }
 
 #[cfg(target_arch = "x86_64")]
-instance!(avx512, "avx512", crate::simd::x86::Avx512, nv 2, rows 8, wide 4, attention (8, 2), "avx512f");
+instance!(avx512, "avx512", crate::simd::x86::Avx512, nv 2, rows 8, wide 4, attention (8, 2), whole (crate::simd::x86::Avx2, 6, 2, 4), "avx512f,avx2,fma");
 #[cfg(target_arch = "x86_64")]
-instance!(avx2, "avx2", crate::simd::x86::Avx2, nv 4, rows 2, wide 2, attention (6, 2), "avx2,fma");
-instance!(portable, "portable", crate::simd::portable::Portable, nv 4, rows 1, wide 1, attention (1, 4));
+instance!(avx2, "avx2", crate::simd::x86::Avx2, nv 4, rows 2, wide 2, attention (6, 2), whole (crate::simd::x86::Avx2, 6, 2, 4), "avx2,fma");
+instance!(portable, "portable", crate::simd::portable::Portable, nv 4, rows 1, wide 1, attention (1, 4), whole (crate::simd::portable::Portable, 1, 4, 4));
 
 /// One row of the list.
 #[derive(Debug)]

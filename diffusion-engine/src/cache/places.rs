@@ -68,9 +68,9 @@ impl LayerMut<'_> {
     /// Writes rows of `[kv_heads, head_dim]` to these positions of the page.
     pub(super) fn put(&mut self, shape: &KvShape, lanes: Range<usize>, rows: [Strided<'_>; 2]) {
         match self {
-            LayerMut::F32(elements) => put(elements, shape, lanes, rows, |_, _| |element| element),
-            LayerMut::Bf16(elements) => put(elements, shape, lanes, rows, |_, _| bf16::from_f32),
-            LayerMut::Int8(quants, scales) => put(quants, shape, lanes, rows, |place, row| {
+            LayerMut::F32(elements) => put::<_, _, 1>(elements, shape, lanes, rows, |_, _| |element| element),
+            LayerMut::Bf16(elements) => put::<_, _, 1>(elements, shape, lanes, rows, |_, _| bf16::from_f32),
+            LayerMut::Int8(quants, scales) => put::<_, _, 2>(quants, shape, lanes, rows, |place, row| {
                 let rounding = Rounding::of(row);
                 if let Some(scale) = scales.get_mut(place) {
                     *scale = rounding.scale;
@@ -106,8 +106,9 @@ pub(super) fn pieces(positions: Range<usize>) -> impl Iterator<Item = (usize, us
     })
 }
 
-/// `packing(i, row)` says how the i-th of `[kv_heads, keys then values, 32 positions]` is packed.
-fn put<T: Copy, P: Fn(f32) -> T>(
+/// `packing(i, row)` says how the i-th of `[kv_heads, keys then values, 32 positions]` is packed. As in a [`KvPanel`],
+/// `TOGETHER` of what is multiplied together lie beside each other.
+fn put<T: Copy, P: Fn(f32) -> T, const TOGETHER: usize>(
     layer: &mut [T],
     shape: &KvShape,
     lanes: Range<usize>,
@@ -122,15 +123,18 @@ fn put<T: Copy, P: Fn(f32) -> T>(
         for (lane, row) in lanes.clone().zip(keys.elements.chunks(keys.stride)) {
             let row = row.get(own.clone()).unwrap_or_default();
             let pack = packing(2 * index * PANEL + lane, row);
-            for (place, key) in key_panel.iter_mut().skip(lane).step_by(PANEL).zip(row) {
-                *place = pack(*key);
+            for (places, keys) in key_panel.chunks_exact_mut(TOGETHER * PANEL).zip(row.chunks(TOGETHER)) {
+                for (place, key) in places.iter_mut().skip(lane * TOGETHER).zip(keys) {
+                    *place = pack(*key);
+                }
             }
         }
         for (lane, row) in lanes.clone().zip(values.elements.chunks(values.stride)) {
             let row = row.get(own.clone()).unwrap_or_default();
             let pack = packing((2 * index + 1) * PANEL + lane, row);
+            let first = lane / TOGETHER * TOGETHER * PANEL + lane % TOGETHER;
             for (square, piece) in value_panel.chunks_exact_mut(PANEL * PANEL).zip(row.chunks(PANEL)) {
-                for (place, value) in square.iter_mut().skip(lane * PANEL).zip(piece) {
+                for (place, value) in square.iter_mut().skip(first).step_by(TOGETHER).zip(piece) {
                     *place = pack(*value);
                 }
             }

@@ -97,7 +97,8 @@ pub struct DiffusionWritten {
     pub max_tokens: u32,
     /// Memory for K/V in MiB, running requests and shared prefixes together. Default 0: chosen from the model's size.
     pub kv_cache_mb: u64,
-    /// How K/V is stored: `f32`, `bf16` for half the memory, `int8` for little more than a quarter. Default `f32`.
+    /// How K/V is stored: `f32`, `bf16` for half the memory, `int8` for little more than a quarter; both are faster behind long
+    /// prompts. Default `f32`.
     pub kv_type: KvType,
     /// Whose K/V serves requests that begin alike: `tenant`, `all` or `off`. Default `tenant`.
     pub share_prefixes: SharePrefixes,
@@ -165,7 +166,8 @@ pub struct ArWritten {
     pub max_tokens: u32,
     /// Memory for K/V in MiB, running requests and shared prefixes together. Default 0: chosen from the model's size.
     pub kv_cache_mb: u64,
-    /// How K/V is stored: `f32`, `bf16` for half the memory, `int8` for little more than a quarter. Default `f32`.
+    /// How K/V is stored: `f32`, `bf16` for half the memory, `int8` for little more than a quarter; both are faster behind long
+    /// prompts. Default `f32`.
     pub kv_type: KvType,
     /// Whose K/V serves requests that begin alike: `tenant`, `all` or `off`. Default `tenant`.
     pub share_prefixes: SharePrefixes,

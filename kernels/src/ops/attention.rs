@@ -8,10 +8,11 @@ use std::ops::Range;
 use crate::kernels::{AttentionShape, MAX_HEAD_DIM, Visible};
 use crate::kv::KvPanel;
 use crate::panel::PANEL;
-use crate::simd::{Vector, exp};
+use crate::simd::{Vector, Whole, exp};
 
-use super::tiles::{ROWS, Rows, SCORES, Scores, Sums, TOGETHER, pass};
-use super::unpack::{keys, values};
+use super::floats::Floats;
+use super::tiles::{Part, ROWS, Reading, Rows, SCORES, TOGETHER};
+use super::whole::WholeNumbers;
 
 /// Queries and results in memory: of a token all heads side by side, tokens so many elements apart.
 #[derive(Clone, Copy)]
@@ -26,19 +27,47 @@ pub(crate) struct Places {
 struct Memory {
     weights: [[f32; SCORES]; ROWS],
     sums: [[f32; MAX_HEAD_DIM]; ROWS],
-    /// Keys of one panel, or 32 elements of the values of [`TOGETHER`] of them.
-    unpacked: [f32; UNPACKED],
 }
 
-const UNPACKED: usize = if MAX_HEAD_DIM > TOGETHER * PANEL { MAX_HEAD_DIM * PANEL } else { TOGETHER * PANEL * PANEL };
+/// [`attend_all`] over keys and values in f32 or bf16.
+///
+/// # Safety
+/// As for [`attend_all`]; no panel is in 8 bits.
+#[inline(always)]
+pub(crate) unsafe fn floats<V: Vector, const R: usize, const NV: usize, const ALL: usize>(
+    shape: AttentionShape,
+    places: Places,
+    panels: &[KvPanel<'_>],
+    visible: Visible<'_>,
+) {
+    // SAFETY: passed on to the caller.
+    unsafe { attend_all::<V, R, NV, ALL>(&mut Floats::new(), shape, places, panels, visible) }
+}
 
-/// All rows of one lane. A row is one head of one token. `R` rows share what is read of a panel, `NV` vectors of it at a time; where no more than two are left, `ALL`.
+/// [`attend_all`] over keys and values in 8 bits.
+///
+/// # Safety
+/// As for [`attend_all`]; all panels are in 8 bits.
+#[inline(always)]
+pub(crate) unsafe fn whole<V: Whole, const R: usize, const NV: usize, const ALL: usize>(
+    shape: AttentionShape,
+    places: Places,
+    panels: &[KvPanel<'_>],
+    visible: Visible<'_>,
+) {
+    // SAFETY: passed on to the caller.
+    unsafe { attend_all::<V, R, NV, ALL>(&mut WholeNumbers::new(), shape, places, panels, visible) }
+}
+
+/// All rows of one lane. A row is one head of one token. `R` rows share what is read of a panel, `NV` vectors of it at a
+/// time; where no more than two are left, `ALL`.
 ///
 /// # Safety
 /// The CPU as for `V`; `NV * V::LEN` divides 32 and `ALL * V::LEN` is 32; the shapes are those
 /// [`crate::Kernels::attention`] checks.
 #[inline(always)]
-pub(crate) unsafe fn attention<V: Vector, const R: usize, const NV: usize, const ALL: usize>(
+unsafe fn attend_all<V: Vector, const R: usize, const NV: usize, const ALL: usize>(
+    reading: &mut impl Reading<V, R, NV, ALL>,
     shape: AttentionShape,
     places: Places,
     panels: &[KvPanel<'_>],
@@ -70,8 +99,7 @@ pub(crate) unsafe fn attention<V: Vector, const R: usize, const NV: usize, const
                     *q = places.q.add(token * places.q_stride + head * head_dim);
                     *seen = *ends.get_unchecked(token);
                 }
-                let unpacked = (&raw mut (*memory).unpacked).cast();
-                let totals = attend::<V, R, NV, ALL>(&own, &seen, window, panels, unpacked);
+                let totals = attend(reading, &own, &seen, window, panels);
                 for (row, total) in totals.into_iter().take(count).enumerate() {
                     let (token, head) = locate(row);
                     let to = places.out.add(token * places.out_stride + head * head_dim);
@@ -88,14 +116,14 @@ pub(crate) unsafe fn attention<V: Vector, const R: usize, const NV: usize, const
 /// Leaves the rows' sums of weighed values, and returns those of their weights; `seen` are the ends they see.
 ///
 /// # Safety
-/// As for [`attention`]; `unpacked` has `UNPACKED` elements.
+/// As for [`attend_all`].
 #[inline(always)]
 unsafe fn attend<V: Vector, const R: usize, const NV: usize, const ALL: usize>(
+    reading: &mut impl Reading<V, R, NV, ALL>,
     rows: &Rows,
     seen: &[usize; ROWS],
     window: usize,
     panels: &[KvPanel<'_>],
-    unpacked: *mut f32,
 ) -> [f32; ROWS] {
     let d_panels = rows.d.div_ceil(PANEL);
     let scale = 1.0 / (rows.d as f32).sqrt();
@@ -108,6 +136,7 @@ unsafe fn attend<V: Vector, const R: usize, const NV: usize, const ALL: usize>(
     let is_long = furthest > SCORES;
     // SAFETY: rows are below `count`, panels below their number, and d_panels * 32 is at most MAX_HEAD_DIM.
     unsafe {
+        reading.begin(rows);
         for row in 0..rows.count {
             rows.sums.add(row * MAX_HEAD_DIM).write_bytes(0, d_panels * PANEL);
         }
@@ -117,8 +146,7 @@ unsafe fn attend<V: Vector, const R: usize, const NV: usize, const ALL: usize>(
             let start = chunk * SCORES;
             for (p, panel) in panels.iter().enumerate() {
                 let ahead = panels.get(p + 1).filter(|_| is_long).map(|next| next.keys());
-                let scores = Scores { rows, keys: keys::<V>(panel, unpacked), ahead, scale, at: p * PANEL };
-                pass::<V, R, NV, ALL>(rows.count, &scores);
+                reading.scores(rows, panel, ahead, scale, p * PANEL);
             }
             let whole = panels.len() * PANEL;
             for row in 0..rows.count {
@@ -129,16 +157,11 @@ unsafe fn attend<V: Vector, const R: usize, const NV: usize, const ALL: usize>(
                 let own = std::slice::from_raw_parts_mut(rows.weights.add(row * SCORES), whole);
                 *keep.get_unchecked_mut(row) =
                     weigh::<V>(own, range, maximum.get_unchecked_mut(row), total.get_unchecked_mut(row));
+                reading.weighed(rows, row, panels);
             }
             for dp in 0..d_panels {
-                let mut slices = [unpacked.cast_const(); TOGETHER];
-                for (p, (slice, panel)) in slices.iter_mut().zip(panels).enumerate() {
-                    *slice = values::<V>(panel, dp, unpacked.add(p * PANEL * PANEL));
-                }
                 let next = Some(dp + 1).filter(|next| is_long && *next < d_panels);
-                let sums =
-                    Sums { rows, panels, slices: &slices, next, keep: &keep, left: furthest - start, at: dp * PANEL };
-                pass::<V, R, NV, ALL>(rows.count, &sums);
+                reading.sums(rows, panels, Part { dp, next, keep: &keep, left: furthest - start });
             }
         }
     }

@@ -47,6 +47,7 @@ impl Products<'_> {
             return kernels.attention(shape, q, panels, visible, out);
         }
         let one = AttentionShape { heads: heads / kv_heads, kv_heads: 1, head_dim };
+        let attend = kernels.attention_loop(panels);
         let out = Out(out.as_mut_ptr());
         let (q_at, own) = (Out(q.elements.as_ptr().cast_mut()), one.heads * head_dim);
         self.team.run(kv_heads * chunks, |part, _| {
@@ -62,7 +63,7 @@ impl Products<'_> {
             let ends = visible.ends.get(from..to).unwrap_or_default();
             // SAFETY: the registry saw the instruction set; the whole is checked above, this is a part of it, and each
             // part writes its own tokens of its own heads.
-            unsafe { (kernels.attention)(one, places, panels, Visible { ends, ..visible }) };
+            unsafe { attend(one, places, panels, Visible { ends, ..visible }) };
         });
         Ok(())
     }

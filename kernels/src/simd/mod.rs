@@ -23,8 +23,6 @@ pub(crate) unsafe trait Vector: Copy {
     unsafe fn splat(value: f32) -> Self;
     /// Reads `LEN` elements.
     unsafe fn load(from: *const f32) -> Self;
-    /// Reads `LEN` whole numbers.
-    unsafe fn load_i8(from: *const i8) -> Self;
     /// Reads the bits of `LEN` bf16.
     unsafe fn load_bf16(from: *const u16) -> Self;
     /// Writes `LEN` elements.
@@ -51,6 +49,29 @@ pub(crate) unsafe trait Vector: Copy {
     unsafe fn reduce_add(self) -> f32;
     /// Largest element; NaN may be lost.
     unsafe fn reduce_max(self) -> f32;
+}
+
+/// Whole numbers, [`Vector::LEN`] sums of products at a time.
+///
+/// # Safety
+/// As for [`Vector`]; a sum must not outgrow 31 bits.
+pub(crate) unsafe trait Whole: Vector {
+    /// `LEN` sums.
+    type Sums: Copy;
+    /// `LEN` pairs of 16 bits each.
+    type Pairs: Copy;
+    /// Sums of nothing.
+    unsafe fn no_sums() -> Self::Sums;
+    /// Reads `LEN` pairs of 8 bits each.
+    unsafe fn load_pairs(from: *const i8) -> Self::Pairs;
+    /// Reads a pair of 16 bits each: all pairs are this one.
+    unsafe fn splat_pair(from: *const i16) -> Self::Pairs;
+    /// `sums + a.0 * b.0 + a.1 * b.1`.
+    unsafe fn add_products(sums: Self::Sums, a: Self::Pairs, b: Self::Pairs) -> Self::Sums;
+    /// The sums as f32.
+    unsafe fn floats(sums: Self::Sums) -> Self;
+    /// Writes the nearest `LEN` whole numbers of 16 bits.
+    unsafe fn store_i16(self, to: *mut i16);
 }
 
 /// `e^x`, about 2 ulp; exactly 1 at 0, exactly 0 below -87.3 (also for -inf), infinite or huge above 88, NaN for NaN.

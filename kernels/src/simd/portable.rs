@@ -1,6 +1,6 @@
 //! The vector for any CPU: eight plain f32. Also what the others are compared with. Must never use an intrinsic.
 
-use super::Vector;
+use super::{Vector, Whole};
 
 /// Eight f32.
 #[derive(Clone, Copy)]
@@ -29,11 +29,6 @@ unsafe impl Vector for Portable {
     unsafe fn load(from: *const f32) -> Self {
         // SAFETY: the caller promises 8 readable elements; f32 pointers are aligned for [f32; 8].
         Portable(unsafe { from.cast::<[f32; 8]>().read() })
-    }
-    #[inline(always)]
-    unsafe fn load_i8(from: *const i8) -> Self {
-        // SAFETY: the caller promises 8 readable elements.
-        Portable(unsafe { from.cast::<[i8; 8]>().read() }.map(f32::from))
     }
     #[inline(always)]
     unsafe fn load_bf16(from: *const u16) -> Self {
@@ -92,5 +87,47 @@ unsafe impl Vector for Portable {
     #[inline(always)]
     unsafe fn reduce_max(self) -> f32 {
         self.0.into_iter().fold(f32::NEG_INFINITY, f32::max)
+    }
+}
+
+// SAFETY: plain code, valid on every CPU; pointers are the caller's promise.
+unsafe impl Whole for Portable {
+    type Sums = [i32; 8];
+    /// The first of each pair, and the second.
+    type Pairs = [[i16; 8]; 2];
+
+    #[inline(always)]
+    unsafe fn no_sums() -> [i32; 8] {
+        [0; 8]
+    }
+    #[inline(always)]
+    unsafe fn load_pairs(from: *const i8) -> [[i16; 8]; 2] {
+        // SAFETY: the caller promises 16 readable elements.
+        let pairs = unsafe { from.cast::<[[i8; 2]; 8]>().read() };
+        [pairs.map(|[first, _]| first.into()), pairs.map(|[_, second]| second.into())]
+    }
+    #[inline(always)]
+    unsafe fn splat_pair(from: *const i16) -> [[i16; 8]; 2] {
+        // SAFETY: the caller promises 2 readable elements.
+        let pair = unsafe { from.cast::<[i16; 2]>().read() };
+        pair.map(|number| [number; 8])
+    }
+    #[inline(always)]
+    unsafe fn add_products(mut sums: [i32; 8], a: [[i16; 8]; 2], b: [[i16; 8]; 2]) -> [i32; 8] {
+        for (a, b) in a.into_iter().zip(b) {
+            for ((sum, a), b) in sums.iter_mut().zip(a).zip(b) {
+                *sum += i32::from(a) * i32::from(b);
+            }
+        }
+        sums
+    }
+    #[inline(always)]
+    unsafe fn floats(sums: [i32; 8]) -> Self {
+        Portable(sums.map(|sum| sum as f32))
+    }
+    #[inline(always)]
+    unsafe fn store_i16(self, to: *mut i16) {
+        // SAFETY: the caller promises 8 writable elements.
+        unsafe { to.cast::<[i16; 8]>().write(self.0.map(|number| number.round_ties_even() as i16)) }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use super::Vector;
+use super::{Vector, Whole};
 
 /// Eight f32 in a ymm register; needs avx2 and fma.
 #[derive(Clone, Copy)]
@@ -21,11 +21,6 @@ unsafe impl Vector for Avx2 {
     unsafe fn load(from: *const f32) -> Self {
         // SAFETY: the caller promises avx2 and 8 readable elements.
         Avx2(unsafe { _mm256_loadu_ps(from) })
-    }
-    #[inline(always)]
-    unsafe fn load_i8(from: *const i8) -> Self {
-        // SAFETY: the caller promises avx2 and 8 readable elements.
-        Avx2(unsafe { _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(from.cast()))) })
     }
     #[inline(always)]
     unsafe fn load_bf16(from: *const u16) -> Self {
@@ -111,6 +106,47 @@ unsafe impl Vector for Avx2 {
     }
 }
 
+// SAFETY: each body uses avx2 only; pointers and the CPU are the caller's promise, as the trait says.
+unsafe impl Whole for Avx2 {
+    type Sums = __m256i;
+    type Pairs = __m256i;
+
+    #[inline(always)]
+    unsafe fn no_sums() -> __m256i {
+        // SAFETY: the caller promises avx2.
+        unsafe { _mm256_setzero_si256() }
+    }
+    #[inline(always)]
+    unsafe fn load_pairs(from: *const i8) -> __m256i {
+        // SAFETY: the caller promises avx2 and 16 readable elements.
+        unsafe { _mm256_cvtepi8_epi16(_mm_loadu_si128(from.cast())) }
+    }
+    #[inline(always)]
+    unsafe fn splat_pair(from: *const i16) -> __m256i {
+        // SAFETY: the caller promises avx2 and 2 readable elements.
+        unsafe { _mm256_set1_epi32(from.cast::<i32>().read_unaligned()) }
+    }
+    #[inline(always)]
+    unsafe fn add_products(sums: __m256i, a: __m256i, b: __m256i) -> __m256i {
+        // SAFETY: the caller promises avx2.
+        unsafe { _mm256_add_epi32(sums, _mm256_madd_epi16(a, b)) }
+    }
+    #[inline(always)]
+    unsafe fn floats(sums: __m256i) -> Self {
+        // SAFETY: the caller promises avx2.
+        Avx2(unsafe { _mm256_cvtepi32_ps(sums) })
+    }
+    #[inline(always)]
+    unsafe fn store_i16(self, to: *mut i16) {
+        // SAFETY: the caller promises avx2 and 8 writable elements.
+        unsafe {
+            let whole = _mm256_cvtps_epi32(self.0);
+            let packed = _mm_packs_epi32(_mm256_castsi256_si128(whole), _mm256_extracti128_si256::<1>(whole));
+            _mm_storeu_si128(to.cast(), packed);
+        }
+    }
+}
+
 /// Sixteen f32 in a zmm register; needs avx512f.
 #[derive(Clone, Copy)]
 pub(crate) struct Avx512(__m512);
@@ -128,11 +164,6 @@ unsafe impl Vector for Avx512 {
     unsafe fn load(from: *const f32) -> Self {
         // SAFETY: the caller promises avx512f and 16 readable elements.
         Avx512(unsafe { _mm512_loadu_ps(from) })
-    }
-    #[inline(always)]
-    unsafe fn load_i8(from: *const i8) -> Self {
-        // SAFETY: the caller promises avx512f and 16 readable elements.
-        Avx512(unsafe { _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(from.cast()))) })
     }
     #[inline(always)]
     unsafe fn load_bf16(from: *const u16) -> Self {
