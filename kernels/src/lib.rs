@@ -1,9 +1,9 @@
 //! The maths the engine runs on: pure functions over slices. Must never know a model, a file or a request.
 //!
-//! Reading order: [`panel`] (how weights and cached keys lie in memory) → [`registry`] (which kernels this CPU has)
-//! → [`kernels`] (the checked functions callers use; [`kv`], keys and values as a cache holds them) → `ops` (the loops) → `simd`
-//! (the vectors they run on) → [`packed`] (weights in 4, 8 and 16 bits, and the threads) → [`route`] (choice of experts,
-//! plain code). [`cuda`] is the GPU's side.
+//! Reading order: [`panel`] (how weights lie in memory) and [`kv`] (how keys and values do) → [`registry`] (which kernels
+//! this CPU has) → [`kernels`] (the checked functions callers use) → `ops` (the loops) → `simd` (the vectors they run on) →
+//! [`packed`] (weights in 4, 8 and 16 bits, and the threads) → [`route`] (choice of experts, plain code). [`cuda`] is the
+//! GPU's side.
 
 pub mod cuda;
 mod error;

@@ -37,14 +37,13 @@ impl<V: Whole, const R: usize, const NV: usize, const ALL: usize> Reading<V, R, 
     #[inline(always)]
     unsafe fn begin(&mut self, rows: &Rows) {
         let queries: *mut i16 = self.queries.as_mut_ptr().cast();
-        let whole = rows.d / PANEL * PANEL;
+        let padded = rows.d.next_multiple_of(PANEL);
         let mut row = [0.0; MAX_HEAD_DIM];
         for (at, step) in self.query_steps.iter_mut().enumerate().take(rows.count) {
             // SAFETY: each row has d elements, at most MAX_HEAD_DIM; behind them are zeros.
             unsafe {
                 let q = *rows.q.get_unchecked(at);
                 q.copy_to_nonoverlapping(row.as_mut_ptr(), rows.d);
-                let padded = if whole == rows.d { whole } else { whole + PANEL };
                 *step = to_whole::<V>(row.get_unchecked(..padded), queries.add(at * MAX_HEAD_DIM));
             }
         }
@@ -231,7 +230,8 @@ unsafe fn to_whole<V: Whole>(numbers: &[f32], to: *mut i16) -> f32 {
             clean = clean.add(own.mul(V::splat(0.0)));
         }
         let largest = largest.reduce_max();
-        let inverse = V::splat(if largest < 1e-35 { 0.0 } else { 32_767.0 / largest });
+        // Below, the quotient would be infinite.
+        let inverse = V::splat(if largest < 1e-34 { 0.0 } else { 32_767.0 / largest });
         for at in (0..numbers.len()).step_by(V::LEN) {
             V::load(from.add(at)).mul(inverse).store_i16(to.add(at));
         }
