@@ -279,8 +279,9 @@ impl MessagesGrammar {
                     waiting.arguments.push_str(&arguments);
                     Ok(())
                 }
-                // White space after the end of an object says nothing.
-                None if arguments.trim().is_empty() => Ok(()),
+                // White space after the end of an object says nothing. Of an upstream's own call that had no arguments it is known
+                // at its end only; the caller has the upstream's word on it.
+                None if arguments.trim().is_empty() || out.muted => Ok(()),
                 None => {
                     let message = "it went on with a tool call after it had gone on to something else".into();
                     Err(EngineError::Upstream { status: 0, message, retry_after: None })

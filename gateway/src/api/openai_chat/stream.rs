@@ -50,8 +50,9 @@ impl Grammar for ChatGrammar {
                 self.model = model;
                 self.speak()
             }
+            // Those of pieces that are passed on stand in them.
             Event::Logprobs(more) => {
-                self.logprobs.extend(more);
+                self.logprobs.extend(more.into_iter().filter(|_| !self.passing));
                 Vec::new()
             }
             // No place for them in this dialect.
@@ -157,7 +158,6 @@ impl ChatGrammar {
     fn delta(&mut self, delta: Delta) -> Vec<Bytes> {
         if self.passing {
             (self.speaking, self.said) = (true, true);
-            self.logprobs.clear();
             return Vec::new();
         }
         let mut frames = self.speak();

@@ -4,7 +4,6 @@ use serde_json::Value;
 use weir_protocol::{EngineError, Event, FinishReason};
 
 use crate::api::reading::written::{Block as Written, Turn, may_differ};
-use crate::backends::tool_text::new_call_id;
 use crate::backends::upstream::answer::{Answer, cut};
 use crate::backends::upstream::{Decoder, Shows, refusal};
 use crate::plain_json;
@@ -86,10 +85,8 @@ impl EventDecoder {
         let index = event["index"].as_u64();
         match event["type"].as_str().unwrap_or_default() {
             "content_block_start" => {
-                let block = &event["content_block"];
-                let named = block["type"] != "tool_use" || block["id"].as_str().is_some_and(|id| !id.is_empty());
                 let before = std::mem::replace(&mut self.open, index);
-                named && before.is_none() && index == Some(self.blocks.len() as u64)
+                before.is_none() && index == Some(self.blocks.len() as u64)
             }
             "content_block_delta" => index.is_some() && self.open == index,
             "content_block_stop" => index.is_some() && self.open.take() == index,
@@ -110,8 +107,11 @@ impl EventDecoder {
                 Kind::Said
             }
             "tool_use" => {
-                let id = block["id"].as_str().filter(|id| !id.is_empty()).map_or_else(new_call_id, str::to_owned);
-                let index = self.answer.call(id, block["name"].as_str().unwrap_or_default(), events);
+                let text = |key: &str| block[key].as_str().unwrap_or_default();
+                let (index, is_theirs) = self.answer.call(text("id"), text("name"), events);
+                if !is_theirs {
+                    self.shows = Shows::Mended;
+                }
                 // Some servers give the arguments at once instead of piece by piece.
                 let whole = block["input"].as_object().map_or_else(|| "{}".to_owned(), |_| block["input"].to_string());
                 let whole = written.map_or(whole, str::to_owned);

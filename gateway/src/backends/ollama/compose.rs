@@ -67,6 +67,8 @@ pub(super) fn body(request: &ChatRequest, model: &str, wire: &WireSettings) -> R
     }
     match request.effort.filter(|_| wire.takes_effort) {
         Some(Effort::Off) => fields.set("think", false),
+        // It refuses words it does not know.
+        Some(Effort::Minimal) => fields.set("think", Effort::Low.word()),
         Some(effort) => fields.set("think", effort.word()),
         None => {}
     }

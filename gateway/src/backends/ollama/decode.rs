@@ -8,7 +8,6 @@ use weir_protocol::{EngineError, Event, FinishReason, Usage};
 
 use crate::api::reading::written::may_differ;
 use crate::backends::openai_chat::chunk::token_logprobs;
-use crate::backends::tool_text::new_call_id;
 use crate::backends::upstream::answer::{Answer, cut};
 use crate::backends::upstream::{Decoder, refusal};
 use crate::plain_json;
@@ -89,8 +88,7 @@ impl LineDecoder {
             Value::Null | Value::String(_) => "{}".to_owned(),
             _ => return Err(cut("the arguments of a tool call are no object")),
         };
-        let id = call["id"].as_str().filter(|id| !id.is_empty()).map_or_else(new_call_id, str::to_owned);
-        let index = self.answer.call(id, name, events);
+        let (index, _) = self.answer.call(call["id"].as_str().unwrap_or_default(), name, events);
         events.push(Event::ToolCallDelta { index, arguments });
         Ok(())
     }

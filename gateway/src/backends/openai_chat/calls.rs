@@ -11,6 +11,8 @@ use crate::backends::upstream::answer::Answer;
 #[derive(Debug, Default)]
 pub(super) struct Calls {
     calls: Vec<Call>,
+    /// The upstream's indices of calls with free text.
+    custom: Vec<u64>,
 }
 
 #[derive(Debug)]
@@ -32,11 +34,27 @@ impl Calls {
         self.calls.is_empty()
     }
 
-    /// One entry of `delta.tool_calls`. Whether it was by the book: what was read is what is written.
-    pub(super) fn take(&mut self, entry: &Value, answer: &mut Answer, events: &mut Vec<Event>) -> bool {
+    /// An entry of a call with free text: one of the answer's calls, though nothing else is known of it here.
+    pub(super) fn pass_by(&mut self, entry: &Value, place: Option<u64>, answer: &mut Answer) {
+        let given = entry["index"].as_u64().or(place).unwrap_or_default();
+        if !self.custom.contains(&given) {
+            self.custom.push(given);
+            answer.pass_by_call();
+        }
+    }
+
+    /// One entry of `tool_calls`, in a document the one at this `place`: only in deltas they are numbered. Whether it was by
+    /// the book: what was read is what is written.
+    pub(super) fn take(
+        &mut self,
+        entry: &Value,
+        place: Option<u64>,
+        answer: &mut Answer,
+        events: &mut Vec<Event>,
+    ) -> bool {
         let id = entry["id"].as_str().unwrap_or_default();
         let name = entry["function"]["name"].as_str().unwrap_or_default();
-        let given = entry["index"].as_u64();
+        let given = entry["index"].as_u64().or(place);
         let at = self.position(given, id, name);
         let call = &mut self.calls[at];
         let mut is_plain = call.held.is_empty();
@@ -54,7 +72,9 @@ impl Calls {
                 call.id = new_call_id();
                 is_plain = false;
             }
-            call.begun = Some(answer.call(call.id.clone(), name, events));
+            let (index, is_theirs) = answer.call(&call.id, name, events);
+            is_plain &= is_theirs;
+            call.begun = Some(index);
         }
         is_plain &= call.begun.is_some() && call.begun.map(u64::from) == given;
         if let Some(index) = call.begun.filter(|_| !call.held.is_empty()) {
@@ -119,7 +139,7 @@ mod tests {
     fn check(entries: &[Value], expect: &str) {
         let (mut calls, mut answer, mut events) = (Calls::default(), Answer::new("m"), Vec::new());
         for entry in entries {
-            calls.take(entry, &mut answer, &mut events);
+            calls.take(entry, None, &mut answer, &mut events);
         }
         let shown: Vec<String> = events
             .iter()
@@ -166,6 +186,24 @@ mod tests {
     }
 
     #[test]
+    fn calls_are_told_apart_by_their_ids() {
+        let (mut calls, mut answer, mut events) = (Calls::default(), Answer::new("m"), Vec::new());
+        let mut is_plain = |entry: &Value, place| calls.take(entry, place, &mut answer, &mut events);
+        let (first, second) = (entry(0, "a", "f", "{}"), entry(1, "a", "f", "[]"));
+        assert!(is_plain(&first, None) && !is_plain(&second, None));
+        let unnumbered = |id| entry(Value::Null, id, "f", "{}");
+        assert!(is_plain(&unnumbered("b"), Some(2)) && !is_plain(&unnumbered("b"), Some(3)));
+        let ids: std::collections::HashSet<&str> = events
+            .iter()
+            .filter_map(|event| match event {
+                Event::ToolCallStarted { id, .. } => Some(id.as_str()),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(ids.len(), 4);
+    }
+
+    #[test]
     fn a_late_name_keeps_the_arguments() {
         check(&[entry(0, "a", "", "{"), entry(0, "", "f", "}")], "0:f( 0+{}");
         check(&[json!({"index": 0, "function": {"name": "f", "arguments": {"a": 1}}})], "0:f( 0+{\"a\":1}");
@@ -174,7 +212,7 @@ mod tests {
     #[test]
     fn a_call_that_never_got_its_name_is_no_answer() {
         let (mut calls, mut events) = (Calls::default(), Vec::new());
-        calls.take(&entry(0, "a", "", "{}"), &mut Answer::new("m"), &mut events);
+        calls.take(&entry(0, "a", "", "{}"), None, &mut Answer::new("m"), &mut events);
         assert!(events.is_empty() && calls.end().is_err());
     }
 }

@@ -12,6 +12,9 @@ use crate::backends::upstream::answer::{Answer, cut};
 use crate::backends::upstream::{Decoder, Shows, refusal, seal};
 use crate::plain_json;
 
+/// Where a whole answer's choices keep what is said.
+const WHOLE: &str = "message";
+
 /// Reads one answer.
 #[derive(Debug)]
 pub(in crate::backends) struct ChunkDecoder {
@@ -43,7 +46,7 @@ impl ChunkDecoder {
                 return Err(refusal::inside(&choice["error"], self.window));
             }
             events.extend(token_logprobs(&choice["logprobs"]["content"]));
-            self.message(&choice[part], events);
+            self.message(&choice[part], part == WHOLE, events);
             // Of completions, whose choices say it themselves.
             self.answer.text(text_of(&choice["text"]), events);
             // vLLM's name and SGLang's: a number is a token's.
@@ -72,7 +75,7 @@ impl ChunkDecoder {
         }
     }
 
-    fn message(&mut self, message: &Value, events: &mut Vec<Event>) {
+    fn message(&mut self, message: &Value, is_whole: bool, events: &mut Vec<Event>) {
         // The same thing under two names, depending on the server; never both.
         let reasoning = if message["reasoning_content"].is_null() { "reasoning" } else { "reasoning_content" };
         self.answer.reasoning(&text_of(&message[reasoning]), events);
@@ -87,14 +90,15 @@ impl ChunkDecoder {
         if ["audio", "images"].iter().any(is_shown) {
             self.foreign(events);
         }
-        for entry in message["tool_calls"].as_array().into_iter().flatten() {
+        for (place, entry) in (0..).zip(message["tool_calls"].as_array().into_iter().flatten()) {
             // Calls with free text, which only this dialect's callers can have asked for.
             if entry["custom"].is_object() {
                 self.foreign(events);
+                self.calls.pass_by(entry, is_whole.then_some(place), &mut self.answer);
                 continue;
             }
             self.seal(&entry["extra_content"]["google"]["thought_signature"], events);
-            if !self.calls.take(entry, &mut self.answer, events) {
+            if !self.calls.take(entry, is_whole.then_some(place), &mut self.answer, events) {
                 self.shows = Shows::Mended;
             }
         }
@@ -178,7 +182,7 @@ impl Decoder for ChunkDecoder {
 
     fn whole(&mut self, document: &[u8], events: &mut Vec<Event>) -> Result<(), EngineError> {
         let answer = plain_json::parse_bytes(document).map_err(|_| cut("the answer is not JSON"))?;
-        self.read(&answer, "message", events)?;
+        self.read(&answer, WHOLE, events)?;
         self.end(events)
     }
 
@@ -294,6 +298,10 @@ mod tests {
         let bare = call.replace(",\"arguments\":\"{}\"", "");
         check(decoder(), &[&bare, STOP, "[DONE]"], "<asked>[0 f{0 {}}!tool_calls");
         check(decoder(), &[&bare, &STOP.replace("stop", "length")], "<asked>[0 f!length");
+        // Nor does one without a call end as one.
+        let told = STOP.replace("stop", "tool_calls");
+        check(decoder(), &[A, &told, "[DONE]"], "<m>a!stop");
+        check(decoder(), &[&told, call, "[DONE]"], "<m>[0 f{0 {}}!tool_calls");
     }
 
     #[test]
@@ -316,6 +324,11 @@ mod tests {
         let end = STOP.replace("stop", "tool_calls");
         check(decoder(), &[image, custom, &end, "[DONE]"], "<m>**!tool_calls");
         check(ChunkDecoder::new("asked", 9, false), &[image, STOP, "[DONE]"], "<m>!stop");
+        let call =
+            r#"{"choices":[{"delta":{"tool_calls":[{"index":1,"id":"d","function":{"name":"g","arguments":"{}"}}]}}]}"#;
+        let mut both = decoder();
+        let taken = [custom, custom, call, &end].iter().try_for_each(|piece| both.take(piece, &mut Vec::new()));
+        assert_eq!((taken, both.shows()), (Ok(()), Shows::Plain));
         let audio = r#"{"model":"m","choices":[{"message":{"content":null,"audio":{"id":"a","data":"AA"}},"finish_reason":"stop"}]}"#;
         check_whole(decoder(), audio, "<m>*!stop");
     }
@@ -345,6 +358,20 @@ mod tests {
     fn a_whole_document_is_taken_too() {
         let body = r#"{"model":"m","choices":[{"message":{"content":[{"type":"text","text":"a"}]},"finish_reason":"length"}],"usage":{"prompt_tokens":1,"completion_tokens":2}}"#;
         check_whole(decoder(), body, "<m>a#1+2/0!length");
+        let call =
+            |id: &str| format!(r#"{{"id":"{id}","type":"function","function":{{"name":"f","arguments":"{{}}"}}}}"#);
+        let calls = |ids: [&str; 2]| {
+            let [one, other] = ids.map(call);
+            format!(
+                r#"{{"model":"m","choices":[{{"message":{{"tool_calls":[{one},{other}]}},"finish_reason":"tool_calls"}}]}}"#
+            )
+        };
+        for (ids, shows) in [(["a", "b"], Shows::Plain), (["a", "a"], Shows::Mended)] {
+            check_whole(decoder(), &calls(ids), "<m>[0 f{0 {}}[1 f{1 {}}!tool_calls");
+            let mut read = decoder();
+            let told = read.whole(calls(ids).as_bytes(), &mut Vec::new());
+            assert_eq!((told, read.shows()), (Ok(()), shows));
+        }
         check_whole(decoder(), r#"{"error":{"code":503}}"#, " ERR upstream");
         check_whole(decoder(), "{}", " ERR stream_cut");
     }

@@ -5,7 +5,6 @@ use serde_json::{Value, json};
 use weir_protocol::{EngineError, Event, FinishReason, Tool, Usage};
 
 use crate::backends::openai_chat::chunk::token_logprobs;
-use crate::backends::tool_text::new_call_id;
 use crate::backends::upstream::answer::{Answer, cut};
 use crate::backends::upstream::{Decoder, Shows, refusal};
 use crate::plain_json;
@@ -114,10 +113,7 @@ impl EventDecoder {
         let placed = match event["type"].as_str().unwrap_or_default() {
             "response.output_item.added" => {
                 self.items += 1;
-                let item = &event["item"];
-                let named =
-                    item["type"] != "function_call" || item["call_id"].as_str().is_some_and(|id| !id.is_empty());
-                named && output == Some(self.items - 1)
+                output == Some(self.items - 1)
             }
             "response.function_call_arguments.delta" | "response.function_call_arguments.done" => {
                 output.is_some() && self.call(event).is_some_and(|call| call.output == output)
@@ -129,8 +125,11 @@ impl EventDecoder {
     }
 
     fn open(&mut self, output: Option<u64>, item: &Value, events: &mut Vec<Event>) {
-        let id = item["call_id"].as_str().filter(|id| !id.is_empty()).map_or_else(new_call_id, str::to_owned);
-        let index = self.answer.call(id, item["name"].as_str().unwrap_or_default(), events);
+        let text = |key: &str| item[key].as_str().unwrap_or_default();
+        let (index, is_theirs) = self.answer.call(text("call_id"), text("name"), events);
+        if !is_theirs {
+            self.shows = Shows::Mended;
+        }
         let item_id = item["id"].as_str().map(str::to_owned);
         self.calls.push(Call { output, item: item_id, index, spoken: false, closed: false });
     }

@@ -1,7 +1,11 @@
 //! What every answer has, whatever its dialect: one beginning, counts, and one end. Must never make up an end: who
 //! decodes a dialect says why the answer ended, or it is cut.
 
+use std::collections::HashSet;
+
 use weir_protocol::{EngineError, Event, FinishReason, Usage};
+
+use crate::backends::tool_text::new_call_id;
 
 /// The state of one answer.
 #[derive(Debug)]
@@ -11,8 +15,11 @@ pub(in crate::backends) struct Answer {
     started: bool,
     /// Whether anything was said.
     said: bool,
-    /// Calls begun so far.
+    /// Calls begun so far, and their ids.
     calls: u32,
+    ids: HashSet<String>,
+    /// Whether it has what only the upstream's own dialect has a word for.
+    is_foreign: bool,
     usage: Option<Usage>,
     reason: Option<FinishReason>,
     stopped_at: Option<String>,
@@ -26,6 +33,8 @@ impl Answer {
             started: false,
             said: false,
             calls: 0,
+            ids: HashSet::new(),
+            is_foreign: false,
             usage: None,
             reason: None,
             stopped_at: None,
@@ -91,16 +100,20 @@ impl Answer {
     /// Something that only the upstream's own dialect has a word for, told to a caller who speaks it.
     pub(in crate::backends) fn foreign(&mut self, events: &mut Vec<Event>) {
         self.start(None, events);
+        self.is_foreign = true;
         events.push(Event::Foreign);
     }
 
-    /// A call begins; gives its place among the calls.
-    pub(in crate::backends) fn call(&mut self, id: String, name: &str, events: &mut Vec<Event>) -> u32 {
+    /// A call begins; gives its place among the calls, and whether the id is the upstream's. Results are told by their call's
+    /// id: one that is empty, or another call's, becomes a new one.
+    pub(in crate::backends) fn call(&mut self, id: &str, name: &str, events: &mut Vec<Event>) -> (u32, bool) {
         self.say(events);
         let index = self.calls;
         self.calls += 1;
+        let is_theirs = !id.is_empty() && self.ids.insert(id.to_owned());
+        let id = if is_theirs { id.to_owned() } else { new_call_id() };
         events.push(Event::ToolCallStarted { index, id, name: name.to_owned() });
-        index
+        (index, is_theirs)
     }
 
     /// The counts; the last word holds.
@@ -113,11 +126,20 @@ impl Answer {
         self.usage.get_or_insert_default()
     }
 
+    /// A call that only the upstream's own dialect has a word for: it has a place among the others.
+    pub(in crate::backends) fn pass_by_call(&mut self) {
+        self.calls += 1;
+    }
+
     /// Why the answer ended, and how that is told. The first word holds; several servers say `stop` after calls, and
-    /// clients run tools only if told so.
+    /// clients run tools only if told so. Where there is no call they would wait for one.
     pub(in crate::backends) fn reason(&mut self, reason: FinishReason) -> FinishReason {
-        let called = reason == FinishReason::Stop && self.calls > 0;
-        *self.reason.get_or_insert(if called { FinishReason::ToolCalls } else { reason })
+        let told = match reason {
+            FinishReason::Stop if self.calls > 0 => FinishReason::ToolCalls,
+            FinishReason::ToolCalls if self.calls == 0 && !self.is_foreign => FinishReason::Stop,
+            reason => reason,
+        };
+        *self.reason.get_or_insert(told)
     }
 
     /// The stop text that was met.

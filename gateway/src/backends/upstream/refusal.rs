@@ -34,6 +34,9 @@ const OVERFLOW: &[&str] = &[
     "request_too_large",
 ];
 
+/// What stands before a window's size in such a text, and not before what was needed of it.
+const LIMIT_WORDS: &[&str] = &["maximum", "context", "limit"];
+
 /// Words for a kind of failure, and the status that says the same. In-stream errors often have nothing else.
 const STATUS_WORDS: &[(&str, u16)] = &[
     ("authentication_error", 401),
@@ -123,23 +126,52 @@ fn is_overflow(body: &str) -> bool {
     OVERFLOW.iter().any(|words| body.contains(words))
 }
 
-/// The two numbers such texts begin with are the window and the need, in either order.
+/// Such texts have the window and the need among their numbers, and often the parts of the need. They count only where both
+/// are found: servers put them in any order.
 fn too_long(body: &str, window: u64) -> EngineError {
     let parsed = parsed(body);
     let message = parsed["error"]["message"].as_str().or_else(|| parsed["message"].as_str());
-    let message = message.or_else(|| parsed["error"].as_str()).unwrap_or_default();
-    let digits = message.split(|c: char| !c.is_ascii_digit());
-    let mut numbers = digits.filter_map(|number| number.parse::<u64>().ok());
-    match (numbers.next(), numbers.next(), numbers.next()) {
-        // Prompt and answer together.
-        (Some(one), Some(other), Some(limit)) if message.contains(" + ") => {
-            EngineError::ContextTooLong { limit, got: one.saturating_add(other) }
+    let message = message.or_else(|| parsed["error"].as_str()).unwrap_or_default().to_ascii_lowercase();
+    let told = numbers(&message);
+    let is = |test: fn(&Number<'_>) -> bool| told.iter().find(|number| test(number));
+    let limit = is(|number| number.before.trim_end().ends_with('>'))
+        .or_else(|| is(|number| number.after.trim_start().starts_with("maximum")))
+        .or_else(|| is(|number| LIMIT_WORDS.iter().any(|word| number.before.contains(word))));
+    let both = limit.and_then(|&Number { value: limit, .. }| {
+        let others = || told.iter().map(|number| number.value).filter(|value| *value != limit);
+        // Prompt and answer together, which some tell as two numbers only.
+        let whole = others().max().filter(|most| *most > limit);
+        let got = whole.or_else(|| Some(others().take(2).fold(0, u64::saturating_add)).filter(|sum| *sum > limit));
+        Some((limit, got?))
+    });
+    let (limit, got) = both.unwrap_or((window, 0));
+    EngineError::ContextTooLong { limit, got }
+}
+
+/// A number of a text, and what stands around it, up to its neighbours.
+struct Number<'a> {
+    before: &'a str,
+    value: u64,
+    after: &'a str,
+}
+
+/// The numbers that stand alone: not those in names, such as `gpt-4` or `1.5b`.
+fn numbers(text: &str) -> Vec<Number<'_>> {
+    let is_name = |c: char| c.is_alphanumeric() || "_-./".contains(c);
+    let mut found: Vec<Number<'_>> = Vec::new();
+    let mut from = 0;
+    // The end of a sentence is no part of a number.
+    for word in text.split(|c: char| !is_name(c)).map(|word| word.trim_end_matches('.')) {
+        let Ok(value) = word.parse() else { continue };
+        let at = word.as_ptr() as usize - text.as_ptr() as usize;
+        let before = text.get(from..at).unwrap_or_default();
+        if let Some(last) = found.last_mut() {
+            last.after = before;
         }
-        (Some(one), Some(other), _) if one != other => {
-            EngineError::ContextTooLong { limit: one.min(other), got: one.max(other) }
-        }
-        _ => EngineError::ContextTooLong { limit: window, got: 0 },
+        from = at + word.len();
+        found.push(Number { before, value, after: text.get(from..).unwrap_or_default() });
     }
+    found
 }
 
 /// The body as JSON, `Null` if it is none. Gemini puts its errors in a list.
@@ -228,6 +260,21 @@ mod tests {
         let xai = "This model's maximum prompt length is 131072 but the request contains 136973 tokens.";
         check(400, &says(xai), &overflow(131_072, 136_973));
         check(400, &says("Your request exceeded model token limit: 262144"), &overflow(99, 0));
+        let mistral =
+            "Prompt contains 40687 tokens and 0 draft tokens, too large for model with 32768 maximum context length";
+        check(400, &says(mistral), &overflow(32_768, 40_687));
+        let vllm = "This model's maximum context length is 32768 tokens. However, you requested 8192 output tokens and your prompt contains at least 24577 input tokens, for a total of at least 32769 tokens.";
+        check(400, &says(vllm), &overflow(32_768, 32_769));
+        let vllm = "You passed 98305 input tokens and requested 32768 output tokens. However, the model's context length is only 131072 tokens, resulting in a maximum input length of 98304 tokens. (parameter=input_tokens, value=98305)";
+        check(400, &says(vllm), &overflow(131_072, 131_073));
+        let vllm = "'max_tokens' or 'max_completion_tokens' is too large: 32000. This model's maximum context length is 32768 tokens and your request has 10694 input tokens (32000 > 32768 - 10694).";
+        check(400, &says(vllm), &overflow(32_768, 42_694));
+        let llama = "request (5000 tokens) exceeds the available context size (4096 tokens), try increasing it";
+        check(400, &says(llama), &overflow(4096, 5000));
+        check(400, &says("Range of input length should be [1, 129024]"), &overflow(99, 0));
+        let groq = "Request too large for model `llama-3.1-8b-instant`: Limit 6000, Requested 9512";
+        check(413, &says(groq), &overflow(6000, 9512));
+        check(400, &says("gpt-4 has a context window of 8192 tokens"), &overflow(99, 0));
         check(413, "<html>", &overflow(99, 0));
         check(500, &usual, &upstream(500, "it gave no known reason"));
     }

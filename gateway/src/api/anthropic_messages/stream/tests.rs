@@ -189,6 +189,25 @@ fn a_block_that_an_upstream_only_began_ends_before_the_next() {
     }
 }
 
+#[test]
+fn an_upstreams_own_call_without_arguments_is_passed_on() {
+    let theirs = [
+        json!({"type": "message_start", "message": {"id": "msg_up"}}),
+        json!({"type": "content_block_start", "index": 0, "content_block": {"type": "tool_use", "id": "c1", "name": "f", "input": {}}}),
+        json!({"type": "content_block_stop", "index": 0}),
+    ];
+    // As the decoder tells it: that there are none is known at the end.
+    let meaning = |event: &Value| match event["type"].as_str() {
+        Some("content_block_start") => vec![call(0, "c1", "f")],
+        Some("content_block_stop") => vec![arguments(0, "{}")],
+        _ => Vec::new(),
+    };
+    let grammar = MessagesGrammar::new(Identity { id: "msg_1".into(), created: 9 }, &[]);
+    let told = shared::gone_on(grammar, &theirs, meaning, vec![ends(FinishReason::ToolCalls)]);
+    assert_eq!(told[..3], theirs);
+    assert_eq!((&told[3]["delta"]["stop_reason"], told.len()), (&json!("tool_use"), 5), "{told:#?}");
+}
+
 proptest! {
     #[test]
     fn any_stream_ends_once_and_its_blocks_are_well_formed(events in any_events()) {
