@@ -88,7 +88,7 @@ fn events(mut generation: Generation, model: String, request: &ChatRequest) -> E
                 }
                 GenerationEvent::StoppedAt(stop) => yield Ok(Event::StoppedAt(stop)),
                 GenerationEvent::Done { reason, usage } => {
-                    let (rest, called) = reader.finish();
+                    let (rest, called) = reader.finish(reason == FinishReason::Length);
                     for event in rest {
                         yield Ok(event);
                     }

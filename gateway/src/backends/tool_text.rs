@@ -1,5 +1,6 @@
 //! Finds tool calls in model text: blocks of `<tool_call>` JSON `</tool_call>` become call events, all else stays text.
-//! Must never lose text: what is no call the caller can run is given as it was written.
+//! Must never lose text: what is no call the caller can run is given as it was written, but for a call that the token limit
+//! cut, which is neither.
 
 use serde_json::{Map, Value};
 use weir_protocol::Event;
@@ -47,10 +48,14 @@ impl ToolText {
         events
     }
 
-    /// The text has ended: what was held is text after all. Also says whether any call was given.
-    pub fn finish(mut self) -> (Vec<Event>, bool) {
+    /// The text has ended: what was held is text after all, or the beginning of a call, which is left out if the token limit
+    /// cut it. Also says whether any call was given.
+    pub fn finish(mut self, at_limit: bool) -> (Vec<Event>, bool) {
         let mut events = Vec::new();
         let rest = std::mem::take(&mut self.held);
+        if at_limit && rest.starts_with(OPEN) {
+            return (events, self.calls > 0);
+        }
         self.text(&mut events, &rest);
         if !self.after_call {
             give(&mut events, &self.gap);
@@ -168,7 +173,7 @@ mod tests {
         for piece in pieces {
             events.extend(reader.push(piece));
         }
-        let (rest, had_calls) = reader.finish();
+        let (rest, had_calls) = reader.finish(false);
         let mut shown = String::new();
         for event in events.into_iter().chain(rest) {
             match event {
@@ -241,6 +246,26 @@ mod tests {
             "",
         ] {
             check(text, text);
+        }
+    }
+
+    #[test]
+    fn a_call_that_the_limit_cut_is_neither_call_nor_text() {
+        for (text, shown) in [
+            ("Well. <tool_call>{\"name\": \"light\", \"argum", "Well."),
+            ("<tool_call>", ""),
+            ("a < b <tool", "a < b <tool"),
+            ("plain ", "plain "),
+        ] {
+            let mut reader = ToolText::new(["light".to_owned()]);
+            let mut events = reader.push(text);
+            let (rest, had_calls) = reader.finish(true);
+            events.extend(rest);
+            let texts = events.into_iter().map(|event| match event {
+                Event::TextDelta(text) => text,
+                other => panic!("{other:?}"),
+            });
+            assert_eq!((texts.collect::<String>(), had_calls), (shown.to_owned(), false));
         }
     }
 

@@ -1,5 +1,5 @@
 //! The answer's token limit: when its nearest end is only just in reach, it is time to write that. Must never change the
-//! canvas.
+//! canvas, nor end a call: agents would run it with arguments that the limit chose.
 
 use llguidance::Matcher;
 use weir_protocol::EngineError;
@@ -26,8 +26,8 @@ pub(super) fn shortest(matcher: &Matcher, vocabulary: &Vocabulary, cuts: &Cuts) 
 }
 
 impl Constraint {
-    /// Whether the token limit ended the answer before all was said, although its form is whole: a call was left out, or has
-    /// arguments that the limit chose. A document that was closed counts as whole.
+    /// Whether the token limit ended the answer before all was said, although its form is whole: a call that cannot fit was
+    /// left out. A document that was closed counts as whole.
     pub(crate) fn was_cut(&self) -> bool {
         self.cut
     }
@@ -45,23 +45,22 @@ impl Constraint {
         self.hopeless &= end.is_none();
         // The end found is not the shortest, and seen from the next token it may be some tokens longer.
         let margin = |length: usize| length / 8 + 4;
-        match end.map(|end| end.len()) {
+        match end {
             // It may end anywhere, as text does: to end it here would pass for the model's own end.
-            Some(0) => false,
-            Some(length) => length + 1 + margin(length) >= left,
+            Some(end) if end.is_empty() || self.is_call(&end) => false,
+            Some(end) => end.len() + 1 + margin(end.len()) >= left,
             None => left < LONGEST_END,
         }
     }
 
     /// Takes `token`, just consumed, back and sets out for the nearest end. `false`, and the token stays, when there
-    /// is none within `left` tokens from before it either.
+    /// is none within `left` tokens from before it either, or only that of a call.
     pub(super) fn close_before(&mut self, token: u32, left: usize) -> Result<bool, EngineError> {
         self.matcher.rollback(1).map_err(broken(self.field))?;
-        match self.nearest_end(left.saturating_sub(1)) {
+        match self.nearest_end(left.saturating_sub(1)).filter(|end| !self.is_call(end)) {
             Some(end) => {
                 // Where it could end here, it was going on.
-                let is_call = self.vocabulary.trie().decode(&end).ends_with(CALL_END.as_bytes());
-                self.cut = end.is_empty() || is_call;
+                self.cut = end.is_empty();
                 self.closing = end.into();
                 self.closed_at_limit = true;
                 Ok(true)
@@ -77,6 +76,11 @@ impl Constraint {
     /// Whether `left` tokens are few, measured by the nearest end that was seen last.
     pub(super) fn is_near(&self, left: usize) -> bool {
         left <= 2 * self.end_length + SPARE
+    }
+
+    /// Whether these last tokens end a call.
+    fn is_call(&self, end: &[u32]) -> bool {
+        self.vocabulary.trie().decode(end).ends_with(CALL_END.as_bytes())
     }
 
     fn nearest_end(&self, limit: usize) -> Option<Vec<u32>> {

@@ -48,7 +48,7 @@ fn said(bench: &Bench, request: &ChatRequest, text: &str, limit: usize) -> (Stri
 }
 
 #[test]
-fn a_call_that_does_not_fit_is_told_as_cut() {
+fn a_call_is_the_models_own_or_cut() {
     let bench = Bench::new();
     let call = "<tool_call>\n{\"name\": \"say\", \"arguments\": {\"text\": \"hello all\"}}\n</tool_call>";
     let (auto, required) = (with_tools(ToolChoice::Auto), with_tools(ToolChoice::Function("say".into())));
@@ -56,9 +56,17 @@ fn a_call_that_does_not_fit_is_told_as_cut() {
     let (text, ended, cut) = said(&bench, &auto, &words, 30);
     assert!(text.starts_with("Well. ") && !text.contains("name") && ended && cut, "left out: {text}");
     let length = bench.vocabulary.tokens(call.as_bytes()).len();
-    let (text, ended, cut) = said(&bench, &required, call, length - 4);
-    assert!(text.ends_with("</tool_call>") && text.len() < call.len() && ended && cut, "shortened: {text}");
-    assert_eq!(said(&bench, &required, call, 200), (call.to_owned(), true, false), "whole");
+    for request in [&auto, &required] {
+        for limit in 1..length {
+            let (text, ended, cut) = said(&bench, request, call, limit);
+            // Left out as soon as it cannot fit any more, if something else may be said, or cut where the limit is.
+            assert_eq!(ended, cut, "at {limit}: {text}");
+            assert!(call.starts_with(&text) && text != call, "at {limit}: {text}");
+            assert!(text.is_empty() || !ended, "at {limit}: {text}");
+        }
+        assert_eq!(said(&bench, request, call, length), (call.to_owned(), false, false), "it just fits");
+        assert_eq!(said(&bench, request, call, length + 1), (call.to_owned(), true, false), "and its end, too");
+    }
     let document = |limit| {
         let request = ChatRequest { response_format: ResponseFormat::JsonObject, ..Default::default() };
         said(&bench, &request, "{\"text\": \"a long story that goes on and on and on\"}", limit)
