@@ -119,7 +119,7 @@ mod tests {
         write(folder, text);
         let env = vec![("ADMIN".to_owned(), KEY.to_owned())];
         let inputs = Inputs { file: Some(folder.join("weir.toml")), env, ..Inputs::default() };
-        let live = Live::start(inputs).await.unwrap();
+        let (live, ()) = Live::start(inputs, |_| Ok(())).await.unwrap();
         let app = app(Arc::clone(&live));
         (live, app)
     }

@@ -7,12 +7,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::admin;
-use crate::config::Inputs;
+use crate::config::{Inputs, Settings};
 use crate::layers::panics;
 use crate::listener;
 use crate::live::{self, Live, Trigger};
@@ -25,6 +25,9 @@ const FAREWELL: Duration = Duration::from_secs(1);
 
 /// Signals that come so close to the first say nothing new.
 const ONE_WISH: Duration = Duration::from_millis(500);
+
+/// Connections that the system keeps until they are taken.
+const BACKLOG: u32 = 1024;
 
 /// Longest wait for the request log's last lines.
 const LAST_LINES: Duration = Duration::from_secs(5);
@@ -87,22 +90,26 @@ pub struct Running {
     _threads: Arc<Threads>,
 }
 
-/// Loads the engines, opens the sockets and answers in the background.
+/// Claims the addresses, loads the engines and answers in the background.
 ///
 /// # Errors
 /// The config, the policy or an engine's file is wrong, or an address cannot be listened on.
 pub async fn start(inputs: Inputs) -> Result<Running> {
-    let live = Live::start(inputs).await?;
-    let settings = live.current().settings.clone();
-    let (listener, addr) = bind(settings.server.listen, "`--listen` or `server.listen` takes another").await?;
+    let claim = |settings: &Settings| {
+        let public = Claim::new(settings.server.listen, "`--listen` or `server.listen` takes another")?;
+        let admin = settings.admin.as_ref().map(|admin| Claim::new(admin.listen, "`admin.listen` takes another"));
+        Ok((public, admin.transpose()?))
+    };
+    let (live, (public, admin_claim)) = Live::start(inputs, claim).await?;
+    let (listener, addr) = public.listen()?;
     let stop = [watch::Sender::new(false), watch::Sender::new(false)];
     let metrics = live.metrics().connections("public");
     let threads = Arc::new(Threads::start().context("no threads for connections")?);
     let served = listener::serve(listener, Arc::clone(&threads), Arc::clone(&live) as _, metrics, stop[0].subscribe());
     let task = tokio::spawn(served);
     let (mut admin, mut admin_task) = (None, None);
-    if let Some(settings) = &settings.admin {
-        let (listener, addr) = bind(settings.listen, "`admin.listen` takes another").await?;
+    if let Some(claim) = admin_claim {
+        let (listener, addr) = claim.listen()?;
         let metrics = live.metrics().connections("admin");
         let house = Arc::new(admin::Office::new(Arc::clone(&live)));
         admin = Some(addr);
@@ -113,14 +120,37 @@ pub async fn start(inputs: Inputs) -> Result<Running> {
     Ok(Running { addr, admin, live, stop, task, admin_task, _threads: threads })
 }
 
-async fn bind(wanted: SocketAddr, help: &str) -> Result<(TcpListener, SocketAddr)> {
-    let refused = |error: std::io::Error| {
-        let why = why_not(error.kind(), wanted).map_or_else(String::new, |why| format!(": {why} ({help})"));
-        anyhow::Error::new(error).context(format!("cannot listen on {wanted}{why}"))
-    };
-    let listener = TcpListener::bind(wanted).await.map_err(refused)?;
-    let addr = listener.local_addr().context("no local address")?;
-    Ok((listener, addr))
+/// An address that is ours while the engines are loaded, which takes its time. Callers are refused meanwhile, not kept waiting.
+struct Claim {
+    socket: TcpSocket,
+    wanted: SocketAddr,
+    help: &'static str,
+}
+
+impl Claim {
+    fn new(wanted: SocketAddr, help: &'static str) -> Result<Self> {
+        let claimed = || {
+            let socket = if wanted.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+            // Or a restart would wait for the connections of the process before.
+            #[cfg(unix)]
+            socket.set_reuseaddr(true)?;
+            socket.bind(wanted)?;
+            Ok(socket)
+        };
+        let socket = claimed().map_err(|error| refused(error, wanted, help))?;
+        Ok(Claim { socket, wanted, help })
+    }
+
+    fn listen(self) -> Result<(TcpListener, SocketAddr)> {
+        let listener = self.socket.listen(BACKLOG).map_err(|error| refused(error, self.wanted, self.help))?;
+        let addr = listener.local_addr().context("no local address")?;
+        Ok((listener, addr))
+    }
+}
+
+fn refused(error: std::io::Error, wanted: SocketAddr, help: &str) -> anyhow::Error {
+    let why = why_not(error.kind(), wanted).map_or_else(String::new, |why| format!(": {why} ({help})"));
+    anyhow::Error::new(error).context(format!("cannot listen on {wanted}{why}"))
 }
 
 /// What the system's refusal of an address means, where that is known.
@@ -303,6 +333,25 @@ impl Signals {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_taken_address_is_told_before_anything_is_loaded() {
+        let (held, folder) = (std::net::TcpListener::bind("127.0.0.1:0").unwrap(), tempfile::tempdir().unwrap());
+        let (port, model) = (held.local_addr().unwrap().port(), folder.path().join("empty.gguf"));
+        std::fs::write(&model, "").unwrap();
+        for (listen, admin, help) in [(port, 0, "--listen"), (0, port, "admin.listen")] {
+            let text = format!(
+                "[server]\nlisten = \"127.0.0.1:{listen}\"\n[admin]\nlisten = \"127.0.0.1:{admin}\"\nkey_env = \"ADMIN\"\n\
+                 [engine.ar]\nmodel = {model:?}\n"
+            );
+            let file = folder.path().join("weir.toml");
+            std::fs::write(&file, text).unwrap();
+            let env = vec![("ADMIN".to_owned(), "weir_0123456789abcdef0123456789abcdef".to_owned())];
+            let error = start(Inputs { file: Some(file), env, ..Inputs::default() }).await.err().unwrap();
+            let told = format!("{error:#}");
+            assert!(told.contains(&format!("port {port} is in use")) && told.contains(help), "{told}");
+        }
+    }
 
     #[test]
     fn an_address_that_cannot_be_taken_is_told_apart_from_a_taken_one() {

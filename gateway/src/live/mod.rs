@@ -20,7 +20,7 @@ pub use self::generation::Generation;
 pub use self::reload::{Outcome, Trigger};
 pub(crate) use self::watch::watch;
 use crate::config::server::ConnectionSettings;
-use crate::config::{FileRead, Inputs};
+use crate::config::{FileRead, Inputs, Settings};
 use crate::listener::House;
 use crate::metrics::Metrics;
 
@@ -46,23 +46,29 @@ pub struct Attempted {
 }
 
 impl Live {
-    /// Reads the config and builds what it describes. Takes as long as loading the engines does.
+    /// Reads the config, does `first` what must not wait, and builds what the config describes. Takes as long as loading the
+    /// engines does.
     ///
     /// # Errors
-    /// The config, the policy or an engine's file is wrong.
-    pub async fn start(inputs: Inputs) -> Result<Arc<Self>> {
+    /// The config, the policy or an engine's file is wrong, or `first` fails.
+    pub async fn start<T: Send + 'static>(
+        inputs: Inputs,
+        first: impl FnOnce(&Settings) -> Result<T> + Send + 'static,
+    ) -> Result<(Arc<Self>, T)> {
         let metrics = Arc::new(Metrics::new().context("metrics")?);
         let (read, counted) = (inputs.clone(), Arc::clone(&metrics));
         let built = tokio::task::spawn_blocking(move || {
             let mut files = Vec::new();
             let loaded = crate::config::load_noting(&read, &mut files)?;
-            anyhow::Ok((Generation::build(loaded, None, counted)?, files))
+            let claimed = first(&loaded.settings)?;
+            anyhow::Ok((Generation::build(loaded, None, counted)?, files, claimed))
         });
-        let (first, files) = built.await.context("loading failed")??;
+        let (first, files, claimed) = built.await.context("loading failed")??;
         first.take_over(None);
         let last = Mutex::new(Attempted { at: SystemTime::now(), outcome: None, files });
         let current = RwLock::new(Arc::new(first));
-        Ok(Arc::new(Live { inputs, current, metrics, reloading: tokio::sync::Mutex::new(()), last }))
+        let live = Live { inputs, current, metrics, reloading: tokio::sync::Mutex::new(()), last };
+        Ok((Arc::new(live), claimed))
     }
 
     /// The config in force.
