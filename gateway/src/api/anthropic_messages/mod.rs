@@ -65,6 +65,8 @@ const FIELDS: &[(&str, &str)] = &[
     ("response_format", "output_config.format"),
     ("response_format.json_schema.schema", "output_config.format.schema"),
     ("stop", "stop_sequences"),
+    ("prefill", "messages"),
+    ("server_tool_use", "messages"),
     (".function.parameters", ".input_schema"),
 ];
 

@@ -233,6 +233,8 @@ impl EventDecoder {
             let arguments = if block["type"] == "tool_use" { written.next() } else { None };
             self.open(None, block, arguments, events);
             events.extend(self.seal(block));
+            // Who streams it on ends the call before what comes after it.
+            self.close(None, events);
         }
         self.count(&message["usage"]);
         self.stop(message)?;

@@ -134,6 +134,8 @@ fn a_whole_document_is_taken_too() {
     let whole = r#"{"type":"message","model":"m","content":[{"type":"thinking","thinking":"hm","signature":"s"},{"type":"text","text":"a"},
         {"type":"tool_use","id":"t","name":"f","input":{"x":1}}],"stop_reason":"tool_use","usage":{"input_tokens":1,"output_tokens":2}}"#;
     check_whole(decoder(), whole, r#"<m>(hm)~sa[0 f{0 {"x":1}}#1+2/0!tool_calls"#);
+    let calls = r#"{"model":"m","content":[{"type":"tool_use","id":"t","name":"f","input":{}},{"type":"text","text":"a"}],"stop_reason":"tool_use"}"#;
+    check_whole(decoder(), calls, "<m>[0 f{0 {}}a!tool_calls");
     check_whole(decoder(), r#"{"type":"error","error":{"type":"overloaded_error"}}"#, " ERR upstream");
     check_whole(decoder(), "{}", "<asked> ERR stream_cut");
 }

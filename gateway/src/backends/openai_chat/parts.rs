@@ -20,7 +20,9 @@ pub(super) fn call_id(id: &str) -> Cow<'_, str> {
 /// The calls of a turn. The first one carries what this model gave with it.
 pub(super) fn calls(message: &Message, model: &str) -> Vec<Value> {
     let call = |call: &ToolCall| {
-        let function = json!({"name": call.name, "arguments": call.arguments});
+        // Servers read it as JSON, for the template.
+        let arguments = if call.arguments.trim().is_empty() { "{}" } else { &call.arguments };
+        let function = json!({"name": call.name, "arguments": arguments});
         json!({"id": call_id(&call.id), "type": "function", "function": function})
     };
     let mut calls: Vec<Value> = message.tool_calls.iter().map(call).collect();

@@ -39,6 +39,9 @@ const LIMIT_WORDS: &[&str] = &["maximum", "context", "limit"];
 
 /// Words for a kind of failure, and the status that says the same. In-stream errors often have nothing else.
 const STATUS_WORDS: &[(&str, u16)] = &[
+    ("invalid_request_error", 400),
+    ("failed_to_download_image", 400),
+    ("empty_image_file", 400),
     ("authentication_error", 401),
     ("invalid_api_key", 401),
     ("billing_error", 402),
@@ -79,9 +82,15 @@ pub(in crate::backends) fn inside(error: &Value, window: u64) -> EngineError {
     meaning(status.unwrap_or(0), None, &format!("{{\"error\":{text}}}"), window)
 }
 
+/// What the words of an upstream's own faults never begin with: a request that it will not take speaks against nobody.
+const REFUSES: &[&str] = &["invalid_", "image_", "unsupported_"];
+
 fn status_of_words(error: &Value) -> Option<u16> {
-    let words = [&error["code"], &error["type"]].into_iter().filter_map(Value::as_str);
-    words.filter_map(|word| STATUS_WORDS.iter().find(|(known, _)| *known == word)).map(|(_, status)| *status).next()
+    let status = |word: &str| {
+        let known = STATUS_WORDS.iter().find(|(known, _)| *known == word).map(|(_, status)| *status);
+        known.or_else(|| REFUSES.iter().any(|begin| word.starts_with(begin)).then_some(400))
+    };
+    [&error["code"], &error["type"]].into_iter().filter_map(Value::as_str).find_map(status)
 }
 
 fn meaning(status: u16, retry_after: Option<Duration>, body: &str, window: u64) -> EngineError {
@@ -155,13 +164,13 @@ struct Number<'a> {
     after: &'a str,
 }
 
-/// The numbers that stand alone: not those in names, such as `gpt-4` or `1.5b`.
+/// The numbers that stand alone: not those in names, such as `gpt-4` or `1.5b`, nor half of `131,072`.
 fn numbers(text: &str) -> Vec<Number<'_>> {
-    let is_name = |c: char| c.is_alphanumeric() || "_-./".contains(c);
+    let is_name = |c: char| c.is_alphanumeric() || "_-./,".contains(c);
     let mut found: Vec<Number<'_>> = Vec::new();
     let mut from = 0;
     // The end of a sentence is no part of a number.
-    for word in text.split(|c: char| !is_name(c)).map(|word| word.trim_end_matches('.')) {
+    for word in text.split(|c: char| !is_name(c)).map(|word| word.trim_end_matches(['.', ','])) {
         let Ok(value) = word.parse() else { continue };
         let at = word.as_ptr() as usize - text.as_ptr() as usize;
         let before = text.get(from..at).unwrap_or_default();
@@ -275,6 +284,7 @@ mod tests {
         let groq = "Request too large for model `llama-3.1-8b-instant`: Limit 6000, Requested 9512";
         check(413, &says(groq), &overflow(6000, 9512));
         check(400, &says("gpt-4 has a context window of 8192 tokens"), &overflow(99, 0));
+        check(400, &says("maximum context length of 131,072 tokens, not 140,000"), &overflow(99, 0));
         check(413, "<html>", &overflow(99, 0));
         check(500, &usual, &upstream(500, "it gave no known reason"));
     }
@@ -294,6 +304,10 @@ mod tests {
         let other = serde_json::json!({"type": "server_error", "message": "my secret"});
         assert_eq!(inside(&other, 9), upstream(0, "type `server_error`"));
         assert_eq!(inside(&serde_json::json!("my secret"), 9), upstream(0, "it gave no known reason"));
+        for refused in ["invalid_prompt", "image_content_policy_violation", "invalid_request_error"] {
+            let told = inside(&serde_json::json!({"code": refused, "message": "my secret"}), 9);
+            assert_eq!((&told, told.speaks_against_backend()), (&upstream(400, &format!("code `{refused}`")), false));
+        }
         let said = |kind: &str| inside(&serde_json::json!({"type": kind, "message": "my secret"}), 9);
         assert_eq!(said("overloaded_error"), upstream(529, "type `overloaded_error`"));
         let busy = serde_json::json!({"code": "server_is_overloaded", "message": "my secret"});

@@ -123,6 +123,15 @@ impl Breaker {
         self.in_a_row = 0;
     }
 
+    /// Whether [`Breaker::gate`] would let a request go.
+    pub(super) fn lets_in(&self, now: Instant) -> bool {
+        match self.state {
+            State::Closed => true,
+            State::Open { until } => now >= until,
+            State::HalfOpen { probing } => !probing,
+        }
+    }
+
     pub(super) fn counts(&mut self, now: Instant) -> Counts {
         self.window.counts(now)
     }

@@ -254,7 +254,7 @@ impl Standing {
         let full = self.places.as_ref().is_some_and(|places| places.available_permits() == 0);
         let state = self.state();
         let paused = state.paused_until.is_some_and(|until| until > now);
-        !full && !paused && !self.is_drained() && state.health.is_well() && state.breaker.shown(now) != Shown::Open
+        !full && !paused && !self.is_drained() && state.health.is_well() && state.breaker.lets_in(now)
     }
 
     /// Attempts under way.

@@ -66,7 +66,9 @@ async fn only_what_speaks_against_it_opens_the_breaker() {
     let later = now + Duration::from_secs(5);
     let left = standing.admit(&class(), Purpose::First, later).expect("the probe");
     assert!(standing.admit(&class(), Purpose::First, later).is_err(), "one probe at a time");
+    assert!(!standing.is_in(later), "so that nobody pays for a hedge that is not made");
     drop(left);
+    assert!(standing.is_in(later));
     standing.admit(&class(), Purpose::First, later).expect("the next probe").answered(later);
     assert!(standing.admit(&class(), Purpose::First, later).is_ok());
     assert_eq!(standing.view().opened, 1);
