@@ -7,6 +7,7 @@ use serde_json::Value;
 use weir_protocol::{EngineError, Event, FinishReason, TokenChance, TokenLogprob, Usage};
 
 use super::calls::Calls;
+use super::ending;
 use super::text_piece::Alike;
 use crate::backends::upstream::answer::{Answer, cut};
 use crate::backends::upstream::{Decoder, Shows, refusal, seal};
@@ -26,6 +27,8 @@ pub(in crate::backends) struct ChunkDecoder {
     calls: Calls,
     answer: Answer,
     shows: Shows,
+    /// Why the answer ended, where that is told otherwise.
+    reason: Option<FinishReason>,
     /// Of the chunks that carry text and nothing else.
     alike: Option<Alike>,
 }
@@ -33,7 +36,16 @@ pub(in crate::backends) struct ChunkDecoder {
 impl ChunkDecoder {
     pub(in crate::backends) fn new(asked: &str, window: u64, passes: bool) -> Self {
         let (calls, answer) = (Calls::default(), Answer::new(asked));
-        ChunkDecoder { window, asked: asked.to_owned(), passes, calls, answer, shows: Shows::Plain, alike: None }
+        ChunkDecoder {
+            window,
+            asked: asked.to_owned(),
+            passes,
+            calls,
+            answer,
+            shows: Shows::Plain,
+            reason: None,
+            alike: None,
+        }
     }
 
     /// A chunk, or a whole answer: `part` is where its choices keep what is said.
@@ -118,20 +130,10 @@ impl ChunkDecoder {
 
     fn finish_reason(&mut self, word: &Value) -> Result<(), EngineError> {
         let Some(word) = word.as_str().filter(|word| !word.is_empty()) else { return Ok(()) };
-        let plain = word.to_ascii_lowercase();
-        let reason = match plain.as_str() {
-            "stop" | "eos" | "end_turn" | "stop_sequence" => FinishReason::Stop,
-            "length" | "max_tokens" | "model_length" => FinishReason::Length,
-            "tool_calls" | "function_call" => FinishReason::ToolCalls,
-            // Gemini says behind it what was filtered.
-            filtered if filtered.starts_with("content_filter") => FinishReason::ContentFilter,
-            // `error`, `abort` and the like: not an end we can vouch for.
-            other if refusal::is_word(other) => return Err(cut(&format!("the upstream ended with `{other}`"))),
-            _ => return Err(cut("the upstream ended with an unknown reason")),
-        };
+        let reason = self.answer.reason(ending::meaning(word)?);
         // A word of another dialect, or one that the calls before it belie.
-        if self.answer.reason(reason).as_str() != word {
-            self.shows = Shows::Mended;
+        if reason.as_str() != word {
+            self.reason = Some(reason);
         }
         Ok(())
     }
@@ -188,6 +190,10 @@ impl Decoder for ChunkDecoder {
 
     fn shows(&self) -> Shows {
         self.shows
+    }
+
+    fn reworded(&self, piece: &str) -> Option<String> {
+        ending::with_reason(piece, self.reason?)
     }
 
     fn answer(&self) -> &Answer {

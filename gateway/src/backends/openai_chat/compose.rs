@@ -7,7 +7,7 @@ use weir_protocol::{ChatRequest, Dialect, Effort, EngineError, ResponseFormat, T
 use super::{parts, turns};
 use crate::backends::upstream::body::{self, Fields};
 use crate::backends::upstream::demands::{self, unsupported};
-use crate::config::wire::{PrefillForm, WireSettings};
+use crate::config::wire::{LimitField, PrefillForm, WireSettings};
 
 /// Demands whose answers are passed on, but have no place among our events: several answers, of which a stream would be
 /// over with the first, and speech, which is another thing in a stream.
@@ -75,14 +75,22 @@ pub(super) fn forwarded(request: &ChatRequest, model: &str, wire: &WireSettings)
         return Err(unsupported(field, "several answers are not streamed"));
     }
     let as_it_is = demanded(SEVERAL).or(demanded(SPEECH)).is_some();
+    let mut ours: Vec<(&'static str, Value)> = vec![("model", model.into())];
+    let older = request.raw.get("max_tokens").is_some_and(|limit| !limit.is_null());
+    let is_chat = request.dialect == Dialect::OpenAiChat;
+    if let Some(limit) = request.max_tokens.filter(|_| is_chat && older && wire.limit_field != LimitField::MaxTokens) {
+        // The name that its callers still use is refused there.
+        ours.extend([("max_tokens", Value::Null), (wire.limit_field.as_str(), limit.into())]);
+    }
     if !request.stream && (as_it_is || !wire.stream_whole) {
-        return body::forwarded(request, &[("model", model.into()), ("stream", false.into())]);
+        ours.push(("stream", false.into()));
+        return body::forwarded(request, &ours);
     }
     let options = request.raw.get("stream_options").and_then(Value::as_object).cloned();
     let mut options: Map<String, Value> = options.unwrap_or_default();
     // Always counted, for metrics; whether the caller sees it is decided on the way out.
     options.insert("include_usage".into(), Value::Bool(true));
-    let ours = [("model", model.into()), ("stream", true.into()), ("stream_options", options.into())];
+    ours.extend([("stream", true.into()), ("stream_options", options.into())]);
     body::forwarded(request, &ours)
 }
 
@@ -182,6 +190,26 @@ mod tests {
             r#"{"messages":[{"role":"user","content":"hi"}],"stream":false,"stream_options":{"x":1,"include_usage":false}}"#,
             r#"{"model":"up-1","stream":true,"stream_options":{"x":1,"include_usage":true},"messages":[{"role":"user","content":"hi"}]}"#,
         );
+    }
+
+    #[test]
+    fn a_limit_has_the_name_that_the_server_takes() {
+        let newer = WireSettings { limit_field: LimitField::MaxCompletionTokens, ..wire() };
+        for (limits, expect) in [
+            (json!({"max_tokens": 9}), [Value::Null, json!(9)]),
+            (json!({"max_tokens": 9, "max_completion_tokens": 8}), [Value::Null, json!(8)]),
+            (json!({"max_completion_tokens": 8}), [Value::Null, json!(8)]),
+            (json!({}), [Value::Null, Value::Null]),
+        ] {
+            let mut asked = json!({"messages": [{"role": "user", "content": "hi"}]});
+            asked.as_object_mut().expect("an object").extend(limits.as_object().expect("an object").clone());
+            let request = decode(asked.to_string().as_bytes()).expect("a good request");
+            let sent = super::body(&request, "up-1", &newer).expect("bytes");
+            let sent: Map<String, Value> = serde_json::from_slice(&sent).expect("JSON");
+            let told = ["max_tokens", "max_completion_tokens"].map(|key| sent.get(key).cloned().unwrap_or_default());
+            assert_eq!(told, expect, "{limits}");
+            assert!(!sent.values().any(Value::is_null));
+        }
     }
 
     #[test]

@@ -3,6 +3,7 @@
 mod calls;
 pub(super) mod chunk;
 pub(super) mod compose;
+mod ending;
 mod parts;
 mod text_piece;
 mod turns;

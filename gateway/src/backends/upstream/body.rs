@@ -23,7 +23,7 @@ pub(in crate::backends) const FILE_NAME: &str = "document.pdf";
 /// Of a hash that stands for a call's id.
 const CALL_ID_BYTES: usize = 16;
 
-/// The caller's body with `ours` in place of its own fields of these names.
+/// The caller's body with `ours` in place of its own fields of these names; null leaves a field out.
 pub(in crate::backends) fn forwarded(
     request: &ChatRequest,
     ours: &[(&'static str, Value)],
@@ -56,7 +56,7 @@ struct Forwarded<'a> {
 impl Serialize for Forwarded<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut body = serializer.serialize_map(None)?;
-        for (key, value) in self.ours {
+        for (key, value) in self.ours.iter().filter(|(_, value)| !value.is_null()) {
             body.serialize_entry(key, value)?;
         }
         for (key, value) in self.raw {

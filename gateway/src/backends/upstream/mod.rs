@@ -126,6 +126,11 @@ pub(super) trait Decoder: Send {
         Shows::Plain
     }
 
+    /// The piece taken last as it is shown, where it has a word in it that means something else to clients.
+    fn reworded(&self, _piece: &str) -> Option<String> {
+        None
+    }
+
     /// As far as it has come.
     fn answer(&self) -> &answer::Answer;
 

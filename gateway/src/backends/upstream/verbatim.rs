@@ -35,7 +35,7 @@ impl Words {
         }
         match (decoder.shows(), piece) {
             (shows, _) if shows == Shows::Mended || self.quiet > QUIET_MAX => return self.over(from, events),
-            (Shows::Plain, Some(piece)) => held.push(piece),
+            (Shows::Plain, Some(piece)) => held.push(decoder.reworded(&piece).unwrap_or(piece)),
             _ => {}
         }
         if is_content || decoder.has_ended() || !decoder.has_reason() {
@@ -57,6 +57,7 @@ impl Words {
             && decoder.shows() == Shows::Plain
             && let Ok(text) = String::from_utf8(text)
         {
+            let text = decoder.reworded(&text).unwrap_or(text);
             events.insert(from, Event::Verbatim(Verbatim::Document(text)));
         }
     }
