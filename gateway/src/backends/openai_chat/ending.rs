@@ -30,8 +30,9 @@ pub(super) fn with_reason(written: &str, reason: FinishReason) -> Option<String>
     let mut chunk = reading::parse(written.as_bytes()).ok()?;
     let choices = chunk.get_mut("choices")?.as_array_mut()?.iter_mut().filter_map(Value::as_object_mut);
     let own = choices.filter(|choice| choice.get("index").and_then(Value::as_u64).unwrap_or(0) == 0);
+    let ends = |told: &&mut Value| told.as_str().is_some_and(|word| !word.is_empty());
     let mut differs = false;
-    for told in own.filter_map(|choice| choice.get_mut("finish_reason")).filter(|told| told.is_string()) {
+    for told in own.filter_map(|choice| choice.get_mut("finish_reason")).filter(ends) {
         differs |= told != reason.as_str();
         *told = reason.as_str().into();
     }
@@ -48,7 +49,12 @@ mod tests {
         let meant = told.replacen("\"stop\"", "\"tool_calls\"", 1);
         assert_eq!(with_reason(told, FinishReason::ToolCalls), Some(meant));
         assert_eq!(with_reason(told, FinishReason::Stop), None);
-        for silent in [r#"{"choices":[{"finish_reason":null}]}"#, r#"{"choices":[],"usage":{}}"#, "[DONE]"] {
+        for silent in [
+            r#"{"choices":[{"finish_reason":null}]}"#,
+            r#"{"choices":[{"finish_reason":""}]}"#,
+            r#"{"choices":[],"usage":{}}"#,
+            "[DONE]",
+        ] {
             assert_eq!(with_reason(silent, FinishReason::Stop), None);
         }
     }
