@@ -196,6 +196,25 @@ fn the_longest_unused_goes_first_and_what_is_in_use_stays() {
 }
 
 #[test]
+fn use_counts_each_time_and_the_end_of_a_prompt_goes_before_its_beginning() {
+    let mut prefixes = PrefixCache::new(Pool::new(SHAPE, KvType::F32, 8));
+    let (a, b): (Vec<u32>, Vec<u32>) = ((0..64).collect(), (1000..1064).collect());
+    [&a, &b].into_iter().for_each(|tokens| run(&mut prefixes, tokens, 1));
+    let mut left = |pages: usize| {
+        for tokens in [&a, &b, &a] {
+            cached(&mut prefixes, tokens, 1);
+        }
+        let need = Need { prefix: &[], positions: pages * PANEL, sharing: None };
+        drop(prefixes.admit(&need).expect("nobody uses any"));
+        [&b, &a].map(|tokens| cached(&mut prefixes, tokens, 1))
+    };
+    // Of 8 pages as many stay in the tree as are not asked for.
+    assert_eq!(left(5), [32, 64]);
+    assert_eq!(left(6), [0, 64]);
+    assert_eq!(left(7), [0, 32]);
+}
+
+#[test]
 fn requests_that_compute_the_same_keep_one_copy() {
     let mut prefixes = PrefixCache::new(Pool::new(SHAPE, KvType::F32, PAGES));
     let tokens: Vec<u32> = (0..96).collect();

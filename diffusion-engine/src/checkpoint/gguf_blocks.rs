@@ -131,6 +131,7 @@ fn half(block: &[u8], at: usize) -> f32 {
 
 #[cfg(test)]
 mod tests {
+    use super::*;
     use crate::checkpoint::gguf::Gguf;
     use crate::checkpoint::source::{Bytes, Named, WeightFiles};
     use crate::checkpoint::tensors::Weights;
@@ -154,5 +155,35 @@ mod tests {
                 assert!((got - due).abs() <= 1e-6 * due.abs().max(1.0), "{name} {index}: {got} where {due} is due");
             }
         }
+    }
+
+    /// Packed here as ggml documents it: the fixture has none of these.
+    #[test]
+    fn a_fifth_bit_and_a_minimum_are_where_ggml_puts_them() {
+        let q: Vec<u8> = (0..32).map(|i| (i * 7 + 3) % 32).collect();
+        let (scale, minimum) = (f16::from_f32(0.5).to_le_bytes(), f16::from_f32(3.0).to_le_bytes());
+        let nibbles: Vec<u8> = (0..16).map(|i| q[i] & 15 | (q[i + 16] & 15) << 4).collect();
+        let fifths: u32 = (0..32).map(|i| u32::from(q[i] >> 4) << i).sum();
+        let fifths = fifths.to_le_bytes();
+        let due = |of: &dyn Fn(f32) -> f32, bits: u8| q.iter().map(|q| of(f32::from(q & bits))).collect::<Vec<f32>>();
+        assert_eq!(q4_1(&[&scale[..], &minimum, &nibbles].concat()), due(&|q| 0.5 * q + 3.0, 15));
+        assert_eq!(q5_0(&[&scale[..], &fifths, &nibbles].concat()), due(&|q| 0.5 * (q - 16.0), 31));
+        assert_eq!(q5_1(&[&scale[..], &minimum, &fifths, &nibbles].concat()), due(&|q| 0.5 * q + 3.0, 31));
+
+        let (scales, minima): (Vec<u8>, Vec<u8>) = (0..8u8).map(|run| (5 + 7 * run, 3 + 8 * run)).unzip();
+        let lower = (0..4).map(|run| scales[run] | scales[run + 4] >> 4 << 6);
+        let lower = lower.chain((0..4).map(|run| minima[run] | minima[run + 4] >> 4 << 6));
+        let packed: Vec<u8> = lower.chain((4..8).map(|run| scales[run] & 15 | (minima[run] & 15) << 4)).collect();
+        let q = |run: usize, at: usize| ((run * 5 + at * 11) % 32) as u8;
+        let fifths: Vec<u8> = (0..32).map(|at| (0..8).map(|run| (q(run, at) >> 4) << run).sum()).collect();
+        let pairs = (0..4).flat_map(|pair| (0..32).map(move |at| (2 * pair, at)));
+        let nibbles: Vec<u8> = pairs.map(|(run, at)| q(run, at) & 15 | (q(run + 1, at) & 15) << 4).collect();
+        let got = q5_k(&[&scale[..], &minimum, &packed, &fifths, &nibbles].concat());
+        for (index, got) in got.iter().enumerate() {
+            let (run, at) = (index / 32, index % 32);
+            let due = 0.5 * f32::from(scales[run]) * f32::from(q(run, at)) - 3.0 * f32::from(minima[run]);
+            assert_eq!(*got, due, "{run} {at}");
+        }
+        assert_eq!(got.len(), 256);
     }
 }

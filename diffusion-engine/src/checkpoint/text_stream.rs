@@ -38,12 +38,24 @@ impl TextStream {
         let certain = text.trim_end_matches(char::REPLACEMENT_CHARACTER).len();
         self.take(&text, certain);
         if certain == text.len() && certain > 0 {
-            // The last token alone is surroundings enough for decoders that join words by spaces.
-            self.context = 1;
-            self.window.drain(..self.window.len() - self.context);
-            self.taken = tokenizer.decode(&self.window).len();
+            self.shorten(token, tokenizer);
         }
         self.release()
+    }
+
+    /// All of the window's text was taken. The `last` token alone is surroundings enough for decoders that join words by
+    /// spaces. A part of a character is none, since what follows would be read together with it, nor is a token without
+    /// text: then those from before stay, or all where nothing came before.
+    fn shorten(&mut self, last: u32, tokenizer: &TextTokenizer) {
+        let alone = tokenizer.decode(&[last]);
+        if !(alone.is_empty() || alone.contains(char::REPLACEMENT_CHARACTER)) {
+            self.window.drain(..self.window.len() - 1);
+            self.context = 1;
+        } else if self.context == 0 {
+            self.context = self.window.len();
+        }
+        self.window.truncate(self.context);
+        self.taken = tokenizer.decode(&self.window).len();
     }
 
     /// Bytes of text that are certain but held back, and whether more of the last token is still to come.
@@ -91,11 +103,15 @@ fn overlap(text: &str, stop: &str) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use proptest::prelude::*;
 
     use super::super::config::ModelConfig;
+    use super::super::open::Checkpoint;
     use super::super::source::{Bytes, Named};
     use super::*;
+    use crate::options::ModelFiles;
     use crate::test_files;
 
     fn tokenizer() -> TextTokenizer {
@@ -142,6 +158,28 @@ mod tests {
         assert_eq!(pieces[2], "", "a minus may begin the arrow");
         let (pieces, stopped) = run(&ids[..6], &["-->".into()], &tokenizer);
         assert_eq!((pieces.concat().as_str(), stopped), ("ab-x--", None));
+    }
+
+    /// SentencePiece writes characters that it has no token for byte by byte, and reads what neighbours make together.
+    #[test]
+    fn every_kind_of_vocabulary_streams_what_it_decodes() {
+        let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/dense");
+        for name in ["pieces", "prefixed-pieces", "bytes-gpt-2", "bytes-qwen2"] {
+            let file = ModelFiles::Dir(fixtures.join(format!("{name}.gguf")));
+            let checkpoint = Checkpoint::open(file).expect("opens");
+            let config = checkpoint.config().expect("config");
+            let tokenizer = checkpoint.tokenizer(&config).expect("tokenizer");
+            for text in ["鬱鬱 a", "鬱a鬱", "a 鬱鬱鬱", "🦀🦀鬱 b 🦀\n鬱", "  a 鬱  b", "a鬱"] {
+                let ids = tokenizer.encode_plain(text).expect("encodes");
+                let (pieces, _) = run(&ids, &[], &tokenizer);
+                assert_eq!(pieces.concat(), tokenizer.decode(&ids), "{name}: {text:?} {pieces:?}");
+                let stop = text.chars().last().expect("not empty").to_string();
+                let (pieces, stopped) = run(&ids, std::slice::from_ref(&stop), &tokenizer);
+                let decoded = tokenizer.decode(&ids);
+                let before = decoded.split(&stop).next();
+                assert_eq!((Some(&*pieces.concat()), stopped), (before, Some(stop)), "{name}: {text:?}");
+            }
+        }
     }
 
     proptest! {

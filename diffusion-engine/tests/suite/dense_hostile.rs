@@ -56,6 +56,10 @@ fn sizes_are_bounded_whatever_the_keys_claim() {
     }
     refused("llama", &["head_count_kv", "divide"], |file| file.set("llama.attention.head_count_kv", whole(3)));
     refused("llama", &["rope.dimension_count", "even"], |file| file.set("llama.rope.dimension_count", whole(7)));
+    refused("llama", &["llama.attention.sliding_window"], |file| file.set("llama.attention.sliding_window", whole(64)));
+    for capped in ["llama.attn_logit_softcapping", "llama.final_logit_softcapping"] {
+        refused("llama", &[capped], |file| file.set(capped, number(50.0)));
+    }
     refused("gemma3", &["sliding_window", "1..="], |file| file.set("gemma3.attention.sliding_window", whole(0)));
     refused("llama", &["attn_q.weight", "expected shape [16384, 64]"], |file| {
         file.set("llama.attention.head_count", whole(1024));

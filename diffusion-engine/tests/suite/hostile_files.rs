@@ -49,6 +49,7 @@ fn config_fields_are_bounded() {
     config("rope_theta", json!(0));
     config("rope_scaling", json!({"type": "yarn"}));
     config("partial_rotary_factor", json!(0.2));
+    config("rotary_dim", json!(4));
     config("num_experts", json!(1u64 << 40));
     config("n_group", json!(3));
     config("topk_group", json!(5));

@@ -194,9 +194,45 @@ fn a_repeat_penalty_keeps_a_token_from_following_itself() {
         // All at once would be written without having seen each other.
         request.diffusion.threshold = Some(1.0);
         request.diffusion.editing_threshold = Some(1.0);
-        let text = ask(&engine, &request).text;
-        assert!(text.contains('x') && text.contains('y'), "{decoder:?} {text}");
+        // Across the border of blocks, too.
+        for block_length in [32, 1] {
+            request.diffusion.block_length = Some(block_length);
+            let text = ask(&engine, &request).text;
+            assert!(text.contains('x') && text.contains('y'), "{decoder:?} {block_length} {text}");
+        }
     }
+}
+
+#[test]
+fn penalties_count_the_blocks_before() {
+    for (engine, decoder) in everyone() {
+        let mut request = request("hello", 90);
+        request.diffusion.decoder = decoder;
+        request.diffusion.block_length = Some(8);
+        // One after the other, or a block would be written without having seen itself.
+        (request.diffusion.threshold, request.diffusion.editing_threshold) = (Some(1.0), Some(1.0));
+        request.sampling = Sampling {
+            logit_bias: [(u32::from(b'x'), 60.0), (ROLE_END, -100.0), (EOS, -100.0)].into(),
+            frequency_penalty: Some(2.0),
+            ..Sampling::default()
+        };
+        let text = ask(&engine, &request).text;
+        let count = text.matches('x').count();
+        assert!((20..=45).contains(&count), "{decoder:?}: {count} in {text}");
+    }
+}
+
+#[test]
+fn what_the_token_limit_cuts_off_is_not_waited_for() {
+    let engine = controlled("llada2_moe", lively(DecoderKind::Threshold));
+    let steps = |prompt: usize| {
+        let mut request = request(&"a".repeat(prompt), 1);
+        request.diffusion.threshold = Some(1.0);
+        ask(&engine, &request).usage.diffusion.expect("diffusion").steps
+    };
+    // A token a step, so that a block takes up to 32.
+    let all: Vec<u32> = (0..8).map(|at| steps(4 * at)).collect();
+    assert!(all.iter().sum::<u32>() < 8 * 14, "{all:?}");
 }
 
 #[test]

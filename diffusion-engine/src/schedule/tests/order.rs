@@ -72,6 +72,38 @@ fn interactive_goes_before_background() {
 }
 
 #[test]
+fn background_is_passed_over_so_often_and_no_more() {
+    let queue = Queue::new(1, 64);
+    let push = |tenant: &str, background| {
+        let (job, generation) = of(tenant, background, vec![1; 8], 5);
+        queue.push(job).expect("room");
+        generation
+    };
+    let mut all = vec![push("a", true)];
+    let passed = (0..20).take_while(|_| {
+        all.push(push("b", false));
+        !queue.next([].iter()).expect("two wait").background
+    });
+    assert_eq!(passed.count(), 16);
+}
+
+#[test]
+fn one_that_waits_for_memory_and_is_given_up_holds_up_nobody() {
+    let queue = Queue::new(2, 8);
+    let (large, given_up) = of("a", false, vec![1; 8], 5);
+    let (small, waiting) = of("b", false, vec![1; 8], 5);
+    queue.push(large).expect("room");
+    let large = queue.next([].iter()).expect("it waits");
+    queue.hold(large);
+    queue.push(small).expect("room");
+    drop(given_up);
+    let running: Arc<str> = "c".into();
+    assert!(queue.wait(1));
+    assert_eq!(queue.next([running].iter()).map(|job| job.tenant), Some("b".into()));
+    drop(waiting);
+}
+
+#[test]
 fn a_long_prompt_does_not_hold_up_a_short_one() {
     for diffusion in [false, true] {
         let bench = bench(|_, _| ROLE_END as f32, true, 4, 4);
