@@ -84,6 +84,11 @@ impl ModelConfig {
         if kind == EngineKind::Autoregressive && moe.as_ref().is_some_and(|moe| moe.routing.capacity.is_some()) {
             return Err(fields.wrong("expert_capacity", "an autoregressive model has no blocks to route"));
         }
+        let delete_token = fields.optional("delete_token_id", 0..=vocab - 1)?.map(|id| id as u32);
+        let split_token = fields.optional("split_token_id", 0..=vocab - 1)?.map(|id| id as u32);
+        if delete_token.is_some() && delete_token == split_token {
+            return Err(fields.wrong("split_token_id", "must be another token than delete_token_id"));
+        }
         Ok(ModelConfig {
             kind,
             vocab,
@@ -101,8 +106,8 @@ impl ModelConfig {
             tied: fields.flag("tie_word_embeddings", false)?,
             moe,
             block_size: fields.optional("block_size", 1..=1 << 16)?,
-            delete_token: fields.optional("delete_token_id", 0..=vocab - 1)?.map(|id| id as u32),
-            split_token: fields.optional("split_token_id", 0..=vocab - 1)?.map(|id| id as u32),
+            delete_token,
+            split_token,
             dense: None,
             architecture,
         })

@@ -18,7 +18,8 @@ pub(crate) fn nearest_end(matcher: &Matcher, vocabulary: &Vocabulary, cuts: &Cut
 fn walk(mut matcher: Matcher, vocabulary: &Vocabulary, cuts: &Cuts, limit: usize, attempt: usize) -> Option<Vec<u32>> {
     let mut tokens = Vec::new();
     loop {
-        if matcher.is_error() {
+        // What was forced may be more than there is room for.
+        if matcher.is_error() || tokens.len() > limit {
             return None;
         }
         if matcher.is_stopped() || matcher.is_accepting().unwrap_or(false) {

@@ -73,6 +73,8 @@ pub(crate) struct Constraint {
     closed_at_limit: bool,
     /// And it is not all that was to be said: see [`Constraint::was_cut`].
     cut: bool,
+    /// An answer without a word has the form, too: no call is demanded.
+    optional: bool,
 }
 
 /// What the decoder's step became.
@@ -98,10 +100,11 @@ pub(crate) trait Choose {
 
 impl Constraint {
     pub(crate) fn new(form: Form, vocabulary: Arc<Vocabulary>, ends: Vec<u32>) -> Self {
-        let Form { matcher, learnt, field } = form;
+        let Form { mut matcher, learnt, field } = form;
         let end_length = *learnt.shortest.get_or_init(|| limit::shortest(&matcher, &vocabulary, &learnt.cuts));
         Constraint {
             field,
+            optional: matcher.is_accepting().unwrap_or(false),
             matcher,
             unmasked: 0,
             vocabulary,
@@ -123,8 +126,8 @@ impl Constraint {
         }
     }
 
-    /// Starts on a new canvas, whose answer part may still take `room` tokens, and writes what is forced there.
-    /// `true` when nothing in it is left for the model.
+    /// Starts on a new canvas, whose answer part may still take `room` tokens, and writes what is forced there. `true` when
+    /// nothing in it is left for the model.
     pub(crate) fn open(&mut self, canvas: &mut Canvas, room: usize) -> Result<bool, EngineError> {
         self.frontier = canvas.fixed;
         self.consumed = 0;

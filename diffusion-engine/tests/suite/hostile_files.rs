@@ -65,6 +65,15 @@ fn config_fields_are_bounded() {
 }
 
 #[test]
+fn one_token_cannot_both_delete_and_split() {
+    broken(&["config.json", "split_token_id", "delete_token_id"], |dir| {
+        let mut config = support::config_json("llada2_moe");
+        (config["delete_token_id"], config["split_token_id"]) = (json!(7), json!(7));
+        std::fs::write(dir.join("config.json"), config.to_string()).expect("writable");
+    });
+}
+
+#[test]
 fn a_folder_of_gguf_files_is_told_which_name_to_give() {
     broken(&["has no `config.json`", "b-Q4_0.gguf"], |dir| {
         std::fs::remove_file(dir.join("config.json")).expect("was there");

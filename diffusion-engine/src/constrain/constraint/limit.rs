@@ -1,5 +1,5 @@
 //! The answer's token limit: when its nearest end is only just in reach, it is time to write that. Must never change the
-//! canvas, nor end a call: agents would run it with arguments that the limit chose.
+//! canvas, nor end a call that nobody demanded: agents would run it with arguments that the limit chose.
 
 use llguidance::Matcher;
 use weir_protocol::EngineError;
@@ -27,7 +27,7 @@ pub(super) fn shortest(matcher: &Matcher, vocabulary: &Vocabulary, cuts: &Cuts) 
 
 impl Constraint {
     /// Whether the token limit ended the answer before all was said, although its form is whole: a call that cannot fit was
-    /// left out. A document that was closed counts as whole.
+    /// left out, or has arguments that the limit chose. A document that was closed counts as whole.
     pub(crate) fn was_cut(&self) -> bool {
         self.cut
     }
@@ -46,7 +46,8 @@ impl Constraint {
         // The end found is not the shortest, and seen from the next token it may be some tokens longer.
         let margin = |length: usize| length / 8 + 4;
         match end {
-            // It may end anywhere, as text does: to end it here would pass for the model's own end.
+            // It may end anywhere, as text does: to end it here would pass for the model's own end. A call is the model's
+            // as long as it can fit.
             Some(end) if end.is_empty() || self.is_call(&end) => false,
             Some(end) => end.len() + 1 + margin(end.len()) >= left,
             None => left < LONGEST_END,
@@ -54,13 +55,14 @@ impl Constraint {
     }
 
     /// Takes `token`, just consumed, back and sets out for the nearest end. `false`, and the token stays, when there
-    /// is none within `left` tokens from before it either, or only that of a call.
+    /// is none within `left` tokens from before it either, or only that of a call that nobody demanded.
     pub(super) fn close_before(&mut self, token: u32, left: usize) -> Result<bool, EngineError> {
         self.matcher.rollback(1).map_err(broken(self.field))?;
-        match self.nearest_end(left.saturating_sub(1)).filter(|end| !self.is_call(end)) {
-            Some(end) => {
+        let end = self.nearest_end(left).map(|end| (self.is_call(&end), end));
+        match end.filter(|(is_call, _)| !is_call || !self.optional) {
+            Some((is_call, end)) => {
                 // Where it could end here, it was going on.
-                self.cut = end.is_empty();
+                self.cut = end.is_empty() || is_call;
                 self.closing = end.into();
                 self.closed_at_limit = true;
                 Ok(true)

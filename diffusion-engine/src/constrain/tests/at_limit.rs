@@ -56,14 +56,20 @@ fn a_call_is_the_models_own_or_cut() {
     let (text, ended, cut) = said(&bench, &auto, &words, 30);
     assert!(text.starts_with("Well. ") && !text.contains("name") && ended && cut, "left out: {text}");
     let length = bench.vocabulary.tokens(call.as_bytes()).len();
-    for request in [&auto, &required] {
+    for (request, is_demanded) in [(&auto, false), (&required, true)] {
+        let mut closed = 0;
         for limit in 1..length {
             let (text, ended, cut) = said(&bench, request, call, limit);
-            // Left out as soon as it cannot fit any more, if something else may be said, or cut where the limit is.
-            assert_eq!(ended, cut, "at {limit}: {text}");
-            assert!(call.starts_with(&text) && text != call, "at {limit}: {text}");
-            assert!(text.is_empty() || !ended, "at {limit}: {text}");
+            // As soon as it cannot fit any more it is left out, or closed where it is demanded; or cut where the limit is.
+            closed += usize::from(cut && is_demanded);
+            let is_right = match (cut, is_demanded) {
+                (true, false) => text.is_empty() && ended,
+                (true, true) => text.ends_with("</tool_call>"),
+                (false, _) => call.starts_with(&text) && !ended,
+            };
+            assert!(is_right && text != call, "at {limit}: {text}");
         }
+        assert_eq!(closed > 0, is_demanded, "{closed}");
         assert_eq!(said(&bench, request, call, length), (call.to_owned(), false, false), "it just fits");
         assert_eq!(said(&bench, request, call, length + 1), (call.to_owned(), true, false), "and its end, too");
     }
