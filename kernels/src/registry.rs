@@ -54,14 +54,20 @@ macro_rules! instance {
             $(#[target_feature(enable = $feature)])?
             unsafe fn attention(shape: AttentionShape, places: ops::attention::Places, panels: &[KvPanel<'_>], visible: Visible<'_>) {
                 // SAFETY: passed on to the caller.
-                unsafe { ops::attention::floats::<$vector, $arows, $anv, $nv>(shape, places, panels, visible) }
+                unsafe {
+                    let mut reading = ops::floats::Floats::new();
+                    ops::attention::attention::<$vector, $arows, $anv, $nv>(&mut reading, shape, places, panels, visible)
+                }
             }
             /// # Safety
             /// The CPU has the features; otherwise as for the loop.
             $(#[target_feature(enable = $feature)])?
             unsafe fn attention_whole(shape: AttentionShape, places: ops::attention::Places, panels: &[KvPanel<'_>], visible: Visible<'_>) {
                 // SAFETY: passed on to the caller.
-                unsafe { ops::attention::whole::<$whole, $wrows, $wnv, $wall>(shape, places, panels, visible) }
+                unsafe {
+                    let mut reading = ops::whole::WholeNumbers::new();
+                    ops::attention::attention::<$whole, $wrows, $wnv, $wall>(&mut reading, shape, places, panels, visible)
+                }
             }
 
             pub(super) static KERNELS: Kernels =

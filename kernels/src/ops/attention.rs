@@ -8,11 +8,9 @@ use std::ops::Range;
 use crate::kernels::{AttentionShape, MAX_HEAD_DIM, Visible};
 use crate::kv::KvPanel;
 use crate::panel::PANEL;
-use crate::simd::{Vector, Whole, exp};
+use crate::simd::{Vector, exp};
 
-use super::floats::Floats;
 use super::tiles::{Part, ROWS, Reading, Rows, SCORES, TOGETHER};
-use super::whole::WholeNumbers;
 
 /// Queries and results in memory: of a token all heads side by side, tokens so many elements apart.
 #[derive(Clone, Copy)]
@@ -29,44 +27,14 @@ struct Memory {
     sums: [[f32; MAX_HEAD_DIM]; ROWS],
 }
 
-/// [`attend_all`] over keys and values in f32 or bf16.
-///
-/// # Safety
-/// As for [`attend_all`]; no panel is in 8 bits.
-#[inline(always)]
-pub(crate) unsafe fn floats<V: Vector, const R: usize, const NV: usize, const ALL: usize>(
-    shape: AttentionShape,
-    places: Places,
-    panels: &[KvPanel<'_>],
-    visible: Visible<'_>,
-) {
-    // SAFETY: passed on to the caller.
-    unsafe { attend_all::<V, R, NV, ALL>(&mut Floats::new(), shape, places, panels, visible) }
-}
-
-/// [`attend_all`] over keys and values in 8 bits.
-///
-/// # Safety
-/// As for [`attend_all`]; all panels are in 8 bits.
-#[inline(always)]
-pub(crate) unsafe fn whole<V: Whole, const R: usize, const NV: usize, const ALL: usize>(
-    shape: AttentionShape,
-    places: Places,
-    panels: &[KvPanel<'_>],
-    visible: Visible<'_>,
-) {
-    // SAFETY: passed on to the caller.
-    unsafe { attend_all::<V, R, NV, ALL>(&mut WholeNumbers::new(), shape, places, panels, visible) }
-}
-
 /// All rows of one lane. A row is one head of one token. `R` rows share what is read of a panel, `NV` vectors of it at a
-/// time; where no more than two are left, `ALL`.
+/// time; where no more than two are left, `ALL`. `reading` is that of the form the panels are stored in.
 ///
 /// # Safety
 /// The CPU as for `V`; `NV * V::LEN` divides 32 and `ALL * V::LEN` is 32; the shapes are those
 /// [`crate::Kernels::attention`] checks.
 #[inline(always)]
-unsafe fn attend_all<V: Vector, const R: usize, const NV: usize, const ALL: usize>(
+pub(crate) unsafe fn attention<V: Vector, const R: usize, const NV: usize, const ALL: usize>(
     reading: &mut impl Reading<V, R, NV, ALL>,
     shape: AttentionShape,
     places: Places,
@@ -116,7 +84,7 @@ unsafe fn attend_all<V: Vector, const R: usize, const NV: usize, const ALL: usiz
 /// Leaves the rows' sums of weighed values, and returns those of their weights; `seen` are the ends they see.
 ///
 /// # Safety
-/// As for [`attend_all`].
+/// As for [`attention`].
 #[inline(always)]
 unsafe fn attend<V: Vector, const R: usize, const NV: usize, const ALL: usize>(
     reading: &mut impl Reading<V, R, NV, ALL>,

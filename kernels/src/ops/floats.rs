@@ -19,12 +19,12 @@ const SQUARE: usize = PANEL * PANEL;
 const UNPACKED: usize = if MAX_HEAD_DIM > TOGETHER * PANEL { MAX_HEAD_DIM * PANEL } else { TOGETHER * SQUARE };
 
 /// Memory for what is made f32.
-pub(super) struct Floats {
+pub(crate) struct Floats {
     unpacked: MaybeUninit<[f32; UNPACKED]>,
 }
 
 impl Floats {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Floats { unpacked: MaybeUninit::uninit() }
     }
 }

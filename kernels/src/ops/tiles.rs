@@ -19,7 +19,7 @@ pub(super) const SCORES: usize = PANEL * TOGETHER;
 pub(super) const ROWS: usize = 32;
 
 /// Rows that share a key/value head.
-pub(super) struct Rows {
+pub(crate) struct Rows {
     pub(super) d: usize,
     pub(super) count: usize,
     pub(super) q: [*const f32; ROWS],
@@ -34,7 +34,7 @@ pub(super) struct Rows {
 /// # Safety
 /// Of all functions: the CPU as for `V`; there are `count` rows, and panels of their `d` in this form; `NV * V::LEN` divides
 /// 32, `ALL * V::LEN` is 32.
-pub(super) trait Reading<V: Vector, const R: usize, const NV: usize, const ALL: usize> {
+pub(crate) trait Reading<V: Vector, const R: usize, const NV: usize, const ALL: usize> {
     /// Looks at the rows' queries.
     unsafe fn begin(&mut self, rows: &Rows);
     /// Scores of a panel's positions, times `scale`, to the rows' weights from `at` on; `ahead` is what is read next, if it
@@ -48,7 +48,7 @@ pub(super) trait Reading<V: Vector, const R: usize, const NV: usize, const ALL: 
 
 /// 32 elements of the values of some panels.
 #[derive(Clone, Copy)]
-pub(super) struct Part<'b> {
+pub(crate) struct Part<'b> {
     /// Which.
     pub(super) dp: usize,
     /// Which are read next, if they are worth asking for.

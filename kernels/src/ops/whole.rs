@@ -15,7 +15,7 @@ use super::tiles::{Part, ROWS, Reading, Rows, SCORES, Tile, pass};
 const _: () = assert!(SCORES <= 256 && MAX_HEAD_DIM <= 256, "sums of products have 31 bits");
 
 /// The rows' queries and weights as whole numbers, and what 1 is worth in each row.
-pub(super) struct WholeNumbers {
+pub(crate) struct WholeNumbers {
     queries: MaybeUninit<[[i16; MAX_HEAD_DIM]; ROWS]>,
     query_steps: [f32; ROWS],
     weights: MaybeUninit<[[i16; SCORES]; ROWS]>,
@@ -23,7 +23,7 @@ pub(super) struct WholeNumbers {
 }
 
 impl WholeNumbers {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         WholeNumbers {
             queries: MaybeUninit::uninit(),
             query_steps: [0.0; ROWS],
