@@ -23,8 +23,8 @@ pub struct Kernels {
     pub(crate) attention_whole: AttentionLoop,
 }
 
-/// Shape, queries and results, panels, positions each token sees.
-type AttentionLoop = unsafe fn(AttentionShape, Places, &[KvPanel<'_>], Visible<'_>);
+/// Shape, queries and results, panels, positions each token sees, and which span of them only.
+type AttentionLoop = unsafe fn(AttentionShape, Places, &[KvPanel<'_>], Visible<'_>, Option<usize>);
 
 impl std::fmt::Debug for Kernels {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -186,10 +186,16 @@ impl Kernels {
         if visible.ends.is_empty() {
             return Ok(());
         }
-        let places = Places { q: q.elements.as_ptr(), q_stride: q.stride, out: out.as_mut_ptr(), out_stride: row };
+        let places = Places {
+            q: q.elements.as_ptr(),
+            q_stride: q.stride,
+            out: out.as_mut_ptr(),
+            out_stride: row,
+            out_head: shape.head_dim,
+        };
         // SAFETY: the registry saw the instruction set; every length is checked above, and there is a panel because
         // a token sees something.
-        unsafe { self.attention_loop(panels)(shape, places, panels, visible) };
+        unsafe { self.attention_loop(panels)(shape, places, panels, visible, None) };
         Ok(())
     }
 

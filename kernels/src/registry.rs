@@ -52,21 +52,21 @@ macro_rules! instance {
             /// # Safety
             /// The CPU has the features; otherwise as for the loop.
             $(#[target_feature(enable = $feature)])?
-            unsafe fn attention(shape: AttentionShape, places: ops::attention::Places, panels: &[KvPanel<'_>], visible: Visible<'_>) {
+            unsafe fn attention(shape: AttentionShape, places: ops::attention::Places, panels: &[KvPanel<'_>], visible: Visible<'_>, only: Option<usize>) {
                 // SAFETY: passed on to the caller.
                 unsafe {
                     let mut reading = ops::floats::Floats::new();
-                    ops::attention::attention::<$vector, $arows, $anv, $nv>(&mut reading, shape, places, panels, visible)
+                    ops::attention::attention::<$vector, $arows, $anv, $nv>(&mut reading, shape, places, panels, visible, only)
                 }
             }
             /// # Safety
             /// The CPU has the features; otherwise as for the loop.
             $(#[target_feature(enable = $feature)])?
-            unsafe fn attention_whole(shape: AttentionShape, places: ops::attention::Places, panels: &[KvPanel<'_>], visible: Visible<'_>) {
+            unsafe fn attention_whole(shape: AttentionShape, places: ops::attention::Places, panels: &[KvPanel<'_>], visible: Visible<'_>, only: Option<usize>) {
                 // SAFETY: passed on to the caller.
                 unsafe {
                     let mut reading = ops::whole::WholeNumbers::new();
-                    ops::attention::attention::<$whole, $wrows, $wnv, $wall>(&mut reading, shape, places, panels, visible)
+                    ops::attention::attention::<$whole, $wrows, $wnv, $wall>(&mut reading, shape, places, panels, visible, only)
                 }
             }
 

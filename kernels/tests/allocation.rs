@@ -32,9 +32,9 @@ fn nothing_is_allocated_once_the_memory_has_grown() {
     let mut likeliest = vec![None; rows];
     let shape = AttentionShape { heads: 4, kv_heads: 2, head_dim: 32 };
     let (keys, values) = (vec![0.5; shape.key_panel()], vec![0.25; shape.value_panel()]);
-    let panels = [KvPanel::F32 { keys: &keys, values: &values }; 2];
+    let panels = [KvPanel::F32 { keys: &keys, values: &values }; 80];
     let visible = vec![32; rows];
-    let mut mixed = vec![0.0; rows * hidden];
+    let (mut mixed, mut unjoined) = (vec![0.0; rows * hidden], Vec::new());
 
     let mut step = || {
         products.fill(&mut inputs, &x, rows, hidden, (true, false)).expect("the shape is right");
@@ -45,7 +45,13 @@ fn nothing_is_allocated_once_the_memory_has_grown() {
         products.experts(kernels, &inputs, &find, &visits, &mut expert_scratch, &mut sum).expect("the shape is right");
         products.top1(kernels, &inputs, &head, &[3], &mut head_scratch, &mut likeliest).expect("the shape is right");
         let q = Strided { elements: &x, stride: hidden };
-        products.attention(kernels, shape, q, &panels, visible[..].into(), &mut mixed).expect("the shape is right");
+        // A prefix that threads share, and many tokens behind a short one.
+        for (rows, ends) in [(1, &[40 * 32][..]), (rows, &visible)] {
+            let mixed = &mut mixed[..rows * hidden];
+            products
+                .attention(kernels, shape, q, &panels, ends.into(), &mut unjoined, mixed)
+                .expect("the shape is right");
+        }
     };
     // Which thread takes which part is chance: several times, so that each has met the largest.
     (0..200).for_each(|_| step());

@@ -7,6 +7,7 @@ mod support;
 use half::bf16;
 use support::{Expected, Numbers, compare, under_miri};
 use weir_kernels::kv::Rounding;
+use weir_kernels::packed::{self, Products, Team};
 use weir_kernels::{AttentionShape, Kernels, KvPanel, PANEL, Strided, Visible, registry};
 
 const SEED: u64 = 7;
@@ -141,7 +142,7 @@ fn attention_equals_the_plain_softmax_over_what_is_stored_and_ignores_what_is_hi
     let mut numbers = Numbers(SEED);
     let mut failures = Vec::new();
     let shapes = [(1, 1, 8), (4, 2, 16), (4, 2, 32), (6, 2, 40), (4, 1, 128), (7, 1, 25)];
-    let sizes = [(1, 1), (1, 33), (5, 20), (32, 64), (33, 97), (3, 300), (2, 545)];
+    let sizes = [(1, 1), (1, 33), (5, 20), (32, 64), (33, 97), (3, 300), (2, 545), (2, 2100)];
     for (heads, kv_heads, head_dim) in under_miri(&shapes, &[(2, 1, 8)]) {
         for (tokens, positions) in under_miri(&sizes, &[(2, 33)]) {
             let shape = AttentionShape { heads, kv_heads, head_dim };
@@ -235,13 +236,18 @@ fn what_is_no_number_does_not_become_one() {
 
 #[test]
 fn attention_of_a_token_has_the_same_bits_alone_and_in_a_batch() {
+    for (tokens, positions) in under_miri(&[(23, 300), (11, 1030)], &[(3, 51)]) {
+        same_alone(tokens, positions);
+    }
+}
+
+fn same_alone(tokens: usize, positions: usize) {
     let mut numbers = Numbers(SEED);
     let (heads, head_dim) = if cfg!(miri) { (2, 8) } else { (4, 32) };
     let (shape, width) = (AttentionShape { heads, kv_heads: heads / 2, head_dim }, heads * head_dim);
-    let (tokens, positions) = if cfg!(miri) { (3, 51) } else { (23, 300) };
     let q = numbers.take(tokens * width);
     let (k, v) = (numbers.take(positions * width / 2), numbers.take(positions * width / 2));
-    // The first see no more than the first 256 positions, which are weighed together.
+    // The first see no more than the first 256 positions, which are weighed together, or the first 1,024, a span.
     let ends: Vec<usize> = (0..tokens).map(|token| positions - 2 * tokens + 2 * token + 1).collect();
     for (kind, window) in [(Kind::F32, None), (Kind::F32, Some(30)), (Kind::Bf16, None), (Kind::Int8, Some(270))] {
         let stored = Stored::new(kind, shape, [&k, &v], 0);
@@ -261,6 +267,43 @@ fn attention_of_a_token_has_the_same_bits_alone_and_in_a_batch() {
                 let own = Visible { ends: &ends[token..=token], window };
                 let alone = run(kernels, &stored, all.skip(token), own);
                 assert_eq!(alone, together[token * width..(token + 1) * width], "{} token {token}", kernels.name());
+            }
+        }
+    }
+}
+
+#[test]
+fn threads_that_share_a_prefix_change_no_bit() {
+    let mut numbers = Numbers(SEED);
+    // Spans are of 1,024 positions; where tokens and heads are enough for the threads, none is cut out.
+    let cases = [
+        (4, 1, 16, 1, 2100, None),
+        (6, 2, 40, 3, 3100, Some(1500)),
+        (2, 2, 8, 19, 1030, None),
+        (2, 1, 8, 64, 1100, None),
+    ];
+    for (heads, kv_heads, head_dim, tokens, positions, window) in under_miri(&cases, &[(2, 1, 8, 1, 1060, None)]) {
+        let shape = AttentionShape { heads, kv_heads, head_dim };
+        let (width, row) = (heads * head_dim, kv_heads * head_dim);
+        let (q, k, v) = (numbers.take(tokens * width), numbers.take(positions * row), numbers.take(positions * row));
+        // Some see nothing of the last spans, and with a window nothing of the first.
+        let ends: Vec<usize> = (0..tokens).map(|token| positions - token * (positions - 40) / tokens).collect();
+        let (elements, stride, visible) = (&q[..], width, Visible { ends: &ends, window });
+        for kind in KINDS {
+            let stored = Stored::new(kind, shape, [&k, &v], 0);
+            for kernels in every() {
+                let due = run(kernels, &stored, Strided { elements, stride }, visible);
+                let mut memory = Vec::new();
+                for threads in under_miri(&[1, 2, 5, 16], &[3]) {
+                    let (team, mut got) = (Team::new(threads), vec![CANARY; tokens * width]);
+                    let products = Products { kernels: packed::best(), team: &team };
+                    let q = Strided { elements, stride };
+                    let done = products.attention(kernels, shape, q, &stored.views(), visible, &mut memory, &mut got);
+                    done.expect("shape");
+                    assert_eq!(got, due, "{} {kind:?} {shape:?} {tokens} of {positions}, {threads}", kernels.name());
+                    // What is left of another call is not read.
+                    memory.fill(f32::NAN);
+                }
             }
         }
     }

@@ -129,7 +129,7 @@ impl DenseModel {
         let products = self.compute.products;
         let width = shape.heads * shape.head_dim;
         let window = self.dense.window.and_then(|window| window.of_layer(index)).map(|window| window.positions);
-        let Scratch { qkv, mixed, out, inputs, shown: kept, batch, .. } = &mut *scratch;
+        let Scratch { qkv, mixed, unjoined, out, inputs, shown: kept, batch, .. } = &mut *scratch;
         let m = batch.rows();
         let (q, mixed) = (&*room(qkv, m * width), room(mixed, m * width));
         let shown = Shown::layer(std::mem::take(kept), index, lanes, batch);
@@ -138,7 +138,7 @@ impl DenseModel {
             let mixed = mixed.get_mut(own.start * width..own.end * width).unwrap_or_default();
             let q = part(q, own, width);
             let q = Strided { elements: q, stride: width };
-            products.attention(self.compute.kernels, shape, q, panels, Visible { ends, window }, mixed)?;
+            products.attention(self.compute.kernels, shape, q, panels, Visible { ends, window }, unjoined, mixed)?;
         }
         *kept = shown.emptied();
         self.compute.linear(mixed, m, &layer.output, inputs, room(out, m * self.config.hidden))?;

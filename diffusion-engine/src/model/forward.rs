@@ -198,7 +198,7 @@ impl Model {
         let shape = self.kv_shape().attention;
         let (kernels, products) = (self.compute.kernels, self.compute.products);
         let (hidden, q_width, width) = (self.config.hidden, shape.heads * shape.head_dim, layer.qkv.n());
-        let Scratch { x, normed, qkv, mixed, out, inputs, shown: kept, batch, routes, clock, .. } = scratch;
+        let Scratch { x, normed, qkv, mixed, unjoined, out, inputs, shown: kept, batch, routes, clock, .. } = scratch;
         let m = batch.rows();
         let (qkv, mixed) = (&*room(qkv, m * width), room(mixed, m * q_width));
         let (x, normed, out) = (room(x, m * hidden), room(normed, m * hidden), room(out, m * hidden));
@@ -208,7 +208,8 @@ impl Model {
         for LaneKv { rows, panels, .. } in shown.lanes() {
             let to = rows.start * q_width..rows.end * q_width;
             let (q, visible) = (q.skip(rows.start), batch.visible().get(rows).unwrap_or_default());
-            products.attention(kernels, shape, q, panels, visible.into(), mixed.get_mut(to).unwrap_or_default())?;
+            let mixed = mixed.get_mut(to).unwrap_or_default();
+            products.attention(kernels, shape, q, panels, visible.into(), unjoined, mixed)?;
         }
         *kept = shown.emptied();
         clock.did(Work::Attention);

@@ -24,6 +24,7 @@ pub(crate) struct Scratch {
     pub(crate) normed: Vec<f32>,
     pub(crate) qkv: Vec<f32>,
     pub(crate) mixed: Vec<f32>,
+    pub(crate) unjoined: Vec<f32>,
     pub(crate) out: Vec<f32>,
     pub(crate) gate: Vec<f32>,
     pub(crate) up: Vec<f32>,
