@@ -96,16 +96,17 @@ fn meaning(events: &[Event]) -> Vec<Event> {
 fn gathered((events, error): &(Vec<Event>, Option<EngineError>)) -> Option<(Collected, Option<String>)> {
     let events = events.iter().cloned().map(Ok).chain(error.clone().map(Err));
     let mut all = collect(Box::pin(stream::iter(events.collect::<Vec<_>>()))).now_or_never()?.ok()?;
-    for item in &mut all.items {
-        if let Item::Call(call) = item {
-            // Where the upstream gave none, it is another one each time.
-            call.id.clear();
-        }
-    }
-    let told = match all.words.take() {
+    let mut told = match all.words.take() {
         Some(Words::Pieces(pieces)) => OpenAiChat::joined(&pieces),
         _ => None,
     };
+    for item in &mut all.items {
+        if let Item::Call(call) = item {
+            // Where the upstream gave none, it is another one each time.
+            let id = std::mem::take(&mut call.id);
+            told = told.map(|told| if id.starts_with("call_") { told.replace(&id, "call_") } else { told });
+        }
+    }
     Some((all, told))
 }
 

@@ -17,7 +17,7 @@ mod upstream;
 pub use anthropic::Counter;
 pub(crate) use openai_chat::Alike;
 pub use registry::{Backend, Before, Registry, StartError};
-pub(crate) use upstream::http_client;
+pub(crate) use upstream::{NO_CLIENT, http_client};
 
 #[cfg(any(test, fuzzing))]
 pub(crate) use upstream::fuzzing;

@@ -10,7 +10,7 @@ use weir_diffusion_engine::{
 use weir_kernels::packed::Team;
 use weir_router_policies::{BackendFacts, BackendRole};
 
-use super::{BackendService, Counter, ModelEntry, builtin, open};
+use super::{BackendService, Counter, ModelEntry, NO_CLIENT, builtin, open};
 use crate::config::attempts::{AskingSettings, AttemptSettings};
 use crate::config::device::{DeviceSettings, GpuWeights};
 use crate::config::settings::{self as config, ModelSource};
@@ -34,9 +34,7 @@ pub enum StartError {
         source: LoadError,
     },
     /// The client of an upstream cannot be made.
-    #[error(
-        "backend `{backend}`: no HTTP client (it needs CA certificates: package `ca-certificates`, or SSL_CERT_FILE)"
-    )]
+    #[error("backend `{backend}`: there is no HTTP client\n  help: {}", NO_CLIENT)]
     Upstream {
         /// Its name.
         backend: String,

@@ -33,6 +33,9 @@ pub(super) fn command(settings: &Settings) -> Result<()> {
         [] => println!("tenants  none: nobody is asked for a key"),
         names => println!("tenants  {}", names.join(", ")),
     }
+    if let Some(why) = super::doctor::unkept(settings) {
+        println!("warning  {why}; what is learnt is lost at a restart");
+    }
     println!("ok");
     Ok(())
 }

@@ -6,6 +6,7 @@ use std::fmt::Display;
 use crate::config::server::ServerSettings;
 use crate::config::tenants::TenantsSettings;
 use crate::config::{EngineRole, Settings};
+use crate::tenants::Price;
 
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Changes {
@@ -118,7 +119,9 @@ impl Changes {
         let TenantsSettings { store, tenants, prices } = new;
         self.take("tenants.store", old.store != *store);
         self.named("tenant", &old.tenants, tenants, |one| &one.name);
-        self.take("prices", old.prices != *prices);
+        // Those of backends that come or go are theirs.
+        let differ = |(name, price): (&String, &Price)| old.prices.get(name).is_some_and(|before| before != price);
+        self.take("prices", prices.iter().any(differ));
     }
 
     /// The members of a list that came, went or are not what they were.
@@ -171,7 +174,8 @@ mod tests {
         check("", "[attempts]\nretries = 2", &["attempts"], &[]);
         check("", "[tenants]\nstore = \"redis://127.0.0.1:1\"", &["tenants.store"], &[]);
         let (a, b) = (backend("a", ""), backend("b", ""));
-        check(&a, &b, &["backend `b` added", "backend `a` removed", "prices"], &[]);
+        check(&a, &b, &["backend `b` added", "backend `a` removed"], &[]);
+        check(&a, &backend("a", "price = { input = 1.0 }"), &["prices"], &[]);
         check(&a, &backend("a", "takes_images = true"), &["backend `a` changed"], &[]);
         check(&format!("{a}{b}"), &format!("{b}{a}"), &["order of backends"], &[]);
         let hash = KeyHash::of(b"k");

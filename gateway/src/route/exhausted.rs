@@ -53,7 +53,7 @@ pub(super) fn most_useful(failures: Vec<Failure>, now: Instant) -> EngineError {
         | EngineError::Cancelled => 3,
         EngineError::ContextTooLong { .. }
         | EngineError::Unsupported { .. }
-        | EngineError::Upstream { status: 400 | 422, .. } => 1,
+        | EngineError::Upstream { status: 400 | 403 | 422, .. } => 1,
         EngineError::RateLimited { .. }
         | EngineError::Overloaded { .. }
         | EngineError::Timeout { .. }

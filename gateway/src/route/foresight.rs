@@ -94,11 +94,11 @@ impl Foresight {
         }
         let (every, foresight) = (self.settings.save_every, Arc::downgrade(self));
         tokio::spawn(async move {
-            loop {
-                tokio::time::sleep(every).await;
-                let Some(foresight) = foresight.upgrade() else { return };
+            // At once, so that a file that cannot be written is told at the start.
+            while let Some(foresight) = foresight.upgrade() {
                 // A failure is warned about inside.
                 let _ = tokio::task::spawn_blocking(move || foresight.save()).await;
+                tokio::time::sleep(every).await;
             }
         });
     }

@@ -161,8 +161,9 @@ impl From<&EngineError> for Failure {
                 failure(StatusCode::SERVICE_UNAVAILABLE, Class::Overloaded, "upstream_overloaded")
                     .retry_after(*retry_after)
             }
-            // It understood the request and would not take it: asking again, as clients do after a 502, changes nothing.
-            EngineError::Upstream { status: 400 | 422, .. } => {
+            // It understood the request and would not take it: asking again, as clients do after a 502, changes nothing. A 403
+            // about our key is none of these.
+            EngineError::Upstream { status: 400 | 403 | 422, .. } => {
                 failure(StatusCode::BAD_REQUEST, Class::Invalid, "upstream_refused")
             }
             EngineError::Upstream { retry_after, .. } => {

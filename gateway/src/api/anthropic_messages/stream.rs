@@ -258,7 +258,7 @@ impl MessagesGrammar {
         let mut braces = Braces::default();
         braces.push(&call.arguments);
         self.open(Open::Call { index: call.index, braces }, block, out);
-        if !call.arguments.is_empty() {
+        if !call.arguments.trim().is_empty() {
             self.delta(BlockDelta::Input { partial_json: call.arguments }, out);
         }
     }
@@ -267,7 +267,10 @@ impl MessagesGrammar {
         match &mut self.open {
             Some(Open::Call { index, braces }) if *index == call => {
                 braces.push(&arguments);
-                self.delta(BlockDelta::Input { partial_json: arguments }, out);
+                // White space around an object says nothing, and clients read what there is as JSON.
+                if braces.is_open() || !arguments.trim().is_empty() {
+                    self.delta(BlockDelta::Input { partial_json: arguments }, out);
+                }
                 while matches!(&self.open, Some(Open::Call { braces, .. }) if braces.is_complete()) {
                     let Some(next) = self.waiting.pop_front() else { break };
                     self.call(next, out);

@@ -67,6 +67,7 @@ fn prompt<'v>(path: &Path<'_>, value: &'v Value) -> Result<&'v str, EngineError>
     match value {
         Value::Array(prompts) => match prompts.as_slice() {
             [Value::String(only)] => Ok(only),
+            [] => Err(path.wrong("must have one prompt in its list, or be the text itself")),
             [Value::String(_), ..] => Err(path.wrong("must be one prompt; send a request for each")),
             _ => Err(path.wrong("must be text: token ids mean something else to every model")),
         },

@@ -108,8 +108,8 @@ impl EventDecoder {
             }
             "tool_use" => {
                 let text = |key: &str| block[key].as_str().unwrap_or_default();
-                let (index, is_theirs) = self.answer.call(text("id"), text("name"), events);
-                if !is_theirs {
+                let (index, ours) = self.answer.call(text("id"), text("name"), events);
+                if ours.is_some() {
                     self.shows = Shows::Mended;
                 }
                 // Some servers give the arguments at once instead of piece by piece.

@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 use weir_protocol::{EngineError, Event, FinishReason, Usage};
 
 use crate::api::reading::written::may_differ;
-use crate::backends::openai_chat::chunk::token_logprobs;
+use crate::backends::openai_chat::logprobs::token_logprobs;
 use crate::backends::upstream::answer::{Answer, cut};
 use crate::backends::upstream::{Decoder, refusal};
 use crate::plain_json;

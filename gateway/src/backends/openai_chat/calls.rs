@@ -4,8 +4,11 @@
 use serde_json::Value;
 use weir_protocol::{EngineError, Event};
 
-use crate::backends::tool_text::new_call_id;
+use super::mends::Mend;
 use crate::backends::upstream::answer::Answer;
+
+/// What no arguments are written as.
+pub(super) const NONE: &str = "{}";
 
 /// The calls of one answer.
 #[derive(Debug, Default)]
@@ -15,11 +18,15 @@ pub(super) struct Calls {
     custom: Vec<u64>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Call {
     /// The upstream's index.
     index: Option<u64>,
+    /// The upstream's; ours, where it gave none.
     id: String,
+    /// Whether it is told by another id than the upstream's.
+    is_ours: bool,
+    name: String,
     /// Its place among the answer's calls, once it has its name.
     begun: Option<u32>,
     /// Arguments that came before the name.
@@ -43,45 +50,52 @@ impl Calls {
         }
     }
 
-    /// One entry of `tool_calls`, in a document the one at this `place`: only in deltas they are numbered. Whether it was by
-    /// the book: what was read is what is written.
+    /// The entry of `tool_calls` at `place`, which in deltas is numbered and in a document is a call by itself. What of it is
+    /// to be told otherwise than it is written; `None`: it cannot be told by itself.
     pub(super) fn take(
         &mut self,
         entry: &Value,
-        place: Option<u64>,
+        place: usize,
+        is_whole: bool,
         answer: &mut Answer,
         events: &mut Vec<Event>,
-    ) -> bool {
+    ) -> Option<Mend> {
         let id = entry["id"].as_str().unwrap_or_default();
         let name = entry["function"]["name"].as_str().unwrap_or_default();
-        let given = entry["index"].as_u64().or(place);
+        let given = if is_whole { Some(place as u64) } else { entry["index"].as_u64() };
         let at = self.position(given, id, name);
         let call = &mut self.calls[at];
-        let mut is_plain = call.held.is_empty();
+        let mut mend = Mend { place, ..Mend::default() };
         match &entry["function"]["arguments"] {
             Value::String(piece) => call.held.push_str(piece),
             // Some servers send the object itself.
             object @ Value::Object(_) => {
-                call.held.push_str(&object.to_string());
-                is_plain = false;
+                let object = object.to_string();
+                call.held.push_str(&object);
+                mend.arguments = Some(object);
             }
             _ => {}
         }
-        if call.begun.is_none() && !name.is_empty() {
-            if call.id.is_empty() {
-                call.id = new_call_id();
-                is_plain = false;
+        if call.begun.is_some() {
+            mend.no_id = !id.is_empty() && (call.is_ours || id == call.id);
+            mend.no_name = !name.is_empty() && name == call.name;
+        } else if !name.is_empty() {
+            let (index, ours) = answer.call(&call.id, name, events);
+            if let Some(ours) = ours.as_ref().filter(|_| call.id.is_empty()) {
+                call.id.clone_from(ours);
             }
-            let (index, is_theirs) = answer.call(&call.id, name, events);
-            is_plain &= is_theirs;
+            call.is_ours = ours.is_some();
+            call.name = name.to_owned();
             call.begun = Some(index);
+            mend.id = ours;
         }
-        is_plain &= call.begun.is_some() && call.begun.map(u64::from) == given;
-        if let Some(index) = call.begun.filter(|_| !call.held.is_empty()) {
+        let index = call.begun?;
+        mend.index = Some(index).filter(|index| !is_whole && Some(u64::from(*index)) != given);
+        if !call.held.is_empty() {
             call.spoken = true;
             events.push(Event::ToolCallDelta { index, arguments: std::mem::take(&mut call.held) });
         }
-        is_plain
+        Some(mend)
     }
 
     /// The answer is complete: so must its calls be.
@@ -92,18 +106,17 @@ impl Calls {
         }
     }
 
-    /// No arguments are written `{}`: clients read them as JSON. Whether there was a call without any.
-    pub(super) fn close(&mut self, events: &mut Vec<Event>) -> bool {
+    /// No arguments are written `{}`: clients read them as JSON. The calls without any.
+    pub(super) fn close(&mut self, events: &mut Vec<Event>) -> Vec<u32> {
         let silent = self.calls.iter_mut().filter(|call| !call.spoken);
-        let told: Vec<Event> = silent
+        let silent: Vec<u32> = silent
             .filter_map(|call| {
                 call.spoken = true;
-                Some(Event::ToolCallDelta { index: call.begun?, arguments: "{}".into() })
+                call.begun
             })
             .collect();
-        let was_silent = !told.is_empty();
-        events.extend(told);
-        was_silent
+        events.extend(silent.iter().map(|&index| Event::ToolCallDelta { index, arguments: NONE.into() }));
+        silent
     }
 
     /// Which call a piece belongs to; a new one is added.
@@ -124,7 +137,7 @@ impl Calls {
                 return at;
             }
         }
-        self.calls.push(Call { index, id: id.to_owned(), begun: None, held: String::new(), spoken: false });
+        self.calls.push(Call { index, id: id.to_owned(), ..Call::default() });
         self.calls.len() - 1
     }
 }
@@ -139,7 +152,7 @@ mod tests {
     fn check(entries: &[Value], expect: &str) {
         let (mut calls, mut answer, mut events) = (Calls::default(), Answer::new("m"), Vec::new());
         for entry in entries {
-            calls.take(entry, None, &mut answer, &mut events);
+            calls.take(entry, 0, false, &mut answer, &mut events);
         }
         let shown: Vec<String> = events
             .iter()
@@ -188,11 +201,14 @@ mod tests {
     #[test]
     fn calls_are_told_apart_by_their_ids() {
         let (mut calls, mut answer, mut events) = (Calls::default(), Answer::new("m"), Vec::new());
-        let mut is_plain = |entry: &Value, place| calls.take(entry, place, &mut answer, &mut events);
+        let mut has_own_id = |entry: &Value, place: Option<usize>| {
+            let mend = calls.take(entry, place.unwrap_or(0), place.is_some(), &mut answer, &mut events);
+            mend.expect("told").id.is_none()
+        };
         let (first, second) = (entry(0, "a", "f", "{}"), entry(1, "a", "f", "[]"));
-        assert!(is_plain(&first, None) && !is_plain(&second, None));
+        assert!(has_own_id(&first, None) && !has_own_id(&second, None));
         let unnumbered = |id| entry(Value::Null, id, "f", "{}");
-        assert!(is_plain(&unnumbered("b"), Some(2)) && !is_plain(&unnumbered("b"), Some(3)));
+        assert!(has_own_id(&unnumbered("b"), Some(2)) && !has_own_id(&unnumbered("b"), Some(3)));
         let ids: std::collections::HashSet<&str> = events
             .iter()
             .filter_map(|event| match event {
@@ -212,7 +228,7 @@ mod tests {
     #[test]
     fn a_call_that_never_got_its_name_is_no_answer() {
         let (mut calls, mut events) = (Calls::default(), Vec::new());
-        calls.take(&entry(0, "a", "", "{}"), None, &mut Answer::new("m"), &mut events);
+        calls.take(&entry(0, "a", "", "{}"), 0, false, &mut Answer::new("m"), &mut events);
         assert!(events.is_empty() && calls.end().is_err());
     }
 }

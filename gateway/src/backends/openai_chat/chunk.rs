@@ -4,16 +4,19 @@
 use std::borrow::Cow;
 
 use serde_json::Value;
-use weir_protocol::{EngineError, Event, FinishReason, TokenChance, TokenLogprob, Usage};
+use weir_protocol::{EngineError, Event, FinishReason, Usage};
 
 use super::calls::Calls;
 use super::ending;
+use super::logprobs::token_logprobs;
+use super::mends::{Mend, Mends, is_own};
 use super::text_piece::Alike;
 use crate::backends::upstream::answer::{Answer, cut};
 use crate::backends::upstream::{Decoder, Shows, refusal, seal};
 use crate::plain_json;
 
-/// Where a whole answer's choices keep what is said.
+/// Where the choices of a piece, and of a whole answer, keep what is said.
+const DELTA: &str = "delta";
 const WHOLE: &str = "message";
 
 /// Reads one answer.
@@ -31,6 +34,9 @@ pub(in crate::backends) struct ChunkDecoder {
     reason: Option<FinishReason>,
     /// Of the chunks that carry text and nothing else.
     alike: Option<Alike>,
+    /// Of the piece taken last, which has it in `part`.
+    mends: Mends,
+    part: &'static str,
 }
 
 impl ChunkDecoder {
@@ -45,11 +51,14 @@ impl ChunkDecoder {
             shows: Shows::Plain,
             reason: None,
             alike: None,
+            mends: Mends::default(),
+            part: DELTA,
         }
     }
 
     /// A chunk, or a whole answer: `part` is where its choices keep what is said.
-    fn read(&mut self, chunk: &Value, part: &str, events: &mut Vec<Event>) -> Result<(), EngineError> {
+    fn read(&mut self, chunk: &Value, part: &'static str, events: &mut Vec<Event>) -> Result<(), EngineError> {
+        self.part = part;
         self.refuse_error(chunk)?;
         self.start(chunk, events);
         self.count(&chunk["usage"]);
@@ -102,16 +111,17 @@ impl ChunkDecoder {
         if ["audio", "images"].iter().any(is_shown) {
             self.foreign(events);
         }
-        for (place, entry) in (0..).zip(message["tool_calls"].as_array().into_iter().flatten()) {
+        for (place, entry) in message["tool_calls"].as_array().into_iter().flatten().enumerate() {
             // Calls with free text, which only this dialect's callers can have asked for.
             if entry["custom"].is_object() {
                 self.foreign(events);
-                self.calls.pass_by(entry, is_whole.then_some(place), &mut self.answer);
+                self.calls.pass_by(entry, is_whole.then_some(place as u64), &mut self.answer);
                 continue;
             }
             self.seal(&entry["extra_content"]["google"]["thought_signature"], events);
-            if !self.calls.take(entry, is_whole.then_some(place), &mut self.answer, events) {
-                self.shows = Shows::Mended;
+            match self.calls.take(entry, place, is_whole, &mut self.answer, events) {
+                Some(mend) => self.mends.add(mend),
+                None => self.shows = Shows::Mended,
             }
         }
     }
@@ -161,6 +171,7 @@ impl ChunkDecoder {
 
 impl Decoder for ChunkDecoder {
     fn take(&mut self, data: &str, events: &mut Vec<Event>) -> Result<(), EngineError> {
+        self.mends.clear();
         if self.has_ended() || data.is_empty() {
             return Ok(());
         }
@@ -173,7 +184,7 @@ impl Decoder for ChunkDecoder {
             return Ok(());
         }
         let chunk = plain_json::parse(data).map_err(|_| cut("a piece of the stream is not JSON"))?;
-        self.read(&chunk, "delta", events)?;
+        self.read(&chunk, DELTA, events)?;
         self.alike = chunk.as_object().and_then(|chunk| Alike::of(data, chunk));
         Ok(())
     }
@@ -193,7 +204,9 @@ impl Decoder for ChunkDecoder {
     }
 
     fn reworded(&self, piece: &str) -> Option<String> {
-        ending::with_reason(piece, self.reason?)
+        let mended = self.mends.of(piece, self.part);
+        let ends = self.reason.and_then(|reason| ending::with_reason(mended.as_deref().unwrap_or(piece), reason));
+        ends.or(mended)
     }
 
     fn answer(&self) -> &Answer {
@@ -204,7 +217,10 @@ impl Decoder for ChunkDecoder {
         if self.has_reason() {
             self.calls.end()?;
             // One that the limit cut has not come to its arguments.
-            if !self.answer.was_cut_short() && self.calls.close(events) {
+            let silent = if self.answer.was_cut_short() { Vec::new() } else { self.calls.close(events) };
+            if self.part == WHOLE {
+                silent.into_iter().for_each(|place| self.mends.add(Mend::without_arguments(place)));
+            } else if !silent.is_empty() {
                 self.shows = Shows::Mended;
             }
         }
@@ -212,28 +228,8 @@ impl Decoder for ChunkDecoder {
     }
 }
 
-/// The choices with index 0: one is asked for.
 fn own_choices(chunk: &Value) -> impl Iterator<Item = &Value> {
-    let choices = chunk["choices"].as_array().into_iter().flatten();
-    choices.filter(|choice| choice["index"].as_u64().unwrap_or(0) == 0)
-}
-
-/// Log-probabilities in OpenAI's shape, if there are any.
-pub(in crate::backends) fn token_logprobs(entries: &Value) -> Option<Event> {
-    let byte = |byte: &Value| byte.as_u64().and_then(|byte| u8::try_from(byte).ok());
-    let chance = |value: &Value| {
-        Some(TokenChance {
-            token: value["token"].as_str()?.to_owned(),
-            logprob: value["logprob"].as_f64()? as f32,
-            bytes: value["bytes"].as_array().and_then(|bytes| bytes.iter().map(byte).collect()),
-        })
-    };
-    let entry = |value: &Value| {
-        let top = value["top_logprobs"].as_array().into_iter().flatten().filter_map(chance).collect();
-        Some(TokenLogprob { chosen: chance(value)?, top })
-    };
-    let entries: Vec<TokenLogprob> = entries.as_array()?.iter().filter_map(entry).collect();
-    (!entries.is_empty()).then_some(Event::Logprobs(entries))
+    chunk["choices"].as_array().into_iter().flatten().filter(|choice| is_own(choice))
 }
 
 /// Text as a string or, from a few servers, as parts.
@@ -372,11 +368,8 @@ mod tests {
                 r#"{{"model":"m","choices":[{{"message":{{"tool_calls":[{one},{other}]}},"finish_reason":"tool_calls"}}]}}"#
             )
         };
-        for (ids, shows) in [(["a", "b"], Shows::Plain), (["a", "a"], Shows::Mended)] {
+        for ids in [["a", "b"], ["a", "a"]] {
             check_whole(decoder(), &calls(ids), "<m>[0 f{0 {}}[1 f{1 {}}!tool_calls");
-            let mut read = decoder();
-            let told = read.whole(calls(ids).as_bytes(), &mut Vec::new());
-            assert_eq!((told, read.shows()), (Ok(()), shows));
         }
         check_whole(decoder(), r#"{"error":{"code":503}}"#, " ERR upstream");
         check_whole(decoder(), "{}", " ERR stream_cut");

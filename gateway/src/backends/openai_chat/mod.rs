@@ -4,6 +4,8 @@ mod calls;
 pub(super) mod chunk;
 pub(super) mod compose;
 mod ending;
+pub(super) mod logprobs;
+mod mends;
 mod parts;
 mod text_piece;
 mod turns;

@@ -4,7 +4,7 @@
 use serde_json::{Value, json};
 use weir_protocol::{EngineError, Event, FinishReason, Tool, Usage};
 
-use crate::backends::openai_chat::chunk::token_logprobs;
+use crate::backends::openai_chat::logprobs::token_logprobs;
 use crate::backends::upstream::answer::{Answer, cut};
 use crate::backends::upstream::{Decoder, Shows, refusal};
 use crate::plain_json;
@@ -21,12 +21,12 @@ pub(super) struct EventDecoder {
     items: u64,
     /// The number of the next event.
     next: u64,
-    /// The summary's part that is being told.
-    summary: Option<(u64, u64)>,
+    /// The part of what was thought that was told last: its item's place, and its own in a summary.
+    thought: Option<(Option<u64>, Option<u64>)>,
     shows: Shows,
 }
 
-/// What stands between the parts of a summary.
+/// What stands between the parts of a summary, and between thoughts.
 const BETWEEN_PARTS: &str = "\n\n";
 
 /// How events end that say nothing by themselves.
@@ -49,7 +49,7 @@ struct Call {
 impl EventDecoder {
     pub(super) fn new(asked: &str, window: u64, alike: bool) -> Self {
         let (answer, calls) = (Answer::new(asked), Vec::new());
-        EventDecoder { window, alike, answer, calls, items: 0, next: 0, summary: None, shows: Shows::Plain }
+        EventDecoder { window, alike, answer, calls, items: 0, next: 0, thought: None, shows: Shows::Plain }
     }
 
     fn event(&mut self, event: &Value, events: &mut Vec<Event>) -> Result<(), EngineError> {
@@ -71,8 +71,10 @@ impl EventDecoder {
                 self.answer.text(text("delta"), events);
             }
             "response.refusal.delta" => self.answer.refusal(text("delta"), events),
-            "response.reasoning_text.delta" => self.answer.reasoning(text("delta"), events),
-            "response.reasoning_summary_text.delta" => self.summary(event, events),
+            "response.reasoning_text.delta" | "response.reasoning_summary_text.delta" => {
+                let part = (event["output_index"].as_u64(), event["summary_index"].as_u64());
+                self.think(part, text("delta"), events);
+            }
             "response.function_call_arguments.delta" => {
                 let call = self.call(event).ok_or_else(|| cut("arguments came without their tool call"))?;
                 give(call, text("delta"), events);
@@ -126,8 +128,8 @@ impl EventDecoder {
 
     fn open(&mut self, output: Option<u64>, item: &Value, events: &mut Vec<Event>) {
         let text = |key: &str| item[key].as_str().unwrap_or_default();
-        let (index, is_theirs) = self.answer.call(text("call_id"), text("name"), events);
-        if !is_theirs {
+        let (index, ours) = self.answer.call(text("call_id"), text("name"), events);
+        if ours.is_some() {
             self.shows = Shows::Mended;
         }
         let item_id = item["id"].as_str().map(str::to_owned);
@@ -144,14 +146,29 @@ impl EventDecoder {
         self.calls.get_mut(at)
     }
 
-    /// A summary has parts with headings of their own; what is told of it elsewhere is one text.
-    fn summary(&mut self, event: &Value, events: &mut Vec<Event>) {
-        let part = event["output_index"].as_u64().zip(event["summary_index"].as_u64());
-        if self.summary.is_some() && part.is_some() && part != self.summary {
+    /// A summary has parts with headings of their own, and an answer may have several; what is told of them elsewhere is one
+    /// text.
+    fn think(&mut self, part: (Option<u64>, Option<u64>), text: &str, events: &mut Vec<Event>) {
+        if text.is_empty() {
+            return;
+        }
+        if self.thought.is_some_and(|before| before != part) {
             self.answer.reasoning(BETWEEN_PARTS, events);
         }
-        self.summary = part;
-        self.answer.reasoning(event["delta"].as_str().unwrap_or_default(), events);
+        self.thought = Some(part);
+        self.answer.reasoning(text, events);
+    }
+
+    /// Behind a seal, or anything else that was said, another thought begins by itself.
+    fn go_on(&mut self, told: &[Event]) {
+        let ends = |event: &Event| match event {
+            Event::ReasoningDelta(_) => false,
+            Event::ReasoningSignature(_) => true,
+            event => event.is_content(),
+        };
+        if told.iter().any(ends) {
+            self.thought = None;
+        }
     }
 
     fn item_done(&mut self, event: &Value, events: &mut Vec<Event>) {
@@ -189,8 +206,10 @@ impl EventDecoder {
     fn finish(&mut self, response: &Value, events: &mut Vec<Event>) -> Result<(), EngineError> {
         // Some servers tell an answer only here.
         if !self.answer.has_said() && response["status"] != "failed" {
-            for item in response["output"].as_array().into_iter().flatten() {
-                self.item(item, events);
+            for (place, item) in (0..).zip(response["output"].as_array().into_iter().flatten()) {
+                let from = events.len();
+                self.item(place, item, events);
+                self.go_on(events.get(from..).unwrap_or_default());
             }
         }
         self.count(&response["usage"]);
@@ -227,7 +246,7 @@ impl EventDecoder {
     }
 
     /// An item of a whole response.
-    fn item(&mut self, item: &Value, events: &mut Vec<Event>) {
+    fn item(&mut self, place: u64, item: &Value, events: &mut Vec<Event>) {
         let texts = |list: &Value| -> Vec<String> {
             let parts = list.as_array().into_iter().flatten();
             parts.filter_map(|part| part["text"].as_str()).map(str::to_owned).collect()
@@ -243,7 +262,7 @@ impl EventDecoder {
             "reasoning" => {
                 let shown = texts(&item["content"]).concat();
                 let told = if shown.is_empty() { texts(&item["summary"]).join(BETWEEN_PARTS) } else { shown };
-                self.answer.reasoning(&told, events);
+                self.think((Some(place), None), &told, events);
                 self.item_done(&json!({"item": item}), events);
             }
             "function_call" => {
@@ -282,7 +301,10 @@ impl Decoder for EventDecoder {
         }
         self.shows = if self.shows == Shows::Mended { Shows::Mended } else { Shows::Plain };
         let event = plain_json::parse(data).map_err(|_| cut("a piece of the stream is not JSON"))?;
-        self.event(&event, events)
+        let from = events.len();
+        self.event(&event, events)?;
+        self.go_on(events.get(from..).unwrap_or_default());
+        Ok(())
     }
 
     fn whole(&mut self, document: &[u8], events: &mut Vec<Event>) -> Result<(), EngineError> {

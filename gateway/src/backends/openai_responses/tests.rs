@@ -83,6 +83,19 @@ fn the_parts_of_a_summary_stand_apart() {
 }
 
 #[test]
+fn thoughts_stand_apart() {
+    let thought = |text: &str| json!({"type": "reasoning", "content": [{"type": "reasoning_text", "text": text}]});
+    let said = json!({"type": "message", "content": [{"type": "output_text", "text": "a"}]});
+    let whole = json!({"model": "m", "status": "completed", "output": [thought("one"), thought("two"), said, thought("three")]});
+    check_whole(decoder(), &whole.to_string(), "<m>(one)(\n\n)(two)a(three)!stop");
+    let piece = |at: u32, text: &str| {
+        json!({"type": "response.reasoning_text.delta", "output_index": at, "delta": text}).to_string()
+    };
+    let pieces = [START, &piece(0, "o"), &piece(0, "ne"), &piece(1, "two"), A, &piece(3, "three"), DONE];
+    check(decoder(), &pieces, "<m>(o)(ne)(\n\n)(two)a(three)#5+2/4!stop");
+}
+
+#[test]
 fn an_end_is_never_made_up() {
     check(decoder(), &[START, A], "<m>a ERR stream_cut");
     check(decoder(), &[START, A, "[DONE]"], "<m>a ERR stream_cut");

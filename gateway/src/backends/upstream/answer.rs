@@ -104,16 +104,17 @@ impl Answer {
         events.push(Event::Foreign);
     }
 
-    /// A call begins; gives its place among the calls, and whether the id is the upstream's. Results are told by their call's
-    /// id: one that is empty, or another call's, becomes a new one.
-    pub(in crate::backends) fn call(&mut self, id: &str, name: &str, events: &mut Vec<Event>) -> (u32, bool) {
+    /// A call begins; gives its place among the calls, and its id where that is not the upstream's. Results are told by their
+    /// call's id: one that is empty, or another call's, becomes a new one.
+    pub(in crate::backends) fn call(&mut self, id: &str, name: &str, events: &mut Vec<Event>) -> (u32, Option<String>) {
         self.say(events);
         let index = self.calls;
         self.calls += 1;
         let is_theirs = !id.is_empty() && self.ids.insert(id.to_owned());
-        let id = if is_theirs { id.to_owned() } else { new_call_id() };
+        let ours = (!is_theirs).then(new_call_id);
+        let id = ours.clone().unwrap_or_else(|| id.to_owned());
         events.push(Event::ToolCallStarted { index, id, name: name.to_owned() });
-        (index, is_theirs)
+        (index, ours)
     }
 
     /// The counts; the last word holds.

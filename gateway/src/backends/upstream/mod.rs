@@ -160,6 +160,10 @@ struct Upstream {
     urls: RwLock<Vec<(&'static str, Url)>>,
 }
 
+/// What to do where no HTTP client can be made.
+pub(crate) const NO_CLIENT: &str =
+    "it needs CA certificates: install the package `ca-certificates`, or name a file in SSL_CERT_FILE";
+
 /// Where every HTTP client of this process starts, for requests to this address. A proxy that the environment names is heard, but
 /// not on the way to this machine: it would be told what was to stay here, and has another machine under that address.
 pub(crate) fn http_client(to: &str) -> ClientBuilder {

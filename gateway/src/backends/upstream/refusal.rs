@@ -34,6 +34,20 @@ const OVERFLOW: &[&str] = &[
     "request_too_large",
 ];
 
+/// How moderation says that it will not have what was said. An account may be flagged, too: such words are not here.
+const MODERATED: &[&str] = &[
+    "moderation",
+    "flagged_input",
+    "input was flagged",
+    "content_filter",
+    "content filter",
+    "content_policy",
+    "content policy",
+    "content violates",
+    "data_inspection_failed",
+    "safety_check",
+];
+
 /// What stands before a window's size in such a text, and not before what was needed of it.
 const LIMIT_WORDS: &[&str] = &["maximum", "context", "limit"];
 
@@ -95,6 +109,11 @@ fn status_of_words(error: &Value) -> Option<u16> {
 
 fn meaning(status: u16, retry_after: Option<Duration>, body: &str, window: u64) -> EngineError {
     match status {
+        // Another prompt is taken: it says nothing of our key.
+        403 if says(body, MODERATED) => {
+            let message = "its moderation refuses what was said".into();
+            EngineError::Upstream { status, message, retry_after: None }
+        }
         401..=403 => EngineError::Unauthorized { status },
         // Nothing is left on the account: no wait mends that.
         429 if body.contains("insufficient_quota") => EngineError::Unauthorized { status },
@@ -131,8 +150,12 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
 }
 
 fn is_overflow(body: &str) -> bool {
+    says(body, OVERFLOW)
+}
+
+fn says(body: &str, known: &[&str]) -> bool {
     let body = body.to_ascii_lowercase();
-    OVERFLOW.iter().any(|words| body.contains(words))
+    known.iter().any(|words| body.contains(words))
 }
 
 /// Such texts have the window and the need among their numbers, and often the parts of the need. They count only where both
@@ -237,6 +260,29 @@ mod tests {
         check(404, "<html>nope</html>", &upstream(404, "it gave no known reason"));
         check(500, "", &upstream(500, "it gave no known reason"));
         check(302, "", &upstream(302, "redirects are not followed; check its base URL"));
+    }
+
+    #[test]
+    fn moderation_speaks_against_no_backend() {
+        let openrouter = r#"{"error":{"code":403,"message":"m requires moderation on p. Your input was flagged for \"x\"","metadata":{"reasons":["x"],"flagged_input":"my secret"}}}"#;
+        let xai = r#"{"code":"permission-denied","error":"Content violates usage guidelines. Failed check: SAFETY_CHECK_TYPE_X"}"#;
+        for body in [openrouter, xai] {
+            let told = meaning(403, None, body, 9);
+            assert_eq!(
+                (&told, told.speaks_against_backend()),
+                (&upstream(403, "its moderation refuses what was said"), false)
+            );
+        }
+        for (status, body) in [
+            (401, openrouter),
+            (402, xai),
+            (403, "{}"),
+            (403, r#"{"error":{"message":"Your account has been flagged","code":"permission_error"}}"#),
+            (403, r#"{"error":{"message":"Your key has no access to this model"}}"#),
+        ] {
+            let told = meaning(status, None, body, 9);
+            assert_eq!((&told, told.speaks_against_backend()), (&EngineError::Unauthorized { status }, true), "{body}");
+        }
     }
 
     #[test]

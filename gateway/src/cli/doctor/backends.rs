@@ -2,6 +2,7 @@
 
 use super::calls::{self, Called, Reached};
 use super::{Finding, Level, Subject};
+use crate::backends::NO_CLIENT;
 use crate::config::wire::BackendKind;
 use crate::config::{BackendSettings, Settings, nearest};
 
@@ -28,9 +29,7 @@ fn judged<'a>(settings: &'a Settings, called: &'a [Called]) -> impl Iterator<Ite
         let name = backend.name.as_str();
         let finding = match called.iter().find(|called| called.backend == name) {
             Some(called) => judge(backend, called),
-            None => Finding::problem(format!("backend `{name}`: there is no HTTP client")).fix(
-                "it needs CA certificates: install the package `ca-certificates`, or name a file in SSL_CERT_FILE",
-            ),
+            None => Finding::problem(format!("backend `{name}`: there is no HTTP client")).fix(NO_CLIENT),
         };
         (name, finding)
     })

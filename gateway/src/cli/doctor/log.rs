@@ -9,6 +9,7 @@ use crate::config::Settings;
 use crate::config::latency::written_first;
 use crate::config::telemetry::LogTarget;
 
+const LATENCY: &str = "latency.file";
 const FIX: &str = "make its folder, let this user write there, or name another file";
 
 pub(super) fn look(subject: &Subject) -> Vec<Finding> {
@@ -24,9 +25,15 @@ pub(super) fn look(subject: &Subject) -> Vec<Finding> {
     }];
     if let Some(path) = &settings.latency.file {
         let text = format!("what is learnt of latencies is kept in {}", path.display());
-        findings.push(judge("latency.file", path, &written_first(path), text));
+        findings.push(judge(LATENCY, path, &written_first(path), text));
     }
     findings
+}
+
+/// What keeps learnt latencies from being kept. The gateway starts all the same, and learns anew after a restart.
+pub(in crate::cli) fn unkept(settings: &Settings) -> Option<String> {
+    let path = settings.latency.file.as_ref()?;
+    try_to_write(&written_first(path)).err().map(|error| refused(LATENCY, path, &error))
 }
 
 /// What keeps the request log from being written, for `weir check`: the gateway would not start.
@@ -88,6 +95,8 @@ mod tests {
         let settings = crate::config::load(&crate::config::Inputs { file: Some(file), ..Default::default() });
         let why = unwritable(settings.as_ref().expect("a config")).expect("a reason");
         assert!(why.starts_with("`request_log.file`: ") && why.contains("no/log") && why.contains("help: "), "{why}");
+        let why = unkept(settings.as_ref().expect("a config")).expect("a reason");
+        assert!(why.starts_with("`latency.file`: ") && why.contains("no/times"), "{why}");
         let findings = look(&Subject { settings, calls: std::cell::OnceCell::new() });
         let found: Vec<_> = findings.iter().map(|finding| (finding.level, finding.text.split(':').next())).collect();
         let expected = [Some("`request_log.file`"), Some("`latency.file`")].map(|key| (Level::Problem, key));

@@ -25,7 +25,7 @@ use serde::Serialize;
 use crate::config::{ConfigErrors, Settings};
 
 pub(super) use backends::unfit;
-pub(super) use log::unwritable;
+pub(super) use log::{unkept, unwritable};
 
 /// A name and who looks.
 type Look = (&'static str, fn(&Subject) -> Vec<Finding>);

@@ -127,6 +127,20 @@ fn parallel_calls_come_one_after_another() {
 }
 
 #[test]
+fn white_space_is_no_arguments() {
+    let told = |pieces: &[&str]| -> Vec<Value> {
+        let mut events = vec![started(), call(0, "c0", "f")];
+        events.extend(pieces.iter().map(|piece| arguments(0, piece)));
+        events.push(ends(FinishReason::ToolCalls));
+        let frames = write(events);
+        let deltas = frames.iter().filter_map(|frame| frame.strip_prefix("event: content_block_delta\ndata: "));
+        deltas.map(|data| serde_json::from_str::<Value>(data).expect("JSON")["delta"]["partial_json"].clone()).collect()
+    };
+    assert_eq!(told(&[" ", "\n"]), Vec::<Value>::new());
+    assert_eq!(told(&[" ", "{\"a\":", " ", "1}", "\n"]), ["{\"a\":", " ", "1}"]);
+}
+
+#[test]
 fn what_is_said_within_a_call_waits_for_its_end() {
     let [begin, rest] = [arguments(0, "{\"a\":"), arguments(0, "1}")];
     let frames = |events: Vec<Event>| {

@@ -42,7 +42,7 @@ fn fields_are_checked_one_by_one() {
     refused(json!({"prompt": 7}), "prompt", "must be a string");
     refused(json!({"prompt": ["a", "b"]}), "prompt", "one prompt");
     refused(json!({"prompt": [1, 2]}), "prompt", "token ids");
-    refused(json!({"prompt": []}), "prompt", "token ids");
+    refused(json!({"prompt": []}), "prompt", "must have one prompt in its list");
     refused(json!({"prompt": "x", "logprobs": 6}), "logprobs", "from 0 to 5");
     refused(json!({"prompt": "x", "logprobs": 1, "echo": true}), "echo", "beside `logprobs`");
     refused(json!({"prompt": "x", "suffix": "y", "echo": true}), "echo", "`suffix`");
