@@ -3,13 +3,23 @@
 
 use super::tokenizer::TextTokenizer;
 
-/// The text of one answer as it grows.
+/// Tokens of a byte-level vocabulary that are read with the next one: three bytes are enough to know where a character
+/// begins, whatever came before, and each of these has one at least.
+const BYTES_BEFORE: usize = 3;
+
+/// Most tokens that a character is written with where each byte is one: more of them that make none never will.
+const LONGEST_CHARACTER: usize = 4;
+
+/// The text of one answer as it grows. What a token costs does not depend on how many came before, nor on whether they
+/// make characters.
 pub(crate) struct TextStream {
     stops: Vec<String>,
     /// Tokens whose text may still change, after `context` tokens that only give the decoder its surroundings.
     window: Vec<u32>,
     context: usize,
-    /// Bytes of the window's text that were taken already.
+    /// Text of the surroundings by themselves; of a byte-level vocabulary, which needs none, always empty.
+    before: String,
+    /// Bytes of the text after `before` that were taken already.
     taken: usize,
     /// Text that is certain but may begin a stop text.
     held: String,
@@ -28,34 +38,73 @@ impl TextStream {
     /// For an answer that ends at the first of `stops`; empty ones are ignored.
     pub(crate) fn new(stops: &[String]) -> Self {
         let stops = stops.iter().filter(|stop| !stop.is_empty()).cloned().collect();
-        TextStream { stops, window: Vec::new(), context: 0, taken: 0, held: String::new() }
+        TextStream { stops, window: Vec::new(), context: 0, before: String::new(), taken: 0, held: String::new() }
     }
 
     /// Adds a token.
     pub(crate) fn push(&mut self, token: u32, tokenizer: &TextTokenizer) -> Progress {
-        self.window.push(token);
-        let text = tokenizer.decode(&self.window);
-        let certain = text.trim_end_matches(char::REPLACEMENT_CHARACTER).len();
-        self.take(&text, certain);
-        if certain == text.len() && certain > 0 {
-            self.shorten(token, tokenizer);
+        let alone = tokenizer.decode(&[token]);
+        if tokenizer.is_byte_level() {
+            // Without text it has no bytes, and changes nothing.
+            if !alone.is_empty() {
+                self.window.push(token);
+                self.push_bytes(tokenizer);
+            }
+        } else {
+            self.window.push(token);
+            self.push_piece(token, alone, tokenizer);
         }
         self.release()
     }
 
-    /// All of the window's text was taken. The `last` token alone is surroundings enough for decoders that join words by
+    /// Bytes after bytes: what is not UTF-8 is certain at once, but for an end that may be a character's beginning.
+    fn push_bytes(&mut self, tokenizer: &TextTokenizer) {
+        let text = tokenizer.decode(&self.window);
+        let certain = text.strip_suffix(char::REPLACEMENT_CHARACTER).unwrap_or(&text).len();
+        self.take(&text, certain);
+        if self.window.len() > BYTES_BEFORE {
+            self.window.drain(..self.window.len() - BYTES_BEFORE);
+            // Read from within a character the beginning differs, but not the end.
+            self.taken = tokenizer.decode(&self.window).len().saturating_sub(text.len() - certain);
+        }
+        self.context = self.window.len() - usize::from(certain < text.len());
+    }
+
+    /// Pieces, some of which may be bytes. The last one alone is surroundings enough for decoders that join words by
     /// spaces. A part of a character is none, since what follows would be read together with it, nor is a token without
     /// text: then those from before stay, or all where nothing came before.
-    fn shorten(&mut self, last: u32, tokenizer: &TextTokenizer) {
-        let alone = tokenizer.decode(&[last]);
-        if !(alone.is_empty() || alone.contains(char::REPLACEMENT_CHARACTER)) {
-            self.window.drain(..self.window.len() - 1);
-            self.context = 1;
-        } else if self.context == 0 {
-            self.context = self.window.len();
+    fn push_piece(&mut self, token: u32, alone: String, tokenizer: &TextTokenizer) {
+        let is_part = alone.is_empty() || alone.contains(char::REPLACEMENT_CHARACTER);
+        if is_part && self.window.len() - self.context > LONGEST_CHARACTER {
+            return;
         }
-        self.window.truncate(self.context);
-        self.taken = tokenizer.decode(&self.window).len();
+        let (whole, text) = self.read(tokenizer);
+        let certain = text.trim_end_matches(char::REPLACEMENT_CHARACTER).len();
+        self.take(&text, certain);
+        if certain < text.len() || text.is_empty() {
+            return;
+        }
+        self.taken = 0;
+        if !is_part {
+            self.window.clear();
+            self.window.push(token);
+            (self.context, self.before) = (1, alone);
+        } else if self.context == 0 {
+            (self.context, self.before) = (self.window.len(), whole);
+        } else {
+            self.window.truncate(self.context);
+        }
+    }
+
+    /// The window's text with and without that of its surroundings. Bytes that break the character before them change its
+    /// text, too; it is gone, so they are read by themselves.
+    fn read(&self, tokenizer: &TextTokenizer) -> (String, String) {
+        let whole = tokenizer.decode(&self.window);
+        let text = match whole.strip_prefix(self.before.as_str()) {
+            Some(text) => text.to_owned(),
+            None => tokenizer.decode(self.window.get(self.context..).unwrap_or_default()),
+        };
+        (whole, text)
     }
 
     /// Bytes of text that are certain but held back, and whether more of the last token is still to come.
@@ -65,7 +114,7 @@ impl TextStream {
 
     /// Everything that is left; an incomplete code point comes out as U+FFFD.
     pub(crate) fn finish(&mut self, tokenizer: &TextTokenizer) -> Progress {
-        let text = tokenizer.decode(&self.window);
+        let (_, text) = self.read(tokenizer);
         self.take(&text, text.len());
         let mut progress = self.release();
         if progress.stopped.is_none() {
@@ -182,7 +231,63 @@ mod tests {
         }
     }
 
+    /// Bytes that break a character of which the answer has the text already are read by themselves; none of the words
+    /// after them is lost.
+    #[test]
+    fn pieces_that_are_no_characters_cost_no_words() {
+        let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/dense");
+        let checkpoint = Checkpoint::open(ModelFiles::Dir(fixtures.join("pieces.gguf"))).expect("opens");
+        let config = checkpoint.config().expect("config");
+        let tokenizer = checkpoint.tokenizer(&config).expect("tokenizer");
+        let byte = |byte: u8| {
+            let name = format!("<0x{byte:02X}>");
+            (0..config.vocab as u32).find(|id| tokenizer.piece(*id).as_deref() == Some(&name)).expect("a byte")
+        };
+        let word = tokenizer.encode_plain("x").expect("encodes");
+        for (text, broken) in [("é", 1), ("🦀", 1), ("🦀", 2), ("鬱", 7), ("é", 400)] {
+            let bytes = text.bytes().chain(std::iter::repeat_n(0xFF, broken)).map(byte);
+            let ids: Vec<u32> = bytes.chain(word.iter().copied()).collect();
+            let lost = "\u{FFFD}".repeat(broken);
+            let (pieces, _) = run(&ids, &[], &tokenizer);
+            let whole = pieces.concat();
+            assert!(whole.starts_with(&format!("{text}{lost}")) && whole.ends_with('x'), "{whole}");
+            let (pieces, _) = run(&ids[..ids.len() - word.len()], &[], &tokenizer);
+            assert_eq!(pieces.concat(), format!("{text}{lost}"));
+            let ids: Vec<u32> = word.iter().copied().chain(ids).collect();
+            let (pieces, _) = run(&ids, &[], &tokenizer);
+            assert!(pieces.concat().starts_with(&format!("x{text}{lost}")), "{pieces:?}");
+        }
+    }
+
+    /// A caller can force bytes that are no characters, without an end.
+    #[test]
+    fn a_token_costs_the_same_however_many_made_no_character() {
+        let tokenizer = tokenizer();
+        for cycle in [&[0xFF_u8][..], &[0xF0], &[0xF0, 0x9F], &[0xA9], &[0xF0, 0x9F, 0xA6, 0xFF], &[0xC3, 0x41]] {
+            let ids: Vec<u32> = cycle.iter().copied().cycle().take(500).map(u32::from).collect();
+            let mut stream = TextStream::new(&[]);
+            let mut text = String::new();
+            for id in &ids {
+                text.push_str(&stream.push(*id, &tokenizer).text);
+                assert!(stream.window.len() <= BYTES_BEFORE, "{cycle:?}");
+                assert!(stream.held.is_empty(), "{cycle:?}");
+            }
+            assert!(tokenizer.decode(&ids).len() - text.len() <= 3, "only the last one waits: {cycle:?}");
+            text.push_str(&stream.finish(&tokenizer).text);
+            assert_eq!(text, tokenizer.decode(&ids), "{cycle:?}");
+        }
+    }
+
     proptest! {
+        #[test]
+        fn bytes_that_rarely_are_characters(bytes in proptest::collection::vec(proptest::sample::select(
+            &[0x41u8, 0x80, 0x9F, 0xA0, 0xA6, 0xBF, 0xC0, 0xC3, 0xE0, 0xE4, 0xED, 0xEF, 0xBD, 0xF0, 0xF4, 0xFF][..]), 0..24))
+        {
+            let tokenizer = tokenizer();
+            let ids: Vec<u32> = bytes.into_iter().map(u32::from).collect();
+            prop_assert_eq!(run(&ids, &[], &tokenizer).0.concat(), tokenizer.decode(&ids));
+        }
+
         #[test]
         fn the_pieces_are_the_whole(ids in proptest::collection::vec(0u32..267, 0..40)) {
             let tokenizer = tokenizer();

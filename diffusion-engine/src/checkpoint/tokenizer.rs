@@ -127,6 +127,12 @@ impl TextTokenizer {
         self.inner.id_to_token(id)?.chars().map(byte_of).collect()
     }
 
+    /// What the vocabulary calls token `id`.
+    #[cfg(test)]
+    pub(crate) fn piece(&self, id: u32) -> Option<String> {
+        self.inner.id_to_token(id)
+    }
+
     /// Whether every byte has its own character in the vocabulary, as in GPT-2's and LLaDA2's.
     pub(crate) fn is_byte_level(&self) -> bool {
         matches!(self.inner.get_decoder(), Some(DecoderWrapper::ByteLevel(_)))
