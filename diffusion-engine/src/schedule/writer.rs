@@ -315,7 +315,12 @@ impl BlockWriter {
 
     /// What the answer of `tokens` tokens cost.
     pub(crate) fn stats(self, tokens: usize) -> DiffusionStats {
-        let forced_tokens = self.constraint.map_or(0, |constraint| constraint.forced_tokens);
+        // A stop text may have ended it within what was forced.
+        let behind = (self.prompt + tokens).saturating_sub(self.active.start)..self.active.canvas.tokens.len();
+        let forced_tokens = self.constraint.map_or(0, |constraint| {
+            let behind = behind.filter(|at| constraint.is_forced(*at)).count() as u32;
+            constraint.forced_tokens.saturating_sub(behind)
+        });
         let edits = self.stats.edits + self.decoder.replaced;
         DiffusionStats { edits, tokens: tokens as u32, forced_tokens, ..self.stats }
     }

@@ -107,6 +107,12 @@ fn what_has_no_choice_asks_no_model() {
         if let Some(stats) = answer.usage.diffusion {
             assert_eq!((stats.steps, u64::from(stats.forced_tokens)), (0, answer.usage.completion_tokens));
         }
+        let mut stopped = demanding(&constant, "x");
+        stopped.sampling.stop = vec!["true".into()];
+        let answer = ask(&engine(kind, EngineOptions::default()), &stopped);
+        if let Some(stats) = answer.usage.diffusion {
+            assert_eq!(u64::from(stats.forced_tokens), answer.usage.completion_tokens, "none behind the stop text");
+        }
     }
 }
 
