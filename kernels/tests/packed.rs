@@ -6,7 +6,7 @@ mod support;
 use support::{Expected, Numbers, compare, under_miri};
 use weir_kernels::packed::experts::{ExpertScratch, PackedExpert, Visits};
 use weir_kernels::packed::head::HeadScratch;
-use weir_kernels::packed::{Alone, Format, Inputs, PackedKernels, PackedWeights, Products, Team, all};
+use weir_kernels::packed::{Alone, Block, Format, Inputs, PackedKernels, PackedWeights, Products, Team, all};
 use weir_kernels::registry;
 
 const SEED: u64 = 11;
@@ -97,13 +97,21 @@ fn products_of_the_largest_quants_overflow_nothing() {
     ];
     let team = Team::new(1);
     let (x, w): (Vec<f32>, Vec<f32>) = (0..signs.len() * k).map(|i| signs[i / k](i % k)).map(|v| (v, v)).unzip();
+    let mut packed: Vec<_> =
+        Format::ALL.map(|format| PackedWeights::pack(format, &w, signs.len(), k).expect("packs")).into();
+    // What we never write, and a file may hold.
+    let lowest = PackedWeights::lay_rows(Format::Q8, signs.len(), k, |row, blocks| {
+        let quant = |i: usize| if signs[row](i) < 0.0 { i8::MIN } else { i8::MAX };
+        let scale = half::f16::ONE.to_le_bytes();
+        blocks.extend([0, 32].map(|from| Block { scale, quants: std::array::from_fn(|i| quant(from + i)) }));
+    });
+    packed.push(lowest.expect("lays"));
     for kernels in every() {
-        for format in Format::ALL {
-            let packed = PackedWeights::pack(format, &w, signs.len(), k).expect("packs");
-            let unpacked = packed.unpack();
+        for packed in &packed {
+            let (format, unpacked) = (packed.format(), packed.unpack());
             let inputs = inputs(kernels, &x, signs.len(), k);
             let mut out = vec![CANARY; signs.len() * signs.len()];
-            Products { kernels, team: &team }.linear(&inputs, &packed, &mut out).expect("shape");
+            Products { kernels, team: &team }.linear(&inputs, packed, &mut out).expect("shape");
             let mut expected = Vec::new();
             for row in 0..signs.len() {
                 let x = seen(&inputs, format, &x, row, k);

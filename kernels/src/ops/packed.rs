@@ -171,7 +171,7 @@ unsafe fn nibbles<S: Strip, const T: usize>(
         }
         let mut ints = [S::ints(0); T];
         for (int, dot) in ints.iter_mut().zip(dots) {
-            *int = S::end(dot, S::ints(0), 1);
+            *int = S::end(dot);
         }
         ints
     }
@@ -274,19 +274,13 @@ impl Block for Q8 {
             let at = group.add(64 + block * 512 + part * 4);
             let quants = x.quants.add(cell * BLOCK);
             let mut ints = [S::ints(0); T];
-            for walk in 0..S::WIDE_WALKS {
-                let mut dots = [S::begin(0); T];
-                for (t, dot) in dots.iter_mut().enumerate() {
-                    *dot = S::begin_wide(*x.offsets.add(cell + t), walk);
-                }
-                for j in 0..8 {
-                    let weights = S::widen(S::quants(at.add(j * 64)), walk);
-                    for (t, dot) in dots.iter_mut().enumerate() {
-                        *dot = S::dot(*dot, weights, quants.add(t * BLOCK + j * 4));
-                    }
-                }
-                for (int, dot) in ints.iter_mut().zip(dots) {
-                    *int = S::end(dot, *int, if walk == 0 { 1 } else { 16 });
+            for (t, int) in ints.iter_mut().enumerate() {
+                *int = S::begin_wide(*x.offsets.add(cell + t));
+            }
+            for j in 0..8 {
+                let weights = S::widen(S::quants(at.add(j * 64)));
+                for (t, int) in ints.iter_mut().enumerate() {
+                    *int = S::dot_wide(*int, weights, quants.add(t * BLOCK + j * 4));
                 }
             }
             scaled::<S, T>(sums, ints, scales, x, cell);

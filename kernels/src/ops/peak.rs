@@ -31,7 +31,7 @@ pub(crate) unsafe fn peak<S: Strip, const C: usize>(loops: usize) -> f32 {
         }
         let mut out = [0.0f32; STRIP];
         for sum in sums {
-            let total = S::mul_add(S::floats(S::end(sum, S::ints(0), 1)), S::splat(1.0), S::load(out.as_ptr()));
+            let total = S::mul_add(S::floats(S::end(sum)), S::splat(1.0), S::load(out.as_ptr()));
             S::store(total, out.as_mut_ptr());
         }
         out[0]

@@ -11,8 +11,6 @@ use crate::packed::BLOCK;
 pub(crate) unsafe trait Strip {
     /// Rows; divides 16.
     const LEN: usize;
-    /// How many walks over weights of 8 bits take all of their bits. The second one's count sixteen.
-    const WIDE_WALKS: usize;
     /// An i32 for each row.
     type Ints: Copy;
     /// An f32 for each row.
@@ -21,6 +19,8 @@ pub(crate) unsafe trait Strip {
     type Quants: Copy;
     /// What [`Strip::dot`] adds up for each row, within a block.
     type Dots: Copy;
+    /// Four signed bytes for each row, as [`Strip::dot_wide`] wants them.
+    type Wide: Copy;
 
     /// All rows `value`.
     unsafe fn ints(value: i32) -> Self::Ints;
@@ -30,19 +30,21 @@ pub(crate) unsafe trait Strip {
     unsafe fn low(quants: Self::Quants) -> Self::Quants;
     /// The high nibbles.
     unsafe fn high(quants: Self::Quants) -> Self::Quants;
-    /// What a walk over signed bytes takes of them, as [`Strip::dot`] wants it.
-    unsafe fn widen(quants: Self::Quants, walk: usize) -> Self::Quants;
+    /// Signed bytes.
+    unsafe fn widen(quants: Self::Quants) -> Self::Wide;
     /// What a block of activations gives to begin with: nibbles are 8 too large, so -8 Σ x, as `begin` takes it.
     unsafe fn offset(x: &[i32; BLOCK]) -> i32;
     /// A sum that begins with an `offset`, or 0.
     unsafe fn begin(offset: i32) -> Self::Dots;
-    /// As `begin`, for weights that `widen` gave, and what it added to them.
-    unsafe fn begin_wide(offset: i32, walk: usize) -> Self::Dots;
-    /// `dots + Σ w x` over four weights a row, of 0 to 15 or what `widen` gave, and the four bytes at `x`, none of which is
-    /// -128. At most eight times between `begin` and `end`: so many fit 16 bits.
+    /// `dots + Σ w x` over four weights a row, of 0 to 15, and the four bytes at `x`, none of which is -128. At most eight
+    /// times between `begin` and `end`: so many fit 16 bits.
     unsafe fn dot(dots: Self::Dots, w: Self::Quants, x: *const i8) -> Self::Dots;
-    /// `before`, what the walks before gave, plus `worth` times the sum.
-    unsafe fn end(dots: Self::Dots, before: Self::Ints, worth: i16) -> Self::Ints;
+    /// The sum.
+    unsafe fn end(dots: Self::Dots) -> Self::Ints;
+    /// As `begin`, for [`Strip::dot_wide`].
+    unsafe fn begin_wide(offset: i32) -> Self::Ints;
+    /// As `dot`, over signed bytes.
+    unsafe fn dot_wide(sum: Self::Ints, w: Self::Wide, x: *const i8) -> Self::Ints;
     /// Rounded to f32.
     unsafe fn floats(ints: Self::Ints) -> Self::Floats;
     /// All rows `value`.
@@ -65,12 +67,12 @@ pub(crate) unsafe trait Strip {
     unsafe fn mul_add(a: Self::Floats, b: Self::Floats, c: Self::Floats) -> Self::Floats;
 }
 
-/// The sums of a CPU that adds products of bytes to 32 bits at once, in one walk: they are its integers from the start.
-/// `widen` adds `bias`.
+/// The sums of a CPU that adds products of bytes to 32 bits at once: they are its integers from the start. `widen` adds
+/// `bias`.
 macro_rules! dots_are_ints {
     (bias $bias:literal) => {
-        const WIDE_WALKS: usize = 1;
         type Dots = Self::Ints;
+        type Wide = Self::Quants;
 
         #[inline(always)]
         unsafe fn offset(x: &[i32; BLOCK]) -> i32 {
@@ -82,13 +84,18 @@ macro_rules! dots_are_ints {
             unsafe { Self::ints(offset) }
         }
         #[inline(always)]
-        unsafe fn begin_wide(offset: i32, _walk: usize) -> Self::Ints {
+        unsafe fn end(dots: Self::Ints) -> Self::Ints {
+            dots
+        }
+        #[inline(always)]
+        unsafe fn begin_wide(offset: i32) -> Self::Ints {
             // SAFETY: passed on to the caller.
             unsafe { Self::ints(offset * ($bias / 8)) }
         }
         #[inline(always)]
-        unsafe fn end(dots: Self::Ints, _before: Self::Ints, _worth: i16) -> Self::Ints {
-            dots
+        unsafe fn dot_wide(sum: Self::Ints, w: Self::Wide, x: *const i8) -> Self::Ints {
+            // SAFETY: passed on to the caller.
+            unsafe { Self::dot(sum, w, x) }
         }
     };
 }

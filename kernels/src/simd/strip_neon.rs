@@ -38,7 +38,7 @@ unsafe impl Strip for NeonDot {
         unsafe { vshrq_n_u8::<4>(quants) }
     }
     #[inline(always)]
-    unsafe fn widen(quants: uint8x16_t, _walk: usize) -> uint8x16_t {
+    unsafe fn widen(quants: uint8x16_t) -> uint8x16_t {
         quants
     }
     #[inline(always)]

@@ -36,7 +36,7 @@ unsafe impl Strip for Plain {
         quants.map(|four| four.map(|byte| byte >> 4))
     }
     #[inline(always)]
-    unsafe fn widen(quants: [[u8; 4]; 16], _walk: usize) -> [[u8; 4]; 16] {
+    unsafe fn widen(quants: [[u8; 4]; 16]) -> [[u8; 4]; 16] {
         quants.map(|four| four.map(|byte| byte ^ 128))
     }
     #[inline(always)]

@@ -38,7 +38,7 @@ unsafe impl Strip for Avx512Vnni {
         unsafe { _mm512_and_si512(_mm512_srli_epi32::<4>(quants), _mm512_set1_epi8(15)) }
     }
     #[inline(always)]
-    unsafe fn widen(quants: __m512i, _walk: usize) -> __m512i {
+    unsafe fn widen(quants: __m512i) -> __m512i {
         // SAFETY: the caller promises avx512f. Adding 128 to a byte flips its top bit.
         unsafe { _mm512_xor_si512(quants, _mm512_set1_epi8(-128)) }
     }
@@ -217,7 +217,7 @@ avx2_strip! {
         }
     }
     #[inline(always)]
-    unsafe fn widen([a, b]: [__m256i; 2], _walk: usize) -> [__m256i; 2] {
+    unsafe fn widen([a, b]: [__m256i; 2]) -> [__m256i; 2] {
         // SAFETY: the caller promises avx2.
         unsafe { [unsigned(a), unsigned(b)] }
     }
@@ -226,18 +226,15 @@ avx2_strip! {
 avx2_strip! {
     Avx2,
     "Needs avx2, fma and f16c. Without an instruction that adds products of bytes to 32 bits, those of a block are added
-up in 16 bits: 8 * 15 * 127 * 2 fits, and half of the multiplications are saved.",
-    /// The low nibbles, then the high ones: whole bytes would not fit 16 bits.
-    const WIDE_WALKS: usize = 2;
+up in 16 bits where they are nibbles: 8 * 15 * 127 * 2 fits, and half of the multiplications are saved.",
     type Dots = [__m256i; 2];
+    /// How large they are, and they themselves.
+    type Wide = [[__m256i; 2]; 2];
 
     #[inline(always)]
-    unsafe fn widen([a, b]: [__m256i; 2], walk: usize) -> [__m256i; 2] {
+    unsafe fn widen([a, b]: [__m256i; 2]) -> [[__m256i; 2]; 2] {
         // SAFETY: the caller promises avx2.
-        unsafe {
-            let bytes = [unsigned(a), unsigned(b)];
-            if walk == 0 { Self::low(bytes) } else { Self::high(bytes) }
-        }
+        unsafe { [[_mm256_abs_epi8(a), a], [_mm256_abs_epi8(b), b]] }
     }
     /// Two halves for the two sums of a row. Each of them fits with its share of the products, whatever overflows on the way.
     #[inline(always)]
@@ -255,27 +252,36 @@ up in 16 bits: 8 * 15 * 127 * 2 fits, and half of the multiplications are saved.
         unsafe { Self::ints(offset) }
     }
     #[inline(always)]
-    unsafe fn begin_wide(offset: i32, walk: usize) -> [__m256i; 2] {
-        // SAFETY: the caller promises avx2. Bytes are 128 too large, their high nibbles 8.
-        unsafe { Self::ints(if walk == 0 { 0 } else { offset }) }
-    }
-    #[inline(always)]
     unsafe fn dot([a, b]: [__m256i; 2], w: [__m256i; 2], x: *const i8) -> [__m256i; 2] {
         // SAFETY: the caller promises avx2 and four readable bytes.
         unsafe {
             let x = four(x);
-            [added(a, _mm256_maddubs_epi16(w[0], x)), added(b, _mm256_maddubs_epi16(w[1], x))]
+            let [first, second] = [_mm256_maddubs_epi16(w[0], x), _mm256_maddubs_epi16(w[1], x)];
+            [in_order(_mm256_add_epi16(a, first)), in_order(_mm256_add_epi16(b, second))]
         }
     }
     #[inline(always)]
-    unsafe fn end([a, b]: [__m256i; 2], before: [__m256i; 2], worth: i16) -> [__m256i; 2] {
+    unsafe fn end([a, b]: [__m256i; 2]) -> [__m256i; 2] {
         // SAFETY: the caller promises avx2.
+        unsafe { [_mm256_madd_epi16(a, _mm256_set1_epi16(1)), _mm256_madd_epi16(b, _mm256_set1_epi16(1))] }
+    }
+    #[inline(always)]
+    unsafe fn begin_wide(_offset: i32) -> [__m256i; 2] {
+        // SAFETY: the caller promises avx2.
+        unsafe { Self::ints(0) }
+    }
+    /// The weight's sign goes to the other factor, and what is left of it has none, as the instruction wants: two products
+    /// of 128 and 127 fit 16 bits.
+    #[inline(always)]
+    unsafe fn dot_wide([a, b]: [__m256i; 2], w: [[__m256i; 2]; 2], x: *const i8) -> [__m256i; 2] {
+        // SAFETY: the caller promises avx2 and four readable bytes.
         unsafe {
-            let worth = _mm256_set1_epi16(worth);
-            [
-                _mm256_add_epi32(_mm256_madd_epi16(a, worth), before[0]),
-                _mm256_add_epi32(_mm256_madd_epi16(b, worth), before[1]),
-            ]
+            let x = four(x);
+            let product = |[size, own]: [__m256i; 2]| {
+                _mm256_madd_epi16(_mm256_maddubs_epi16(size, _mm256_sign_epi8(x, own)), _mm256_set1_epi16(1))
+            };
+            let [first, second] = w.map(product);
+            [in_order(_mm256_add_epi32(a, first)), in_order(_mm256_add_epi32(b, second))]
         }
     }
 }
@@ -290,15 +296,14 @@ unsafe fn four(x: *const i8) -> __m256i {
     unsafe { _mm256_set1_epi32(x.cast::<i32>().read_unaligned()) }
 }
 
-/// `a + b` in 16 bits, in this order: a compiler that may choose one adds row by row, and for that keeps a block's
-/// weights in memory, more than there are registers.
+/// A sum that is made where it is written: a compiler that may choose an order adds row by row, and for that keeps a
+/// block's weights in memory, more than there are registers.
 ///
 /// # Safety
 /// The CPU has avx2.
 #[inline]
 #[target_feature(enable = "avx2")]
-unsafe fn added(a: __m256i, b: __m256i) -> __m256i {
-    let mut sum = _mm256_add_epi16(a, b);
+unsafe fn in_order(mut sum: __m256i) -> __m256i {
     // SAFETY: the text is empty.
     unsafe { std::arch::asm!("/* {0} */", inout(ymm_reg) sum, options(nomem, nostack, preserves_flags)) };
     sum
