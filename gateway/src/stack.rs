@@ -65,7 +65,7 @@ impl Gateway {
         }
         let planned = self.planned(request, caller, Asker { client, record: record.clone(), ..Asker::default() }).await;
         if let (Err(refusal), Some(record)) = (&planned, &record) {
-            record.because(&refusal.error);
+            record.because(&refusal.error, self.models.iter().any(|entry| entry.id == request.model));
         }
         planned
     }

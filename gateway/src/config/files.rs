@@ -21,6 +21,14 @@ impl FileRead {
         bytes
     }
 
+    /// A file's text, of which no note is taken.
+    ///
+    /// # Errors
+    /// It cannot be read, or is none.
+    pub fn text_of(path: &Path) -> io::Result<String> {
+        std::fs::read(path).and_then(FileRead::text)
+    }
+
     /// Bytes as text.
     ///
     /// # Errors

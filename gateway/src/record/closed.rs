@@ -22,6 +22,8 @@ pub(crate) const CANCELLED: &str = "cancelled";
 pub(crate) struct AskedFor {
     /// The model as the caller wrote it.
     pub(crate) model: String,
+    /// Whether that is known to be one of ours.
+    pub(crate) is_ours: bool,
     /// Whether the answer was to be a stream.
     pub(crate) stream: bool,
     /// What kind of client asked.
@@ -84,6 +86,12 @@ pub(crate) struct Closed {
 }
 
 impl Closed {
+    /// The model asked for, where it is one of ours: any other text may be anything, a key included.
+    pub(crate) fn own_model(&self) -> Option<&str> {
+        let asked = self.asked.as_ref()?;
+        (asked.is_ours || self.plan.is_some()).then_some(&asked.model)
+    }
+
     /// Where the answer's waiting is counted from: the request was here.
     pub(crate) fn asked_at(&self) -> Instant {
         self.body_read.unwrap_or(self.started)

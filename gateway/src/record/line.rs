@@ -138,12 +138,10 @@ pub(super) fn of(closed: &Closed, said: Option<&Said>, redactor: Option<&Redacto
         origin: asked.and_then(from),
         dialect: closed.dialect.as_str(),
         stream: asked.map(|asked| asked.stream),
-        // A model that is planned for is one of ours; any other text may be anything, a key included.
-        model: asked.and_then(|asked| match (&closed.plan, redactor) {
-            (Some(_), _) => Some(asked.model.clone()),
-            (None, Some(redactor)) => Some(redactor.clean(&asked.model)),
-            (None, None) => None,
-        }),
+        model: match closed.own_model() {
+            Some(model) => Some(model.to_owned()),
+            None => asked.zip(redactor).map(|(asked, redactor)| redactor.clean(&asked.model)),
+        },
         backend: closed.backend.as_deref(),
         answered_model: closed.answered_model.as_deref(),
         status: closed.status,

@@ -138,6 +138,7 @@ impl Record {
         let mut draft = self.draft();
         draft.asked = Some(AskedFor {
             model: request.model.clone(),
+            is_ours: false,
             stream: request.stream,
             client,
             attempt: request.hints.attempt,
@@ -183,9 +184,13 @@ impl Record {
         draft.before_headers = Some(now.saturating_duration_since(since).saturating_sub(draft.waits.until(now)));
     }
 
-    /// It is not let in, for this.
-    pub(crate) fn because(&self, error: &EngineError) {
-        self.draft().why = why(error);
+    /// It is not let in, for this; `is_ours`: it asked for one of our models.
+    pub(crate) fn because(&self, error: &EngineError, is_ours: bool) {
+        let mut draft = self.draft();
+        draft.why = why(error);
+        if let Some(asked) = &mut draft.asked {
+            asked.is_ours = is_ours;
+        }
     }
 
     /// It is not let in, by this setting.

@@ -6,10 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::StatusCode;
-use weir_protocol::Dialect;
+use weir_protocol::{ChatRequest, Dialect, EngineError};
 
 use super::redact::Redactor;
 use super::{Landing, Outcome, Record, Recorder};
+use crate::caller::ClientKind;
 use crate::config::telemetry::{LogTarget, RequestLogSettings, TelemetrySettings};
 use crate::metrics::{Metrics, Scrape};
 
@@ -96,6 +97,25 @@ async fn overhead_is_what_is_neither_the_backends_nor_the_callers_time() {
     drop(record);
     let page = metrics.render(&Scrape::default()).unwrap();
     assert!(page.contains("weir_overhead_seconds_sum 0.033"), "{page}");
+}
+
+#[test]
+fn who_was_not_let_in_asked_for_a_model_of_ours_or_for_one_that_is_not_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("requests.jsonl");
+    let request_log = Some(RequestLogSettings { target: LogTarget::File(file.clone()), content: None });
+    let settings = TelemetrySettings { request_log, otlp: None };
+    let recorder = Arc::new(Recorder::start(&settings, Arc::new(Metrics::new().unwrap())).unwrap());
+    for is_ours in [true, false] {
+        let record = open(&recorder);
+        let request = ChatRequest { model: "m".into(), ..ChatRequest::default() };
+        record.asked(&Arc::new(request), ClientKind::Other);
+        record.because(&EngineError::EmptyAnswer, is_ours);
+    }
+    recorder.stop(Duration::from_secs(60));
+    let text = std::fs::read_to_string(&file).unwrap();
+    let models = text.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()["model"].clone());
+    assert_eq!(models.collect::<Vec<_>>(), [serde_json::json!("m"), serde_json::Value::Null]);
 }
 
 #[test]

@@ -63,9 +63,11 @@ fn request(closed: &Closed, trace: &TraceContext, own: u64, scope: &Instrumentat
         text("weir.outcome", closed.outcome),
     ];
     let mut name = operation(closed.dialect).to_owned();
+    if let Some(model) = closed.own_model() {
+        name = format!("{name} {model}");
+        attributes.push(text("gen_ai.request.model", model.to_owned()));
+    }
     if let (Some(asked), Some(plan)) = (&closed.asked, &closed.plan) {
-        name = format!("{name} {}", asked.model);
-        attributes.push(text("gen_ai.request.model", asked.model.clone()));
         attributes.push(KeyValue::new("weir.stream", asked.stream));
         attributes.push(text("weir.route", plan.route.clone()));
         attributes.push(text("weir.rule", plan.rule.clone()));

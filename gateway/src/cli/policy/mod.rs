@@ -14,8 +14,8 @@ use weir_router_policies::{BackendFacts, Diagnostic, Policy, docs};
 
 use super::{ConfigArgs, doctor};
 use crate::backends::expected;
-use crate::config::Settings;
 use crate::config::policy::PolicySource;
+use crate::config::{FileRead, Settings};
 use crate::embedded;
 use crate::live::prepare::{check_names, in_doubt};
 
@@ -179,7 +179,7 @@ fn test(policies: &[String], config: ConfigArgs, own_backends: bool) -> Result<(
 fn fmt(files: &[PathBuf], check: bool) -> Result<()> {
     let mut differ = 0;
     for file in files {
-        let text = std::fs::read_to_string(file).with_context(|| file.display().to_string())?;
+        let text = FileRead::text_of(file).with_context(|| file.display().to_string())?;
         let laid_out =
             weir_router_policies::policy::format(&text).map_err(|why| anyhow::anyhow!("{}: {why}", file.display()))?;
         if laid_out == text {

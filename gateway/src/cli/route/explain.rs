@@ -62,7 +62,13 @@ fn explained(told: &Told, settings: &Settings) -> Result<Explained> {
     let tenant = told.tenant.as_deref().unwrap_or_default();
     let known = model == "auto" || owner.is_some() || ["diffusion", "ar"].contains(&model.as_str());
     if !known && facts.iter().all(|one| !one.answers_to(&model)) {
-        bail!("unknown model `{model}`");
+        let ids = settings.backends.iter().flat_map(|backend| backend.ids()).map(String::as_str);
+        let names = facts.iter().map(|one| one.name.as_str());
+        let help = match nearest(&model, ids.chain(names).chain(["auto", "diffusion", "ar"])) {
+            Some(near) => format!("did you mean `{near}`?"),
+            None => "`weir check` lists the known ones".to_owned(),
+        };
+        bail!("unknown model `{model}` ({help})");
     }
     let foresight = Foresight::new(settings.latency.clone(), facts.clone());
     Ok(Explained::of(&request, &policy, (&facts, &foresight), owner, (tenant, moment())))

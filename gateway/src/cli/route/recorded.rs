@@ -12,7 +12,7 @@ use weir_router_policies::simulate::{ComesAs, Host, Percentiles, Recorded, Repla
 use super::log::{self, Read};
 use super::simulate::{Told, shown, table};
 use crate::backends::expected;
-use crate::config::Settings;
+use crate::config::{FileRead, Settings};
 
 /// The processor of the built-in engines.
 const OWN_PROCESSOR: &str = "gateway";
@@ -67,7 +67,7 @@ pub(super) fn command(from: &From, told: &Told, settings: &Settings) -> Result<(
     }
     if let Some(file) = &from.servers {
         let name = file.display().to_string();
-        let text = std::fs::read_to_string(file).with_context(|| name.clone())?;
+        let text = FileRead::text_of(file).with_context(|| name.clone())?;
         let others = Servers::parse(&text).map_err(|why| anyhow!("{name}: {why}"))?;
         servers.replaced_by(others).map_err(|why| anyhow!("{name}: {why}"))?;
     }

@@ -8,7 +8,7 @@ use weir_router_policies::Policy;
 use weir_router_policies::simulate::{self, Fleet, Percentiles, Report, Scenario};
 
 use crate::cli::policy::named;
-use crate::config::Settings;
+use crate::config::{FileRead, Settings};
 
 /// What the operator said, whatever is simulated.
 pub(super) struct Told {
@@ -35,7 +35,7 @@ impl Told {
 
 pub(super) fn command(scenario: &Path, told: &Told, settings: &Settings) -> Result<()> {
     let name = scenario.display().to_string();
-    let text = std::fs::read_to_string(scenario).with_context(|| name.clone())?;
+    let text = FileRead::text_of(scenario).with_context(|| name.clone())?;
     let mut scenario = match Scenario::parse(&text) {
         Ok(scenario) => scenario,
         Err(why) => bail!("{name}: {why}"),
