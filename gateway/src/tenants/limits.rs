@@ -14,6 +14,8 @@ const DAY_US: u64 = 86_400_000_000;
 const LATE_US: u64 = DAY_US;
 /// Largest figure of a limit or a charge: products stay below 2^53, which is as far as Lua counts.
 pub const FIGURE_MAX: u64 = 100_000_000;
+/// Most money of one charge, in millionths: a hundred million. It is only added up, and a day's has room for it below 2^53.
+pub const MONEY_MAX: u64 = 100_000_000_000_000;
 /// What a caller waits whose requests at once are too many: nobody knows when one of them ends.
 const BUSY_US: u64 = 1_000_000;
 
@@ -143,7 +145,7 @@ impl Account {
     /// Lets a request in, or says what keeps it out. `now` in microseconds since 1970.
     pub fn admit(&mut self, limits: &Limits, wanted: Wanted, now: u64) -> Verdict {
         self.roll(now);
-        let (tokens, money) = (wanted.tokens.min(FIGURE_MAX), wanted.money.min(FIGURE_MAX));
+        let (tokens, money) = (wanted.tokens.min(FIGURE_MAX), wanted.money.min(MONEY_MAX));
         let wanted = Wanted { tokens, money, ..wanted };
         let refused = self.refused(limits, wanted, now);
         if refused.is_none() {
@@ -194,10 +196,10 @@ impl Account {
                 false => self.tokens_due.max(now) + shift,
             };
         }
-        self.day_money += taken.money.min(FIGURE_MAX);
+        self.day_money += taken.money.min(MONEY_MAX);
         if taken.day == self.day {
             self.day_tokens = (self.day_tokens + real).saturating_sub(charged);
-            self.day_money = self.day_money.saturating_sub(taken.charged_money.min(FIGURE_MAX));
+            self.day_money = self.day_money.saturating_sub(taken.charged_money.min(MONEY_MAX));
         }
     }
 

@@ -9,7 +9,7 @@ use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Client, ErrorKind, RedisError, RedisResult, Script};
 use tokio::time::Instant;
 
-use super::limits::{Account, FIGURE_MAX, Limit, Limits, Taken, Used, Verdict, Wanted};
+use super::limits::{Account, FIGURE_MAX, Limit, Limits, MONEY_MAX, Taken, Used, Verdict, Wanted};
 use crate::config::Secret;
 
 /// How long a Redis that failed is left alone.
@@ -72,7 +72,7 @@ impl RedisAccounts {
         let mut call = self.admit.key(account);
         call.key(leases).arg(now).arg(wanted.tokens.min(FIGURE_MAX)).arg(wanted.lease);
         call.arg(wanted.lease_us)
-            .arg(wanted.money.min(FIGURE_MAX))
+            .arg(wanted.money.min(MONEY_MAX))
             .arg(limits.requests_per_minute)
             .arg(limits.tokens_per_minute);
         call.arg(limits.concurrent).arg(limits.tokens_per_day).arg(limits.money_per_day);
@@ -87,9 +87,9 @@ impl RedisAccounts {
         let mut call = self.settle.key(account);
         call.key(leases).arg(now).arg(taken.lease).arg(taken.charged.min(FIGURE_MAX)).arg(taken.day);
         call.arg(taken.tokens.min(FIGURE_MAX))
-            .arg(taken.money.min(FIGURE_MAX))
+            .arg(taken.money.min(MONEY_MAX))
             .arg(limits.tokens_per_minute)
-            .arg(taken.charged_money.min(FIGURE_MAX));
+            .arg(taken.charged_money.min(MONEY_MAX));
         self.ask(&call).await
     }
 

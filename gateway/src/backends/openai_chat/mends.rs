@@ -70,14 +70,14 @@ impl Mend {
             entry.insert("id".into(), id.as_str().into());
         }
         if self.no_id {
-            entry.remove("id");
+            entry.shift_remove("id");
         }
         let Some(Value::Object(function)) = entry.get_mut("function") else { return };
         if let Some(arguments) = &self.arguments {
             function.insert("arguments".into(), arguments.as_str().into());
         }
         if self.no_name {
-            function.remove("name");
+            function.shift_remove("name");
         }
     }
 }

@@ -63,7 +63,11 @@ fn judge(backend: &BackendSettings, called: &Called) -> Finding {
         }
         Reached::NoTls => wrong("does not speak TLS that can be trusted")
             .fix("its certificate must be trusted by this system; for plain HTTP write `http://`"),
-        Reached::Broke => wrong("broke the connection off").fix("is it an HTTP server at all?"),
+        // What either makes of the other's first words differs from server to server.
+        Reached::Broke => wrong("broke the connection off").fix(match url.starts_with("https:") {
+            true => "is it an HTTP server at all? For plain HTTP write `http://`",
+            false => "is it an HTTP server at all? For TLS write `https://`",
+        }),
     }
 }
 
@@ -121,5 +125,6 @@ mod tests {
         check("", Reached::Refuses(503), Level::Problem, "503");
         check("", Reached::NobodyListens, Level::Problem, "nobody listens");
         check("", Reached::Silent, Level::Problem, "firewall");
+        check("", Reached::Broke, Level::Problem, "For TLS write `https://`");
     }
 }

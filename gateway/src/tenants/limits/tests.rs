@@ -110,6 +110,18 @@ fn those_under_way_have_their_money_put_aside() {
 }
 
 #[test]
+fn money_of_small_units_counts_in_full() {
+    // 250 and 400, as a request costs in yen.
+    let limits = Limits { money_per_day: 300_000_000, ..Limits::default() };
+    let mut account = Account::default();
+    let dear = |lease| Wanted { money: 250_000_000, ..wanted(lease, 0) };
+    assert_eq!(account.admit(&limits, dear(1), START).refused, None);
+    account.settle(&limits, Taken { charged_money: 250_000_000, ..taken(1, 0, 0, 400_000_000) }, START);
+    assert_eq!(account.used(&limits, START).day_money, 400_000_000);
+    assert!(matches!(account.admit(&limits, dear(2), START).refused, Some((Limit::DayMoney, _))));
+}
+
+#[test]
 fn a_refused_request_takes_nothing() {
     let limits = Limits { concurrent: 1, requests_per_minute: 10, tokens_per_minute: 100, ..Limits::default() };
     let mut account = Account::default();

@@ -32,7 +32,7 @@ async fn redis_and_memory_decide_alike() {
             tokens_per_minute: pick(&rates),
             concurrent: pick(&[0, 2, 5]),
             tokens_per_day: pick(&[0, 5_000, 100_000_000]),
-            money_per_day: pick(&[0, 70, 1_000_000]),
+            money_per_day: pick(&[0, 70, 1_000_000, 1_000_000_000_000_000]),
         };
         let mut memory = Account::default();
         let mut now = 1_795_000_000_000_000 + story.below(86_400_000_000);
@@ -42,7 +42,9 @@ async fn redis_and_memory_decide_alike() {
             now += [1, 999, 700_000, 20_000_000, 1_000_000_000, 40_000_000_000][story.below(6) as usize];
             // Now and then the clock is put back.
             now -= if story.below(12) == 0 { story.below(7_200_000_000) } else { 0 };
-            let (tokens, money) = (story.below(900), story.below(30));
+            // Of currencies with small units, and of dear ones.
+            let unit = [1, 1, 999_999_999_989][story.below(3) as usize];
+            let (tokens, money) = (story.below(900), story.below(30) * unit);
             // Some are over as soon as they are let in.
             let lease_us = [0, 900_000_000, 900_000_000][story.below(3) as usize];
             let wanted = Wanted { tokens, money, lease, lease_us };
@@ -55,7 +57,8 @@ async fn redis_and_memory_decide_alike() {
             }
             if story.below(3) > 0 && !open.is_empty() {
                 let (wanted, day) = open.swap_remove(story.below(open.len() as u64) as usize);
-                let (tokens, money) = (story.below(2000), story.below(40));
+                let (tokens, money) =
+                    (story.below(2000), story.below(40) * [1, 999_999_999_989][story.below(2) as usize]);
                 let Wanted { lease, tokens: charged, money: charged_money, .. } = wanted;
                 let taken = Taken { lease, charged, charged_money, day, tokens, money };
                 // Said twice at times, and heard once.
