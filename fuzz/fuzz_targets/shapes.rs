@@ -1,8 +1,10 @@
-//! Shapes of packed products: whatever the sizes, formats, rows and visits, every instruction set stays inside its buffers
-//! and agrees with the plain code. Run with AddressSanitizer, which sees what is read too far, too.
+//! Shapes of packed products and of attention: whatever the sizes, formats, rows, visits and windows, every instruction set
+//! stays inside its buffers and agrees with the plain code. Run with AddressSanitizer, which sees what is read too far, too.
 
 #![no_main]
 
+#[path = "attending.rs"]
+mod attending;
 #[path = "../../kernels/tests/support/numbers.rs"]
 mod numbers;
 
@@ -12,6 +14,7 @@ use weir_kernels::packed::head::HeadScratch;
 use weir_kernels::packed::{Format, Inputs, PackedKernels, PackedWeights, Products, Team, all};
 use weir_kernels::registry;
 
+use attending::{Attending, attend};
 use numbers::Numbers;
 
 #[derive(Debug, arbitrary::Arbitrary)]
@@ -27,6 +30,7 @@ struct Case {
     never: Vec<u16>,
     /// A number that is awkward, and where.
     odd: (u16, f32),
+    attending: Attending,
 }
 
 const EXPERTS: usize = 5;
@@ -35,6 +39,7 @@ fuzz_target!(|case: Case| {
     let (rows, n, k) = (usize::from(case.rows % 40), usize::from(case.n % 90), usize::from(case.k % 200));
     let format = Format::ALL[usize::from(case.format) % Format::ALL.len()];
     let team = Team::new(usize::from(case.threads % 3) + 1);
+    attend(&case.attending, &team, case.seed);
     let mut numbers = Numbers(case.seed);
     let mut x = numbers.take(rows * k);
     let place = usize::from(case.odd.0);

@@ -67,7 +67,7 @@ pub fn answer(data: &[u8]) {
     }
 }
 
-/// One beginning first, one end last or an error, never both.
+/// One beginning first, one end last or an error, never both; calls are numbered as they come, each with an id of its own.
 fn promise((events, error): &(Vec<Event>, Option<EngineError>)) {
     let ends = events.iter().filter(|event| matches!(event, Event::Finished { .. })).count();
     assert_eq!(ends, usize::from(error.is_none()), "{events:?} {error:?}");
@@ -75,6 +75,20 @@ fn promise((events, error): &(Vec<Event>, Option<EngineError>)) {
     if error.is_none() {
         assert!(matches!(events.last(), Some(Event::Finished { .. })), "{events:?}");
     }
+    let mut calls: Vec<&str> = Vec::new();
+    for event in events {
+        match event {
+            Event::ToolCallStarted { index, id, .. } => {
+                assert_eq!(*index as usize, calls.len(), "{events:?}");
+                assert!(!id.is_empty() && !calls.contains(&id.as_str()), "{events:?}");
+                calls.push(id);
+            }
+            Event::ToolCallDelta { index, .. } => assert!((*index as usize) < calls.len(), "{events:?}"),
+            _ => {}
+        }
+    }
+    let once = |which: fn(&Event) -> bool| events.iter().filter(|event| which(event)).count() <= 1;
+    assert!(once(|event| matches!(event, Event::Usage(_))) && once(|event| matches!(event, Event::StoppedAt(_))));
     let starts = |event: &Event| matches!(event, Event::Started { .. });
     assert!(events.iter().filter(|event| starts(event)).count() <= 1, "{events:?}");
     if let Some(said) = events.iter().position(Event::is_content) {

@@ -231,8 +231,11 @@ pub(crate) fn check_attention(
     visible: Visible<'_>,
 ) -> Result<(), KernelError> {
     let AttentionShape { heads, kv_heads, head_dim } = shape;
-    if kv_heads == 0 || head_dim == 0 || head_dim > MAX_HEAD_DIM || !heads.is_multiple_of(kv_heads) {
+    if head_dim == 0 || head_dim > MAX_HEAD_DIM {
         return Err(KernelError { what: "head_dim", expected: MAX_HEAD_DIM, got: head_dim });
+    }
+    if heads == 0 || kv_heads == 0 || !heads.is_multiple_of(kv_heads) {
+        return Err(KernelError { what: "heads", expected: kv_heads.max(1), got: heads });
     }
     let row = heads.saturating_mul(head_dim);
     let last = visible.ends.len().saturating_sub(1).saturating_mul(q.stride);

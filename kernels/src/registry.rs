@@ -96,8 +96,9 @@ pub fn all() -> Vec<Entry> {
     let mut entries = Vec::new();
     #[cfg(target_arch = "x86_64")]
     {
-        let has_avx512 = is_x86_feature_detected!("avx512f");
         let has_avx2 = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
+        // A virtual machine may show one without the other.
+        let has_avx512 = has_avx2 && is_x86_feature_detected!("avx512f");
         entries.push(Entry { name: "avx512", kernels: has_avx512.then_some(&avx512::KERNELS) });
         entries.push(Entry { name: "avx2", kernels: has_avx2.then_some(&avx2::KERNELS) });
     }

@@ -368,6 +368,11 @@ fn wrong_shapes_are_refused() {
     assert!(ask(&[panel], &two, 16, &[32], Some(0)).is_err(), "sees nothing");
     assert!(ask(&[], &two, 16, &[1], None).is_err());
     assert!(ask(&[panel], &two, 8, &[1, 1], None).is_err(), "rows overlap");
+    let odd = |heads: usize, kv_heads: usize| {
+        let (shape, none) = (AttentionShape { heads, kv_heads, head_dim: 8 }, Strided { elements: &[], stride: 32 });
+        kernels.attention(shape, none, &[], [][..].into(), &mut [])
+    };
+    assert!(odd(1, 1).is_ok() && odd(0, 1).is_err() && odd(0, 0).is_err() && odd(3, 2).is_err());
     assert!(ask(&[panel], &two[..31], 16, &[1, 1], None).is_err(), "a row is cut");
     let short = [
         KvPanel::F32 { keys: &keys[1..], values: &values },
