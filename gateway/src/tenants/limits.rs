@@ -196,9 +196,11 @@ impl Account {
                 false => self.tokens_due.max(now) + shift,
             };
         }
+        // Over midnight all of it is today's: yesterday has nothing left to hold.
+        self.day_tokens += real;
         self.day_money += taken.money.min(MONEY_MAX);
         if taken.day == self.day {
-            self.day_tokens = (self.day_tokens + real).saturating_sub(charged);
+            self.day_tokens = self.day_tokens.saturating_sub(charged);
             self.day_money = self.day_money.saturating_sub(taken.charged_money.min(MONEY_MAX));
         }
     }

@@ -13,9 +13,10 @@ if tpm > 0 then
   local shift = math.floor(math.abs(tokens - charged) * WINDOW / tpm)
   if tokens < charged then due = math.max(due - shift, 0) else due = math.max(due, now) + shift end
 end
-day_money = day_money + money
+-- Over midnight all of it is today's.
+day_tokens, day_money = day_tokens + tokens, day_money + money
 if charged_day == day then
-  day_tokens, day_money = math.max(day_tokens + tokens - charged, 0), math.max(day_money - aside, 0)
+  day_tokens, day_money = math.max(day_tokens - charged, 0), math.max(day_money - aside, 0)
 end
 redis.call('HSET', KEYS[1], 'tokens', whole(due), 'day', whole(day), 'day_tokens', whole(day_tokens), 'day_money',
   whole(day_money))

@@ -92,6 +92,10 @@ fn a_days_budget_ends_at_midnight() {
     // What was charged yesterday is no credit today.
     account.settle(&limits, taken(3, 500, 0, 0), START + midnight);
     assert_eq!(account.day_tokens, 1);
+    let (tomorrow, later) = (START + midnight, START + midnight + DAY_US);
+    assert_eq!(account.admit(&limits, wanted(4, 10), tomorrow).refused, None);
+    account.settle(&limits, Taken { day: tomorrow / DAY_US, ..taken(4, 10, 700, 0) }, later);
+    assert_eq!(account.used(&limits, later).day_tokens, 700, "what began before midnight is no gift");
 }
 
 #[test]
