@@ -71,10 +71,11 @@ impl TextStream {
     }
 
     /// Pieces, some of which may be bytes. The last one alone is surroundings enough for decoders that join words by
-    /// spaces. A part of a character is none, since what follows would be read together with it, nor is a token without
-    /// text: then those from before stay, or all where nothing came before.
+    /// spaces. A byte is none, since what follows would be read together with it, nor is a token without text: then those
+    /// from before stay, or all where nothing came before.
     fn push_piece(&mut self, token: u32, alone: String, tokenizer: &TextTokenizer) {
-        let is_part = alone.is_empty() || alone.contains(char::REPLACEMENT_CHARACTER);
+        let is_part =
+            alone.is_empty() || alone.contains(char::REPLACEMENT_CHARACTER) || tokenizer.byte(token).is_some();
         if is_part && self.window.len() - self.context > LONGEST_CHARACTER {
             return;
         }
@@ -159,6 +160,7 @@ mod tests {
     use super::super::config::ModelConfig;
     use super::super::open::Checkpoint;
     use super::super::source::{Bytes, Named};
+    use super::super::tokenizer::DECODED;
     use super::*;
     use crate::options::ModelFiles;
     use crate::test_files;
@@ -239,10 +241,7 @@ mod tests {
         let checkpoint = Checkpoint::open(ModelFiles::Dir(fixtures.join("pieces.gguf"))).expect("opens");
         let config = checkpoint.config().expect("config");
         let tokenizer = checkpoint.tokenizer(&config).expect("tokenizer");
-        let byte = |byte: u8| {
-            let name = format!("<0x{byte:02X}>");
-            (0..config.vocab as u32).find(|id| tokenizer.piece(*id).as_deref() == Some(&name)).expect("a byte")
-        };
+        let byte = |byte: u8| (0..config.vocab as u32).find(|id| tokenizer.byte(*id) == Some(byte)).expect("a byte");
         let word = tokenizer.encode_plain("x").expect("encodes");
         for (text, broken) in [("é", 1), ("🦀", 1), ("🦀", 2), ("鬱", 7), ("é", 400)] {
             let bytes = text.bytes().chain(std::iter::repeat_n(0xFF, broken)).map(byte);
@@ -256,6 +255,15 @@ mod tests {
             let ids: Vec<u32> = word.iter().copied().chain(ids).collect();
             let (pieces, _) = run(&ids, &[], &tokenizer);
             assert!(pieces.concat().starts_with(&format!("x{text}{lost}")), "{pieces:?}");
+        }
+        for cycle in [&[0xFF_u8][..], &[0xFF, 0x0A], &[0x0A], &[0xC3, 0xA9], &[0xC3, 0xA9, 0xFF], &[0xF0, 0x9F]] {
+            let ids: Vec<u32> = cycle.iter().copied().cycle().take(500).map(byte).collect();
+            let before = DECODED.get();
+            let (pieces, _) = run(&ids, &[], &tokenizer);
+            let decoded = DECODED.get() - before;
+            assert!(decoded < 16 * ids.len(), "{cycle:?}: {decoded}");
+            let valid = String::from_utf8(cycle.to_vec()).is_ok();
+            assert!(!valid || pieces.concat() == tokenizer.decode(&ids), "{cycle:?}");
         }
     }
 

@@ -127,12 +127,6 @@ impl TextTokenizer {
         self.inner.id_to_token(id)?.chars().map(byte_of).collect()
     }
 
-    /// What the vocabulary calls token `id`.
-    #[cfg(test)]
-    pub(crate) fn piece(&self, id: u32) -> Option<String> {
-        self.inner.id_to_token(id)
-    }
-
     /// Whether every byte has its own character in the vocabulary, as in GPT-2's and LLaDA2's.
     pub(crate) fn is_byte_level(&self) -> bool {
         matches!(self.inner.get_decoder(), Some(DecoderWrapper::ByteLevel(_)))
@@ -198,17 +192,28 @@ impl TextTokenizer {
         if self.is_byte_level() {
             return self.bytes(id);
         }
-        // How other vocabularies call a byte.
+        self.byte(id).map(|byte| vec![byte])
+    }
+
+    /// The byte that a piece of a SentencePiece vocabulary stands for.
+    pub(crate) fn byte(&self, id: u32) -> Option<u8> {
         let piece = self.inner.id_to_token(id)?;
-        let byte = piece.strip_prefix("<0x")?.strip_suffix('>')?;
-        u8::from_str_radix(byte, 16).ok().map(|byte| vec![byte])
+        u8::from_str_radix(piece.strip_prefix("<0x")?.strip_suffix('>')?, 16).ok()
     }
 
     /// Text of `ids` without control tokens. Bytes that are not UTF-8 become U+FFFD.
     pub(crate) fn decode(&self, ids: &[u32]) -> String {
+        #[cfg(test)]
+        DECODED.with(|count| count.set(count.get() + ids.len()));
         let decoded = catch_unwind(AssertUnwindSafe(|| self.inner.decode(ids, true)));
         decoded.ok().and_then(Result::ok).unwrap_or_default()
     }
+}
+
+#[cfg(test)]
+thread_local! {
+    /// Tokens that this thread has decoded.
+    pub(crate) static DECODED: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
 }
 
 /// The byte that a character of a byte-level vocabulary stands for: printable Latin-1 characters are themselves, the
