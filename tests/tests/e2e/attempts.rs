@@ -1,7 +1,7 @@
 //! More attempts than one: who is asked beside, again or not at all, and what is said when nobody could answer.
 
 use anyhow::{Context, Result};
-use serde_json::json;
+use serde_json::{Value, json};
 use weir_tests::asking::{Reply, ask, client, metrics_until, question, read, with};
 use weir_tests::binary::Weir;
 use weir_tests::fault_upstream::{ANSWER, FaultUpstream};
@@ -115,6 +115,42 @@ async fn equals_stand_in_for_each_other() -> Result<()> {
     for _ in 0..12 {
         let reply = tell(&weir, "pool", true).await?;
         assert_eq!((reply.status, reply.header("x-weir-backend")), (200, "b"), "{}", reply.text);
+    }
+    Ok(())
+}
+
+/// Whoever answers in the end: the log-probabilities are those of its own text, and all of them.
+#[tokio::test]
+async fn log_probabilities_are_those_of_who_answers() -> Result<()> {
+    let upstream = FaultUpstream::start().await?;
+    let hedged = "[attempts]\nhedge = true\nhedge_after_ms = 60\n\n";
+    for (fault, settings) in [("silent", hedged), ("503", ""), ("cut-early", ""), ("cut-late", "")] {
+        let config = format!("{settings}{}", backend("first", &upstream.base_url(fault)));
+        for other in ["diffusion", "ar"] {
+            let weir = gateway(&config, &["first", other])?;
+            // From the one that is cut late a caller gets the answer whole.
+            for stream in [true, false].into_iter().filter(|stream| !*stream || fault != "cut-late") {
+                let body = with(
+                    question("auto", "Sort these words: lemon, apple, mirror"),
+                    json!({"stream": stream, "logprobs": true, "top_logprobs": 2}),
+                );
+                let reply = ask(&weir, &body).await?;
+                assert_eq!((reply.status, reply.header("x-weir-backend")), (200, other), "{fault}: {}", reply.text);
+                let choices: Vec<Value> = match stream {
+                    true => reply.frames().chunks.iter().map(|chunk| chunk["choices"][0].clone()).collect(),
+                    false => vec![reply.json()["choices"][0].clone()],
+                };
+                let (mut told, mut text) = (String::new(), String::new());
+                for choice in &choices {
+                    for token in choice["logprobs"]["content"].as_array().into_iter().flatten() {
+                        told.push_str(token["token"].as_str().unwrap_or_default());
+                        assert_eq!(token["top_logprobs"].as_array().map(Vec::len), Some(2), "{fault}: {token}");
+                    }
+                    text += choice[if stream { "delta" } else { "message" }]["content"].as_str().unwrap_or_default();
+                }
+                assert!(!text.is_empty() && told == text, "{fault} {other} {stream}: {told:?} of {text:?}");
+            }
+        }
     }
     Ok(())
 }
