@@ -103,7 +103,8 @@ fn products_of_the_largest_quants_overflow_nothing() {
     let lowest = PackedWeights::lay_rows(Format::Q8, signs.len(), k, |row, blocks| {
         let quant = |i: usize| if signs[row](i) < 0.0 { i8::MIN } else { i8::MAX };
         let scale = half::f16::ONE.to_le_bytes();
-        blocks.extend([0, 32].map(|from| Block { scale, quants: std::array::from_fn(|i| quant(from + i)) }));
+        let block = |from| Block { scale, minimum: [0; 2], quants: std::array::from_fn(|i| quant(from + i)) };
+        blocks.extend([0, 32].map(block));
     });
     packed.push(lowest.expect("lays"));
     for kernels in every() {
@@ -194,9 +195,9 @@ fn a_format_loses_no_more_than_it_says() {
         }
         // Uniform numbers: a step of 1/8 (1/7.5, 1/127) of the largest gives an error of step / √12, against a mean of
         // 1/√3.
-        let [q4, q4m, q8, bf16] = errors[..] else { panic!("four formats") };
-        assert!(q4 < 0.075 && q4m < 0.070 && q8 < 0.005 && bf16 < 0.002, "{scale}: {errors:?}");
-        assert!(q4m < q4 && q8 < q4m, "{errors:?}");
+        let [q4, q4m, q4h, q8, bf16] = errors[..] else { panic!("five formats") };
+        assert!(q4 < 0.075 && q4m < 0.070 && q4h <= q4m && q8 < 0.005 && bf16 < 0.002, "{scale}: {errors:?}");
+        assert!(q4m < q4 && q8 < q4h, "{errors:?}");
     }
     // Numbers that all lie on one side are what a minimum is for.
     let w: Vec<f32> = numbers.take(n * k).iter().map(|w| w * 0.1 + 1.0).collect();
@@ -205,6 +206,7 @@ fn a_format_loses_no_more_than_it_says() {
         got.iter().zip(&w).map(|(got, w)| (got - w).abs()).sum::<f32>()
     };
     assert!(error(Format::Q4m) <= error(Format::Q4) * 1.01);
+    assert!(error(Format::Q4h) <= error(Format::Q4m) * 1.01);
 }
 
 #[test]

@@ -4,7 +4,7 @@
 use half::{bf16, f16};
 use weir_kernels::packed::Format;
 
-use super::gguf_blocks;
+use super::gguf_blocks::{self, Nibbles};
 
 /// A storage format of a tensor's elements.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -47,6 +47,7 @@ impl Element {
             Element::Q5K => "Q5_K",
             Element::Packed(Format::Q4) => "WEIR_Q4",
             Element::Packed(Format::Q4m) => "WEIR_Q4M",
+            Element::Packed(Format::Q4h) => "WEIR_Q4H",
             Element::Packed(Format::Q8) => "WEIR_Q8",
             Element::Packed(Format::Bf16) => "WEIR_BF16",
         }
@@ -106,12 +107,21 @@ impl Element {
             Element::I32 | Element::I64 | Element::U32 | Element::Packed(_) => Vec::new(),
             Element::Q8_0 => gguf_blocks::q8_0(bytes),
             Element::Q4_0 => gguf_blocks::q4_0(bytes),
-            Element::Q4K => gguf_blocks::q4_k(bytes),
+            Element::Q4K => Nibbles::decode(gguf_blocks::q4_k(bytes)),
             Element::Q6K => gguf_blocks::q6_k(bytes),
-            Element::Q4_1 => gguf_blocks::q4_1(bytes),
+            Element::Q4_1 => Nibbles::decode(gguf_blocks::q4_1(bytes)),
             Element::Q5_0 => gguf_blocks::q5_0(bytes),
             Element::Q5_1 => gguf_blocks::q5_1(bytes),
             Element::Q5K => gguf_blocks::q5_k(bytes),
+        }
+    }
+
+    /// The blocks in `bytes` of a type of 4 bits with a minimum; of another type, none.
+    pub(crate) fn nibbles(self, bytes: &[u8]) -> Vec<Nibbles> {
+        match self {
+            Element::Q4_1 => gguf_blocks::q4_1(bytes).collect(),
+            Element::Q4K => gguf_blocks::q4_k(bytes).collect(),
+            _ => Vec::new(),
         }
     }
 }

@@ -22,14 +22,26 @@ pub(super) fn q4_0(bytes: &[u8]) -> Vec<f32> {
         .collect()
 }
 
-/// As [`q4_0`], with a minimum f16 after the scale. `y = d q + m`.
-pub(super) fn q4_1(bytes: &[u8]) -> Vec<f32> {
-    let mut numbers = Vec::with_capacity(bytes.len() / 20 * 32);
-    for block in bytes.as_chunks::<20>().0 {
-        let (d, m) = (half(block, 0), half(block, 2));
-        numbers.extend(nibbles(&block[4..]).map(|q| d * f32::from(q) + m));
+/// 32 numbers of 4 bits, `y = scale q + minimum`.
+pub(crate) struct Nibbles {
+    pub(crate) scale: f32,
+    pub(crate) minimum: f32,
+    pub(crate) quants: [u8; 32],
+}
+
+impl Nibbles {
+    /// The numbers of such blocks.
+    pub(super) fn decode(blocks: impl Iterator<Item = Nibbles>) -> Vec<f32> {
+        blocks.flat_map(|Nibbles { scale, minimum, quants }| quants.map(|q| scale * f32::from(q) + minimum)).collect()
     }
-    numbers
+}
+
+/// As [`q4_0`], with a minimum f16 after the scale. `y = d q + m`.
+pub(super) fn q4_1(bytes: &[u8]) -> impl Iterator<Item = Nibbles> {
+    bytes.as_chunks::<20>().0.iter().map(|block| {
+        let (scale, minimum) = (half(block, 0), half(block, 2));
+        Nibbles { scale, minimum, quants: std::array::from_fn(|at| block[4 + at % 16] >> (at / 16 * 4) & 15) }
+    })
 }
 
 /// As [`q4_0`], with the fifth bit of number i in bit i of a u32 after the scale. `y = d (q - 16)`.
@@ -81,19 +93,16 @@ pub(super) fn q5_k(bytes: &[u8]) -> Vec<f32> {
 
 /// 256 numbers in 8 runs of 32: scale and scale of minima f16, 12 bytes with a 6-bit scale and minimum for each run,
 /// 128 bytes; of each 32 bytes the low nibbles are one run, the high nibbles the next. `y = d s q - dmin m`.
-pub(super) fn q4_k(bytes: &[u8]) -> Vec<f32> {
-    let mut numbers = Vec::with_capacity(bytes.len() / 144 * 256);
-    for block in bytes.as_chunks::<144>().0 {
+pub(super) fn q4_k(bytes: &[u8]) -> impl Iterator<Item = Nibbles> {
+    bytes.as_chunks::<144>().0.iter().flat_map(|block| {
         let (d, d_min) = (half(block, 0), half(block, 2));
         let (scales, quants) = block[4..].split_at(12);
-        for (run, quants) in (0..8).map(|run| (run, &quants[run / 2 * 32..][..32])) {
+        (0..8).map(move |run| {
             let (scale, minimum) = scale_and_minimum(scales, run);
-            let (scale, minimum) = (d * f32::from(scale), d_min * f32::from(minimum));
-            let shift = run % 2 * 4;
-            numbers.extend(quants.iter().map(|q| scale * f32::from(q >> shift & 15) - minimum));
-        }
-    }
-    numbers
+            let quants = std::array::from_fn(|at| quants[run / 2 * 32 + at] >> (run % 2 * 4) & 15);
+            Nibbles { scale: d * f32::from(scale), minimum: -(d_min * f32::from(minimum)), quants }
+        })
+    })
 }
 
 /// The 6-bit scale and minimum of run 0..8. Runs 4..8 keep their two upper bits above those of runs 0..4.
@@ -166,7 +175,8 @@ mod tests {
         let fifths: u32 = (0..32).map(|i| u32::from(q[i] >> 4) << i).sum();
         let fifths = fifths.to_le_bytes();
         let due = |of: &dyn Fn(f32) -> f32, bits: u8| q.iter().map(|q| of(f32::from(q & bits))).collect::<Vec<f32>>();
-        assert_eq!(q4_1(&[&scale[..], &minimum, &nibbles].concat()), due(&|q| 0.5 * q + 3.0, 15));
+        let q4_1 = Nibbles::decode(q4_1(&[&scale[..], &minimum, &nibbles].concat()));
+        assert_eq!(q4_1, due(&|q| 0.5 * q + 3.0, 15));
         assert_eq!(q5_0(&[&scale[..], &fifths, &nibbles].concat()), due(&|q| 0.5 * (q - 16.0), 31));
         assert_eq!(q5_1(&[&scale[..], &minimum, &fifths, &nibbles].concat()), due(&|q| 0.5 * q + 3.0, 31));
 

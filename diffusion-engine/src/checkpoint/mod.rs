@@ -10,7 +10,7 @@ pub(crate) mod config;
 pub(crate) mod elements;
 mod escape;
 mod gguf;
-mod gguf_blocks;
+pub(crate) mod gguf_blocks;
 mod gguf_config;
 mod gguf_cursor;
 pub(crate) mod gguf_dense;

@@ -1,10 +1,12 @@
 //! A GGUF tensor's rows as a matrix that the kernels multiply with. Blocks that a layout of theirs can hold are laid as
 //! they are; all others are decoded and rounded once. Must never hold a whole tensor as f32 that is packed in the end.
 
+use half::f16;
 use weir_kernels::PackedMatrix;
 use weir_kernels::packed::{Block, EncodeError, Format, PackedWeights};
 
 use crate::checkpoint::elements::Element;
+use crate::checkpoint::gguf_blocks::Nibbles;
 use crate::model::matrix::{Matrix, Table};
 
 /// A tensor `[n, k]` as it lies in a file, whole rows of blocks.
@@ -20,31 +22,40 @@ impl Rows<'_> {
     pub(super) fn matrix(&self, order: impl Fn(usize) -> usize + Sync) -> Result<Matrix, String> {
         let Rows { element, n, k, .. } = *self;
         let row = |index: usize| self.row(order(index));
-        let packed =
-            match element {
-                Element::F32 => {
-                    let values = self.values(order)?;
-                    return PackedMatrix::pack(&values, n, k).map(Matrix::Exact).map_err(|error| error.to_string());
-                }
-                Element::Q4_0 => PackedWeights::lay_rows(Format::Q4, n, k, |index, blocks| {
-                    blocks.extend(row(index).as_chunks::<18>().0.iter().map(|[low, high, quants @ ..]| Block {
-                        scale: [*low, *high],
-                        quants: std::array::from_fn(|at| (quants[at % 16] >> (at / 16 * 4) & 15) as i8),
-                    }));
-                }),
-                Element::Q8_0 => PackedWeights::lay_rows(Format::Q8, n, k, |index, blocks| {
-                    blocks.extend(row(index).as_chunks::<34>().0.iter().map(|[low, high, quants @ ..]| Block {
-                        scale: [*low, *high],
-                        quants: quants.map(|q| q as i8),
-                    }));
-                }),
-                _ => {
-                    let format = if element == Element::Bf16 { Format::Bf16 } else { Format::Q8 };
-                    PackedWeights::pack_rows(format, n, k, |index, out| {
-                        out.iter_mut().zip(element.decode(row(index))).for_each(|(out, value)| *out = value);
-                    })
-                }
-            };
+        let packed = match element {
+            Element::F32 => {
+                let values = self.values(order)?;
+                return PackedMatrix::pack(&values, n, k).map(Matrix::Exact).map_err(|error| error.to_string());
+            }
+            Element::Q4_0 => PackedWeights::lay_rows(Format::Q4, n, k, |index, blocks| {
+                blocks.extend(row(index).as_chunks::<18>().0.iter().map(|[low, high, quants @ ..]| Block {
+                    scale: [*low, *high],
+                    minimum: [0; 2],
+                    quants: std::array::from_fn(|at| (quants[at % 16] >> (at / 16 * 4) & 15) as i8),
+                }));
+            }),
+            Element::Q4_1 | Element::Q4K => PackedWeights::lay_rows(Format::Q4h, n, k, |index, blocks| {
+                let of_row = element.nibbles(row(index));
+                blocks.extend(of_row.into_iter().map(|Nibbles { scale, minimum, quants }| Block {
+                    scale: f16::from_f32(scale).to_le_bytes(),
+                    minimum: f16::from_f32(minimum).to_le_bytes(),
+                    quants: quants.map(|q| q as i8),
+                }));
+            }),
+            Element::Q8_0 => PackedWeights::lay_rows(Format::Q8, n, k, |index, blocks| {
+                blocks.extend(row(index).as_chunks::<34>().0.iter().map(|[low, high, quants @ ..]| Block {
+                    scale: [*low, *high],
+                    minimum: [0; 2],
+                    quants: quants.map(|q| q as i8),
+                }));
+            }),
+            _ => {
+                let format = if element == Element::Bf16 { Format::Bf16 } else { Format::Q8 };
+                PackedWeights::pack_rows(format, n, k, |index, out| {
+                    out.iter_mut().zip(element.decode(row(index))).for_each(|(out, value)| *out = value);
+                })
+            }
+        };
         packed.map(Matrix::Packed).map_err(|error| match error {
             EncodeError::Number { row, .. } => not_finite(order(row)),
             error @ EncodeError::Shape(_) => error.to_string(),
@@ -95,8 +106,11 @@ mod tests {
                 seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
                 *byte = (seed >> 24) as u8;
             }
-            let scale = half::f16::from_f32(f32::from(block[2]) / 256.0 - 0.5);
-            block[..2].copy_from_slice(&scale.to_le_bytes());
+            let scales = if matches!(element, Element::Q4_1 | Element::Q4K) { 2 } else { 1 };
+            for at in 0..scales {
+                let scale = f16::from_f32(f32::from(block[2 * at + 1]) / 256.0 - 0.5);
+                block[2 * at..][..2].copy_from_slice(&scale.to_le_bytes());
+            }
         }
         bytes
     }
@@ -104,7 +118,7 @@ mod tests {
     #[test]
     fn what_is_laid_as_it_is_loses_nothing_and_rows_come_in_their_order() {
         let (n, k) = (17, 96);
-        for element in [Element::Q4_0, Element::Q8_0] {
+        for element in [Element::Q4_0, Element::Q8_0, Element::Q4_1] {
             let bytes = blocks(element, n, k);
             let rows = Rows { element, bytes: &bytes, n, k };
             let matrix = rows.matrix(|row| n - 1 - row).expect("packs");
@@ -116,13 +130,27 @@ mod tests {
     }
 
     #[test]
+    fn products_of_scales_are_rounded_once_and_nothing_else_is() {
+        let (n, k) = (17, 512);
+        let bytes = blocks(Element::Q4K, n, k);
+        let rows = Rows { element: Element::Q4K, bytes: &bytes, n, k };
+        let got = rows.matrix(|row| row).expect("packs").packed().expect("in few bits").unpack();
+        for (of_block, got) in Element::Q4K.nibbles(&bytes).iter().zip(got.as_chunks::<32>().0) {
+            let Nibbles { scale, minimum, quants } = of_block;
+            // Half a step of f16's 11 bits, of either number.
+            let most = (15.0 * scale.abs() + minimum.abs()) / 2048.0;
+            for (got, q) in got.iter().zip(quants) {
+                let due = scale * f32::from(*q) + minimum;
+                assert!((got - due).abs() <= most, "{got} where {due} is due, {most}");
+            }
+        }
+    }
+
+    #[test]
     fn a_row_that_holds_no_number_is_named_as_the_file_counts() {
-        for element in [Element::Q4_0, Element::Q8_0, Element::Q4_1] {
+        for element in [Element::Q4_0, Element::Q8_0, Element::Q4_1, Element::Q5_0] {
             let mut bytes = blocks(element, 3, 32);
             let size = bytes.len() / 3;
-            if element == Element::Q4_1 {
-                bytes.chunks_exact_mut(size).for_each(|block| block[2..4].fill(0));
-            }
             bytes[2 * size..][..2].copy_from_slice(&half::f16::NAN.to_le_bytes());
             let rows = Rows { element, bytes: &bytes, n: 3, k: 32 };
             let error = rows.matrix(|row| 2 - row).err().expect("is refused");

@@ -27,6 +27,7 @@ pub(crate) unsafe fn strip<S: Strip, const T: usize>(
         match format {
             Format::Q4 => rows::<S, Q4, T>(strip, groups, x, ahead, out, stride),
             Format::Q4m => rows::<S, Q4m, T>(strip, groups, x, ahead, out, stride),
+            Format::Q4h => rows::<S, Q4h, T>(strip, groups, x, ahead, out, stride),
             Format::Q8 => rows::<S, Q8, T>(strip, groups, x, ahead, out, stride),
             Format::Bf16 => rows::<S, Bf16, T>(strip, groups, x, ahead, out, stride),
         }
@@ -141,7 +142,7 @@ trait Block {
     );
 }
 
-/// The products of a block of nibbles, which begin with these offsets. Piece by piece for all rows: neighbouring
+/// The products of the block of nibbles at `at`, which begin with these offsets. Piece by piece for all rows: neighbouring
 /// instructions then belong to different chains, and a CPU that looks ahead finds work.
 ///
 /// # Safety
@@ -149,18 +150,17 @@ trait Block {
 #[inline(always)]
 unsafe fn nibbles<S: Strip, const T: usize>(
     offsets: [i32; T],
-    group: *const u8,
-    block: usize,
+    at: *const u8,
     part: usize,
     quants: *const i8,
 ) -> [S::Ints; T] {
-    // SAFETY: four pieces of 64 bytes per block, behind the group's scales; the cells of T rows lie side by side.
+    // SAFETY: four pieces of 64 bytes per block; the cells of T rows lie side by side.
     unsafe {
         let mut dots = [S::begin(0); T];
         for (dot, offset) in dots.iter_mut().zip(offsets) {
             *dot = S::begin(offset);
         }
-        let at = group.add(64 + block * 256 + part * 4);
+        let at = at.add(part * 4);
         for piece in 0..4 {
             let weights = S::quants(at.add(piece * 64));
             for (half, weights) in [S::low(weights), S::high(weights)].into_iter().enumerate() {
@@ -215,7 +215,7 @@ impl Block for Q4 {
         unsafe {
             let scales = S::halves(group.add(block * 32 + part * 2));
             let offsets = x.offsets.add(cell).cast::<[i32; T]>().read();
-            let ints = nibbles::<S, T>(offsets, group, block, part, x.quants.add(cell * BLOCK));
+            let ints = nibbles::<S, T>(offsets, group.add(64 + block * 256), part, x.quants.add(cell * BLOCK));
             scaled::<S, T>(sums, ints, scales, x, cell);
         }
     }
@@ -243,10 +243,39 @@ impl Block for Q4m {
             let row_scales = strip.cast::<f32>().add(part);
             let scales = S::mul(S::bytes(small), S::load(row_scales));
             let minima = S::mul(S::bytes(small.add(STRIP)), S::load(row_scales.add(STRIP)));
-            let ints = nibbles::<S, T>([0; T], group, block, part, x.quants.add(cell * BLOCK));
+            let ints = nibbles::<S, T>([0; T], group.add(64 + block * 256), part, x.quants.add(cell * BLOCK));
             scaled::<S, T>(sums, ints, scales, x, cell);
             for (t, sum) in sums.iter_mut().enumerate() {
                 *sum = S::mul_add(minima, S::splat(-*x.sums.add(cell + t)), *sum);
+            }
+        }
+    }
+}
+
+struct Q4h;
+
+impl Block for Q4h {
+    const HEADER: usize = 0;
+    const BYTES: usize = 640;
+
+    #[inline(always)]
+    unsafe fn add<S: Strip, const T: usize>(
+        sums: &mut [S::Floats; T],
+        _strip: *const u8,
+        group: *const u8,
+        block: usize,
+        part: usize,
+        x: &View,
+        cell: usize,
+    ) {
+        // SAFETY: the cells of T rows lie side by side; passed on to the caller.
+        unsafe {
+            let scales = S::halves(group.add(block * 32 + part * 2));
+            let ints = nibbles::<S, T>([0; T], group.add(128 + block * 256), part, x.quants.add(cell * BLOCK));
+            scaled::<S, T>(sums, ints, scales, x, cell);
+            let minima = S::halves(group.add(64 + block * 32 + part * 2));
+            for (t, sum) in sums.iter_mut().enumerate() {
+                *sum = S::mul_add(minima, S::splat(*x.sums.add(cell + t)), *sum);
             }
         }
     }

@@ -18,16 +18,17 @@ pub(super) fn row(format: Format, strip: &[u8], lane: usize, out: &mut [f32]) {
 
 /// The numbers of block `block` of a group; what they share is made once.
 fn block(format: Format, group: &[u8], lane: usize, block: usize, [scale, minimum]: [f32; 2], out: &mut [f32]) {
-    let (front, quants) = group.split_at(64.min(group.len()));
+    let (front, quants) = group.split_at(format.group_header().min(group.len()));
     let nibble = |at: usize| {
         let byte = byte(quants, block * 256 + at / 8 * 64 + lane * 4 + at % 4);
         f32::from(if at % 8 < 4 { byte & 15 } else { byte >> 4 })
     };
-    let half = || f16::from_le_bytes([byte(front, block * 32 + lane * 2), byte(front, block * 32 + lane * 2 + 1)]);
+    let half =
+        |at: usize| f16::from_le_bytes([0, 1].map(|part| byte(front, at + block * 32 + lane * 2 + part))).to_f32();
     let numbers = out.iter_mut().enumerate();
     match format {
         Format::Q4 => {
-            let scale = half().to_f32();
+            let scale = half(0);
             numbers.for_each(|(at, number)| *number = scale * (nibble(at) - 8.0));
         }
         Format::Q4m => {
@@ -35,14 +36,18 @@ fn block(format: Format, group: &[u8], lane: usize, block: usize, [scale, minimu
             let (scale, minimum) = (scale * small(0), minimum * small(STRIP));
             numbers.for_each(|(at, number)| *number = scale * nibble(at) - minimum);
         }
+        Format::Q4h => {
+            let (scale, minimum) = (half(0), half(64));
+            numbers.for_each(|(at, number)| *number = scale * nibble(at) + minimum);
+        }
         Format::Q8 => {
-            let scale = half().to_f32();
+            let scale = half(0);
             let quant = |at: usize| byte(quants, block * 512 + at / 4 * 64 + lane * 4 + at % 4) as i8;
             numbers.for_each(|(at, number)| *number = scale * f32::from(quant(at)));
         }
         Format::Bf16 => numbers.for_each(|(at, number)| {
             let place = (block * BLOCK + at) / 2 * 64 + lane * 4 + at % 2 * 2;
-            *number = bf16::from_le_bytes([byte(group, place), byte(group, place + 1)]).to_f32();
+            *number = bf16::from_le_bytes([byte(quants, place), byte(quants, place + 1)]).to_f32();
         }),
     }
 }

@@ -27,11 +27,13 @@ pub enum EncodeError {
     },
 }
 
-/// A block of a row as [`Format::Q4`] or [`Format::Q8`] stores it.
+/// A block of a row as a format stores it.
 #[derive(Debug, Clone, Copy)]
 pub struct Block {
-    /// The f16, little-endian; of [`Format::Q4m`], scale and minimum in 8 bits.
+    /// The f16, little-endian; of [`Format::Q4m`] 8 bits, and a zero.
     pub scale: [u8; 2],
+    /// The same; zero in formats without a minimum.
+    pub minimum: [u8; 2],
     /// As stored: 0 to 15 for a format of 4 bits.
     pub quants: [i8; BLOCK],
 }
@@ -73,6 +75,7 @@ pub(super) fn encode(
                 }
                 fits = scales.iter().all(|scale| scale.is_finite());
             }
+            Format::Q4h => fits = with_halves(numbers, blocks),
         }
         if fits { Ok(()) } else { Err(EncodeError::Number { format, row: index }) }
     })
@@ -89,7 +92,8 @@ pub(super) fn lay(
     each_row(format, n, k, bytes, |index, _, _, _, blocks| {
         row(index, blocks);
         expect("blocks of a row", Some(k.div_ceil(BLOCK)), blocks.len())?;
-        let is_whole = |block: &Block| f16::from_le_bytes(block.scale).is_finite();
+        let is_whole =
+            |block: &Block| [block.scale, block.minimum].map(f16::from_le_bytes).iter().all(|f| f.is_finite());
         if blocks.iter().all(is_whole) { Ok(()) } else { Err(EncodeError::Number { format, row: index }) }
     })
 }
@@ -136,13 +140,18 @@ fn each_row(
 
 /// Writes block `index` of a group.
 fn put(format: Format, group: &mut [u8], index: usize, lane: usize, block: &Block) {
-    let (front, quants) = group.split_at_mut(64);
+    let (front, quants) = group.split_at_mut(format.group_header());
+    let at = index * 32 + lane * 2;
     match format {
         Format::Q4m => {
             front[index * 32 + lane] = block.scale[0];
-            front[index * 32 + STRIP + lane] = block.scale[1];
+            front[index * 32 + STRIP + lane] = block.minimum[0];
         }
-        _ => front[index * 32 + lane * 2..][..2].copy_from_slice(&block.scale),
+        Format::Q4h => {
+            front[at..at + 2].copy_from_slice(&block.scale);
+            front[64 + at..][..2].copy_from_slice(&block.minimum);
+        }
+        _ => front[at..at + 2].copy_from_slice(&block.scale),
     }
     for (at, q) in block.quants.iter().enumerate() {
         match format {
@@ -184,7 +193,7 @@ fn symmetric(numbers: &[f32], blocks: &mut Vec<Block>, lowest: f32, highest: f32
             return false;
         }
         let quants = w.map(|w| (quant(w, d, lowest, highest) + shift) as i8);
-        blocks.push(Block { scale: f16::from_f32(d).to_le_bytes(), quants });
+        blocks.push(Block { scale: f16::from_f32(d).to_le_bytes(), minimum: [0; 2], quants });
     }
     true
 }
@@ -218,23 +227,44 @@ fn sum(w: &[f32; BLOCK], of: impl Fn(f32) -> f32) -> f32 {
     sums.iter().sum()
 }
 
+/// `w = d q + m`. False when `d` or `m` is too large for f16.
+fn with_halves(numbers: &[f32], blocks: &mut Vec<Block>) -> bool {
+    for chunk in numbers.chunks(BLOCK) {
+        let (scale, minimum) = range(chunk);
+        // A scale that rounds to nothing would lose the block.
+        let scale = f16::from_f32(scale).max(if scale > 0.0 { f16::MIN_POSITIVE_SUBNORMAL } else { f16::ZERO });
+        let minimum = f16::from_f32(-minimum);
+        if !(scale.is_finite() && minimum.is_finite()) {
+            return false;
+        }
+        let mut quants = [0; BLOCK];
+        for (q, w) in quants.iter_mut().zip(chunk) {
+            *q = steps(*w, scale.to_f32(), -minimum.to_f32()) as i8;
+        }
+        blocks.push(Block { scale: scale.to_le_bytes(), minimum: minimum.to_le_bytes(), quants });
+    }
+    true
+}
+
+/// Scale and minimum of least squared error, of a few that are tried, for `w = scale q - minimum`.
+fn range(chunk: &[f32]) -> (f32, f32) {
+    let low = chunk.iter().copied().fold(0.0f32, f32::min);
+    let high = chunk.iter().copied().fold(0.0f32, f32::max);
+    let mut best = (f32::INFINITY, 0.0, 0.0);
+    for step in 0..8 {
+        let cut = 1.0 - 0.03 * step as f32;
+        let (scale, minimum) = refine(chunk, (high - low) * cut / 15.0, -low * cut);
+        let error = chunk.iter().map(|w| (w - level(*w, scale, minimum)).powi(2)).sum::<f32>();
+        if error < best.0 {
+            best = (error, scale, minimum);
+        }
+    }
+    (best.1, best.2)
+}
+
 /// `w = D s q - M m`; gives the row's `D` and `M`.
 fn with_minimum(numbers: &[f32], blocks: &mut Vec<Block>) -> [f32; 2] {
-    let mut ranges = Vec::with_capacity(numbers.len().div_ceil(BLOCK)); // scale, minimum
-    for chunk in numbers.chunks(BLOCK) {
-        let low = chunk.iter().copied().fold(0.0f32, f32::min);
-        let high = chunk.iter().copied().fold(0.0f32, f32::max);
-        let mut best = (f32::INFINITY, 0.0, 0.0);
-        for step in 0..8 {
-            let cut = 1.0 - 0.03 * step as f32;
-            let (scale, minimum) = refine(chunk, (high - low) * cut / 15.0, -low * cut);
-            let error = chunk.iter().map(|w| (w - level(*w, scale, minimum)).powi(2)).sum::<f32>();
-            if error < best.0 {
-                best = (error, scale, minimum);
-            }
-        }
-        ranges.push((best.1, best.2));
-    }
+    let ranges: Vec<(f32, f32)> = numbers.chunks(BLOCK).map(range).collect(); // scale, minimum
     let largest = |pick: fn(&(f32, f32)) -> f32| ranges.iter().map(pick).fold(0.0f32, f32::max) / 255.0;
     let (d, m) = (largest(|range| range.0), largest(|range| range.1));
     for (chunk, (scale, minimum)) in numbers.chunks(BLOCK).zip(&ranges) {
@@ -246,7 +276,7 @@ fn with_minimum(numbers: &[f32], blocks: &mut Vec<Block>) -> [f32; 2] {
         for (q, w) in quants.iter_mut().zip(chunk) {
             *q = steps(*w, d * s, m * min) as i8;
         }
-        blocks.push(Block { scale: [s as u8, min as u8], quants });
+        blocks.push(Block { scale: [s as u8, 0], minimum: [min as u8, 0], quants });
     }
     [d, m]
 }

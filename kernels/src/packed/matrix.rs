@@ -62,7 +62,7 @@ impl PackedWeights {
         PackedWeights::made(format, n, k, |bytes| encode::encode(format, n, k, bytes, row))
     }
 
-    /// Lays the blocks that `row` gives as they are, for [`Format::Q4`] and [`Format::Q8`]; asked as by
+    /// Lays the blocks that `row` gives as they are, for formats whose scales are f16 and belong to a block; asked as by
     /// [`PackedWeights::pack_rows`].
     ///
     /// # Errors

@@ -31,7 +31,7 @@ pub(super) enum ModelCommand {
     Pull(pull::Args),
     /// Write a checkpoint's weights in few bits, as one file that is mapped to memory: starts in seconds, runs faster.
     ///
-    /// Formats: q4 (4.5 bits a weight), q4m (as many, more accurate, a little slower), q8 (8.5), bf16, f32. A call that
+    /// Formats: q4 (4.5 bits a weight), q4m (as many, more accurate, a little slower), q4h (5), q8 (8.5), bf16, f32. A call that
     /// was cut off goes on where it was. docs/quantisation.md says what each costs.
     Pack(pack::Args),
     /// Write a checkpoint's logits for given token ids, to compare a conversion with its reference.

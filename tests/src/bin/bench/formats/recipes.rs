@@ -12,10 +12,11 @@ use super::samples::Sample;
 use super::{difference, predictions, predictions_of, row};
 
 /// Whole recipes.
-const WHOLE: [&str; 8] = [
+const WHOLE: [&str; 9] = [
     "bf16",
     "q8",
     "q4m",
+    "q4h",
     "q4",
     "default",
     "q4,head=q8",
@@ -26,7 +27,7 @@ const WHOLE: [&str; 8] = [
 /// A line for each.
 pub(super) fn rows(model: &Path, samples: &[Sample], exact: &[Vec<f32>]) -> Result<Vec<Value>> {
     let mut rows = Vec::new();
-    for format in ["q4", "q4m", "q8"] {
+    for format in ["q4", "q4m", "q4h", "q8"] {
         for (class, name) in Class::ALL {
             let text = format!("f32,{name}={format}");
             let recipe = recipe(&text)?;
