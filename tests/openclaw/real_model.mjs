@@ -6,9 +6,9 @@ import { measured, tookOver } from "./faults.mjs";
 import { until } from "./lab.mjs";
 import { CUT } from "./upstream.mjs";
 
-/** One whose answer does not hang on how weights are rounded: tried with two builds, with and without instructions. */
-const QUESTION = "In which country is Paris?";
-const ANSWER = /\bFrance\b/u;
+/** One whose answer does not hang on how weights are rounded: tried with two roundings and none, with and without instructions. */
+const QUESTION = "How many days does a week have, 5 or 7?";
+const ANSWER = /\b7 days\b/u;
 const CONVERSATION = "facts";
 const needs = "smollm2";
 

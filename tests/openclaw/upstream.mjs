@@ -5,7 +5,7 @@ import { createServer } from "node:http";
 const CONTEXT = "<<<BEGIN_OPENCLAW_INTERNAL_CONTEXT>>>";
 
 /** What an answer that breaks off says. */
-export const CUT = "Paris is the capital of";
+export const CUT = "A week has";
 
 /** Text of a message, whatever its shape. */
 export const textOf = ({ content }) => (typeof content === "string" ? content : (content ?? []).map((part) => part.text ?? "").join("\n"));
