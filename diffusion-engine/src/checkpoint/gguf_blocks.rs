@@ -12,12 +12,10 @@ pub(super) fn q8_0(bytes: &[u8]) -> Vec<f32> {
 /// 32 numbers: scale f16, 16 bytes; low nibbles are the first half, high nibbles the second. `y = d (q - 8)`.
 pub(super) fn q4_0(bytes: &[u8]) -> Vec<f32> {
     let blocks = bytes.as_chunks::<18>().0.iter();
-    let number = |d: f32, q: u8| d * (f32::from(q) - 8.0);
     blocks
         .flat_map(|block| {
             let d = half(block, 0);
-            let low = block[2..].iter().map(move |q| number(d, q & 15));
-            low.chain(block[2..].iter().map(move |q| number(d, q >> 4)))
+            nibbles(&block[2..]).map(|q| d * (f32::from(q) - 8.0))
         })
         .collect()
 }
@@ -40,7 +38,7 @@ impl Nibbles {
 pub(super) fn q4_1(bytes: &[u8]) -> impl Iterator<Item = Nibbles> {
     bytes.as_chunks::<20>().0.iter().map(|block| {
         let (scale, minimum) = (half(block, 0), half(block, 2));
-        Nibbles { scale, minimum, quants: std::array::from_fn(|at| block[4 + at % 16] >> (at / 16 * 4) & 15) }
+        Nibbles { scale, minimum, quants: nibbles(&block[4..]) }
     })
 }
 
@@ -64,14 +62,14 @@ pub(super) fn q5_1(bytes: &[u8]) -> Vec<f32> {
     numbers
 }
 
-/// Low nibbles, then high ones.
-fn nibbles(quants: &[u8]) -> impl Iterator<Item = u8> {
-    quants.iter().map(|q| q & 15).chain(quants.iter().map(|q| q >> 4))
+/// The low nibbles of 16 bytes, then the high ones.
+pub(crate) fn nibbles(quants: &[u8]) -> [u8; 32] {
+    std::array::from_fn(|at| quants[at % 16] >> (at / 16 * 4) & 15)
 }
 
 /// [`nibbles`] with a bit above each, the first number's lowest.
 fn fifths(bits: &[u8], quants: &[u8]) -> impl Iterator<Item = u8> {
-    nibbles(quants).enumerate().map(move |(i, q)| q | (bits[i / 8] >> (i % 8) & 1) << 4)
+    nibbles(quants).into_iter().enumerate().map(move |(i, q)| q | (bits[i / 8] >> (i % 8) & 1) << 4)
 }
 
 /// As [`q4_k`], with 32 bytes between scales and nibbles: the fifth bit of number l of run r is bit r of byte l.

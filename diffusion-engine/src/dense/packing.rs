@@ -6,7 +6,7 @@ use weir_kernels::PackedMatrix;
 use weir_kernels::packed::{Block, EncodeError, Format, PackedWeights};
 
 use crate::checkpoint::elements::Element;
-use crate::checkpoint::gguf_blocks::Nibbles;
+use crate::checkpoint::gguf_blocks::{Nibbles, nibbles};
 use crate::model::matrix::{Matrix, Table};
 
 /// A tensor `[n, k]` as it lies in a file, whole rows of blocks.
@@ -31,7 +31,7 @@ impl Rows<'_> {
                 blocks.extend(row(index).as_chunks::<18>().0.iter().map(|[low, high, quants @ ..]| Block {
                     scale: [*low, *high],
                     minimum: [0; 2],
-                    quants: std::array::from_fn(|at| (quants[at % 16] >> (at / 16 * 4) & 15) as i8),
+                    quants: nibbles(quants).map(|q| q as i8),
                 }));
             }),
             Element::Q4_1 | Element::Q4K => PackedWeights::lay_rows(Format::Q4h, n, k, |index, blocks| {
