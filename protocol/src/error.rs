@@ -103,10 +103,10 @@ pub enum EngineError {
         /// When it asks us to come back.
         retry_after: Option<Duration>,
     },
-    /// The queue is full.
-    #[error("the queue is full ({limit} waiting){}", expected(.retry_after))]
+    /// As many as may are there already: in an engine's queue, or under way where nobody queues.
+    #[error("no room for another request beside the {limit} already there{}", expected(.retry_after))]
     Overloaded {
-        /// How many may wait.
+        /// How many may wait or be under way.
         limit: u64,
         /// How long the wait would have been, where there is a measure of it.
         retry_after: Option<Duration>,

@@ -96,7 +96,7 @@ mod tests {
         );
         check(
             EngineError::Overloaded { limit: 3, retry_after: None },
-            r#"529 {"type":"error","error":{"type":"overloaded_error","message":"the queue is full (3 waiting)","code":"overloaded"}}"#,
+            r#"529 {"type":"error","error":{"type":"overloaded_error","message":"no room for another request beside the 3 already there","code":"overloaded"}}"#,
         );
         for status in [503, 529] {
             let error = EngineError::Upstream { status, message: "type `x`".into(), retry_after: None };

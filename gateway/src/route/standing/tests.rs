@@ -21,7 +21,11 @@ async fn places_are_given_back_however_an_attempt_ends() {
     let now = Instant::now();
     for end in 0..3 {
         let mut ticket = standing.admit(&class(), Purpose::First, now).unwrap();
-        assert_eq!(standing.admit(&class(), Purpose::First, now).err(), Some(Skip::Full(1)));
+        let full = standing.admit(&class(), Purpose::First, now).err();
+        assert_eq!(full, Some(Skip::Full(1)));
+        // Nobody waits there.
+        let told = full.expect("refused").error().to_string();
+        assert_eq!(told, "no room for another request beside the 1 already there");
         assert_eq!((standing.in_flight(), standing.is_in(now)), (1, false));
         match end {
             0 => ticket.finished(now),
