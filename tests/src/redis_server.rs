@@ -1,6 +1,6 @@
 //! A real Redis on a loopback port, stopped when dropped.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -66,12 +66,28 @@ impl RedisServer {
     /// # Errors
     /// It cannot be told so.
     pub fn stands_still_for(&self, time: Duration) -> Result<()> {
-        let mut control = TcpStream::connect(("127.0.0.1", self.port)).context("no connection to redis-server")?;
-        control.write_all(format!("CLIENT PAUSE {} ALL\r\n", time.as_millis()).as_bytes())?;
-        let mut said = [0; 5];
-        control.read_exact(&mut said)?;
-        ensure!(&said == b"+OK\r\n", "redis-server does not pause");
+        let said = self.told(&format!("CLIENT PAUSE {} ALL", time.as_millis()))?;
+        ensure!(said == "+OK", "redis-server does not pause: {said}");
         Ok(())
+    }
+
+    /// Closes every connection, as it does with those that were idle for its `timeout`.
+    ///
+    /// # Errors
+    /// It cannot be told so, or there was none.
+    pub fn hangs_up(&self) -> Result<()> {
+        let said = self.told("CLIENT KILL TYPE normal")?;
+        ensure!(said.strip_prefix(':').is_some_and(|count| count != "0"), "redis-server hangs up on nobody: {said}");
+        Ok(())
+    }
+
+    /// The first line of what it says to a command.
+    fn told(&self, command: &str) -> Result<String> {
+        let mut control = TcpStream::connect(("127.0.0.1", self.port)).context("no connection to redis-server")?;
+        control.write_all(format!("{command}\r\n").as_bytes())?;
+        let mut said = String::new();
+        BufReader::new(control).read_line(&mut said)?;
+        Ok(said.trim_end().to_owned())
     }
 
     /// `redis://127.0.0.1:PORT/0`, or `rediss://…`.

@@ -33,8 +33,11 @@ local function refused()
   return 0, 0
 end
 
-local limit, time = refused()
-if limit == 0 then
+-- Asked again, since the answer was lost with its connection: it was let in.
+local again = lease_us > 0 and redis.call('ZSCORE', KEYS[2], lease)
+local limit, time = 0, 0
+if not again then limit, time = refused() end
+if limit == 0 and not again then
   if rpm > 0 then requests_due = math.max(requests_due, now) + step(1, rpm) end
   if tpm > 0 then tokens_due = math.max(tokens_due, now) + step(tokens, tpm) end
   day_tokens, day_money = day_tokens + tokens, day_money + money

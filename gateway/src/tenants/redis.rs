@@ -6,7 +6,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Client, ErrorKind, RedisError, RedisResult, Script};
+use redis::{
+    AsyncConnectionConfig, Client, ErrorKind, FromRedisValue, Pipeline, RedisError, RedisResult, Script,
+    ScriptInvocation,
+};
 use tokio::time::Instant;
 
 use super::limits::{Account, FIGURE_MAX, Limit, Limits, MONEY_MAX, Taken, Used, Verdict, Wanted};
@@ -28,9 +31,35 @@ pub(super) struct RedisAccounts {
 
 #[derive(Default)]
 struct Connection {
-    /// Commands of all requests share it.
-    open: Option<MultiplexedConnection>,
+    open: Option<Open>,
+    /// How many were opened so far.
+    opened: u64,
     away_until: Option<Instant>,
+}
+
+/// Commands of all requests share it.
+#[derive(Clone)]
+struct Open {
+    /// Tells it from the one before.
+    number: u64,
+    shared: MultiplexedConnection,
+    /// Whether it was there already: it may have been closed since.
+    is_old: bool,
+}
+
+/// What Redis is asked.
+enum Question<'a> {
+    Deciding(&'a ScriptInvocation<'a>),
+    Reading(&'a Pipeline),
+}
+
+impl Question<'_> {
+    async fn put<T: FromRedisValue>(&self, mut connection: MultiplexedConnection) -> RedisResult<T> {
+        match self {
+            Question::Deciding(call) => call.invoke_async(&mut connection).await,
+            Question::Reading(call) => call.query_async(&mut connection).await,
+        }
+    }
 }
 
 /// What Redis says when something is wrong with the one account that was asked for: another type at its key, or no number.
@@ -76,7 +105,7 @@ impl RedisAccounts {
             .arg(limits.requests_per_minute)
             .arg(limits.tokens_per_minute);
         call.arg(limits.concurrent).arg(limits.tokens_per_day).arg(limits.money_per_day);
-        let said: (usize, u64, u64, u64, u64, u64, u64) = self.ask(&call).await?;
+        let said: (usize, u64, u64, u64, u64, u64, u64) = self.ask(Question::Deciding(&call)).await?;
         let (limit, wait, requests, requests_back, tokens, tokens_back, day) = said;
         let refused = limit.checked_sub(1).and_then(|at| Some((*Limit::ALL.get(at)?, wait)));
         Ok(Verdict { refused, requests: (requests, requests_back), tokens: (tokens, tokens_back), day })
@@ -90,7 +119,7 @@ impl RedisAccounts {
             .arg(taken.money.min(MONEY_MAX))
             .arg(limits.tokens_per_minute)
             .arg(taken.charged_money.min(MONEY_MAX));
-        self.ask(&call).await
+        self.ask(Question::Deciding(&call)).await
     }
 
     /// What a tenant has taken until `now`. Changes nothing.
@@ -99,27 +128,28 @@ impl RedisAccounts {
         let mut call = redis::pipe();
         call.cmd("HMGET").arg(account).arg(&["requests", "tokens", "day", "day_tokens", "day_money"]);
         call.cmd("ZCOUNT").arg(leases).arg(format!("({now}")).arg("+inf");
-        type Said = (Vec<Option<u64>>, u64);
-        let (figures, leases): Said =
-            self.within(async |mut connection| call.query_async::<Said>(&mut connection).await).await?;
+        let (figures, leases): (Vec<Option<u64>>, u64) = self.ask(Question::Reading(&call)).await?;
         let figure = |at: usize| figures.get(at).copied().flatten().unwrap_or_default();
         Ok(Account::used_of([0, 1, 2, 3, 4].map(figure), leases, limits, now))
     }
 
-    async fn ask<T: redis::FromRedisValue>(&self, call: &redis::ScriptInvocation<'_>) -> Result<T, Away> {
-        self.within(async |mut connection| call.invoke_async(&mut connection).await).await
-    }
-
-    /// Asks, but waits no longer than the config says.
-    async fn within<T>(&self, call: impl AsyncFnOnce(MultiplexedConnection) -> RedisResult<T>) -> Result<T, Away> {
+    /// Asks, but waits no longer than the config says. What is asked may be asked twice, and must then be done once.
+    async fn ask<T: FromRedisValue>(&self, question: Question<'_>) -> Result<T, Away> {
         if self.connection().away_until.is_some_and(|until| Instant::now() < until) {
             return Err(Away { may_be_done: false });
         }
         let is_asked = AtomicBool::new(false);
         let asked = async {
-            let connection = self.open().await?;
+            let open = self.open().await?;
             is_asked.store(true, Ordering::Relaxed);
-            call(connection).await
+            match question.put(open.shared).await {
+                // Redis hangs up on who was idle for long, and on everybody when it is started anew: that is not away.
+                Err(error) if open.is_old && error.is_connection_dropped() => {
+                    self.forget(open.number);
+                    question.put(self.open().await?.shared).await
+                }
+                answer => answer,
+            }
         };
         let answer = tokio::time::timeout(self.timeout, asked).await;
         let is_asked = is_asked.into_inner();
@@ -135,22 +165,32 @@ impl RedisAccounts {
             }
             Err(_) => tracing::warn!(timeout = ?self.timeout, "the limits' Redis did not answer in time"),
         }
-        let away_until = Some(Instant::now() + PAUSE);
-        *self.connection() = Connection { open: None, away_until };
+        let mut connection = self.connection();
+        connection.open = None;
+        connection.away_until = Some(Instant::now() + PAUSE);
         Err(Away { may_be_done: is_asked })
     }
 
-    async fn open(&self) -> RedisResult<MultiplexedConnection> {
+    async fn open(&self) -> RedisResult<Open> {
         let _alone = self.opening.lock().await;
         let known = self.connection().open.clone();
         if let Some(open) = known {
-            return Ok(open);
+            return Ok(Open { is_old: true, ..open });
         }
         // Whoever waits says how long: the client's own limits would end waits that the config allows.
         let patient = AsyncConnectionConfig::new().set_connection_timeout(None).set_response_timeout(None);
-        let open = self.client.get_multiplexed_async_connection_with_config(&patient).await?;
-        *self.connection() = Connection { open: Some(open.clone()), away_until: None };
+        let shared = self.client.get_multiplexed_async_connection_with_config(&patient).await?;
+        let mut connection = self.connection();
+        let number = connection.opened + 1;
+        let open = Open { number, shared, is_old: false };
+        *connection = Connection { open: Some(open.clone()), opened: number, away_until: None };
         Ok(open)
+    }
+
+    /// Opens another the next time, unless that was done meanwhile.
+    fn forget(&self, number: u64) {
+        let mut connection = self.connection();
+        connection.open = connection.open.take().filter(|open| open.number != number);
     }
 
     fn connection(&self) -> MutexGuard<'_, Connection> {

@@ -65,6 +65,19 @@ async fn limits_hold_across_gateways_while_redis_is_there() -> Result<()> {
 }
 
 #[tokio::test]
+async fn a_redis_that_closed_the_connection_meanwhile_is_not_away() -> Result<()> {
+    let Some(redis) = RedisServer::start()? else { return Ok(()) };
+    let upstream = FaultUpstream::start().await?;
+    let weir = gateway(&upstream, &redis, "fail_closed")?;
+    for left in ["2", "1", "0"] {
+        let reply = ask(&weir).await?;
+        assert_eq!((reply.status, reply.header("x-ratelimit-remaining-requests")), (200, left), "{}", reply.text);
+        redis.hangs_up()?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
 async fn limits_hold_over_tls_with_a_redis_whose_certificate_is_trusted() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let (own, other) = (Certificate::new()?, Certificate::new()?);
