@@ -9,6 +9,7 @@ use weir_protocol::DiffusionOptions;
 use super::condition::Condition;
 use super::diagnostic::{Diagnostic, PolicyError, position};
 use super::files::{self, File, ReadFile};
+use super::node::Node;
 use super::reach;
 use super::testing::PolicyTest;
 use super::written::{WrittenAttempt, WrittenCondense, WrittenDefaults, WrittenRule};
@@ -367,15 +368,16 @@ impl<'a> Findings<'a> {
     fn shadowed(&mut self, policy: &Policy) {
         let conditions: Vec<_> =
             policy.rules.iter().map_while(|rule| Some((rule, &rule.condition.as_ref()?.node))).collect();
+        let work = reach::Work::default();
+        let possible = |hold: &Node, fail: &[&Node]| reach::possible(&[hold], fail, &work);
         for (at, (rule, node)) in conditions.iter().enumerate() {
             let earlier: Vec<_> = conditions[..at].iter().map(|(_, node)| *node).collect();
-            let (message, help) = if !reach::possible(&[node], &[]) {
+            let (message, help) = if !possible(node, &[]) {
                 ("never true: its parts exclude each other".to_owned(), "")
-            } else if let Some((by, _)) = conditions[..at].iter().find(|(_, other)| !reach::possible(&[node], &[other]))
-            {
+            } else if let Some((by, _)) = conditions[..at].iter().find(|(_, other)| !possible(node, &[*other])) {
                 let message = format!("never reached: whenever it holds, `{}` before it holds, too", by.name);
                 (message, "move it up, or narrow the other rule")
-            } else if !reach::possible(&[node], &earlier) {
+            } else if !possible(node, &earlier) {
                 ("never reached: whenever it holds, one of the rules before it holds, too".to_owned(), "move it up")
             } else {
                 continue;

@@ -1,8 +1,9 @@
 //! Which rules can ever decide. A condition becomes a formula over comparisons with constants; a search over one value
 //! from each range that matters tells whether all of a set can hold together. What it cannot see through (arithmetic,
 //! two names compared) may be true or false, so "never" is always right and "perhaps" may be too kind. Must never take
-//! long: the search gives up, kindly, after so many steps.
+//! long: a search gives up, kindly, after so many steps, and all of a policy's after so many comparisons.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 
 use super::node::Node;
@@ -12,6 +13,28 @@ use crate::features::Kind;
 
 /// Steps of one search.
 const MOST_STEPS: u32 = 20_000;
+/// Comparisons of all searches about one policy: about a second. Its rules are looked at in pairs, and each pair's
+/// conditions anew in each step.
+const MOST_WORK: u32 = 2_000_000;
+
+/// Comparisons that may still be made.
+pub(super) struct Work(Cell<u32>);
+
+impl Default for Work {
+    fn default() -> Self {
+        Work(Cell::new(MOST_WORK))
+    }
+}
+
+impl Work {
+    fn is_spent(&self) -> bool {
+        self.0.get() == 0
+    }
+
+    fn spend(&self) {
+        self.0.set(self.0.get().saturating_sub(1));
+    }
+}
 
 /// One value from each range.
 #[derive(Debug, Clone, PartialEq)]
@@ -23,11 +46,14 @@ enum Point {
 }
 
 /// Whether all of `hold` can be true while all of `fail` are false.
-pub(super) fn possible(hold: &[&Node], fail: &[&Node]) -> bool {
+pub(super) fn possible(hold: &[&Node], fail: &[&Node], work: &Work) -> bool {
+    if work.is_spent() {
+        return true;
+    }
     let mut names = Names::default();
     hold.iter().chain(fail).for_each(|node| names.read(node));
     let points: Vec<(String, Vec<Point>)> = names.points();
-    let mut search = Search { hold, fail, points: &points, chosen: BTreeMap::new(), steps: 0 };
+    let mut search = Search { hold, fail, points: &points, chosen: BTreeMap::new(), steps: 0, work };
     search.from(0)
 }
 
@@ -51,12 +77,13 @@ struct Search<'a> {
     points: &'a [(String, Vec<Point>)],
     chosen: BTreeMap<&'a str, &'a Point>,
     steps: u32,
+    work: &'a Work,
 }
 
 impl Search<'_> {
     fn from(&mut self, at: usize) -> bool {
         self.steps += 1;
-        if self.steps > MOST_STEPS {
+        if self.steps > MOST_STEPS || self.work.is_spent() {
             return true;
         }
         let wrong = self.hold.iter().any(|node| self.value(node) == Some(false))
@@ -95,13 +122,16 @@ impl Search<'_> {
                 true => self.value(&parts[1]),
                 false => self.value(&parts[2]),
             },
-            _ => match Atom::of(node) {
-                Some(Atom { variable, test }) => Some(test.holds(self.chosen.get(variable.as_str())?)),
-                None => match self.chosen.get(node.to_string().as_str())? {
-                    Point::Bool(value) => Some(*value),
-                    Point::Number(_) | Point::Text(_) => None,
-                },
-            },
+            _ => {
+                self.work.spend();
+                match Atom::of(node) {
+                    Some(Atom { variable, test }) => Some(test.holds(self.chosen.get(variable.as_str())?)),
+                    None => match self.chosen.get(node.to_string().as_str())? {
+                        Point::Bool(value) => Some(*value),
+                        Point::Number(_) | Point::Text(_) => None,
+                    },
+                }
+            }
         }
     }
 }
@@ -262,13 +292,14 @@ impl Names {
             for (at, constant) in constants.iter().enumerate() {
                 let before = at.checked_sub(1).map(|before| constants[before]);
                 let between = match (whole, before) {
-                    (true, _) => constant - 1.0,
+                    (true, _) => constant.ceil() - 1.0,
                     (false, Some(before)) => (before + constant) / 2.0,
                     (false, None) => constant / 2.0,
                 };
                 points.extend([between, *constant]);
             }
-            points.extend(constants.last().map(|last| last + 1.0));
+            points.extend(constants.last().map(|last| last.floor() + 1.0));
+            points.retain(|point| !whole || point.fract() == 0.0);
             // Everything a condition can count is zero or more.
             points.retain(|point| (0.0..=most).contains(point));
             points.dedup();
@@ -281,7 +312,8 @@ impl Names {
 /// Facts of a request that keep whole roles from it, with the names that stand for them.
 pub(super) fn demands(node: &Node) -> Vec<(&'static str, BackendRole)> {
     let told = [("tail_is_tool_result", BackendRole::Diffusion)];
-    let implies = |name: &'static str| !possible(&[node], &[&Node::Variable(Variable::Feature(name))]);
+    let work = Work::default();
+    let implies = |name: &'static str| !possible(&[node], &[&Node::Variable(Variable::Feature(name))], &work);
     told.into_iter().filter(|(name, _)| implies(name)).collect()
 }
 
@@ -318,9 +350,22 @@ mod tests {
             ("predicted.ar.total_ms < predicted.diffusion.total_ms", "predicted.ar.total_ms < 100.0", true),
             ("family_probability > 0.5", "family_probability >= 0.5", false),
             ("tool_needed ? question : max_tokens > 1", "question || max_tokens > 0", false),
+            ("max_tokens > 5.5 && max_tokens < 6.5", "false", true),
+            ("max_tokens > 5.25 && max_tokens < 5.75", "false", false),
         ] {
-            assert_eq!(possible(&[&node(hold)], &[&node(fail)]), expected, "{hold} without {fail}");
+            assert_eq!(possible(&[&node(hold)], &[&node(fail)], &Work::default()), expected, "{hold} without {fail}");
         }
+    }
+
+    #[test]
+    fn who_has_no_work_left_takes_all_for_possible() {
+        let never = node("max_tokens > 5 && max_tokens < 3");
+        let work = Work(Cell::new(100));
+        assert!(!possible(&[&never], &[], &work), "a few are enough");
+        while !work.is_spent() {
+            possible(&[&never], &[], &work);
+        }
+        assert!(possible(&[&never], &[], &work));
     }
 
     #[test]
