@@ -63,7 +63,7 @@ pub struct RolledBack {
 
 /// One-sided 95 %.
 const BEYOND_CHANCE: f64 = 1.645;
-/// From this many requests on, old ones count half.
+/// From this many requests on, old ones count half: more where so many are to be judged.
 const FORGET_AT: f64 = 20_000.0;
 
 /// See the module.
@@ -109,7 +109,8 @@ impl Canary {
 
     /// Takes note of one request. `Some` at the moment at which the canary is given up.
     pub fn saw(&mut self, arm: Arm, outcome: Outcome) -> Option<RolledBack> {
-        self.arms[arm as usize].add(outcome);
+        let forget_at = FORGET_AT.max(2.0 * self.rails.min_requests as f64);
+        self.arms[arm as usize].add(outcome, forget_at);
         if self.rolled_back.is_some() {
             return None;
         }
@@ -156,20 +157,16 @@ struct LogTime {
 }
 
 impl Tally {
-    fn add(&mut self, outcome: Outcome) {
-        if self.requests >= FORGET_AT {
-            for figure in [
-                &mut self.requests,
-                &mut self.failed,
-                &mut self.with_form,
-                &mut self.broke_form,
-                &mut self.timed,
-                &mut self.log_ttft,
-                &mut self.log_ttft_squared,
-            ] {
-                *figure /= 2.0;
+    /// Each count is forgotten by itself: a form that is rarely demanded would never come to be judged otherwise.
+    fn add(&mut self, outcome: Outcome, forget_at: f64) {
+        let halve = |count: f64, figures: &mut [&mut f64]| {
+            if count >= forget_at {
+                figures.iter_mut().for_each(|figure| **figure /= 2.0);
             }
-        }
+        };
+        halve(self.requests, &mut [&mut self.requests, &mut self.failed]);
+        halve(self.with_form, &mut [&mut self.with_form, &mut self.broke_form]);
+        halve(self.timed, &mut [&mut self.timed, &mut self.log_ttft, &mut self.log_ttft_squared]);
         self.requests += 1.0;
         self.failed += f64::from(u8::from(outcome.failed));
         if let Some(broke) = outcome.broke_form {
@@ -235,6 +232,29 @@ mod tests {
         assert_eq!(run(noisy, |round| noisy(round + 13), 3000), None);
         assert_eq!(run(|_| fine(100.0), |_| fine(140.0), 3000), None, "slower, but within the rail");
         assert_eq!(run(|_| fine(100.0), |_| Outcome { failed: true, ..fine(100.0) }, 49), None, "too few to judge");
+    }
+
+    #[test]
+    fn many_requests_and_rare_forms_come_to_be_judged() {
+        let many = GuardRails { min_requests: 30_000, ..RAILS };
+        let rare = GuardRails { min_requests: 1000, ..RAILS };
+        // A form is demanded of every fiftieth.
+        let form = |round: u32| round.is_multiple_of(50).then_some(true);
+        let failing: fn(u32) -> Outcome = |_| Outcome { failed: true, ..fine(100.0) };
+        let breaking = move |round| Outcome { broke_form: form(round), ..fine(100.0) };
+        let kept = move |round| Outcome { broke_form: form(round).map(|_| false), ..fine(100.0) };
+        let mut machine = Canary::new(0.1, many);
+        let judged = (0..40_000).find_map(|round| {
+            machine.saw(Arm::Live, fine(100.0));
+            machine.saw(Arm::Canary, failing(round)).map(|why| why.by)
+        });
+        assert_eq!(judged, Some("errors"));
+        let mut machine = Canary::new(0.1, rare);
+        let judged = (0..60_000).find_map(|round| {
+            machine.saw(Arm::Live, kept(round));
+            machine.saw(Arm::Canary, breaking(round)).map(|why| why.by)
+        });
+        assert_eq!(judged, Some("form"));
     }
 
     #[test]
