@@ -79,10 +79,15 @@ impl Learnt {
             && named.into_iter().all(|word| Family::named(word).is_some())
     }
 
+    /// What still counts of it, at `now`. A clock may have been put back: how long ago that was nobody knows, and what it
+    /// is behind is as good a guess as any.
+    fn remembered(&self, now: f64, half_life: f64) -> f64 {
+        0.5_f64.powf((now - self.at).abs() / half_life.max(1.0))
+    }
+
     fn fade(&mut self, now: f64, half_life: f64) {
-        let passed = (now - self.at).max(0.0);
-        self.at = self.at.max(now);
-        let share = 0.5_f64.powf(passed / half_life.max(1.0)) * (1.0 - 1.0 / KEPT);
+        let share = self.remembered(now, half_life) * (1.0 - 1.0 / KEPT);
+        self.at = now;
         self.first.fade(share);
         self.pace.fade(share);
         let fading = self.per_forward.values_mut().chain(self.output.values_mut()).chain(&mut self.cached);
@@ -219,7 +224,7 @@ impl Learnt {
 
     /// What still counts, `since` having passed.
     pub(super) fn weight(&self, now: f64, half_life: f64) -> f64 {
-        self.first.weight() * 0.5_f64.powf((now - self.at).max(0.0) / half_life.max(1.0))
+        self.first.weight() * self.remembered(now, half_life)
     }
 
     /// How far off the predictions are: typical factor, and share inside their interval, for first content and end.

@@ -18,7 +18,8 @@ impl Probing {
         if !self.decisions.is_multiple_of(settings.probe_every) {
             return None;
         }
-        let stale = (1..last.len()).filter(|at| now - last[*at] >= settings.probe_after_s);
+        // One seen in the future was seen before the clock was put back.
+        let stale = (1..last.len()).filter(|at| (now - last[*at]).abs() >= settings.probe_after_s);
         stale.min_by(|one, other| last[*one].total_cmp(&last[*other]))
     }
 }

@@ -209,3 +209,24 @@ fn predictions_are_found_by_backend_and_by_role() {
     let truth = 30.0 + 0.050 * 1000.0 + 15.0 * 2.0;
     assert!((gpu.ttft.expected_ms / truth - 1.0).abs() < 0.15, "half the bytes a token are twice the tokens: {gpu:?}");
 }
+
+#[test]
+fn a_clock_that_was_put_back_does_not_keep_what_was_seen_for_ever() {
+    const YEAR: f64 = 365.0 * 86_400.0;
+    let settings = LatencySettings { probe_every: 1, ..LatencySettings::default() };
+    let mut model = LatencyModel::new(Priors::embedded(), settings);
+    for at in 0..40 {
+        // The clock is a year ahead.
+        model.seen("gpu", AR, &ar_answer(at), YEAR + at as f64);
+    }
+    assert!(model.weight("gpu", YEAR + 40.0) > 10.0);
+    // It is right again, and nobody asks this backend any more.
+    assert!(model.weight("gpu", 100.0) < 1.0);
+    model.seen("llada", DIFFUSION, &diffusion_answer(1), 100.0);
+    assert_eq!(model.probe(&["llada", "gpu"], 100.0), Some(1));
+    // What is seen from now on fades as ever.
+    for at in 0..40 {
+        model.seen("gpu", AR, &ar_answer(at), 100.0 + at as f64);
+    }
+    assert!(model.weight("gpu", 140.0) > 10.0 && model.weight("gpu", 140.0 + 86_400.0) < 1.0);
+}
