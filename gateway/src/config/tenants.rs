@@ -4,6 +4,7 @@
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
+use redis::IntoConnectionInfo;
 use serde::{Deserialize, Serialize};
 
 use super::diagnostic::nearest;
@@ -279,12 +280,11 @@ impl Checks<'_> {
             return StoreSettings::Memory;
         }
         let parsed = reqwest::Url::parse(&url).ok().filter(|url| url.host_str().is_some());
-        let Some(parsed) = parsed.filter(|url| matches!(url.scheme(), "redis" | "rediss")) else {
-            self.say(
-                &["tenants", key],
-                "not a store",
-                "`memory`, or like `redis://127.0.0.1:6379/0`, or `rediss://` for TLS",
-            );
+        let parsed = parsed.filter(|url| matches!(url.scheme(), "redis" | "rediss"));
+        // What stands behind the host only Redis' client reads: the number of the database.
+        let Some(parsed) = parsed.filter(|_| url.as_str().into_connection_info().is_ok()) else {
+            let help = "`memory`, or like `redis://127.0.0.1:6379/0` (0: the database), or `rediss://` for TLS";
+            self.say(&["tenants", key], "not a store", help);
             return StoreSettings::Memory;
         };
         if key == "store" && parsed.password().is_some() {
@@ -331,6 +331,18 @@ mod tests {
         assert_eq!((tenant.keys[0], tenant.limits.money_per_day), ((hash, Some(1_798_761_600)), 1_500_000));
         assert!(tenant.background && tenant.client.is_some());
         assert!(!format!("{settings:?}").contains("hunter2"));
+    }
+
+    #[test]
+    fn an_address_that_the_store_could_not_be_asked_at_is_none() {
+        let check = |store: &str, expect: &str| {
+            let told = load_text(&format!("[tenants]\nstore = \"{store}\"\n")).err().unwrap_or_default();
+            assert!(told.contains(expect) && told.is_empty() == expect.is_empty(), "{store}: {told}");
+        };
+        check("redis://127.0.0.1:6379/15", "");
+        check("rediss://h", "");
+        check("redis://127.0.0.1:6379/limits", "not a store");
+        check("127.0.0.1:6379", "not a store");
     }
 
     #[test]

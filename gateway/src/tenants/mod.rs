@@ -217,11 +217,14 @@ impl Tenants {
         Err(denied(Denial::Forbidden, message, None))
     }
 
-    /// What a tenant has taken so far; `None` while its account's Redis is away.
-    pub async fn used(&self, tenant: &Tenant) -> Option<Used> {
+    /// What a tenant has taken so far.
+    ///
+    /// # Errors
+    /// Why its account's Redis does not tell.
+    pub async fn used(&self, tenant: &Tenant) -> Result<Used, &'static str> {
         match self.accounts.redis.as_deref() {
-            Some((redis, _)) => redis.used(&tenant.name, &tenant.limits, now()).await.ok(),
-            None => Some(self.accounts.of(tenant, |account| account.used(&tenant.limits, now()))),
+            Some((redis, _)) => redis.used(&tenant.name, &tenant.limits, now()).await.map_err(|away| away.why),
+            None => Ok(self.accounts.of(tenant, |account| account.used(&tenant.limits, now()))),
         }
     }
 

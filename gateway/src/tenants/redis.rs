@@ -1,15 +1,14 @@
 //! The accounts in Redis, so that the same limits hold across replicas: one script for each decision. Must never make a
 //! caller wait for a Redis that is away: after a failure it is left alone for a moment.
 
+mod why;
+
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
-use redis::{
-    AsyncConnectionConfig, Client, ErrorKind, FromRedisValue, Pipeline, RedisError, RedisResult, Script,
-    ScriptInvocation,
-};
+use redis::{AsyncConnectionConfig, Client, FromRedisValue, Pipeline, RedisResult, Script, ScriptInvocation};
 use tokio::time::Instant;
 
 use super::limits::{Account, FIGURE_MAX, Limit, Limits, MONEY_MAX, Taken, Used, Verdict, Wanted};
@@ -62,15 +61,14 @@ impl Question<'_> {
     }
 }
 
-/// What Redis says when something is wrong with the one account that was asked for: another type at its key, or no number.
-const ACCOUNT_CODES: [&str; 2] = ["WRONGTYPE", "ERR"];
-
 /// Redis did not answer in time, or not as it should.
 #[derive(Debug, thiserror::Error)]
-#[error("the limits' Redis is away")]
+#[error("the limits' Redis is away: {why}")]
 pub(super) struct Away {
     /// Whether it was asked, and may have done it without our hearing of it.
     pub(super) may_be_done: bool,
+    /// What it did, in words.
+    pub(super) why: &'static str,
 }
 
 impl RedisAccounts {
@@ -136,7 +134,7 @@ impl RedisAccounts {
     /// Asks, but waits no longer than the config says. What is asked may be asked twice, and must then be done once.
     async fn ask<T: FromRedisValue>(&self, question: Question<'_>) -> Result<T, Away> {
         if self.connection().away_until.is_some_and(|until| Instant::now() < until) {
-            return Err(Away { may_be_done: false });
+            return Err(Away { may_be_done: false, why: "it failed a moment ago" });
         }
         let is_asked = AtomicBool::new(false);
         let asked = async {
@@ -153,22 +151,27 @@ impl RedisAccounts {
         };
         let answer = tokio::time::timeout(self.timeout, asked).await;
         let is_asked = is_asked.into_inner();
-        match answer {
+        let why = match answer {
             Ok(Ok(answer)) => return Ok(answer),
-            // Its kind only: the rest may quote the address with its password.
+            // Not its own words: they may quote the address with its password.
             Ok(Err(error)) => {
-                tracing::warn!(kind = ?error.kind(), code = error.code(), "the limits' Redis failed");
+                let why = why::in_words(&error, is_asked);
+                tracing::warn!(why, kind = ?error.kind(), code = error.code(), "the limits' Redis failed");
                 // It is there for all the others.
-                if is_asked && is_of_one_account(error) {
-                    return Err(Away { may_be_done: false });
+                if is_asked && why::is_of_one_account(error) {
+                    return Err(Away { may_be_done: false, why });
                 }
+                why
             }
-            Err(_) => tracing::warn!(timeout = ?self.timeout, "the limits' Redis did not answer in time"),
-        }
+            Err(_) => {
+                tracing::warn!(timeout = ?self.timeout, "the limits' Redis did not answer in time");
+                why::TOO_SLOW
+            }
+        };
         let mut connection = self.connection();
         connection.open = None;
         connection.away_until = Some(Instant::now() + PAUSE);
-        Err(Away { may_be_done: is_asked })
+        Err(Away { may_be_done: is_asked, why })
     }
 
     async fn open(&self) -> RedisResult<Open> {
@@ -197,13 +200,6 @@ impl RedisAccounts {
         // Each change is complete in itself, so what a panicking thread left is sound.
         self.connection.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-fn is_of_one_account(error: RedisError) -> bool {
-    // What was kept is read, and is no number.
-    let is_odd = matches!(error.kind(), ErrorKind::Parse | ErrorKind::UnexpectedReturnType);
-    let said = error.into_server_errors();
-    is_odd || said.is_some_and(|all| all.iter().all(|(_, said)| ACCOUNT_CODES.contains(&said.code())))
 }
 
 #[cfg(test)]

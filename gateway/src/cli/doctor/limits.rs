@@ -26,29 +26,27 @@ fn judge(settings: &Settings) -> Vec<Finding> {
     let Some(accounts) = read(settings) else {
         return vec![Finding::problem("their Redis cannot be asked").fix("mend `tenants.store`")];
     };
-    if !accounts.is_empty() && accounts.iter().all(|(_, is_read)| !is_read) {
-        let wait = timeout.as_millis();
-        let text = format!("their Redis does not answer as it should within {wait} ms: meanwhile {meanwhile}");
-        return vec![
-            Finding::problem(text)
-                .fix("start it, or mend `tenants.store` (address, user, password) or `tenants.store_timeout_ms`"),
-        ];
+    // The first says why: the others only that it failed before.
+    if let Some((_, Err(why))) = accounts.first().filter(|_| accounts.iter().all(|(_, read)| read.is_err())) {
+        let text = format!("their Redis: {why}; meanwhile {meanwhile}");
+        let mend = "start it, or mend `tenants.store` (address, user, password) or `tenants.store_timeout_ms`";
+        return vec![Finding::problem(text).fix(format!("{mend} (now {})", timeout.as_millis()))];
     }
-    let broken = accounts.iter().filter(|(_, is_read)| !is_read).map(|(tenant, _)| {
+    let broken = accounts.iter().filter(|(_, read)| read.is_err()).map(|(tenant, _)| {
         let text = format!("what Redis keeps for tenant `{tenant}` is no account: for it, {meanwhile}");
         Finding::problem(text).fix("look who else writes there, and remove that key; or set `tenants.store_prefix`")
     });
     std::iter::once(Finding::ok("their Redis answers")).chain(broken).collect()
 }
 
-/// Each tenant, and whether its account could be read; `None`: there is no way to ask.
-fn read(settings: &Settings) -> Option<Vec<(Arc<str>, bool)>> {
+/// Each tenant, and whether its account could be read, or why not; `None`: there is no way to ask.
+fn read(settings: &Settings) -> Option<Vec<(Arc<str>, Result<(), &'static str>)>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().ok()?;
     let tenants = Tenants::new(&settings.tenants, None, Arc::new(Metrics::new().ok()?)).ok()?;
     Some(runtime.block_on(async {
         let mut read = Vec::new();
         for tenant in tenants.directory().iter() {
-            read.push((Arc::clone(&tenant.name), tenants.used(tenant).await.is_some()));
+            read.push((Arc::clone(&tenant.name), tenants.used(tenant).await.map(|_| ())));
         }
         read
     }))
