@@ -39,8 +39,11 @@ fn judge(settings: &Settings) -> Vec<Finding> {
     std::iter::once(Finding::ok("their Redis answers")).chain(broken).collect()
 }
 
-/// Each tenant, and whether its account could be read, or why not; `None`: there is no way to ask.
-fn read(settings: &Settings) -> Option<Vec<(Arc<str>, Result<(), &'static str>)>> {
+/// Whether an account could be read, or why not.
+type Read = Result<(), &'static str>;
+
+/// Each tenant with its account; `None`: there is no way to ask.
+fn read(settings: &Settings) -> Option<Vec<(Arc<str>, Read)>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().ok()?;
     let tenants = Tenants::new(&settings.tenants, None, Arc::new(Metrics::new().ok()?)).ok()?;
     Some(runtime.block_on(async {
