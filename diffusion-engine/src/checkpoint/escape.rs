@@ -11,6 +11,7 @@
 //! These are noncharacters: no text needs them, and one that has them is escaped like any other.
 
 use std::collections::BTreeSet;
+use std::ops::Bound;
 
 const ESCAPE: char = '\u{FDD0}';
 const ITSELF: char = '\u{FDD1}';
@@ -28,26 +29,47 @@ pub(crate) enum Piece {
     Text(String),
 }
 
-/// Knows the control tokens' texts, longest first.
+/// Knows the control tokens' texts. Models have hundreds of them, and texts are long: none is compared with all of them.
 pub(crate) struct Escaper {
     controls: Vec<String>,
     /// Characters that a control token starts with: few, and most text has none of them.
     starts: BTreeSet<char>,
+    sorted: BTreeSet<String>,
+    /// What a control token goes on with behind each of its characters.
+    tails: BTreeSet<String>,
+}
+
+/// The first of `sorted` that begins with `text`: the shortest, if there is one.
+fn beginning<'a>(sorted: &'a BTreeSet<String>, text: &str) -> Option<&'a str> {
+    let from = (Bound::Included(text), Bound::Unbounded);
+    sorted.range::<str, _>(from).next().map(String::as_str).filter(|next| next.starts_with(text))
+}
+
+/// The beginnings of `text`, the shortest first.
+fn beginnings(text: &str) -> impl Iterator<Item = &str> {
+    text.char_indices().map(|(at, character)| &text[..at + character.len_utf8()])
 }
 
 impl Escaper {
-    /// `controls` in the order that numbers them; of two that match at one place the first wins.
+    /// `controls` in the order that numbers them; of several that match at one place the longest wins.
     pub(crate) fn new<'a>(controls: impl Iterator<Item = &'a str>) -> Self {
         let controls: Vec<String> = controls.map(str::to_owned).collect();
-        let starts = controls.iter().filter_map(|control| control.chars().next()).collect();
-        Escaper { controls, starts }
+        let tails = controls.iter().flat_map(|control| control.char_indices().skip(1).map(|(at, _)| &control[at..]));
+        Escaper {
+            starts: controls.iter().filter_map(|control| control.chars().next()).collect(),
+            tails: tails.map(str::to_owned).collect(),
+            sorted: controls.iter().cloned().collect(),
+            controls,
+        }
     }
 
-    /// The first control token that `text` starts with.
+    /// The longest control token that `text` starts with.
     fn control_at(&self, text: &str) -> Option<(usize, &str)> {
         text.chars().next().filter(|first| self.starts.contains(first))?;
-        let found = self.controls.iter().enumerate().find(|(_, control)| text.starts_with(control.as_str()));
-        found.map(|(index, control)| (index, control.as_str()))
+        let met = beginnings(text).map_while(|begun| Some((begun, beginning(&self.sorted, begun)?)));
+        let (control, _) = met.filter(|(begun, control)| begun == control).last()?;
+        let index = self.controls.iter().position(|known| known == control)?;
+        Some((index, self.controls.get(index)?.as_str()))
     }
 
     /// Makes the caller's text safe to render.
@@ -60,7 +82,7 @@ impl Escaper {
                 rest = &rest[control.len()..];
                 continue;
             }
-            let opens = self.controls.iter().any(|control| control.starts_with(rest));
+            let opens = self.starts.contains(&character) && beginning(&self.sorted, rest).is_some();
             let closes = rest.len() == text.len() && self.continues_a_control(text);
             match character {
                 ESCAPE => out.extend([ESCAPE, ITSELF]),
@@ -74,10 +96,14 @@ impl Escaper {
 
     /// Whether a control token begun before `text` could end in it, or go on through all of it.
     fn continues_a_control(&self, text: &str) -> bool {
-        self.controls.iter().any(|control| {
-            let tails = control.char_indices().skip(1).map(|(at, _)| &control[at..]);
-            control.contains(text) || tails.into_iter().any(|tail| text.starts_with(tail))
-        })
+        for begun in beginnings(text) {
+            match beginning(&self.tails, begun) {
+                None => return false,
+                Some(tail) if tail == begun => return true,
+                Some(_) => {}
+            }
+        }
+        true
     }
 
     /// Splits a rendered prompt at the template's control tokens and gives the text between them back unescaped.
@@ -203,6 +229,21 @@ mod tests {
             let rendered = escaper.escape(&text);
             let expected = if text.is_empty() { vec![] } else { vec![Piece::Text(text)] };
             prop_assert_eq!(escaper.split(&rendered), expected);
+        }
+
+        #[test]
+        fn what_is_looked_up_is_found_as_by_looking_at_each(text in "[<|>/rolemask_nd]{1,9}|<\\|ma?s?k?\\|?>?|.?role>|<role>.?|k\\|>") {
+            let escaper = escaper();
+            let any = |is: &dyn Fn(&str) -> bool| escaper.controls.iter().any(|control| is(control));
+            let opens = any(&|control| control.starts_with(&text));
+            let closes = any(&|control| {
+                let mut tails = control.char_indices().skip(1).map(|(at, _)| &control[at..]);
+                tails.any(|tail| tail.starts_with(&text) || text.starts_with(tail))
+            });
+            let at = escaper.controls.iter().filter(|control| text.starts_with(control.as_str())).max_by_key(|one| one.len());
+            prop_assert_eq!(beginning(&escaper.sorted, &text).is_some(), opens);
+            prop_assert_eq!(escaper.continues_a_control(&text), closes);
+            prop_assert_eq!(escaper.control_at(&text).map(|(_, control)| control), at.map(String::as_str));
         }
 
         #[test]
