@@ -1,6 +1,8 @@
 //! Who is next, and who reads how much of its prompt in one step. Pure: no model, no clock, no channel; a plan that is
 //! dropped changes nothing. Must never let one tenant, or a class of requests, wait for ever.
 
+use std::collections::HashMap;
+
 /// Prompt tokens given out at a time; more where a block is longer.
 const CHUNK: usize = 32;
 
@@ -42,17 +44,15 @@ pub(crate) struct Claim<'a> {
 /// background one for an interactive comer, else the newest of the tenant that has most waiting, if that has more than
 /// the comer's tenant will have. `None`: the comer is refused. So no tenant can fill the queue against another.
 pub(crate) fn gives_way(waiting: &[Claim<'_>], comer: Claim<'_>) -> Option<usize> {
-    let has = |tenant: &str| waiting.iter().filter(|one| one.tenant == tenant).count();
+    let mut counts: HashMap<&str, usize> = HashMap::new();
+    waiting.iter().for_each(|one| *counts.entry(one.tenant).or_default() += 1);
+    let has = |tenant: &str| counts.get(tenant).copied().unwrap_or(0);
     let is_lower = |one: &Claim<'_>| one.background && !comer.background;
-    let lower: Vec<usize> = (0..waiting.len()).filter(|at| is_lower(&waiting[*at])).collect();
-    let (from, most) = match lower.is_empty() {
-        false => (lower, 0),
-        true => {
-            let equal = |at: &usize| waiting[*at].background == comer.background;
-            ((0..waiting.len()).filter(equal).collect(), has(comer.tenant) + 1)
-        }
-    };
-    from.into_iter().filter(|at| has(waiting[*at].tenant) > most).max_by_key(|at| (has(waiting[*at].tenant), *at))
+    let any_lower = waiting.iter().any(is_lower);
+    let most = if any_lower { 0 } else { has(comer.tenant) + 1 };
+    let may_go = |one: &Claim<'_>| if any_lower { is_lower(one) } else { one.background == comer.background };
+    let candidates = waiting.iter().enumerate().filter(|(_, one)| may_go(one) && has(one.tenant) > most);
+    candidates.map(|(at, one)| (has(one.tenant), at)).max().map(|(_, at)| at)
 }
 
 /// A running request's wish to read more of its prompt.

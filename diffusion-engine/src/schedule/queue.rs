@@ -1,7 +1,7 @@
 //! Who waits and how many run, shared between callers and the engine's thread. Who is next says [`super::planner`].
 //! Must never hold its lock while anything is computed.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -111,9 +111,12 @@ impl Queue {
             Some(job) => job,
             None => {
                 let State { waiting, served, .. } = &mut *state;
-                served.retain(|tenant, _| {
-                    running.clone().any(|own| own == tenant) || waiting.iter().any(|(job, _)| job.tenant == *tenant)
-                });
+                if waiting.is_empty() {
+                    return None;
+                }
+                let tenants = running.clone().map(|tenant| &**tenant);
+                let here: HashSet<&str> = tenants.chain(waiting.iter().map(|(job, _)| &*job.tenant)).collect();
+                served.retain(|tenant, _| here.contains(&**tenant));
                 let view: Vec<Waiting> = waiting
                     .iter()
                     .map(|(job, passed)| Waiting {
