@@ -57,11 +57,11 @@ pub async fn layer<N: Future<Output = Response>>(
     let read = read(body, limit.bytes, waits(&parts.headers), &mut hold).await;
     // Whether it came or not: what its caller took is no time of ours.
     if let Some(record) = parts.extensions.get::<Record>() {
-        record.body_read();
+        record.body_read(read.as_ref().map_or(0, |(_, takes)| *takes));
     }
     let unread = match read {
         Ok(_) if is_encoded(&parts.headers) => Unread::Encoded,
-        Ok(bytes) => {
+        Ok((bytes, _)) => {
             let response = next(Request::from_parts(parts, Body::from(bytes))).await;
             return match hold.counts() {
                 true => response.map(|body| keeping(body, hold)),
@@ -144,7 +144,8 @@ fn waits(headers: &HeaderMap) -> bool {
     headers.contains_key(EXPECT)
 }
 
-async fn read(mut body: Body, limit: usize, waits: bool, hold: &mut Hold) -> Result<Bytes, Unread> {
+/// The body, and the memory it takes once it is read as JSON.
+async fn read(mut body: Body, limit: usize, waits: bool, hold: &mut Hold) -> Result<(Bytes, usize), Unread> {
     // Where its length is told there is room for all of it or none.
     let told = body.size_hint().exact().and_then(|bytes| usize::try_from(bytes).ok()).unwrap_or_default();
     let mut full = if told > limit { None } else { hold.grow(least(told)).err() };
@@ -186,8 +187,9 @@ async fn read(mut body: Body, limit: usize, waits: bool, hold: &mut Hold) -> Res
         [all] => all.clone(),
         pieces => Bytes::from(pieces.concat()),
     };
-    hold.grow(whole(&body)).map_err(Unread::NoRoom)?;
-    Ok(body)
+    let takes = whole(&body);
+    hold.grow(takes).map_err(Unread::NoRoom)?;
+    Ok((body, takes))
 }
 
 #[cfg(test)]
@@ -207,7 +209,7 @@ mod tests {
     }
 
     async fn taken(body: Body, limit: usize) -> Result<Bytes, Unread> {
-        read(body, limit, false, &mut room(1 << 30, &Arc::default())).await
+        read(body, limit, false, &mut room(1 << 30, &Arc::default())).await.map(|(body, _)| body)
     }
 
     #[tokio::test]

@@ -45,6 +45,8 @@ pub(crate) struct Closed {
     pub(crate) ended: Instant,
     /// When its body was there.
     pub(crate) body_read: Option<Instant>,
+    /// About the memory that the request takes, for who keeps it.
+    pub(crate) body_takes: usize,
     /// Its id.
     pub(crate) id: String,
     /// The trace it belongs to.

@@ -168,12 +168,8 @@ pub(super) fn of(closed: &Closed, said: Option<&Said>, redactor: Option<&Redacto
 
 /// About the memory a record takes while its line waits to be written.
 pub(super) fn weight(closed: &Closed, said: Option<&Said>) -> usize {
-    let bytes = |plan: &RoutePlan| usize::try_from(plan.features.prompt_bytes).unwrap_or(usize::MAX);
-    let content = said.map_or(0, |(request, said)| {
-        let prompt = closed.plan.as_deref().map_or(request.messages.len() * 1024, bytes);
-        prompt.saturating_add(said.bytes())
-    });
-    content.saturating_add(2048)
+    // The whole of it is kept: images, and what the line does not show.
+    said.map_or(0, |(_, said)| closed.body_takes.saturating_add(said.bytes())).saturating_add(2048)
 }
 
 /// Nothing where the client said nothing.

@@ -48,6 +48,7 @@ struct Open {
 struct Draft {
     tenant: Option<Arc<str>>,
     body_read: Option<Instant>,
+    body_takes: usize,
     asked: Option<AskedFor>,
     content: Option<Arc<ChatRequest>>,
     plan: Option<Arc<RoutePlan>>,
@@ -127,9 +128,10 @@ impl Record {
         self.draft().tenant = Some(Arc::clone(name));
     }
 
-    /// The body is here, whole, or is not waited for any more.
-    pub fn body_read(&self) {
-        self.draft().body_read = Some(Instant::now());
+    /// The body is here, whole, or is not waited for any more. As a request it takes so many bytes of memory.
+    pub fn body_read(&self, takes: usize) {
+        let mut draft = self.draft();
+        (draft.body_read, draft.body_takes) = (Some(Instant::now()), takes);
     }
 
     /// The request could be read.
@@ -251,6 +253,7 @@ impl Drop for Open {
             started: self.started,
             ended: Instant::now(),
             body_read: draft.body_read,
+            body_takes: draft.body_takes,
             id: std::mem::take(&mut self.id),
             trace: self.trace.take(),
             dialect: self.dialect,

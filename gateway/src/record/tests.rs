@@ -80,7 +80,7 @@ async fn overhead_is_what_is_neither_the_backends_nor_the_callers_time() {
     let pass = |ms| tokio::time::advance(Duration::from_millis(ms));
     let record = open(&recorder);
     pass(5000).await; // the caller sends its body
-    record.body_read();
+    record.body_read(0);
     pass(20).await; // ours
     let (first, beside) = (record.waiting(), record.waiting());
     pass(300).await;
@@ -194,6 +194,26 @@ fn a_disk_that_stands_still_costs_lines_and_no_time() {
     let dropped = page.lines().find_map(|line| line.strip_prefix(r#"weir_request_log_dropped_total{cause="queue"} "#));
     assert!(dropped.is_some_and(|count| count.parse::<u64>().unwrap() > 5000), "{page}");
     assert_eq!(counted(&metrics), [r#"weir_requests_total{backend="none",outcome="cancelled",route="none"} 20000"#]);
+    drop(reader);
+    recorder.stop(Duration::from_secs(60));
+}
+
+#[cfg(unix)]
+#[test]
+fn what_waits_with_its_prompts_takes_so_much_memory_and_no_more() {
+    let folder = tempfile::tempdir().unwrap();
+    let (pipe, reader) = pipe(folder.path());
+    let (metrics, recorder) = logging(&pipe);
+    // No plan says how large it is: most of it is images, or it is not let in.
+    let request = Arc::new(ChatRequest::default());
+    for _ in 0..3000 {
+        let record = open(&recorder);
+        record.body_read(1 << 20);
+        record.asked(&request, ClientKind::Other);
+    }
+    let page = metrics.render(&Scrape::default()).unwrap();
+    let dropped = page.lines().find_map(|line| line.strip_prefix(r#"weir_request_log_dropped_total{cause="queue"} "#));
+    assert!(dropped.is_some_and(|count| count.parse::<u64>().unwrap() > 1000), "{page}");
     drop(reader);
     recorder.stop(Duration::from_secs(60));
 }
