@@ -69,6 +69,10 @@ impl Continuing {
                 if !text.is_empty() && !self.owed.is_empty() {
                     let owed = std::mem::take(&mut self.owed);
                     let kept = text.strip_prefix(owed.as_str()).unwrap_or_else(|| text.trim_start()).to_owned();
+                    if kept.is_empty() {
+                        // It comes in pieces.
+                        self.owed = owed.strip_prefix(text.as_str()).unwrap_or(&owed).to_owned();
+                    }
                     text = kept;
                 }
                 self.is_plain &= self.text.len() + text.len() <= TEXT_MAX;
@@ -146,18 +150,42 @@ impl Continuing {
 mod tests {
     use super::*;
 
-    #[test]
-    fn what_nobody_can_go_on_from_is_not_kept() {
-        let mut continuing = Continuing {
+    fn begun(text: &str) -> Continuing {
+        Continuing {
             request: Arc::default(),
             class: Class::new("rule", 1),
             steps: VecDeque::new(),
             backend: "a".into(),
-            text: String::new(),
+            text: text.into(),
             takes_text: true,
             is_plain: true,
             owed: String::new(),
-        };
+        }
+    }
+
+    #[test]
+    fn white_space_that_was_said_is_not_said_again_whatever_pieces_it_comes_in() {
+        for (pieces, more) in [
+            (&["\n\n", "two"][..], "two"),
+            (&["\n", "\n", "two"], "two"),
+            (&["\n", "\ntwo"], "two"),
+            (&["\n", "two"], "two"),
+            (&[" ", "\ntwo"], "two"),
+            (&["two", "\n\n", "three"], "two\n\nthree"),
+            (&["\n\n\n", "two"], "\ntwo"),
+        ] {
+            let mut continuing = begun("one\n\n");
+            continuing.goes_on("b");
+            let said = pieces.iter().map(|piece| continuing.hears(Event::TextDelta((*piece).into())));
+            let said: String =
+                said.map(|event| if let Event::TextDelta(text) = event { text } else { panic!() }).collect();
+            assert_eq!((said.as_str(), continuing.text), (more, format!("one\n\n{more}")), "{pieces:?}");
+        }
+    }
+
+    #[test]
+    fn what_nobody_can_go_on_from_is_not_kept() {
+        let mut continuing = begun("");
         for _ in 0..64 {
             continuing.hears(Event::TextDelta("x".repeat(TEXT_MAX / 16)));
         }
