@@ -17,6 +17,8 @@ use crate::plain_json;
 /// How old a reading may get, and how long it may take.
 const FRESH: Duration = Duration::from_secs(1);
 const PATIENCE: Duration = Duration::from_secs(2);
+/// From which age on a reading says nothing any more: nobody came since.
+const OLD: Duration = Duration::from_secs(4);
 const BODY_LIMIT: usize = 64 * 1024;
 
 /// The load of one server.
@@ -40,7 +42,10 @@ impl Load {
         if self.limit == 0 {
             return Ok(());
         }
-        if self.is_due(Instant::now()) {
+        if let Some(age) = self.due(Instant::now()) {
+            if age >= OLD {
+                self.waiting.store(0, Ordering::Relaxed);
+            }
             let asking = client.get(&self.url).headers(headers.clone()).timeout(PATIENCE).send();
             let waiting = Arc::clone(&self.waiting);
             tokio::spawn(async move {
@@ -56,13 +61,15 @@ impl Load {
         }
     }
 
-    fn is_due(&self, now: Instant) -> bool {
+    /// The age of the last reading, where it is time for another.
+    fn due(&self, now: Instant) -> Option<Duration> {
         let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
-        let due = asked.is_none_or(|before| now.duration_since(before) >= FRESH);
+        let age = asked.map_or(Duration::MAX, |before| now.duration_since(before));
+        let due = age >= FRESH;
         if due {
             *asked = Some(now);
         }
-        due
+        due.then_some(age)
     }
 }
 
@@ -91,17 +98,24 @@ mod tests {
     fn it_is_asked_once_a_second() {
         let load = Load::new("http://x/v1", 4);
         let start = Instant::now();
-        assert!(load.is_due(start) && !load.is_due(start) && !load.is_due(start + FRESH / 2));
-        assert!(load.is_due(start + FRESH));
+        assert_eq!(load.due(start), Some(Duration::MAX));
+        assert_eq!((load.due(start), load.due(start + FRESH / 2)), (None, None));
+        assert_eq!(load.due(start + FRESH), Some(FRESH));
     }
 
-    #[tokio::test]
-    async fn over_the_limit_the_plan_goes_on() {
+    #[tokio::test(start_paused = true)]
+    async fn over_the_limit_the_plan_goes_on_but_not_by_what_was_told_long_ago() {
         let load = Load::new("http://127.0.0.1:1/v1", 4);
         *load.asked.lock().unwrap() = Some(Instant::now());
         let admit = || load.admit(&crate::backends::http_client("").build().unwrap(), &HeaderMap::new());
         assert_eq!(admit(), Ok(()));
         load.waiting.store(4, Ordering::Relaxed);
-        assert_eq!(admit(), Err(EngineError::Overloaded { limit: 4, retry_after: Some(FRESH) }));
+        let full = Err(EngineError::Overloaded { limit: 4, retry_after: Some(FRESH) });
+        assert_eq!(admit(), full);
+        tokio::time::advance(FRESH).await;
+        assert_eq!(admit(), full, "asked anew meanwhile");
+        tokio::time::advance(OLD).await;
+        load.waiting.store(4, Ordering::Relaxed);
+        assert_eq!(admit(), Ok(()));
     }
 }
