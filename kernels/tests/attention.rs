@@ -5,7 +5,7 @@
 mod support;
 
 use half::bf16;
-use support::{Expected, Numbers, compare, under_miri};
+use support::{Expected, Numbers, compare, present, under_miri};
 use weir_kernels::kv::Rounding;
 use weir_kernels::packed::{self, Products, Team};
 use weir_kernels::{AttentionShape, Kernels, KvPanel, PANEL, Strided, Visible, registry};
@@ -108,7 +108,7 @@ impl Stored {
 }
 
 fn every() -> Vec<&'static Kernels> {
-    registry::all().into_iter().filter_map(|entry| entry.kernels).collect()
+    present(registry::all().into_iter().map(|entry| (entry.name, entry.kernels)))
 }
 
 /// f64 attention of one query over the positions that `seen` says, of one head of `[positions, kv_heads, d]`.

@@ -2,7 +2,7 @@
 
 mod support;
 
-use support::{Expected, Numbers, compare, under_miri};
+use support::{Expected, Numbers, compare, present, under_miri};
 use weir_kernels::kernels::rope;
 use weir_kernels::{Kernels, PackedMatrix, registry};
 
@@ -10,16 +10,7 @@ const SEED: u64 = 7;
 const CANARY: f32 = 12_345.0;
 
 fn every() -> Vec<&'static Kernels> {
-    let mut present = Vec::new();
-    for entry in registry::all() {
-        println!("{}: {}", entry.name, if entry.kernels.is_some() { "tested" } else { "not on this CPU" });
-        present.extend(entry.kernels);
-    }
-    // Miri knows no such instructions: it looks at the plain code.
-    if cfg!(target_arch = "x86_64") && !cfg!(miri) {
-        assert!(present.iter().any(|kernels| kernels.name() == "avx2"), "this machine cannot test the AVX2 kernels");
-    }
-    present
+    present(registry::all().into_iter().map(|entry| (entry.name, entry.kernels)))
 }
 
 fn assert_all(failures: Vec<String>) {

@@ -3,7 +3,7 @@
 
 mod support;
 
-use support::{Expected, Numbers, compare, under_miri};
+use support::{Expected, Numbers, compare, present, under_miri};
 use weir_kernels::packed::experts::{ExpertScratch, PackedExpert, Visits};
 use weir_kernels::packed::head::HeadScratch;
 use weir_kernels::packed::{Alone, Block, Format, Inputs, PackedKernels, PackedWeights, Products, Team, all};
@@ -13,16 +13,7 @@ const SEED: u64 = 11;
 const CANARY: f32 = 12_345.0;
 
 fn every() -> Vec<&'static PackedKernels> {
-    let mut present = Vec::new();
-    for entry in all() {
-        println!("{}: {}", entry.name, if entry.kernels.is_some() { "tested" } else { "not on this CPU" });
-        present.extend(entry.kernels);
-    }
-    // Miri knows no such instructions: it looks at the plain code.
-    if cfg!(target_arch = "x86_64") && !cfg!(miri) {
-        assert!(present.iter().any(|kernels| kernels.name() == "avx2"), "this machine cannot test the AVX2 kernels");
-    }
-    present
+    present(all().into_iter().map(|entry| (entry.name, entry.kernels)))
 }
 
 fn inputs(kernels: &'static PackedKernels, x: &[f32], rows: usize, k: usize) -> Inputs {
@@ -39,12 +30,19 @@ fn seen(inputs: &Inputs, format: Format, x: &[f32], row: usize, k: usize) -> Vec
     }
 }
 
-fn dot(x: &[f32], w: &[f32]) -> Expected {
-    let largest = w.iter().fold(0.0f64, |largest, w| largest.max(f64::from(w.abs())));
-    let value = x.iter().zip(w).map(|(x, w)| f64::from(*x) * f64::from(*w)).sum();
-    // A format with a minimum adds and takes away up to twice the largest weight.
-    let magnitude = x.iter().map(|x| f64::from(x.abs()) * largest * 3.0).sum();
-    Expected { value, magnitude }
+/// One row of activations times all rows of weights.
+fn dots(x: &[f32], w: &[f32], largest: &[f64]) -> Vec<Expected> {
+    let magnitude: f64 = x.iter().map(|x| f64::from(x.abs())).sum();
+    let dot = |(w, largest): (&[f32], &f64)| Expected {
+        value: x.iter().zip(w).map(|(x, w)| f64::from(*x) * f64::from(*w)).sum(),
+        // A format with a minimum adds and takes away up to twice the largest weight.
+        magnitude: magnitude * largest * 3.0,
+    };
+    w.chunks_exact(x.len()).zip(largest).map(dot).collect()
+}
+
+fn largest(w: &[f32], k: usize) -> Vec<f64> {
+    w.chunks_exact(k).map(|w| f64::from(w.iter().fold(0.0_f32, |largest, w| largest.max(w.abs())))).collect()
 }
 
 #[test]
@@ -60,6 +58,7 @@ fn a_product_equals_the_triple_loop_over_what_was_packed_and_stays_inside_its_ou
             for format in Format::ALL {
                 let packed = PackedWeights::pack(format, &w, n, k).expect("packs");
                 let unpacked = packed.unpack();
+                let largest = largest(&unpacked, k);
                 for m in under_miri(&[1, 2, 3, 5, 7, 8, 9, 13, 33, 64], &[2]) {
                     let x = numbers.take(m * k);
                     let inputs = inputs(kernels, &x, m, k);
@@ -72,8 +71,7 @@ fn a_product_equals_the_triple_loop_over_what_was_packed_and_stays_inside_its_ou
                     }
                     let mut expected = Vec::new();
                     for row in 0..m {
-                        let x = seen(&inputs, format, &x, row, k);
-                        expected.extend(unpacked.chunks_exact(k).map(|w| dot(&x, w)));
+                        expected.extend(dots(&seen(&inputs, format, &x, row, k), &unpacked, &largest));
                     }
                     failures.extend(compare(&what, &guarded[32..32 + m * n], &expected, k as f64 / 8.0 + 8.0).err());
                 }
@@ -115,7 +113,7 @@ fn products_of_the_largest_quants_overflow_nothing() {
             let mut expected = Vec::new();
             for row in 0..signs.len() {
                 let x = seen(&inputs, format, &w, row, k);
-                expected.extend(unpacked.chunks_exact(k).map(|w| dot(&x, w)));
+                expected.extend(dots(&x, &unpacked, &largest(&unpacked, k)));
             }
             let what = format!("{} {}", kernels.name(), format.name());
             compare(&what, &out, &expected, 16.0).expect("no sum overflows");
@@ -160,17 +158,14 @@ fn every_instruction_set_gives_the_plain_codes_result() {
     let team = Team::new(1);
     for format in Format::ALL {
         let packed = PackedWeights::pack(format, &w, n, k).expect("packs");
-        let results: Vec<Vec<f32>> = every()
-            .into_iter()
-            .map(|kernels| {
-                let mut y = vec![0.0; m * n];
-                Products { kernels, team: &team }.linear(&inputs(kernels, &x, m, k), &packed, &mut y).expect("shape");
-                y
-            })
-            .collect();
-        let plain = results.last().expect("the portable kernels");
-        for (result, kernels) in results.iter().zip(every()) {
-            for (got, due) in result.iter().zip(plain) {
+        let product = |kernels| {
+            let mut y = vec![0.0; m * n];
+            Products { kernels, team: &team }.linear(&inputs(kernels, &x, m, k), &packed, &mut y).expect("shape");
+            y
+        };
+        let plain = product(all().last().and_then(|entry| entry.kernels).expect("the portable kernels"));
+        for kernels in every() {
+            for (got, due) in product(kernels).iter().zip(&plain) {
                 // The plain code rounds a product before it adds it, where the others round once.
                 assert!((got - due).abs() <= 2e-5 * due.abs().max(1.0), "{} {}", kernels.name(), format.name());
             }

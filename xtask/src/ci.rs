@@ -3,7 +3,7 @@
 use anyhow::{Context, Result};
 
 use crate::stage::{self, Stages};
-use crate::{bench, cuda, metadata, neon, openclaw, soak, test};
+use crate::{avx512, bench, cuda, metadata, neon, openclaw, soak, test};
 
 /// Runs everything; with `full` also what takes long.
 pub(crate) fn run(full: bool) -> Result<()> {
@@ -28,6 +28,7 @@ fn all(stages: &mut Stages, full: bool) -> Result<crate::counts::Counts> {
     bench::smoke(&root, stages)?;
     soak::smoke(stages)?;
     if full {
+        counts += stages.run("kernels with AVX-512", || avx512::where_lacking(&root))?;
         counts += stages.run("kernels on aarch64", || neon::run(&root))?;
         counts += stages.run("the real OpenClaw", openclaw::end_to_end)?;
     }

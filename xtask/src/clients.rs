@@ -65,8 +65,8 @@ fn python(folder: &Path, script: &str, release: &Path) -> Result<Counts> {
     Ok(counts)
 }
 
-/// The interpreter of a folder that holds what `requirements.txt` asks for.
-fn python_installed(folder: &Path) -> Result<PathBuf> {
+/// A Python that has what `requirements.txt` of a folder asks for.
+pub(crate) fn python_installed(folder: &Path) -> Result<PathBuf> {
     let wanted = folder.join("requirements.txt");
     let mut hasher = DefaultHasher::new();
     std::fs::read(&wanted).with_context(|| format!("{}", wanted.display()))?.hash(&mut hasher);

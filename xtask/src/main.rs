@@ -1,6 +1,7 @@
 //! `cargo xtask`: the developer's commands. Every stage of CI is one of them, so that what fails there can be run here.
 //! Must never hold a rule of the product: only how it is built, checked and measured.
 
+mod avx512;
 mod bench;
 mod ci;
 mod clients;
@@ -51,6 +52,8 @@ enum Command {
     Cuda,
     /// The kernels' tests on an emulated aarch64 (qemu-user, gcc-aarch64-linux-gnu).
     Neon,
+    /// The kernels' tests on an emulated x86 CPU with AVX-512 and VNNI (Python 3, a wheel fetched into the cache).
+    Avx512,
     /// The real OpenClaw (fetched into the cache) against the real binary: minutes, needs the network once.
     E2eOpenclaw,
     /// Makes the classifier's weights and card again; needs ../shared/data.
@@ -59,7 +62,7 @@ enum Command {
     RouterCard(router::CardArgs),
     /// Everything CI runs: fmt, clippy, deny, cuda where kernels/ changed, test, bench --smoke, soak --smoke.
     Ci {
-        /// And what takes long: the kernels on an emulated aarch64, the real OpenClaw.
+        /// And what takes long: the kernels on emulated CPUs, the real OpenClaw.
         #[arg(long)]
         full: bool,
     },
@@ -79,6 +82,7 @@ fn main() -> ExitCode {
         Command::Sanitize(args) => sanitize::command(&args),
         Command::Cuda => cuda::command(),
         Command::Neon => neon::command(),
+        Command::Avx512 => avx512::command(),
         Command::E2eOpenclaw => openclaw::command(),
         Command::Ci { full } => ci::run(full),
         Command::RouterTrain(args) => router::train(&args),

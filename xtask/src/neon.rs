@@ -5,10 +5,10 @@
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 
 use crate::counts::{self, Counts};
-use crate::{metadata, sanitize, stage};
+use crate::{metadata, sanitize, stage, test};
 
 const TARGET: &str = "aarch64-unknown-linux-gnu";
 const LINKER: &str = "aarch64-linux-gnu-gcc";
@@ -20,10 +20,7 @@ const LIBRARIES: &str = "/usr/aarch64-linux-gnu";
 pub(crate) fn command() -> Result<()> {
     let counts = run(&metadata::root()?)?;
     println!("{counts}");
-    match counts.failed {
-        0 => Ok(()),
-        _ => bail!("{counts}"),
-    }
+    test::verdict(counts)
 }
 
 /// Runs them, or says why not.

@@ -41,6 +41,27 @@ pub(crate) fn under_miri<T: Clone>(all: &[T], few: &[T]) -> Vec<T> {
     if cfg!(miri) { few.to_vec() } else { all.to_vec() }
 }
 
+/// The kernels to test: all that this CPU can run, or those of `WEIR_TEST_KERNELS`, for which an emulator was started and
+/// which alone it is to run (`cargo xtask avx512`).
+#[allow(dead_code)] // not every test goes through the kernels
+pub(crate) fn present<K>(entries: impl IntoIterator<Item = (&'static str, Option<K>)>) -> Vec<K> {
+    let wanted = std::env::var("WEIR_TEST_KERNELS").ok();
+    let (mut present, mut names) = (Vec::new(), Vec::new());
+    for (name, kernels) in entries {
+        if wanted.as_ref().is_none_or(|wanted| wanted.split(',').any(|wanted| wanted == name)) {
+            println!("{name}: {}", if kernels.is_some() { "tested" } else { "not on this CPU" });
+            names.extend(kernels.is_some().then_some(name));
+            present.extend(kernels);
+        }
+    }
+    // Miri knows no such instructions: it looks at the plain code.
+    if cfg!(target_arch = "x86_64") && !cfg!(miri) {
+        let needed = if wanted.is_some() { "avx512" } else { "avx2" };
+        assert!(names.iter().any(|name| name.starts_with(needed)), "this machine cannot test the {needed} kernels");
+    }
+    present
+}
+
 #[test]
 fn the_comparer_can_fail() {
     let expected = [Expected { value: 1.0, magnitude: 1.0 }, Expected { value: -2.0, magnitude: 2.0 }];
