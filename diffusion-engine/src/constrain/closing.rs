@@ -15,9 +15,17 @@ pub(crate) fn nearest_end(matcher: &Matcher, vocabulary: &Vocabulary, cuts: &Cut
     (0..TRIES).find_map(|attempt| walk(matcher.clone(), vocabulary, cuts, limit, attempt))
 }
 
+#[cfg(test)]
+thread_local! {
+    /// Steps of this thread's walks.
+    pub(super) static STEPS: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
+}
+
 fn walk(mut matcher: Matcher, vocabulary: &Vocabulary, cuts: &Cuts, limit: usize, attempt: usize) -> Option<Vec<u32>> {
     let mut tokens = Vec::new();
     loop {
+        #[cfg(test)]
+        STEPS.with(|count| count.set(count.get() + 1));
         // What was forced may be more than there is room for.
         if matcher.is_error() || tokens.len() > limit {
             return None;

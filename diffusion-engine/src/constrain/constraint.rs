@@ -27,6 +27,7 @@ use super::compiled::{Form, Learnt};
 use super::forcing::forced;
 use super::vocabulary::Vocabulary;
 use broken::broken;
+use limit::Nearest;
 
 /// Steps that the frontier may wait for the decoder to write at it; then the likeliest allowed token is written.
 /// Without a limit a block could take as many steps as it has pairs of positions.
@@ -60,11 +61,7 @@ pub(crate) struct Constraint {
     ended: bool,
     waited: u32,
     learnt: Arc<Learnt>,
-    /// Length of the nearest end when it was last looked for, and the tokens since.
-    end_length: usize,
-    since: usize,
-    /// No end within the limit was found when last looked for: if none is found later, the answer will be cut.
-    hopeless: bool,
+    nearest: Nearest,
     /// The nearest end that is being written.
     closing: VecDeque<u32>,
     /// Tokens written without the model, over all blocks.
@@ -116,9 +113,7 @@ impl Constraint {
             ended: false,
             waited: 0,
             learnt,
-            end_length,
-            since: 0,
-            hopeless: false,
+            nearest: Nearest::at(end_length),
             closing: VecDeque::new(),
             forced_tokens: 0,
             closed_at_limit: false,
@@ -364,7 +359,7 @@ impl Constraint {
             *place = forced;
         }
         self.forced_tokens += u32::from(forced);
-        self.since += 1;
+        self.nearest.since += 1;
         self.frontier += 1;
         self.consumed = self.frontier - canvas.fixed;
     }

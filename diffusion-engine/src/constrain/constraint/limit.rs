@@ -14,11 +14,49 @@ use super::broken::broken;
 /// The nearest end is looked for after so many tokens, or a quarter of those that are to spare ...
 const LOOK_EVERY: usize = 8;
 
-/// ... and after each one when no more than these, beyond twice its length, are to spare.
+/// ... and after each one when no more than these, beyond twice its length, are to spare ...
 const SPARE: usize = 32;
+
+/// ... and twice as rarely each time that none was found in what is left, so often at most: no token brings an end nearer
+/// than by itself, so that hardly ever one is found later. To find none takes longest, and other answers wait.
+const MOST_MISSED: u32 = 7;
 
 /// Longest end that is looked for.
 const LONGEST_END: usize = 1024;
+
+/// What is known of the nearest end.
+pub(super) struct Nearest {
+    /// Its length when it was last looked for, and the tokens since.
+    length: usize,
+    pub(super) since: usize,
+    /// No end within the limit was found when last looked for: if none is found later, the answer will be cut.
+    hopeless: bool,
+    /// How often in a row none was found, where all that is left was looked through.
+    missed: u32,
+}
+
+impl Nearest {
+    pub(super) fn at(length: usize) -> Self {
+        Nearest { length, since: 0, hopeless: false, missed: 0 }
+    }
+
+    /// Tokens from one look to the next, where `left` are.
+    fn pause(&self, left: usize) -> usize {
+        let spare = left.saturating_sub(2 * self.length + SPARE);
+        match self.length {
+            LONGEST_END if left > LONGEST_END => LOOK_EVERY.max((left - LONGEST_END) / 4),
+            _ if self.missed > 0 => LOOK_EVERY << (self.missed - 1),
+            _ if !self.hopeless && spare == 0 => 0,
+            _ => LOOK_EVERY.max(spare / 4),
+        }
+    }
+
+    fn found(&mut self, end: Option<&Vec<u32>>, left: usize) {
+        (self.since, self.hopeless) = (0, self.hopeless && end.is_none());
+        self.length = end.map_or(LONGEST_END, Vec::len);
+        self.missed = if end.is_none() && left <= LONGEST_END { MOST_MISSED.min(self.missed + 1) } else { 0 };
+    }
+}
 
 /// Tokens to the nearest end from where `matcher` is, [`LONGEST_END`] if none is nearer.
 pub(super) fn shortest(matcher: &Matcher, vocabulary: &Vocabulary, cuts: &Cuts) -> usize {
@@ -34,15 +72,11 @@ impl Constraint {
 
     /// Whether the `left` tokens after the one just consumed cannot reach an end any more, or only just.
     pub(super) fn is_one_too_many(&mut self, left: usize) -> bool {
-        let soon = !self.hopeless && self.is_near(left);
-        let spare = left.saturating_sub(2 * self.end_length + SPARE);
-        if self.matcher.is_stopped() || (self.since < LOOK_EVERY.max(spare / 4) && !soon) {
+        if self.matcher.is_stopped() || self.nearest.since < self.nearest.pause(left) {
             return false;
         }
-        self.since = 0;
         let end = self.nearest_end(left);
-        self.end_length = end.as_ref().map_or(LONGEST_END, Vec::len);
-        self.hopeless &= end.is_none();
+        self.nearest.found(end.as_ref(), left);
         // The end found is not the shortest, and seen from the next token it may be some tokens longer.
         let margin = |length: usize| length / 8 + 4;
         match end {
@@ -68,7 +102,7 @@ impl Constraint {
                 Ok(true)
             }
             None => {
-                self.hopeless = true;
+                self.nearest.hopeless = true;
                 self.consume(&[token])?;
                 Ok(false)
             }
@@ -77,7 +111,7 @@ impl Constraint {
 
     /// Whether `left` tokens are few, measured by the nearest end that was seen last.
     pub(super) fn is_near(&self, left: usize) -> bool {
-        left <= 2 * self.end_length + SPARE
+        left <= 2 * self.nearest.length + SPARE
     }
 
     /// Whether these last tokens end a call.

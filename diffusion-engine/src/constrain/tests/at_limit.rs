@@ -25,6 +25,19 @@ fn text_that_is_cut_has_not_ended() {
     }
 }
 
+#[test]
+fn an_end_out_of_reach_is_not_looked_for_at_each_token() {
+    let bench = Bench::new();
+    let far = json!({"type": "array", "items": {"type": "integer"}, "minItems": 3000});
+    let (mut constraint, mut answer, mut whims) = (bench.schema(&far), Vec::new(), Whims(1, false));
+    while answer.len() < 1100 {
+        whims.0 += 1000;
+        answer.extend(constraint.extend(1100 - answer.len(), Some(&mut whims)).expect("follows"));
+    }
+    let steps = super::super::closing::STEPS.get();
+    assert!(!constraint.has_ended() && steps < 150_000, "{steps} steps");
+}
+
 /// A model that says these tokens; the first of them stands where the canvas begins.
 struct Says<'a>(&'a [u32]);
 
