@@ -114,9 +114,9 @@ impl Tenants {
             Some(Tenants { accounts: Accounts { memory, untold, .. }, leases, .. }) => {
                 (Arc::clone(memory), untold.clone(), Arc::clone(leases))
             }
-            // Lua counts exactly up to 2^53, and scripts get leases as text anyway.
+            // Lua counts exactly up to 2^53, and scripts get leases as text anyway. The last bits of an id are all drawn.
             None => {
-                let own = uuid::Uuid::new_v4().as_u64_pair().0 & 0x1f_ffff;
+                let own = uuid::Uuid::new_v4().as_u64_pair().1 & 0x1f_ffff;
                 (Arc::default(), watch::Sender::default(), Arc::new(AtomicU64::new(own << 32)))
             }
         };
