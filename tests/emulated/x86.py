@@ -111,7 +111,6 @@ def first_stack(memory, program, arguments):
     told = {3: headers, 4: size, 5: count, 6: PAGE, 7: loader, 9: entry, 23: 0, 25: random, 17: 100, 0: 0}
     words = [len(texts), *texts, 0, *variables, 0, *(word for pair in told.items() for word in pair)]
     end = (end - 8 * len(words)) & -16
-    put(b"")
     ctypes.memmove(end, struct.pack(f"<{len(words)}Q", *words), 8 * len(words))
     return end, begin
 
