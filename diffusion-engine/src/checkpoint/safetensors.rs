@@ -33,8 +33,7 @@ pub(super) fn places(file: &Named) -> Result<Vec<(String, Place)>, LoadError> {
         if entry.shape.len() > MOST_DIMENSIONS {
             return Err(wrong(format!("{} dimensions, at most {MOST_DIMENSIONS}", entry.shape.len())));
         }
-        let element =
-            element(&entry.dtype).ok_or_else(|| wrong("element type is not F32, F16, BF16, I32, I64 or U32".into()))?;
+        let element = element(&entry.dtype).ok_or_else(|| wrong(unknown(&entry.dtype)))?;
         if element.bytes(&entry.shape) != Some(end - begin) {
             return Err(wrong(format!("shape {:?} does not fit {} bytes", entry.shape, end - begin)));
         }
@@ -124,4 +123,15 @@ fn element(dtype: &str) -> Option<Element> {
     let plain = [Element::F32, Element::F16, Element::Bf16, Element::I32, Element::I64, Element::U32];
     let packed = Format::ALL.map(Element::Packed);
     plain.into_iter().chain(packed).find(|element| element.name() == dtype)
+}
+
+fn unknown(dtype: &str) -> String {
+    // A file may hold anything in its place.
+    let shown: String = dtype.chars().take(16).flat_map(char::escape_debug).collect();
+    if dtype.starts_with("WEIR_") {
+        return format!(
+            "packed as {shown} by another version of Weir: run that one, or `weir model pack` the source anew"
+        );
+    }
+    format!("element type {shown} is not F32, F16, BF16, I32, I64 or U32")
 }

@@ -184,7 +184,7 @@ fn every_tensor_is_due_and_no_other() {
     wrong(&[NAME, "element 1 "], |t| {
         t.get_mut(NAME).expect("present").2[4..8].copy_from_slice(&f32::NAN.to_le_bytes());
     });
-    wrong(&[NAME, "element type"], |t| {
+    wrong(&[NAME, "element type I16"], |t| {
         let tensor = t.get_mut(NAME).expect("present");
         (tensor.0, tensor.1) = (Dtype::I16, vec![32, 128]);
     });
@@ -201,7 +201,9 @@ fn raw(header: &str, data: usize) -> Vec<u8> {
 #[test]
 fn headers_must_be_consistent() {
     let one = |begin: u64, end: u64| format!(r#""dtype":"F32","shape":[2],"data_offsets":[{begin},{end}]"#);
-    let cases: [(Vec<u8>, &[&str]); 10] = [
+    let packed = r#"{"a":{"dtype":"WEIR_Q9","shape":[2],"data_offsets":[0,8]}}"#;
+    let cases: [(Vec<u8>, &[&str]); 11] = [
+        (raw(packed, 8), &["`a`", "WEIR_Q9", "another version of Weir"]),
         (vec![1, 2, 3], &["too few"]),
         (u64::MAX.to_le_bytes().to_vec(), &["header of"]),
         (raw("{}", 0)[..9].to_vec(), &["header of"]),
