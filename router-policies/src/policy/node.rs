@@ -12,6 +12,10 @@ use super::variables::{self, BACKEND_FACTS, BACKENDS, PREDICTED, PREDICTED_FACTS
 use crate::facts::BackendRole;
 use crate::features::FEATURES;
 
+/// Most operators within each other: what reads, checks and evaluates a condition goes down by calls, and a stack that does
+/// not suffice ends the process.
+const DEEPEST: usize = 100;
+
 /// Functions a condition may call, besides operators.
 const FUNCTIONS: [&str; 4] = ["size", "contains", "startsWith", "endsWith"];
 
@@ -54,16 +58,25 @@ impl Node {
     /// # Errors
     /// The expression names what there is not.
     pub(super) fn of(expression: &IdedExpr) -> Result<Node, ConditionFault> {
+        Node::below(expression, DEEPEST)
+    }
+
+    fn below(expression: &IdedExpr, left: usize) -> Result<Node, ConditionFault> {
+        let Some(left) = left.checked_sub(1) else {
+            let message = format!("more than {DEEPEST} operators are within each other");
+            return Err(ConditionFault::new(message, "split it into several rules with the same attempts"));
+        };
+        let of = |part: &IdedExpr| Node::below(part, left);
         match &expression.expr {
             Expr::Literal(value) => literal(value),
             Expr::Ident(name) if name == BACKENDS || name == PREDICTED => Err(incomplete(name, &[])),
             Expr::Ident(name) => named(name).map(Node::Variable),
             Expr::Select(_) => path(expression).map(Node::Variable),
-            Expr::List(list) => Ok(Node::List(list.elements.iter().map(Node::of).collect::<Result<_, _>>()?)),
+            Expr::List(list) => Ok(Node::List(list.elements.iter().map(of).collect::<Result<_, _>>()?)),
             Expr::Call(call) if call.func_name == operators::INDEX => path(expression).map(Node::Variable),
             Expr::Call(call) => {
                 let name = call.func_name.as_str();
-                let parts = call.target.iter().map(|target| &**target).chain(&call.args).map(Node::of);
+                let parts = call.target.iter().map(|target| &**target).chain(&call.args).map(of);
                 let known = BINARY.iter().find(|(known, ..)| *known == name);
                 let function = FUNCTIONS.iter().find(|known| **known == name);
                 match (name, known, function) {

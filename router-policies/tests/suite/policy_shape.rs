@@ -66,3 +66,20 @@ fn the_shape_of_a_file_is_explained_where_it_is_wrong() {
         },
     );
 }
+
+#[test]
+fn operators_within_operators() {
+    let plus = |count: usize| format!("when = \"1{} > 0\"", " + 1".repeat(count));
+    let message = "more than 100 operators are within each other";
+    let help = "split it into several rules with the same attempts";
+    let expected = Expected { line: 3, rule: "tools", message, help };
+    check("when = \"tool_needed\"", &plus(120), &expected);
+    check("when = \"tool_needed\"", &plus(240), &expected);
+    let fine = GOOD.replacen("when = \"tool_needed\"", &plus(90).replace("1 + 1 +", "max_tokens + 1 +"), 1);
+    assert!(Policy::parse(&fine, "p.toml").is_ok());
+    let ands = format!("when = \"tool_needed{}\"", " && question".repeat(70));
+    assert!(
+        Policy::parse(&GOOD.replacen("when = \"tool_needed\"", &ands, 1), "p.toml").is_ok(),
+        "they lie side by side"
+    );
+}
