@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
+use futures::future::join_all;
 use serde_json::{Value, json};
 
 use crate::live::Live;
@@ -13,12 +14,8 @@ use crate::tenants::limits::Used;
 /// `GET /admin/tenants`
 pub(super) async fn list(State(live): State<Arc<Live>>) -> Json<Value> {
     let tenants = Arc::clone(&live.current().gateway.tenants);
-    let mut all = Vec::new();
-    for tenant in tenants.directory().iter() {
-        let used = tenants.used(tenant).await.ok();
-        all.push(shown(tenant, used));
-    }
-    Json(json!({"tenants": all}))
+    let all = tenants.directory().iter().map(async |tenant| shown(tenant, tenants.used(tenant).await.ok()));
+    Json(json!({"tenants": join_all(all).await}))
 }
 
 fn shown(tenant: &Tenant, used: Option<Used>) -> Value {

@@ -186,6 +186,9 @@ impl RedisAccounts {
         let mut connection = self.connection();
         let number = connection.opened + 1;
         let open = Open { number, shared, is_old: false };
+        if connection.away_until.is_some() {
+            tracing::info!("the limits' Redis is reached again");
+        }
         *connection = Connection { open: Some(open.clone()), opened: number, away_until: None };
         Ok(open)
     }
