@@ -89,7 +89,7 @@ fn doctor_says_what_would_be_used_and_what_to_do_about_a_fault() -> Result<()> {
         ("[engine.diffusion]\nmodel = \"no/such/folder\"\n", ["engine.diffusion.model", "Hugging Face layout"]),
         ("[request_log]\nenabled = true\nfile = \"no/such/folder/log\"\n", ["PROBLEM", "cannot be written"]),
         ("[tracing.otlp]\nendpoint = \"http://127.0.0.1:1\"\n", ["spans would be lost", "port 4318"]),
-        (&redis_is_away(), ["Redis does not answer", "each gateway limits by itself"]),
+        (&redis_is_away(), ["nobody listens at its address", "each gateway limits by itself"]),
     ] {
         let (code, out, err) = weir("doctor", &format!("[server]\nlisten = \"127.0.0.1:0\"\n{config}"))?;
         assert_eq!(code, Some(1), "{config}: {out}");
