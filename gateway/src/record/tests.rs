@@ -38,6 +38,13 @@ fn counted(metrics: &Metrics) -> Vec<String> {
     page.lines().filter(|line| line.starts_with("weir_requests_total{")).map(str::to_owned).collect()
 }
 
+/// Lines for which there was no room in the queue.
+fn more_dropped_than(least: u64, metrics: &Metrics) {
+    let page = metrics.render(&Scrape::default()).unwrap();
+    let dropped = page.lines().find_map(|line| line.strip_prefix(r#"weir_request_log_dropped_total{cause="queue"} "#));
+    assert!(dropped.is_some_and(|count| count.parse::<u64>().unwrap() > least), "{page}");
+}
+
 #[test]
 fn the_last_clone_closes_it_and_only_once() {
     let (metrics, recorder) = counting();
@@ -190,9 +197,7 @@ fn a_disk_that_stands_still_costs_lines_and_no_time() {
     for _ in 0..20_000 {
         drop(open(&recorder));
     }
-    let page = metrics.render(&Scrape::default()).unwrap();
-    let dropped = page.lines().find_map(|line| line.strip_prefix(r#"weir_request_log_dropped_total{cause="queue"} "#));
-    assert!(dropped.is_some_and(|count| count.parse::<u64>().unwrap() > 5000), "{page}");
+    more_dropped_than(5000, &metrics);
     assert_eq!(counted(&metrics), [r#"weir_requests_total{backend="none",outcome="cancelled",route="none"} 20000"#]);
     drop(reader);
     recorder.stop(Duration::from_secs(60));
@@ -211,9 +216,7 @@ fn what_waits_with_its_prompts_takes_so_much_memory_and_no_more() {
         record.body_read(1 << 20);
         record.asked(&request, ClientKind::Other);
     }
-    let page = metrics.render(&Scrape::default()).unwrap();
-    let dropped = page.lines().find_map(|line| line.strip_prefix(r#"weir_request_log_dropped_total{cause="queue"} "#));
-    assert!(dropped.is_some_and(|count| count.parse::<u64>().unwrap() > 1000), "{page}");
+    more_dropped_than(1000, &metrics);
     drop(reader);
     recorder.stop(Duration::from_secs(60));
 }
