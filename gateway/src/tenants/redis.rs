@@ -46,7 +46,7 @@ struct Open {
     is_old: bool,
 }
 
-/// What Redis is asked.
+/// What Redis is asked. No closures: of those that may be called twice the compiler cannot tell whether their futures are `Send`.
 enum Question<'a> {
     Deciding(&'a ScriptInvocation<'a>),
     Reading(&'a Pipeline),
