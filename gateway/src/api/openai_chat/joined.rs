@@ -86,10 +86,14 @@ fn grow(into: &mut Map<String, Value>, more: Map<String, Value>) {
     }
 }
 
+/// How far back an entry's beginning is looked for: farther than any answer has calls.
+const BACK_MAX: usize = 4096;
+
 /// An entry with an index belongs to the one before that has it.
 fn add(entries: &mut Vec<Value>, more: Value) {
     let index = more.get("index").and_then(Value::as_u64);
-    let same = entries.iter_mut().find(|entry| index.is_some() && entry.get("index").and_then(Value::as_u64) == index);
+    let mut before = entries.iter_mut().rev().take(BACK_MAX);
+    let same = before.find(|entry| index.is_some() && entry.get("index").and_then(Value::as_u64) == index);
     match (same, more) {
         (Some(Value::Object(entry)), Value::Object(more)) => grow(entry, more),
         (_, more) => entries.push(more),

@@ -60,7 +60,7 @@ impl EventDecoder {
             }
             "content_block_start" => {
                 let block = &event["content_block"];
-                self.open(event["index"].as_u64(), block, as_written(block, data), events);
+                self.open(event["index"].as_u64(), block, as_written(block, data), events)?;
             }
             "content_block_delta" => self.delta(event["index"].as_u64(), &event["delta"], events)?,
             "content_block_stop" => self.close(event["index"].as_u64(), events),
@@ -96,7 +96,13 @@ impl EventDecoder {
     }
 
     /// `written`: a call's arguments, where the block may not hold them as they were written.
-    fn open(&mut self, index: Option<u64>, block: &Value, written: Option<&str>, events: &mut Vec<Event>) {
+    fn open(
+        &mut self,
+        index: Option<u64>,
+        block: &Value,
+        written: Option<&str>,
+        events: &mut Vec<Event>,
+    ) -> Result<(), EngineError> {
         let kind = match block["type"].as_str().unwrap_or_default() {
             "text" => {
                 self.answer.text(block["text"].as_str().unwrap_or_default(), events);
@@ -108,7 +114,7 @@ impl EventDecoder {
             }
             "tool_use" => {
                 let text = |key: &str| block[key].as_str().unwrap_or_default();
-                let (index, ours) = self.answer.call(text("id"), text("name"), events);
+                let (index, ours) = self.answer.call(text("id"), text("name"), events)?;
                 if ours.is_some() {
                     self.shows = Shows::Mended;
                 }
@@ -124,6 +130,7 @@ impl EventDecoder {
             }
         };
         self.blocks.push(Block { index, kind });
+        Ok(())
     }
 
     fn delta(&mut self, index: Option<u64>, delta: &Value, events: &mut Vec<Event>) -> Result<(), EngineError> {
@@ -231,7 +238,7 @@ impl EventDecoder {
         let mut written = turn.as_ref().map(Turn::arguments).unwrap_or_default().into_iter();
         for block in content() {
             let arguments = if block["type"] == "tool_use" { written.next() } else { None };
-            self.open(None, block, arguments, events);
+            self.open(None, block, arguments, events)?;
             events.extend(self.seal(block));
             // Who streams it on ends the call before what comes after it.
             self.close(None, events);

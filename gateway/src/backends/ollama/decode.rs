@@ -88,7 +88,7 @@ impl LineDecoder {
             Value::Null | Value::String(_) => "{}".to_owned(),
             _ => return Err(cut("the arguments of a tool call are no object")),
         };
-        let (index, _) = self.answer.call(call["id"].as_str().unwrap_or_default(), name, events);
+        let (index, _) = self.answer.call(call["id"].as_str().unwrap_or_default(), name, events)?;
         events.push(Event::ToolCallDelta { index, arguments });
         Ok(())
     }

@@ -5,7 +5,7 @@ use serde_json::Value;
 use weir_protocol::{EngineError, Event};
 
 use super::mends::Mend;
-use crate::backends::upstream::answer::Answer;
+use crate::backends::upstream::answer::{Answer, CALLS_MAX, too_many_calls};
 
 /// What no arguments are written as.
 pub(super) const NONE: &str = "{}";
@@ -42,12 +42,18 @@ impl Calls {
     }
 
     /// An entry of a call with free text: one of the answer's calls, though nothing else is known of it here.
-    pub(super) fn pass_by(&mut self, entry: &Value, place: Option<u64>, answer: &mut Answer) {
+    pub(super) fn pass_by(
+        &mut self,
+        entry: &Value,
+        place: Option<u64>,
+        answer: &mut Answer,
+    ) -> Result<(), EngineError> {
         let given = entry["index"].as_u64().or(place).unwrap_or_default();
         if !self.custom.contains(&given) {
             self.custom.push(given);
-            answer.pass_by_call();
+            answer.pass_by_call()?;
         }
+        Ok(())
     }
 
     /// The entry of `tool_calls` at `place`, which in deltas is numbered and in a document is a call by itself. What of it is
@@ -59,11 +65,11 @@ impl Calls {
         is_whole: bool,
         answer: &mut Answer,
         events: &mut Vec<Event>,
-    ) -> Option<Mend> {
+    ) -> Result<Option<Mend>, EngineError> {
         let id = entry["id"].as_str().unwrap_or_default();
         let name = entry["function"]["name"].as_str().unwrap_or_default();
         let given = if is_whole { Some(place as u64) } else { entry["index"].as_u64() };
-        let at = self.position(given, id, name);
+        let at = self.position(given, id, name)?;
         let call = &mut self.calls[at];
         let mut mend = Mend { place, ..Mend::default() };
         match &entry["function"]["arguments"] {
@@ -80,7 +86,7 @@ impl Calls {
             mend.no_id = !id.is_empty() && (call.is_ours || id == call.id);
             mend.no_name = !name.is_empty() && name == call.name;
         } else if !name.is_empty() {
-            let (index, ours) = answer.call(&call.id, name, events);
+            let (index, ours) = answer.call(&call.id, name, events)?;
             if let Some(ours) = ours.as_ref().filter(|_| call.id.is_empty()) {
                 call.id.clone_from(ours);
             }
@@ -89,13 +95,13 @@ impl Calls {
             call.begun = Some(index);
             mend.id = ours;
         }
-        let index = call.begun?;
+        let Some(index) = call.begun else { return Ok(None) };
         mend.index = Some(index).filter(|index| !is_whole && Some(u64::from(*index)) != given);
         if !call.held.is_empty() {
             call.spoken = true;
             events.push(Event::ToolCallDelta { index, arguments: std::mem::take(&mut call.held) });
         }
-        Some(mend)
+        Ok(Some(mend))
     }
 
     /// The answer is complete: so must its calls be.
@@ -120,7 +126,7 @@ impl Calls {
     }
 
     /// Which call a piece belongs to; a new one is added.
-    fn position(&mut self, index: Option<u64>, id: &str, name: &str) -> usize {
+    fn position(&mut self, index: Option<u64>, id: &str, name: &str) -> Result<usize, EngineError> {
         let known = match index {
             Some(_) => self.calls.iter().rposition(|call| call.index == index),
             None => self.calls.len().checked_sub(1),
@@ -134,11 +140,15 @@ impl Calls {
                 if call.id.is_empty() && call.begun.is_none() {
                     call.id = id.to_owned();
                 }
-                return at;
+                return Ok(at);
             }
         }
+        // Those without a name have no place in the answer yet.
+        if self.calls.len() >= CALLS_MAX as usize {
+            return Err(too_many_calls());
+        }
         self.calls.push(Call { index, id: id.to_owned(), ..Call::default() });
-        self.calls.len() - 1
+        Ok(self.calls.len() - 1)
     }
 }
 
@@ -152,7 +162,7 @@ mod tests {
     fn check(entries: &[Value], expect: &str) {
         let (mut calls, mut answer, mut events) = (Calls::default(), Answer::new("m"), Vec::new());
         for entry in entries {
-            calls.take(entry, 0, false, &mut answer, &mut events);
+            calls.take(entry, 0, false, &mut answer, &mut events).expect("room");
         }
         let shown: Vec<String> = events
             .iter()
@@ -203,7 +213,7 @@ mod tests {
         let (mut calls, mut answer, mut events) = (Calls::default(), Answer::new("m"), Vec::new());
         let mut has_own_id = |entry: &Value, place: Option<usize>| {
             let mend = calls.take(entry, place.unwrap_or(0), place.is_some(), &mut answer, &mut events);
-            mend.expect("told").id.is_none()
+            mend.expect("room").expect("told").id.is_none()
         };
         let (first, second) = (entry(0, "a", "f", "{}"), entry(1, "a", "f", "[]"));
         assert!(has_own_id(&first, None) && !has_own_id(&second, None));
@@ -228,7 +238,23 @@ mod tests {
     #[test]
     fn a_call_that_never_got_its_name_is_no_answer() {
         let (mut calls, mut events) = (Calls::default(), Vec::new());
-        calls.take(&entry(0, "a", "", "{}"), 0, false, &mut Answer::new("m"), &mut events);
+        let mut answer = Answer::new("m");
+        assert_eq!(calls.take(&entry(0, "a", "", "{}"), 0, false, &mut answer, &mut events), Ok(None));
         assert!(events.is_empty() && calls.end().is_err());
+    }
+
+    #[test]
+    fn nobody_looks_among_more_calls_than_a_model_makes() {
+        let count = u64::from(CALLS_MAX);
+        for name in ["f", ""] {
+            let (mut calls, mut answer) = (Calls::default(), Answer::new("m"));
+            let mut take = |at: u64| calls.take(&entry(at, "", name, "{}"), 0, false, &mut answer, &mut Vec::new());
+            assert!((0..count).all(|at| take(at).is_ok()) && take(0).is_ok(), "more of the same is no other");
+            assert_eq!(take(count), Err(too_many_calls()), "{name}");
+        }
+        let (mut calls, mut answer) = (Calls::default(), Answer::new("m"));
+        let mut pass_by = |at: u64| calls.pass_by(&json!({ "index": at }), None, &mut answer);
+        assert!((0..count).all(|at| pass_by(at).is_ok()));
+        assert_eq!(pass_by(count), Err(too_many_calls()));
     }
 }

@@ -67,7 +67,7 @@ impl ChunkDecoder {
                 return Err(refusal::inside(&choice["error"], self.window));
             }
             events.extend(token_logprobs(&choice["logprobs"]["content"]));
-            self.message(&choice[part], part == WHOLE, events);
+            self.message(&choice[part], part == WHOLE, events)?;
             // Of completions, whose choices say it themselves.
             self.answer.text(text_of(&choice["text"]), events);
             // vLLM's name and SGLang's: a number is a token's.
@@ -96,7 +96,7 @@ impl ChunkDecoder {
         }
     }
 
-    fn message(&mut self, message: &Value, is_whole: bool, events: &mut Vec<Event>) {
+    fn message(&mut self, message: &Value, is_whole: bool, events: &mut Vec<Event>) -> Result<(), EngineError> {
         // The same thing under two names, depending on the server; never both.
         let reasoning = if message["reasoning_content"].is_null() { "reasoning" } else { "reasoning_content" };
         self.answer.reasoning(&text_of(&message[reasoning]), events);
@@ -115,15 +115,16 @@ impl ChunkDecoder {
             // Calls with free text, which only this dialect's callers can have asked for.
             if entry["custom"].is_object() {
                 self.foreign(events);
-                self.calls.pass_by(entry, is_whole.then_some(place as u64), &mut self.answer);
+                self.calls.pass_by(entry, is_whole.then_some(place as u64), &mut self.answer)?;
                 continue;
             }
             self.seal(&entry["extra_content"]["google"]["thought_signature"], events);
-            match self.calls.take(entry, place, is_whole, &mut self.answer, events) {
+            match self.calls.take(entry, place, is_whole, &mut self.answer, events)? {
                 Some(mend) => self.mends.add(mend),
                 None => self.shows = Shows::Mended,
             }
         }
+        Ok(())
     }
 
     /// Gemini's, which stands with the first call of a turn. A caller of this dialect has it there.

@@ -62,7 +62,7 @@ impl EventDecoder {
                 self.answer.start(event["response"]["model"].as_str(), events);
             }
             "response.output_item.added" => match event["item"]["type"].as_str().unwrap_or_default() {
-                "function_call" => self.open(event["output_index"].as_u64(), &event["item"], events),
+                "function_call" => self.open(event["output_index"].as_u64(), &event["item"], events)?,
                 "message" | "reasoning" => {}
                 _ => self.foreign(events),
             },
@@ -83,7 +83,7 @@ impl EventDecoder {
                 let call = self.call(event).ok_or_else(|| cut("arguments came without their tool call"))?;
                 close(call, text("arguments"), events);
             }
-            "response.output_item.done" => self.item_done(event, events),
+            "response.output_item.done" => self.item_done(event, events)?,
             "response.completed" | "response.incomplete" | "response.failed" | "response.cancelled" => {
                 self.finish(&event["response"], events)?;
             }
@@ -126,14 +126,15 @@ impl EventDecoder {
         numbered && placed
     }
 
-    fn open(&mut self, output: Option<u64>, item: &Value, events: &mut Vec<Event>) {
+    fn open(&mut self, output: Option<u64>, item: &Value, events: &mut Vec<Event>) -> Result<(), EngineError> {
         let text = |key: &str| item[key].as_str().unwrap_or_default();
-        let (index, ours) = self.answer.call(text("call_id"), text("name"), events);
+        let (index, ours) = self.answer.call(text("call_id"), text("name"), events)?;
         if ours.is_some() {
             self.shows = Shows::Mended;
         }
         let item_id = item["id"].as_str().map(str::to_owned);
         self.calls.push(Call { output, item: item_id, index, spoken: false, closed: false });
+        Ok(())
     }
 
     /// The call a piece belongs to: the newest one with its item's id, else the newest at its place, else the newest.
@@ -171,7 +172,7 @@ impl EventDecoder {
         }
     }
 
-    fn item_done(&mut self, event: &Value, events: &mut Vec<Event>) {
+    fn item_done(&mut self, event: &Value, events: &mut Vec<Event>) -> Result<(), EngineError> {
         let item = &event["item"];
         match item["type"].as_str().unwrap_or_default() {
             "function_call" => {
@@ -179,7 +180,7 @@ impl EventDecoder {
                 let mut place = event.clone();
                 place["item_id"] = item["id"].clone();
                 if self.call(&place).is_none() {
-                    self.open(event["output_index"].as_u64(), item, events);
+                    self.open(event["output_index"].as_u64(), item, events)?;
                 }
                 if let Some(call) = self.call(&place) {
                     close(call, arguments, events);
@@ -189,18 +190,20 @@ impl EventDecoder {
                 let seal = item["encrypted_content"].as_str().filter(|seal| self.alike && !seal.is_empty());
                 events.extend(seal.map(|seal| Event::ReasoningSignature(seal.to_owned())));
             }
-            "custom_tool_call" => self.freeform(item, events),
+            "custom_tool_call" => self.freeform(item, events)?,
             "message" => {}
             _ => self.foreign(events),
         }
+        Ok(())
     }
 
     /// A call of a free-form tool comes at its end: its text is a member of the arguments here.
-    fn freeform(&mut self, item: &Value, events: &mut Vec<Event>) {
-        self.open(None, item, events);
+    fn freeform(&mut self, item: &Value, events: &mut Vec<Event>) -> Result<(), EngineError> {
+        self.open(None, item, events)?;
         if let Some(call) = self.calls.last_mut() {
             close(call, &json!({Tool::INPUT: item["input"]}).to_string(), events);
         }
+        Ok(())
     }
 
     fn finish(&mut self, response: &Value, events: &mut Vec<Event>) -> Result<(), EngineError> {
@@ -208,7 +211,7 @@ impl EventDecoder {
         if !self.answer.has_said() && response["status"] != "failed" {
             for (place, item) in (0..).zip(response["output"].as_array().into_iter().flatten()) {
                 let from = events.len();
-                self.item(place, item, events);
+                self.item(place, item, events)?;
                 self.go_on(events.get(from..).unwrap_or_default());
             }
         }
@@ -246,7 +249,7 @@ impl EventDecoder {
     }
 
     /// An item of a whole response.
-    fn item(&mut self, place: u64, item: &Value, events: &mut Vec<Event>) {
+    fn item(&mut self, place: u64, item: &Value, events: &mut Vec<Event>) -> Result<(), EngineError> {
         let texts = |list: &Value| -> Vec<String> {
             let parts = list.as_array().into_iter().flatten();
             parts.filter_map(|part| part["text"].as_str()).map(str::to_owned).collect()
@@ -263,17 +266,18 @@ impl EventDecoder {
                 let shown = texts(&item["content"]).concat();
                 let told = if shown.is_empty() { texts(&item["summary"]).join(BETWEEN_PARTS) } else { shown };
                 self.think((Some(place), None), &told, events);
-                self.item_done(&json!({"item": item}), events);
+                self.item_done(&json!({"item": item}), events)?;
             }
             "function_call" => {
-                self.open(None, item, events);
+                self.open(None, item, events)?;
                 if let Some(call) = self.calls.last_mut() {
                     close(call, item["arguments"].as_str().unwrap_or_default(), events);
                 }
             }
-            "custom_tool_call" => self.freeform(item, events),
+            "custom_tool_call" => self.freeform(item, events)?,
             _ => self.foreign(events),
         }
+        Ok(())
     }
 }
 

@@ -7,6 +7,9 @@ use weir_protocol::{EngineError, Event, FinishReason, Usage};
 
 use crate::backends::tool_text::new_call_id;
 
+/// Most calls of one answer: whoever reads, writes or logs it looks each piece's call up among them.
+pub(in crate::backends) const CALLS_MAX: u32 = 4096;
+
 /// The state of one answer.
 #[derive(Debug)]
 pub(in crate::backends) struct Answer {
@@ -106,15 +109,28 @@ impl Answer {
 
     /// A call begins; gives its place among the calls, and its id where that is not the upstream's. Results are told by their
     /// call's id: one that is empty, or another call's, becomes a new one.
-    pub(in crate::backends) fn call(&mut self, id: &str, name: &str, events: &mut Vec<Event>) -> (u32, Option<String>) {
+    ///
+    /// # Errors
+    /// It is one too many.
+    pub(in crate::backends) fn call(
+        &mut self,
+        id: &str,
+        name: &str,
+        events: &mut Vec<Event>,
+    ) -> Result<(u32, Option<String>), EngineError> {
         self.say(events);
-        let index = self.calls;
-        self.calls += 1;
+        let index = self.place_of_call()?;
         let is_theirs = !id.is_empty() && self.ids.insert(id.to_owned());
         let ours = (!is_theirs).then(new_call_id);
         let id = ours.clone().unwrap_or_else(|| id.to_owned());
         events.push(Event::ToolCallStarted { index, id, name: name.to_owned() });
-        (index, ours)
+        Ok((index, ours))
+    }
+
+    fn place_of_call(&mut self) -> Result<u32, EngineError> {
+        let index = self.calls;
+        self.calls += 1;
+        if index < CALLS_MAX { Ok(index) } else { Err(too_many_calls()) }
     }
 
     /// The counts; the last word holds.
@@ -128,8 +144,11 @@ impl Answer {
     }
 
     /// A call that only the upstream's own dialect has a word for: it has a place among the others.
-    pub(in crate::backends) fn pass_by_call(&mut self) {
-        self.calls += 1;
+    ///
+    /// # Errors
+    /// It is one too many.
+    pub(in crate::backends) fn pass_by_call(&mut self) -> Result<(), EngineError> {
+        self.place_of_call().map(drop)
     }
 
     /// Why the answer ended, and how that is told. The first word holds; several servers say `stop` after calls, and
@@ -175,4 +194,9 @@ impl Answer {
 /// The answer broke off.
 pub(in crate::backends) fn cut(message: &str) -> EngineError {
     EngineError::StreamCut { message: message.into() }
+}
+
+/// The answer is not read on.
+pub(in crate::backends) fn too_many_calls() -> EngineError {
+    cut(&format!("it makes more than {CALLS_MAX} tool calls"))
 }
