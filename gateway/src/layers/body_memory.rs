@@ -27,9 +27,10 @@ pub(super) fn whole(body: &[u8]) -> usize {
     if body.len() <= TINY {
         return least(body.len());
     }
-    // Sums of so many fit a byte, and bytes are counted many at once.
+    // Sums of so many fit a byte, and unchecked ones are counted many at once.
     let parts = body.chunks(255).map(|part| {
-        let of = |wanted: u8| usize::from(part.iter().fold(0, |sum, byte| sum + u8::from(*byte == wanted)));
+        let of =
+            |wanted: u8| usize::from(part.iter().fold(0u8, |sum, byte| sum.wrapping_add((*byte == wanted).into())));
         VALUE * (of(b',') + of(b'[')) + KEY * of(b':') + OBJECT * of(b'{')
     });
     least(body.len()) + parts.sum::<usize>()

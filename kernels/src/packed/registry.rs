@@ -62,11 +62,15 @@ instance!(
 );
 #[cfg(target_arch = "x86_64")]
 instance!(avx2, "avx2", crate::simd::strip_x86::Avx2, crate::simd::x86::Avx2, tile 4, chains 6, "avx2,fma,f16c");
+#[cfg(target_arch = "x86_64")]
+instance!(sse, "sse", crate::simd::strip_sse::Sse, crate::simd::portable::Portable, tile 4, chains 6, "ssse3,sse4.1");
 #[cfg(target_arch = "aarch64")]
 instance!(
-    neon, "neon-dotprod", crate::simd::strip_neon::NeonDot, crate::simd::portable::Portable, tile 8, chains 12,
+    neondot, "neon-dotprod", crate::simd::strip_neon::NeonDot, crate::simd::portable::Portable, tile 8, chains 12,
     "neon,dotprod"
 );
+#[cfg(target_arch = "aarch64")]
+instance!(neon, "neon", crate::simd::strip_neon::Neon, crate::simd::portable::Portable, tile 4, chains 6, "neon");
 instance!(portable, "portable", crate::simd::strip_portable::Plain, crate::simd::portable::Portable, tile 1, chains 12);
 
 /// One row of the list.
@@ -92,11 +96,15 @@ pub fn all() -> Vec<PackedEntry> {
         entries.push(PackedEntry { name: "avx512-vnni", kernels: avx512vnni.then_some(&avx512vnni::KERNELS) });
         entries.push(PackedEntry { name: "avx2-vnni", kernels: avx2vnni.then_some(&avx2vnni::KERNELS) });
         entries.push(PackedEntry { name: "avx2", kernels: avx2.then_some(&avx2::KERNELS) });
+        let sse = is_x86_feature_detected!("ssse3") && is_x86_feature_detected!("sse4.1");
+        entries.push(PackedEntry { name: "sse", kernels: sse.then_some(&sse::KERNELS) });
     }
     #[cfg(target_arch = "aarch64")]
     {
         let dotprod = std::arch::is_aarch64_feature_detected!("dotprod");
-        entries.push(PackedEntry { name: "neon-dotprod", kernels: dotprod.then_some(&neon::KERNELS) });
+        entries.push(PackedEntry { name: "neon-dotprod", kernels: dotprod.then_some(&neondot::KERNELS) });
+        let neon = std::arch::is_aarch64_feature_detected!("neon");
+        entries.push(PackedEntry { name: "neon", kernels: neon.then_some(&neon::KERNELS) });
     }
     entries.push(PackedEntry { name: "portable", kernels: Some(&portable::KERNELS) });
     entries

@@ -7,6 +7,8 @@ pub(crate) mod strip;
 pub(crate) mod strip_neon;
 pub(crate) mod strip_portable;
 #[cfg(target_arch = "x86_64")]
+pub(crate) mod strip_sse;
+#[cfg(target_arch = "x86_64")]
 pub(crate) mod strip_x86;
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod x86;

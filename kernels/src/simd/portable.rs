@@ -116,7 +116,7 @@ unsafe impl Whole for Portable {
     unsafe fn add_products(mut sums: [i32; 8], a: [[i16; 8]; 2], b: [[i16; 8]; 2]) -> [i32; 8] {
         for (a, b) in a.into_iter().zip(b) {
             for ((sum, a), b) in sums.iter_mut().zip(a).zip(b) {
-                *sum += i32::from(a) * i32::from(b);
+                *sum = sum.wrapping_add(i32::from(a) * i32::from(b));
             }
         }
         sums

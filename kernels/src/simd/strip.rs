@@ -67,6 +67,19 @@ pub(crate) unsafe trait Strip {
     unsafe fn mul_add(a: Self::Floats, b: Self::Floats, c: Self::Floats) -> Self::Floats;
 }
 
+/// The `offset` of a strip that has two sums of 16 bits for each row: two halves. Each of them fits with its share of the
+/// products, whatever overflows on the way.
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+pub(crate) fn offset_of_pairs(x: &[i32; BLOCK]) -> i32 {
+    let (mut low, mut high) = (0, 0);
+    for four in x.as_chunks::<4>().0 {
+        low -= 8 * (four[0] + four[1]);
+        high -= 8 * (four[2] + four[3]);
+    }
+    (high << 16) | (low & 0xffff)
+}
+
 /// The sums of a CPU that adds products of bytes to 32 bits at once: they are its integers from the start. `widen` adds
 /// `bias`.
 macro_rules! dots_are_ints {

@@ -3,7 +3,7 @@
 
 use std::arch::x86_64::*;
 
-use super::strip::{Strip, dots_are_ints};
+use super::strip::{Strip, dots_are_ints, offset_of_pairs};
 use crate::packed::BLOCK;
 
 /// Needs avx512f, avx512bw and avx512vnni.
@@ -236,15 +236,9 @@ up in 16 bits where they are nibbles: 8 * 15 * 127 * 2 fits, and half of the mul
         // SAFETY: the caller promises avx2.
         unsafe { [[_mm256_abs_epi8(a), a], [_mm256_abs_epi8(b), b]] }
     }
-    /// Two halves for the two sums of a row. Each of them fits with its share of the products, whatever overflows on the way.
     #[inline(always)]
     unsafe fn offset(x: &[i32; BLOCK]) -> i32 {
-        let (mut low, mut high) = (0, 0);
-        for four in x.as_chunks::<4>().0 {
-            low -= 8 * (four[0] + four[1]);
-            high -= 8 * (four[2] + four[3]);
-        }
-        (high << 16) | (low & 0xffff)
+        offset_of_pairs(x)
     }
     #[inline(always)]
     unsafe fn begin(offset: i32) -> [__m256i; 2] {
