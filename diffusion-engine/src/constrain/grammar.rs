@@ -3,11 +3,12 @@
 //! with the library's reason.
 
 use llguidance::api::TopLevelGrammar;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use weir_protocol::{ChatRequest, EngineError, ResponseFormat, Tool, ToolChoice};
 
 use super::compiled::Form;
 use super::depth;
+use super::schema::styled;
 use super::vocabulary::Vocabulary;
 
 /// The form that `request` demands, `None` where any text will do.
@@ -70,7 +71,9 @@ fn offered(request: &ChatRequest) -> Result<Vec<&Tool>, EngineError> {
 
 fn format_only(request: &ChatRequest, vocabulary: &Vocabulary) -> Result<Option<Form>, EngineError> {
     match &request.response_format {
-        ResponseFormat::JsonSchema(schema) => depth::of_schema(schema).map_err(|reason| unsupported(SCHEMA, reason))?,
+        ResponseFormat::JsonSchema(schema) => {
+            depth::of_schema(&styled(schema)).map_err(|reason| unsupported(SCHEMA, reason))?
+        }
         ResponseFormat::Grammar(lark) => {
             depth::of_lark(lark).map_err(|reason| EngineError::invalid("grammar", reason))?;
         }
@@ -100,10 +103,10 @@ fn unsupported(field: impl Into<String>, reason: String) -> EngineError {
 /// Whether all schemas can be compiled safely.
 fn is_shallow(request: &ChatRequest, tools: &[&Tool], answer: Option<&Answer>) -> Result<(), EngineError> {
     if let Some(Answer::Json(schema)) = answer {
-        depth::of_schema(schema).map_err(|reason| unsupported(SCHEMA, reason))?;
+        depth::of_schema(&styled(schema)).map_err(|reason| unsupported(SCHEMA, reason))?;
     }
     tools.iter().try_for_each(|tool| {
-        depth::of_schema(&tool.parameters).map_err(|reason| unsupported(parameters_of(request, tool), reason))
+        depth::of_schema(&styled(&tool.parameters)).map_err(|reason| unsupported(parameters_of(request, tool), reason))
     })
 }
 
@@ -180,52 +183,5 @@ fn parameters(tool: &Tool) -> Value {
         Value::Object(schema) if !schema.is_empty() => tool.parameters.clone(),
         Value::Bool(_) => tool.parameters.clone(),
         _ => json!({"type": "object"}),
-    }
-}
-
-/// The schema with the separators that Python's `json.dumps` and LLaDA2's template write: no choice of white space is
-/// left, so the grammar forces more.
-fn styled(schema: &Value) -> Value {
-    let mut schema = match schema {
-        Value::Bool(true) => json!({}),
-        other => other.clone(),
-    };
-    exclude_what_rounds(&mut schema);
-    if let Value::Object(fields) = &mut schema {
-        let style = json!({"whitespace_flexible": false, "item_separator": ", ", "key_separator": ": "});
-        fields.entry("x-guidance").or_insert(style);
-    }
-    schema
-}
-
-/// Readers hold JSON's numbers in 64 bits, where 99.24999999999999999 is 99.25. An exclusive bound of a `number` becomes
-/// the nearest such number inside it.
-fn exclude_what_rounds(schema: &mut Value) {
-    match schema {
-        Value::Array(items) => items.iter_mut().for_each(exclude_what_rounds),
-        Value::Object(fields) => {
-            fields.values_mut().for_each(exclude_what_rounds);
-            if fields.get("type").and_then(Value::as_str) != Some("number") {
-                return;
-            }
-            tighten(fields, "exclusiveMaximum", "maximum", f64::next_down, f64::min);
-            tighten(fields, "exclusiveMinimum", "minimum", f64::next_up, f64::max);
-        }
-        _ => {}
-    }
-}
-
-/// Puts the number just inside an exclusive bound into the inclusive one, unless that is tighter already.
-fn tighten(
-    fields: &mut Map<String, Value>,
-    exclusive: &str,
-    inclusive: &str,
-    inside: fn(f64) -> f64,
-    tighter: fn(f64, f64) -> f64,
-) {
-    if let Some(bound) = fields.get(exclusive).and_then(Value::as_f64).map(inside) {
-        let bound = fields.get(inclusive).and_then(Value::as_f64).map_or(bound, |own| tighter(bound, own));
-        fields.remove(exclusive);
-        fields.insert(inclusive.to_owned(), json!(bound));
     }
 }
