@@ -60,7 +60,7 @@ pub struct ChatRequest {
     pub amended: bool,
     /// The caller's body as it came, so that an upstream of the same dialect gets unknown fields untouched.
     pub raw: Arc<Map<String, Value>>,
-    /// The same as text, where a number in it may have lost digits by being read: beyond 64 bits, or longer than a float.
+    /// The same as text, valid JSON: passing it on costs less than writing `raw` anew, and every digit of a number stays.
     pub written: Option<Arc<str>>,
 }
 

@@ -21,7 +21,7 @@ pub struct ServerWritten {
     pub listen: String,
     /// Largest request body in bytes. Default 16 MiB.
     pub max_body_bytes: usize,
-    /// Most memory that the request bodies in work may take, by estimate (three times their bytes, and what their JSON values
+    /// Most memory that the request bodies in work may take, by estimate (four times their bytes, and what their JSON values
     /// take); beyond it 503. Where there are several tenants, half of it at most for one, which gets 429. What takes
     /// less than 256 KiB is not counted. Default 512 MiB.
     pub body_memory_mb: usize,
@@ -176,7 +176,7 @@ impl Checks<'_> {
         let body_memory = typed.body_memory_mb.saturating_mul(1 << 20);
         let one = body_memory::least(typed.max_body_bytes);
         if body_memory < one {
-            let help = format!("a body takes three times its bytes: say {} or more, in MiB", one.div_ceil(1 << 20));
+            let help = format!("a body takes four times its bytes: say {} or more, in MiB", one.div_ceil(1 << 20));
             self.say(&["server", "body_memory_mb"], "has no room for one body of `server.max_body_bytes`", help);
         }
         let tls = self.tls(&typed.tls);

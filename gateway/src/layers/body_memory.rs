@@ -9,8 +9,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 const SMALL: usize = 256 * 1024;
 /// A body of fewer bytes takes less than that whatever it holds.
 const TINY: usize = 2 * 1024;
-/// Times a body's bytes are there: as they came, as they were understood, and as they are sent on.
-const COPIES: usize = 3;
+/// Times a body's bytes are there: as they came, as values, as what was understood, and as they are sent on.
+const COPIES: usize = 4;
 /// Bytes that a JSON value, a key and an object take beside their text, as measured: a body of nothing but small objects
 /// takes sixty times its size.
 const VALUE: usize = 64;

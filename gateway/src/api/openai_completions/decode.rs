@@ -8,7 +8,7 @@ use serde_json::Value;
 use weir_protocol::{ChatRequest, Dialect, EngineError, Message, Role, Sampling};
 
 use crate::api::reading::fields::{self, Members, Path};
-use crate::api::reading::{self, diffusion, note, sampling, written};
+use crate::api::reading::{self, diffusion, note, sampling};
 
 /// OpenAI's own, and what clients of this dialect count on.
 const MAX_TOKENS_DEFAULT: u32 = 16;
@@ -21,7 +21,7 @@ const MAX_N: u32 = 128;
 /// # Errors
 /// [`EngineError::InvalidRequest`], with the path of the field at fault.
 pub fn decode(body: &[u8]) -> Result<ChatRequest, EngineError> {
-    let raw = reading::parse(body)?;
+    let (raw, written) = reading::parse_and_keep(body)?;
     let members = Members::from_map(&Path::Body, &raw);
     let prompt = members.need("prompt", prompt)?;
     let suffix = members.read("suffix", fields::string)?.filter(|suffix| !suffix.is_empty());
@@ -56,7 +56,7 @@ pub fn decode(body: &[u8]) -> Result<ChatRequest, EngineError> {
         diffusion: diffusion::options(&members)?,
         unsupported,
         dialect: Dialect::OpenAiCompletions,
-        written: written::kept(body),
+        written: Some(written),
         raw: Arc::new(raw),
         ..ChatRequest::default()
     })

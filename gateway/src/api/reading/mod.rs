@@ -9,6 +9,9 @@ pub(crate) mod sampling;
 pub(crate) mod tool_choice;
 pub(crate) mod written;
 
+use std::borrow::Cow;
+use std::sync::Arc;
+
 use serde_json::error::Category;
 use serde_json::{Map, Value};
 use weir_protocol::{EngineError, SchemaTerms};
@@ -25,15 +28,26 @@ const GRAMMAR_BYTES_MAX: usize = 1 << 20;
 
 /// The body as an object.
 pub(crate) fn parse(body: &[u8]) -> Result<Map<String, Value>, EngineError> {
+    read(body).map(|(map, _)| map)
+}
+
+/// The body as an object, and as the text it was read from.
+pub(crate) fn parse_and_keep(body: &[u8]) -> Result<(Map<String, Value>, Arc<str>), EngineError> {
+    read(body).map(|(map, text)| (map, text.into()))
+}
+
+fn read(body: &[u8]) -> Result<(Map<String, Value>, Cow<'_, str>), EngineError> {
     let text = std::str::from_utf8(body).map_err(|error| {
         EngineError::invalid("", format!("the body is not UTF-8 (at byte {})", error.valid_up_to()))
     })?;
     // Some editors and shells put a mark before the text, and a reader may skip it (RFC 8259).
-    let text = unmarked(text);
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     // Half a character is read as a lost one: clients that shorten texts leave some behind.
-    let read = plain_json::parse(text)
-        .or_else(|error| halves::without(text).map_or(Err(error), |mended| plain_json::parse(&mended)));
-    let value = read.map_err(|error| {
+    let read = plain_json::parse(text).map(|value| (value, text.into())).or_else(|error| {
+        let mended = halves::without(text).ok_or(error)?;
+        plain_json::parse(&mended).map(|value| (value, mended.into()))
+    });
+    let (value, text) = read.map_err(|error| {
         let what = match error.classify() {
             Category::Eof => "the body's JSON ends too early",
             _ if error.to_string().starts_with("recursion limit") => "the body's JSON is nested too deeply",
@@ -42,14 +56,9 @@ pub(crate) fn parse(body: &[u8]) -> Result<Map<String, Value>, EngineError> {
         EngineError::invalid("", format!("{what} (line {}, column {})", error.line(), error.column()))
     })?;
     match value {
-        Value::Object(map) => Ok(map),
+        Value::Object(map) => Ok((map, text)),
         _ => Err(EngineError::invalid("", "the body must be a JSON object")),
     }
-}
-
-/// The text without a byte order mark.
-pub(crate) fn unmarked(text: &str) -> &str {
-    text.strip_prefix('\u{feff}').unwrap_or(text)
 }
 
 /// The `model` of a body; `auto` where there is none.

@@ -2,7 +2,6 @@
 //! some by being read. Must never be trusted unread: whoever asks for the text has read the value.
 
 use std::borrow::Cow;
-use std::sync::Arc;
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -10,11 +9,6 @@ use serde_json::value::RawValue;
 use weir_protocol::EngineError;
 
 use super::halves;
-
-/// Digits that any float keeps.
-const FLOAT_DIGITS: usize = 15;
-/// Digits that any whole number of 64 bits keeps.
-const WHOLE_DIGITS: usize = 18;
 
 /// Whether a number in it may have been changed by being read. Whole numbers of 64 bits never are.
 pub(crate) fn may_differ(value: &Value) -> bool {
@@ -24,45 +18,6 @@ pub(crate) fn may_differ(value: &Value) -> bool {
         Value::Object(members) => members.values().any(may_differ),
         Value::Null | Value::Bool(_) | Value::String(_) => false,
     }
-}
-
-/// The body as text, where a number in it may lose digits by being read.
-pub(crate) fn kept(body: &[u8]) -> Option<Arc<str>> {
-    if !has_long_number(body) {
-        return None;
-    }
-    let text = super::unmarked(std::str::from_utf8(body).ok()?);
-    Some(halves::without(text).map_or_else(|| text.into(), Arc::from))
-}
-
-/// Whether there is a number of more digits than a float or 64 bits keep, or, rarely, a text that looks like one. So many
-/// digits that stand together cannot lie between two of the bytes that are looked at.
-fn has_long_number(body: &[u8]) -> bool {
-    let is_part = |byte: &&u8| byte.is_ascii_digit() || **byte == b'.';
-    let mut at = FLOAT_DIGITS;
-    while at < body.len() {
-        let (before, after) = body.split_at(at);
-        let ahead = after.iter().take_while(is_part).count();
-        if ahead > 0 {
-            let (start, end) = (at - before.iter().rev().take_while(is_part).count(), at + ahead);
-            if is_long_number(&body[..start], &body[start..end], body.get(end)) {
-                return true;
-            }
-        }
-        at += ahead + FLOAT_DIGITS + 1;
-    }
-    false
-}
-
-fn is_long_number(before: &[u8], digits: &[u8], after: Option<&u8>) -> bool {
-    let has_exponent = after.is_some_and(|byte| b"eE".contains(byte));
-    let whole = !has_exponent && !digits.contains(&b'.');
-    let ends = has_exponent || after.is_some_and(|byte| b",]} \t\r\n".contains(byte));
-    let opens = || {
-        let before = before.strip_suffix(b"-").unwrap_or(before);
-        before.trim_ascii_end().last().is_some_and(|byte| b":,[".contains(byte))
-    };
-    digits.len() > if whole { WHOLE_DIGITS } else { FLOAT_DIGITS } && ends && opens()
 }
 
 /// The text of an object, of none where there is no text; `None`: it is no object.
@@ -119,22 +74,6 @@ mod tests {
     fn only_floats_may_differ() {
         assert!(!may_differ(&json!({"a": [1, -2, u64::MAX, "1.5", null]})));
         assert!(may_differ(&json!({"a": [{"b": 1.5}]})));
-    }
-
-    #[test]
-    fn bodies_with_long_numbers_are_kept() {
-        for long in ["1234567890123456789", "-0.1234567890123456", "1234567890123456e5", "1.0000000000000000E0"] {
-            for pad in 0..40 {
-                let body = format!(r#"{{"a":"{}","n":[ {long} ]}}"#, "x".repeat(pad));
-                assert_eq!(kept(body.as_bytes()).as_deref(), Some(body.as_str()));
-            }
-        }
-        let text =
-            r#"{"user":"<@123456789012345678901>","n":123456789012345678,"t":0.7,"i":[1.5,-123456789012345678]}"#;
-        assert_eq!(kept(text.as_bytes()), None);
-        assert_eq!(kept("{\"text\":\"12345678901234567890\"}".as_bytes()), None);
-        let marked = "\u{feff}{\"h\":\"\\ud83d\",\"n\":12345678901234567890123}";
-        assert_eq!(kept(marked.as_bytes()).as_deref(), Some("{\"h\":\"\\ufffd\",\"n\":12345678901234567890123}"));
     }
 
     #[test]

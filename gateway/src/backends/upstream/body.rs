@@ -20,6 +20,9 @@ const OWN: [&str; 2] = ["diffusion", "diffusing"];
 /// What a file is called that has no name, where it needs one. Only documents of Anthropic's dialect come without.
 pub(in crate::backends) const FILE_NAME: &str = "document.pdf";
 
+/// What our own fields take, most of the time.
+const OURS_BYTES: usize = 256;
+
 /// Of a hash that stands for a call's id.
 const CALL_ID_BYTES: usize = 16;
 
@@ -28,8 +31,12 @@ pub(in crate::backends) fn forwarded(
     request: &ChatRequest,
     ours: &[(&'static str, Value)],
 ) -> Result<Vec<u8>, EngineError> {
-    let written = request.written.as_deref().and_then(|text| serde_json::from_str(text).ok());
-    bytes(&Forwarded { raw: &request.raw, written: written.unwrap_or_default(), ours })
+    let text = request.written.as_deref().unwrap_or_default();
+    let written = serde_json::from_str(text).unwrap_or_default();
+    // Grown step by step a long one would be copied again and again.
+    let mut bytes = Vec::with_capacity(text.len() + OURS_BYTES);
+    let sent = serde_json::to_writer(&mut bytes, &Forwarded { raw: &request.raw, written, ours });
+    sent.map_err(|_| unwritten()).map(|()| bytes)
 }
 
 /// A body whose turns are its `messages`.
@@ -42,13 +49,17 @@ pub(in crate::backends) struct Conversation<T> {
 
 /// A body as bytes.
 pub(in crate::backends) fn bytes(body: &impl Serialize) -> Result<Vec<u8>, EngineError> {
-    serde_json::to_vec(body).map_err(|_| EngineError::internal("a request could not be written as JSON"))
+    serde_json::to_vec(body).map_err(|_| unwritten())
+}
+
+fn unwritten() -> EngineError {
+    EngineError::internal("a request could not be written as JSON")
 }
 
 /// Written straight from the caller's map: conversations are long, so they are not copied first.
 struct Forwarded<'a> {
     raw: &'a Map<String, Value>,
-    /// Its members as they were written, where reading them may have cost digits.
+    /// Its members as they were written.
     written: HashMap<String, &'a RawValue>,
     ours: &'a [(&'static str, Value)],
 }
@@ -181,6 +192,7 @@ pub(in crate::backends) fn data_url(url: &str) -> Option<(&str, &str)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::reading::parse_and_keep;
     use serde_json::json;
     use std::sync::Arc;
 
@@ -197,6 +209,18 @@ mod tests {
         assert_eq!(
             String::from_utf8(sent).expect("text"),
             r#"{"model":"up-1","stream":true,"messages":[{"role":"user","content":"hi","x":1}],"x_own":{"b":1,"a":2}}"#
+        );
+    }
+
+    #[test]
+    fn members_go_on_as_they_were_written() {
+        let body = "\u{feff}{\"mod\\u0065l\":\"auto\",\"x\": {\"n\": 1.00000000000000000001, \"m\":12345678901234567890123 } ,\"text\":\"\\u00e9\\/\\ud83d\"}";
+        let (raw, written) = parse_and_keep(body.as_bytes()).expect("an object");
+        let request = ChatRequest { raw: Arc::new(raw), written: Some(written), ..ChatRequest::default() };
+        let sent = forwarded(&request, &[("model", json!("up-1"))]).expect("bytes");
+        assert_eq!(
+            String::from_utf8(sent).expect("text"),
+            r#"{"model":"up-1","x":{"n": 1.00000000000000000001, "m":12345678901234567890123 },"text":"\u00e9\/\ufffd"}"#
         );
     }
 

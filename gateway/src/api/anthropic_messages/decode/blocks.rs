@@ -37,7 +37,7 @@ pub(super) fn turns(
 }
 
 /// Gives calls their arguments as they stand in the body, where a number may have been changed by being read.
-pub(super) fn arguments_as_written(body: &[u8], raw: &Map<String, Value>, messages: &mut [Message]) {
+pub(super) fn arguments_as_written(text: &str, raw: &Map<String, Value>, messages: &mut [Message]) {
     #[derive(Deserialize)]
     struct Body<'a> {
         #[serde(borrow)]
@@ -48,7 +48,6 @@ pub(super) fn arguments_as_written(body: &[u8], raw: &Map<String, Value>, messag
     if !blocks.any(|block| block["type"] == "tool_use" && written::may_differ(&block["input"])) {
         return;
     }
-    let text = std::str::from_utf8(body).map(crate::api::reading::unmarked).unwrap_or_default();
     let Ok(Body { messages: turns }) = serde_json::from_str(text) else { return };
     let arguments: Vec<&str> = turns.iter().flat_map(Turn::arguments).collect();
     let calls: Vec<&mut ToolCall> = messages.iter_mut().flat_map(|message| &mut message.tool_calls).collect();

@@ -15,19 +15,19 @@ use weir_protocol::{
 };
 
 use crate::api::reading::fields::{self, Members, Path};
-use crate::api::reading::{self, diffusion, note, sampling, schema, written};
+use crate::api::reading::{self, diffusion, note, sampling, schema};
 
 /// Decodes the body of `POST /v1/messages` or of its `count_tokens`.
 ///
 /// # Errors
 /// [`EngineError::InvalidRequest`], with the path of the field at fault.
 pub fn decode(body: &[u8]) -> Result<ChatRequest, EngineError> {
-    let raw = reading::parse(body)?;
+    let (raw, written) = reading::parse_and_keep(body)?;
     let members = Members::from_map(&Path::Body, &raw);
     let mut unsupported = Vec::new();
     let mut messages: Vec<Message> = members.read("system", system)?.into_iter().collect();
     messages.extend(members.need("messages", |path, value| blocks::turns(path, value, &mut unsupported))?);
-    blocks::arguments_as_written(body, &raw, &mut messages);
+    blocks::arguments_as_written(&written, &raw, &mut messages);
     let last = messages.last().filter(|last| last.role == Role::Assistant);
     let is_words =
         |last: &Message| last.tool_calls.is_empty() && last.content.iter().all(|part| part.as_text().is_some());
@@ -72,7 +72,7 @@ pub fn decode(body: &[u8]) -> Result<ChatRequest, EngineError> {
         hints: Hints::default(),
         dialect: Dialect::AnthropicMessages,
         amended: false,
-        written: written::kept(body),
+        written: Some(written),
         raw: Arc::new(raw),
     })
 }

@@ -14,14 +14,14 @@ use serde_json::Value;
 use weir_protocol::{ChatRequest, Dialect, Effort, EngineError, Hints};
 
 use crate::api::reading::fields::{self, Members, Path};
-use crate::api::reading::{self, diffusion, sampling, tool_choice, written};
+use crate::api::reading::{self, diffusion, sampling, tool_choice};
 
 /// Decodes a request's body.
 ///
 /// # Errors
 /// [`EngineError::InvalidRequest`], with the path of the field at fault.
 pub fn decode(body: &[u8]) -> Result<ChatRequest, EngineError> {
-    let raw = reading::parse(body)?;
+    let (raw, written) = reading::parse_and_keep(body)?;
     let members = Members::from_map(&Path::Body, &raw);
     // Answers to it come in a shape of their own, which nobody here speaks: silence would look like no call at all.
     for (old, new) in [("functions", "tools"), ("function_call", "tool_choice")] {
@@ -59,7 +59,7 @@ pub fn decode(body: &[u8]) -> Result<ChatRequest, EngineError> {
         hints: Hints::default(),
         dialect: Dialect::OpenAiChat,
         amended: false,
-        written: written::kept(body),
+        written: Some(written),
         raw: Arc::new(raw),
     })
 }

@@ -15,7 +15,7 @@ use weir_protocol::{
 };
 
 use crate::api::reading::fields::{self, Members, Path};
-use crate::api::reading::{self, diffusion, note, sampling, schema, tool_choice, written};
+use crate::api::reading::{self, diffusion, note, sampling, schema, tool_choice};
 
 /// OpenAI's limit.
 const MAX_LOGPROBS: u32 = 20;
@@ -25,7 +25,7 @@ const MAX_LOGPROBS: u32 = 20;
 /// # Errors
 /// [`EngineError::InvalidRequest`], with the path of the field at fault.
 pub fn decode(body: &[u8]) -> Result<ChatRequest, EngineError> {
-    let raw = reading::parse(body)?;
+    let (raw, written) = reading::parse_and_keep(body)?;
     let members = Members::from_map(&Path::Body, &raw);
     stateless(&members)?;
     let mut unsupported = Vec::new();
@@ -64,7 +64,7 @@ pub fn decode(body: &[u8]) -> Result<ChatRequest, EngineError> {
         hints: Hints::default(),
         dialect: Dialect::OpenAiResponses,
         amended: false,
-        written: written::kept(body),
+        written: Some(written),
         raw: Arc::new(raw),
     })
 }
