@@ -76,7 +76,10 @@ impl Gateway {
         caller: &Caller,
         asker: Asker,
     ) -> Result<Box<Planned>, Refusal> {
-        let Some((tenant, left)) = caller.tenant() else { return self.router.plan(Arc::clone(request), asker) };
+        let Some((tenant, left)) = caller.tenant() else {
+            let charge = self.tenants.count(request);
+            return self.router.plan(Arc::clone(request), Asker { charge, ..asker });
+        };
         let admitted = self.tenants.admit(tenant, request, left).await;
         let charge = Some(admitted.map_err(|error| Refusal { report: None, error })?);
         self.router.plan(Arc::clone(request), Asker { backends: Arc::clone(&tenant.backends), charge, ..asker })

@@ -47,9 +47,10 @@ impl Default for ForesightSettings {
     }
 }
 
-/// What is written beside `file` and takes its place when it is whole.
+/// What is written beside `file` and takes its place when it is whole. Another one each time: gateways that share the file,
+/// or the one before a reload and the one after it, may save at once, and must not write into each other's.
 pub fn written_first(file: &Path) -> PathBuf {
-    file.with_extension("new")
+    file.with_extension(format!("{}.new", uuid::Uuid::new_v4().simple()))
 }
 
 impl Checks<'_> {

@@ -16,6 +16,11 @@ use crate::tenants::key::{KeyHash, end_of_day};
 use crate::tenants::limits::{FIGURE_MAX, Limits};
 use crate::tenants::{Price, Tenant};
 
+/// Largest price: what a million tokens cost by it is as much money as one request may be charged ([`MONEY_MAX`]).
+///
+/// [`MONEY_MAX`]: crate::tenants::limits::MONEY_MAX
+const PRICE_MAX: f64 = 1e8;
+
 /// `[tenants]`
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -256,9 +261,10 @@ impl Checks<'_> {
         let mut out = HashMap::new();
         for (index, one) in written.backend.iter().enumerate() {
             for (key, value) in [("input", one.price.input), ("output", one.price.output)] {
-                if !(0.0..=1e6).contains(&value) {
+                if !(0.0..=PRICE_MAX).contains(&value) {
                     let path = ["backend", &index.to_string(), "price", key];
-                    self.say(&path, "must lie between 0 and 1000000", "money for a million tokens");
+                    let help = "money for a million tokens; a request that costs more is not counted in full, so take a larger unit";
+                    self.say(&path, format!("must lie between 0 and {PRICE_MAX}"), help);
                 }
             }
             out.insert(one.name.clone(), Price { input: one.price.input, output: one.price.output });
@@ -331,6 +337,20 @@ mod tests {
         assert_eq!((tenant.keys[0], tenant.limits.money_per_day), ((hash, Some(1_798_761_600)), 1_500_000));
         assert!(tenant.background && tenant.client.is_some());
         assert!(!format!("{settings:?}").contains("hunter2"));
+    }
+
+    #[test]
+    fn prices_of_currencies_with_small_units_are_taken_and_others_refused_with_the_reason() {
+        let check = |price: &str| {
+            let url = "http://127.0.0.1:1/v1";
+            let of = format!("name = \"b\"\nbase_url = \"{url}\"\nmodel = \"m\"\nprice = {{ input = {price} }}\n");
+            load_text(&format!("[[backend]]\n{of}")).map(|settings| settings.tenants.prices["b"].input)
+        };
+        // 600 dollars in rupiah.
+        assert_eq!(check("9_900_000.0"), Ok(9_900_000.0));
+        let error = check("100_000_001.0").unwrap_err();
+        assert!(error.contains("backend[0].price.input`: must lie between 0 and 100000000"), "{error}");
+        assert!(error.contains("not counted in full, so take a larger unit"), "{error}");
     }
 
     #[test]

@@ -280,7 +280,8 @@ pub struct BackendWritten {
     /// Backends of one group are equals: the best placed one is asked. Plans and callers may name the group. Default
     /// empty: the backend stands alone.
     pub group: String,
-    /// Attempts under way at once; beyond it the plan goes on. Default 0: no limit.
+    /// Attempts under way at once; beyond it the plan goes on: nobody waits here, so tenants' priorities have no say. Default
+    /// 0: no limit.
     pub max_in_flight: usize,
     /// Tries again here, after a failure that may pass, before the plan goes on. Default 0.
     pub retries: u32,

@@ -84,7 +84,9 @@ async fn speak<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     });
     let mut builder = Builder::new(TokioExecutor::new());
     // The pulse keeps the time of heads: hyper's own limit would also end connections that are only idle.
-    builder.http1().header_read_timeout(None);
+    // A client whose sending side ends has left: hyper could wait for those that only shut it down (`half_close`), but then those
+    // that truly leave would be noticed when something is written to them, which for an answer that comes whole is its end.
+    builder.http1().header_read_timeout(None).half_close(false);
     builder.http2().timer(TokioTimer::new()).keep_alive_interval(limits.idle_timeout / 3);
     let mut connection =
         pin!(builder.serve_connection(TokioIo::new(Watched::new(socket, Arc::clone(&pulse))), service));

@@ -7,11 +7,11 @@ use crate::config::device::DeviceSettings;
 use crate::config::tenants::TenantsSettings;
 use crate::config::{EngineSettings, nearest};
 use crate::route::serves;
-use crate::tenants::{Tenant, fits};
+use crate::tenants::{Price, Tenant, fits};
 
 /// A sentence for each.
 pub(super) fn complaints(settings: &TenantsSettings, backends: &Registry, now: u64) -> Vec<String> {
-    let has_price = settings.prices.values().any(|price| price.input > 0.0 || price.output > 0.0);
+    let has_price = settings.prices.values().any(Price::is_any);
     let mut out = Vec::new();
     for tenant in &settings.tenants {
         let name = &tenant.name;

@@ -181,6 +181,7 @@ impl Drop for Flight {
                 charge.spent(&note.backend, usage);
             }
         }
+        self.landing.money = self.charge.as_ref().and_then(Charge::money);
         let (landing, ms) = (&self.landing, self.asked_at.elapsed());
         let backend = landing.backend.as_deref().unwrap_or(NONE);
         self.metrics.duration.with_label_values(&[backend]).observe(ms.as_secs_f64());

@@ -15,7 +15,10 @@ impl Totals {
     pub(super) fn up_to(&self, family: &IntCounterVec, backend: &str, total: u64) {
         let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let last = seen.entry(backend.to_owned()).or_default();
-        // Less than before: it is another one, and all it counted is new.
+        // Less than before: it is another one, and all it counted is new. One that has counted as far as the one before it by
+        // the first page after the change is not told from it, and as much is missing: what Prometheus, too, misses of a
+        // counter that began anew. Totals grow by evictions and by breakers that open, a page comes every few seconds, and a
+        // backend that a reload did not change keeps its total.
         let grown = if total < *last { total } else { total - *last };
         *last = total;
         family.with_label_values(&[backend]).inc_by(grown);

@@ -83,8 +83,10 @@ pub(crate) struct Closed {
     pub(crate) first_content: Option<Instant>,
     /// What Weir itself added: see [`super::open`]. `None` where no answer began.
     pub(crate) overhead: Option<Duration>,
-    /// What it cost.
+    /// What it took.
     pub(crate) usage: Option<Usage>,
+    /// What it and all tried for it cost, in millionths, where backends have prices.
+    pub(crate) money: Option<u64>,
 }
 
 impl Closed {

@@ -42,6 +42,8 @@ struct Line<'a> {
     total_ms: f64,
     overhead_ms: Option<f64>,
     usage: Option<Used<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cost: Option<f64>,
     attempts: Vec<Tried<'a>>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     skipped: Vec<PassedBy<'a>>,
@@ -153,6 +155,7 @@ pub(super) fn of(closed: &Closed, said: Option<&Said>, redactor: Option<&Redacto
         total_ms: since(closed.ended),
         overhead_ms: closed.overhead.map(ms),
         usage: closed.usage.as_ref().map(used),
+        cost: closed.money.map(|millionths| millionths as f64 / 1e6),
         attempts: attempts.collect(),
         skipped: closed.skipped.iter().map(|one| PassedBy { backend: &one.backend, cause: one.cause }).collect(),
         arm: closed.by_canary.then_some(Arm::Canary.as_str()),

@@ -74,6 +74,7 @@ pub(crate) struct Landing {
     pub(crate) reason: Option<FinishReason>,
     pub(crate) first_content: Option<Instant>,
     pub(crate) usage: Option<Usage>,
+    pub(crate) money: Option<u64>,
     pub(crate) answer: Option<AnswerSaid>,
 }
 
@@ -273,6 +274,7 @@ impl Drop for Open {
             first_content: landing.first_content,
             overhead: draft.before_headers.map(|before| before + draft.polled),
             usage: landing.usage,
+            money: landing.money,
         };
         self.recorder.closed(closed, said);
     }

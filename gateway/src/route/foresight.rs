@@ -238,7 +238,19 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("times.json");
         let settings = ForesightSettings { file: Some(file.clone()), ..ForesightSettings::default() };
-        taught(settings.clone()).save();
+        let foresight = taught(settings.clone());
+        // As the gateway before a reload and the one after it do.
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| (0..50).for_each(|_| foresight.save()));
+            }
+            for _ in 0..50 {
+                foresight.save();
+                let whole = Foresight::new(settings.clone(), facts());
+                assert_eq!(whole.predicted(&facts(), &ask(), |_| 0).len(), 1, "never half of it");
+            }
+        });
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "nothing is left beside it");
         let again = Foresight::new(settings.clone(), facts());
         assert_eq!(again.predicted(&facts(), &ask(), |_| 0).len(), 1);
         std::fs::write(&file, "{\"version\":99}").unwrap();

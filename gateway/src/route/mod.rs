@@ -233,7 +233,7 @@ impl Router {
     #[expect(clippy::result_large_err, reason = "made once a request, and only to be rendered")]
     pub fn plan(&self, mut request: Arc<ChatRequest>, asker: Asker) -> Result<Box<Planned>, Refusal> {
         let Asker { client, backends, mut charge, record } = asker;
-        let tenant = charge.as_ref().map(|charge| charge.tenant_name());
+        let tenant = charge.as_ref().and_then(|charge| charge.tenant_name());
         let stays_with = |turn: Turn| self.sticky.stays_with(turn);
         let facts = self.facts_of(&backends);
         let predicts = |ask: &Ask| self.predicted(&facts, ask);

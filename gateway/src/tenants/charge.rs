@@ -1,5 +1,5 @@
-//! What a request costs its tenant: an estimate while it runs, the truth at its end. A guard: whatever becomes of the
-//! request, it is settled exactly once, when the charge is dropped.
+//! What a request costs, and its tenant, where there is one: an estimate while it runs, the truth at its end. A guard:
+//! whatever becomes of the request, it is settled exactly once, when the charge is dropped.
 
 use std::sync::Arc;
 
@@ -16,10 +16,8 @@ const ANSWER_TOKENS: u64 = 512;
 /// See the module.
 pub struct Charge {
     tenants: Arc<Tenants>,
-    tenant: Arc<Tenant>,
-    taken: Taken,
-    /// Where Redis keeps the account.
-    untold: Option<Untold>,
+    /// `None`: it is only counted.
+    account: Option<AtAccount>,
     prompt_tokens: u64,
     answer_bytes: u64,
     usage: Option<Usage>,
@@ -29,22 +27,30 @@ pub struct Charge {
     before: (u64, u64),
 }
 
+/// Who pays.
+pub(super) struct AtAccount {
+    pub(super) tenant: Arc<Tenant>,
+    /// As it was let in.
+    pub(super) taken: Taken,
+    /// Where Redis keeps the account.
+    pub(super) untold: Option<Untold>,
+}
+
 impl Charge {
-    pub(super) fn new(
-        tenants: Arc<Tenants>,
-        tenant: Arc<Tenant>,
-        taken: Taken,
-        untold: Option<Untold>,
-        prompt_tokens: u64,
-    ) -> Self {
+    pub(super) fn new(tenants: Arc<Tenants>, account: Option<AtAccount>, prompt_tokens: u64) -> Self {
         let (answer_bytes, usage, backend, has_failed) = (0, None, None, false);
         let before = (0, 0);
-        Charge { tenants, tenant, taken, untold, prompt_tokens, answer_bytes, usage, backend, has_failed, before }
+        Charge { tenants, account, prompt_tokens, answer_bytes, usage, backend, has_failed, before }
     }
 
     /// Whose it is.
-    pub(crate) fn tenant_name(&self) -> Arc<str> {
-        Arc::clone(&self.tenant.name)
+    pub(crate) fn tenant_name(&self) -> Option<Arc<str>> {
+        self.account.as_ref().map(|account| Arc::clone(&account.tenant.name))
+    }
+
+    /// Money so far, in millionths; `None` where nothing has a price.
+    pub(crate) fn money(&self) -> Option<u64> {
+        self.tenants.has_prices().then(|| self.total().1)
     }
 
     /// An event of `backend` goes to the caller.
@@ -110,9 +116,9 @@ impl Charge {
 
 impl Drop for Charge {
     fn drop(&mut self) {
+        let Some(AtAccount { tenant, taken, untold }) = self.account.take() else { return };
         let (tokens, money) = self.total();
-        let taken = Taken { tokens, money, ..self.taken };
-        Arc::clone(&self.tenants).settle(Arc::clone(&self.tenant), taken, self.untold.take());
+        Arc::clone(&self.tenants).settle(tenant, Taken { tokens, money, ..taken }, untold);
     }
 }
 

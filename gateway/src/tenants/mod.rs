@@ -20,6 +20,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use weir_protocol::{ChatRequest, Denial, EngineError};
 
+use self::charge::AtAccount;
 pub use self::charge::Charge;
 pub(crate) use self::directory::fits;
 pub use self::directory::{Directory, Tenant};
@@ -55,6 +56,13 @@ pub struct Price {
     pub input: f64,
     /// Of the answer.
     pub output: f64,
+}
+
+impl Price {
+    /// Whether it is one.
+    pub(crate) fn is_any(&self) -> bool {
+        self.input > 0.0 || self.output > 0.0
+    }
 }
 
 /// Shared with the configs before and after: a clone is the same accounts.
@@ -161,7 +169,17 @@ impl Tenants {
         let (charged, charged_money, day) = (tokens, money, verdict.day);
         let taken = Taken { lease, charged, charged_money, day, tokens: 0, money: 0 };
         let untold = shared.then(|| Untold::new(&self.accounts.untold));
-        Ok(Charge::new(Arc::clone(self), Arc::clone(tenant), taken, untold, input))
+        let account = AtAccount { tenant: Arc::clone(tenant), taken, untold };
+        Ok(Charge::new(Arc::clone(self), Some(account), input))
+    }
+
+    /// Counts what a request costs that is nobody's; `None` where nothing has a price.
+    pub fn count(self: &Arc<Self>, request: &ChatRequest) -> Option<Charge> {
+        self.has_prices().then(|| Charge::new(Arc::clone(self), None, charge::prompt_tokens(request)))
+    }
+
+    fn has_prices(&self) -> bool {
+        self.prices.values().any(Price::is_any)
     }
 
     /// Lets a tenant ask about a request that nobody makes. Such questions have an account of their own under
@@ -180,6 +198,8 @@ impl Tenants {
             return Ok(());
         }
         let account = Arc::new(tenant.asking());
+        // Without a lease: Redis, asked again since its answer was lost with the connection, may count it twice. That is one
+        // question less in that minute, which is less than a set of leases for questions would take.
         let (verdict, _) = self.decide(&account, Wanted { tokens: 0, money: 0, lease: 0, lease_us: 0 }).await?;
         // Set once: a question is let in once.
         let _ = left.set(RatesLeft { limits: account.limits, requests: verdict.requests, tokens: verdict.tokens });
@@ -225,6 +245,17 @@ impl Tenants {
         match self.accounts.redis.as_deref() {
             Some((redis, _)) => redis.used(&tenant.name, &tenant.limits, now()).await.map_err(|away| away.why),
             None => Ok(self.accounts.of(tenant, |account| account.used(&tenant.limits, now()))),
+        }
+    }
+
+    /// Whether the accounts can be changed. Changes none of a tenant.
+    ///
+    /// # Errors
+    /// Why their Redis takes no changes.
+    pub async fn take_changes(&self) -> Result<(), &'static str> {
+        match self.accounts.redis.as_deref() {
+            Some((redis, _)) => redis.takes_changes().await.map_err(|away| away.why),
+            None => Ok(()),
         }
     }
 

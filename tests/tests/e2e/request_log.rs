@@ -77,7 +77,7 @@ async fn each_request_has_one_line_however_it_ends() -> Result<()> {
         assert!(line[time].as_f64().is_some_and(|ms| ms > 0.0), "{time}: {line}");
     }
     assert!(line["usage"]["completion_tokens"].as_u64().is_some_and(|tokens| tokens > 0), "{line}");
-    assert!(line.get("origin").is_none(), "{line}");
+    assert!(line.get("origin").is_none() && line.get("cost").is_none(), "nothing has a price: {line}");
     let whole = of(&found, "whole")?;
     assert_eq!(whole["origin"], json!({"run": "run-7", "attempt": 2}), "{whole}");
     assert_eq!(whole["plan"]["features"]["repeated"], true);
@@ -102,6 +102,23 @@ async fn each_request_has_one_line_however_it_ends() -> Result<()> {
     assert_eq!((&line["outcome"], &line["attempts"][0]["outcome"]), (&json!("cancelled"), &json!("cancelled")));
     let text = std::fs::read_to_string(&file)?;
     assert!(!text.contains("story") && !text.contains("secret"), "no prompt, no model that is none of ours: {text}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_line_tells_what_its_request_cost_by_the_backends_prices() -> Result<()> {
+    let upstream = FaultUpstream::start().await?;
+    let fine = backend("fine", &upstream.base_url("fine"));
+    let weir = Weir::start(&format!("{LOG}{}\nprice = {{ input = 3.0, output = 15.0 }}\n", fine.trim_end()))?;
+    named(&weir, "paid", &question("fine", "Tell me a story.")).await?;
+    named(&weir, "free", &question("diffusion", "Tell me a story.")).await?;
+    let lines = lines_until(&weir.folder().join("requests.jsonl"), 2).await?;
+    let line = of(&lines, "paid")?;
+    let tokens = |key: &str| line["usage"][key].as_f64().context("counted");
+    let (input, output) = (tokens("prompt_tokens")?, tokens("completion_tokens")?);
+    let cost = line["cost"].as_f64().context("a cost")?;
+    assert!(cost > 0.0 && (cost - (3.0 * input + 15.0 * output) / 1e6).abs() < 1e-9, "{line}");
+    assert_eq!(of(&lines, "free")?["cost"], 0.0);
     Ok(())
 }
 

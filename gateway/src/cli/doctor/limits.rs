@@ -1,4 +1,5 @@
-//! Where tenants' limits are counted, and whether every account there can be read. Changes none of them.
+//! Where tenants' limits are counted, whether every account there can be read, and whether anything there can be written.
+//! Changes no account of a tenant.
 
 use std::sync::Arc;
 
@@ -23,7 +24,7 @@ fn judge(settings: &Settings) -> Vec<Finding> {
         OnStoreLoss::FailOpen => "each gateway limits by itself",
         OnStoreLoss::FailClosed => "nobody is let in",
     };
-    let Some(accounts) = read(settings) else {
+    let Some((accounts, written)) = read(settings) else {
         return vec![Finding::problem("their Redis cannot be asked").fix("mend `tenants.store`")];
     };
     // The first says why: the others only that it failed before.
@@ -36,14 +37,20 @@ fn judge(settings: &Settings) -> Vec<Finding> {
         let text = format!("what Redis keeps for tenant `{tenant}` is no account: for it, {meanwhile}");
         Finding::problem(text).fix("look who else writes there, and remove that key; or set `tenants.store_prefix`")
     });
-    std::iter::once(Finding::ok("their Redis answers")).chain(broken).collect()
+    let whole = match written {
+        Ok(()) => Finding::ok("their Redis answers, and takes changes"),
+        Err(why) => Finding::problem(format!("their Redis can be read but not written: {why}; meanwhile {meanwhile}"))
+            .fix("`tenants.store` must name one that takes changes, as a user who may make them"),
+    };
+    std::iter::once(whole).chain(broken).collect()
 }
 
-/// Whether an account could be read, or why not.
-type Read = Result<(), &'static str>;
+/// Whether an account could be read, or any written, or why not.
+type Done = Result<(), &'static str>;
+type Read = Vec<(Arc<str>, Done)>;
 
-/// Each tenant with its account; `None`: there is no way to ask.
-fn read(settings: &Settings) -> Option<Vec<(Arc<str>, Read)>> {
+/// Each tenant with its account, and whether anything can be written; `None`: there is no way to ask.
+fn read(settings: &Settings) -> Option<(Read, Done)> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().ok()?;
     let tenants = Tenants::new(&settings.tenants, None, Arc::new(Metrics::new().ok()?)).ok()?;
     Some(runtime.block_on(async {
@@ -51,6 +58,6 @@ fn read(settings: &Settings) -> Option<Vec<(Arc<str>, Read)>> {
         for tenant in tenants.directory().iter() {
             read.push((Arc::clone(&tenant.name), tenants.used(tenant).await.map(|_| ())));
         }
-        read
+        (read, tenants.take_changes().await)
     }))
 }

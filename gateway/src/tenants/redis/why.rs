@@ -1,7 +1,7 @@
 //! What a failure of Redis means, for the operator. Must never quote what Redis or its client says: it may hold the
 //! address with its password.
 
-use redis::{ErrorKind, RedisError, ServerErrorKind};
+use redis::{ErrorKind, RedisError, ServerError, ServerErrorKind};
 
 pub(super) const TOO_SLOW: &str = "it does not answer in time";
 
@@ -12,6 +12,9 @@ const ACCOUNT_CODES: [&str; 2] = ["WRONGTYPE", "ERR"];
 pub(super) fn in_words(error: &RedisError, is_asked: bool) -> &'static str {
     match error.kind() {
         _ if wants_a_password(error) => "it wants a password",
+        _ if is_forbidden(error) => {
+            "its user may not run what the scripts do (HGET, HMGET, HSET, EXPIRE, TIME, and those of sorted sets)"
+        }
         ErrorKind::AuthenticationFailed => "it refuses the user or the password",
         ErrorKind::Io => unreached(error),
         ErrorKind::Parse if !is_asked => "what listens there is no Redis",
@@ -21,6 +24,8 @@ pub(super) fn in_words(error: &RedisError, is_asked: bool) -> &'static str {
         }
         ErrorKind::Server(ServerErrorKind::ReadOnly) => "it is a replica, which takes no changes",
         ErrorKind::Server(ServerErrorKind::BusyLoading) => "it still loads its data",
+        _ if error.code() == Some("OOM") => "its memory is full (`maxmemory`), and it may throw nothing away",
+        _ if error.code() == Some("MISCONF") => "it cannot save to its disk, and takes no changes until it can",
         _ => "it does not answer as it should",
     }
 }
@@ -33,20 +38,29 @@ fn unreached(error: &RedisError) -> &'static str {
     }
 }
 
+/// Redis 7 tells it of what a script runs as any other error.
+fn is_forbidden(error: &RedisError) -> bool {
+    any(error, |said| begins(said, "ACL failure in script"))
+}
+
+fn any(error: &RedisError, is: impl Fn(&ServerError) -> bool) -> bool {
+    error.clone().into_server_errors().is_some_and(|all| all.iter().any(|(_, said)| is(said)))
+}
+
+fn begins(said: &ServerError, with: &str) -> bool {
+    said.details().is_some_and(|text| text.starts_with(with))
+}
+
 /// A long command without a password is one that breaks the protocol.
 fn wants_a_password(error: &RedisError) -> bool {
-    let said = error.clone().into_server_errors();
-    let unauthenticated = |text: &str| text.starts_with("Protocol error: unauthenticated");
-    said.is_some_and(|all| {
-        all.iter().any(|(_, said)| said.code() == "NOAUTH" || said.details().is_some_and(unauthenticated))
-    })
+    any(error, |said| said.code() == "NOAUTH" || begins(said, "Protocol error: unauthenticated"))
 }
 
 /// Whether it says nothing about the accounts of others.
 pub(super) fn is_of_one_account(error: RedisError) -> bool {
     // What was kept is read, and is no number.
     let is_odd = matches!(error.kind(), ErrorKind::Parse | ErrorKind::UnexpectedReturnType);
-    if wants_a_password(&error) {
+    if wants_a_password(&error) || is_forbidden(&error) {
         return false;
     }
     let said = error.into_server_errors();
@@ -70,12 +84,21 @@ mod tests {
         check(io::Error::from(io::ErrorKind::ConnectionRefused).into(), false, "nobody listens at its address");
         check(io::Error::from(io::ErrorKind::ConnectionReset).into(), true, "it hangs up");
         check((ErrorKind::AuthenticationFailed, "x").into(), false, "it refuses the user or the password");
+        let forbidden = said("ERR ACL failure in script: User reader has no permissions to run the 'hset' command");
+        assert!(
+            in_words(&forbidden, true).starts_with("its user may not run what the scripts do")
+                && !is_of_one_account(forbidden)
+        );
         check(said("NOAUTH Authentication required."), true, "it wants a password");
         check(said("ERR Protocol error: unauthenticated multibulk length"), true, "it wants a password");
         check(said("ERR DB index is out of range"), false, "it has no database of this number");
         check(said("ERR DB index is out of range"), true, "it does not answer as it should");
         check(said("READONLY You can't write"), true, "it is a replica, which takes no changes");
         check((ErrorKind::Parse, "x").into(), false, "what listens there is no Redis");
+        let full = "its memory is full (`maxmemory`), and it may throw nothing away";
+        check(said("OOM command not allowed when used memory > 'maxmemory'."), true, full);
+        let disk = "it cannot save to its disk, and takes no changes until it can";
+        check(said("MISCONF Redis is configured to save RDB snapshots"), true, disk);
     }
 
     #[test]

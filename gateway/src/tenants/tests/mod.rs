@@ -268,6 +268,22 @@ async fn an_account_that_is_broken_keeps_nobody_else_out() {
 }
 
 #[tokio::test]
+async fn a_redis_that_takes_no_changes_is_found_out_without_a_request() {
+    let Some(server) = RedisServer::start() else { return };
+    let (tenants, owner, _) = tenants(Limits::default(), in_redis(server.url(), OnStoreLoss::FailClosed));
+    assert_eq!(tenants.take_changes().await, Ok(()));
+    let mut connection = ::redis::Client::open(server.url()).unwrap().get_multiplexed_async_connection().await.unwrap();
+    let () = ::redis::cmd("REPLICAOF").arg(&["127.0.0.1", "1"]).query_async(&mut connection).await.unwrap();
+    assert!(tenants.used(&owner).await.is_ok(), "it can be read");
+    assert_eq!(tenants.take_changes().await, Err("it is a replica, which takes no changes"));
+    let () = ::redis::cmd("REPLICAOF").arg(&["NO", "ONE"]).query_async(&mut connection).await.unwrap();
+    let () = ::redis::cmd("CONFIG").arg(&["SET", "maxmemory", "1"]).query_async(&mut connection).await.unwrap();
+    let (full, _, _) = super::tests::tenants(Limits::default(), in_redis(server.url(), OnStoreLoss::FailClosed));
+    let why = full.take_changes().await.unwrap_err();
+    assert!(why.starts_with("its memory is full"), "{why}");
+}
+
+#[tokio::test]
 async fn a_place_is_given_back_to_a_redis_that_was_away_meanwhile() {
     let Some(server) = RedisServer::start() else { return };
     let limits = Limits { concurrent: 1, ..Limits::default() };
