@@ -31,9 +31,12 @@ pub fn decode(body: &[u8]) -> Result<ChatRequest, EngineError> {
     }
     let mut unsupported = Vec::new();
     let messages = members.need("messages", |path, value| messages::messages(path, value, &mut unsupported))?;
-    let tools = members.read("tools", |path, value| tools::tools(path, value, &mut unsupported))?.unwrap_or_default();
+    let mut tools =
+        members.read("tools", |path, value| tools::tools(path, value, &mut unsupported))?.unwrap_or_default();
     let tool_choice = members
-        .read("tool_choice", |path, value| tool_choice::read(path, value, Some("function"), &tools, &mut unsupported))?
+        .read("tool_choice", |path, value| {
+            tool_choice::read(path, value, Some("function"), &mut tools, &mut unsupported)
+        })?
         .unwrap_or_default();
     settings::note_unsupported(&members, &mut unsupported)?;
     Ok(ChatRequest {

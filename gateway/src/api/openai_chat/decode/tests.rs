@@ -215,6 +215,17 @@ fn an_agents_turn_keeps_its_meaning() {
 }
 
 #[test]
+fn tools_that_may_not_be_called_are_not_offered() {
+    let tool = |name: &str| json!({"type": "function", "function": {"name": name}});
+    let allowed = json!({"mode": "required", "tools": [tool("g")]});
+    let choice = json!({"type": "allowed_tools", "allowed_tools": allowed});
+    let request = taken(with(json!({"tools": [tool("f"), tool("g")], "tool_choice": choice})));
+    assert_eq!((request.tools.len(), request.tools[0].name.as_str()), (1, "g"));
+    assert_eq!((&request.tool_choice, &request.unsupported), (&ToolChoice::Required, &vec![]));
+    assert_eq!(request.raw["tools"], json!([tool("f"), tool("g")]), "an upstream of this dialect gets them all");
+}
+
+#[test]
 fn sampling_settings_are_all_read() {
     let sampling = taken(with(json!({
         "top_k": -1, "min_p": 0.1, "repetition_penalty": 1.5, "frequency_penalty": -2, "presence_penalty": 2,

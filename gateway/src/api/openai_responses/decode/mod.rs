@@ -32,9 +32,10 @@ pub fn decode(body: &[u8]) -> Result<ChatRequest, EngineError> {
     let instructions = members.read("instructions", fields::string)?;
     let mut messages: Vec<Message> = instructions.map(|text| Message::text(Role::System, text)).into_iter().collect();
     messages.extend(members.need("input", |path, value| items::input(path, value, &mut unsupported))?);
-    let tools = members.read("tools", |path, value| tools::tools(path, value, &mut unsupported))?.unwrap_or_default();
+    let mut tools =
+        members.read("tools", |path, value| tools::tools(path, value, &mut unsupported))?.unwrap_or_default();
     let tool_choice = members
-        .read("tool_choice", |path, value| tool_choice::read(path, value, None, &tools, &mut unsupported))?
+        .read("tool_choice", |path, value| tool_choice::read(path, value, None, &mut tools, &mut unsupported))?
         .unwrap_or_default();
     Ok(ChatRequest {
         model: reading::model(&members)?,

@@ -94,6 +94,24 @@ fn free_form_tools_take_an_object_elsewhere() {
 }
 
 #[test]
+fn tools_that_may_not_be_called_are_not_offered() {
+    let taken = |mode: &str, allowed: Value| {
+        let tool = |kind: &str, name: &str| json!({"type": kind, "name": name});
+        let tools = json!([tool("function", "f"), tool("function", "g"), tool("custom", "h")]);
+        let request = taken(with(
+            json!({"tools": tools, "tool_choice": {"type": "allowed_tools", "mode": mode, "tools": allowed}}),
+        ));
+        let names: Vec<String> = request.tools.into_iter().map(|tool| tool.name).collect();
+        (names.concat(), request.tool_choice, request.unsupported)
+    };
+    let some = json!([{"type": "custom", "name": "h"}, {"type": "function", "name": "f"}]);
+    assert_eq!(taken("auto", some.clone()), ("fh".into(), ToolChoice::Auto, vec![]));
+    assert_eq!(taken("required", some), ("fh".into(), ToolChoice::Required, vec![]));
+    let theirs = json!([{"type": "function", "name": "f"}, {"type": "web_search"}]);
+    assert_eq!(taken("auto", theirs), ("fgh".into(), ToolChoice::Auto, vec!["tool_choice"]));
+}
+
+#[test]
 fn two_turns_stay_two() {
     let request = taken(json!({"input": [
         {"role": "assistant", "content": "one"},
@@ -155,6 +173,11 @@ fn fields_are_checked_one_by_one() {
     refused(json!({"max_output_tokens": 0}), "max_output_tokens", "from 1");
     refused(json!({"top_logprobs": 21}), "top_logprobs", "from 0 to 20");
     refused(json!({"tools": [{"type": "function"}]}), "tools[0].name", "is required");
+    let none = json!({"type": "allowed_tools", "mode": "auto", "tools": []});
+    refused(json!({"tool_choice": none}), "tool_choice.tools", "at least one");
+    let stranger = json!({"type": "allowed_tools", "mode": "auto", "tools": [{"type": "function", "name": "f"}]});
+    refused(json!({"tool_choice": stranger}), "tool_choice.tools[0].name", "not among `tools`");
+    refused(json!({"tool_choice": {"type": "allowed_tools", "mode": "any"}}), "tool_choice.mode", "auto, required");
     refused(json!({"tool_choice": "required"}), "tool_choice", "needs at least one tool");
     refused(json!({"tool_choice": {"type": "function", "name": "f"}}), "tool_choice.name", "not among `tools`");
     refused(json!({"text": {"format": {"type": "xml"}}}), "text.format.type", "json_schema");
