@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 use weir_tests::asking::{question, with};
+use weir_tests::openclaw_request;
 
 use super::super::figures::{median, ms};
 use super::load::Callers;
@@ -51,9 +52,9 @@ pub(super) async fn measure(smoke: bool) -> Result<Value> {
         "answers", "at", "through", "p50 ms", "p99 ms", "added p50", "added p99", "CPU s/1000", "of haproxy"
     );
     let mut all = Vec::new();
-    for stream in [false, true] {
+    for kind in [Kind::Plain, Kind::Streamed, Kind::Openclaw] {
         for load in LOADS {
-            all.extend(one(&ways, stream, load, smoke).await?);
+            all.extend(one(&ways, kind, load, smoke).await?);
         }
     }
     let delays = delays(&mock, &ways, if smoke { 2 } else { 20 }).await?;
@@ -68,23 +69,50 @@ pub(super) async fn measure(smoke: bool) -> Result<Value> {
     Ok(json!({"requests": all, "chunk_delays": delays, "memory": memory}))
 }
 
-/// A request as bytes.
-fn request(stream: bool, text: &str) -> Vec<u8> {
-    // Usage is asked for, so that all ways carry the same.
-    let options = json!({"stream": true, "stream_options": {"include_usage": true}});
-    let body = with(question("up", text), if stream { options } else { json!({}) }).to_string();
+/// Requests of one kind.
+#[derive(Clone, Copy)]
+enum Kind {
+    Plain,
+    Streamed,
+    /// Streamed, and of the size and shape that OpenClaw's have from the first word on.
+    Openclaw,
+}
+
+impl Kind {
+    fn name(self) -> &'static str {
+        match self {
+            Kind::Plain => "plain",
+            Kind::Streamed => "streamed",
+            Kind::Openclaw => "openclaw",
+        }
+    }
+
+    /// One as bytes.
+    fn request(self, text: &str) -> Vec<u8> {
+        // Usage is asked for, so that all ways carry the same.
+        let options = json!({"stream": true, "stream_options": {"include_usage": true}});
+        request(&match self {
+            Kind::Plain => question("up", text),
+            Kind::Streamed => with(question("up", text), options),
+            Kind::Openclaw => openclaw_request::request(1, "up", text),
+        })
+    }
+}
+
+fn request(body: &Value) -> Vec<u8> {
+    let body = body.to_string();
     let head = "POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json";
     format!("{head}\r\ncontent-length: {}\r\n\r\n{body}", body.len()).into_bytes()
 }
 
 async fn one(
     ways: &[Way],
-    stream: bool,
+    kind: Kind,
     (concurrency, pace): (usize, Option<Duration>),
     smoke: bool,
 ) -> Result<Vec<Value>> {
-    let request = request(stream, &"Sort these words: lemon, apple, mirror. ".repeat(8));
-    let (rounds, requests) = if smoke { (2, 64) } else { (12, if stream { 192 } else { 384 }) };
+    let request = kind.request(&"Sort these words: lemon, apple, mirror. ".repeat(8));
+    let (rounds, requests) = if smoke { (2, 64) } else { (12, if let Kind::Plain = kind { 384 } else { 192 }) };
     let times = (requests / concurrency).max(1);
     let mut callers = Vec::new();
     for way in ways {
@@ -103,7 +131,7 @@ async fn one(
             taken[at].cpu_seconds += ways[at].cpu_seconds()? - before;
         }
     }
-    let kind = if stream { "streamed" } else { "plain" };
+    let kind = kind.name();
     let a_second = pace.map(|pace| concurrency as f64 / pace.as_secs_f64());
     let load = a_second.map_or_else(|| concurrency.to_string(), |rate| format!("{concurrency}, {rate:.0}/s"));
     let direct = (taken[0].percentile(50), taken[0].percentile(99));
@@ -129,7 +157,7 @@ async fn one(
 
 /// From a piece's leaving the upstream to its being with the caller, one stream at a time.
 async fn delays(mock: &Mock, ways: &[Way], rounds: usize) -> Result<Vec<Value>> {
-    let request = request(true, SLOWLY);
+    let request = Kind::Streamed.request(SLOWLY);
     let mut callers = Vec::new();
     for way in ways {
         callers.push(Callers::connect(way.address, 1).await?);
