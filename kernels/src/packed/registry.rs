@@ -63,7 +63,9 @@ instance!(
 #[cfg(target_arch = "x86_64")]
 instance!(avx2, "avx2", crate::simd::strip_x86::Avx2, crate::simd::x86::Avx2, tile 4, chains 6, "avx2,fma,f16c");
 #[cfg(target_arch = "x86_64")]
-instance!(sse, "sse", crate::simd::strip_sse::Sse, crate::simd::portable::Portable, tile 4, chains 6, "ssse3,sse4.1");
+instance!(ssse3, "ssse3", crate::simd::strip_sse::Ssse3, crate::simd::portable::Portable, tile 4, chains 6, "ssse3");
+#[cfg(target_arch = "x86_64")]
+instance!(sse2, "sse2", crate::simd::strip_sse::Sse2, crate::simd::portable::Portable, tile 2, chains 4, "sse2");
 #[cfg(target_arch = "aarch64")]
 instance!(
     neondot, "neon-dotprod", crate::simd::strip_neon::NeonDot, crate::simd::portable::Portable, tile 8, chains 12,
@@ -96,8 +98,10 @@ pub fn all() -> Vec<PackedEntry> {
         entries.push(PackedEntry { name: "avx512-vnni", kernels: avx512vnni.then_some(&avx512vnni::KERNELS) });
         entries.push(PackedEntry { name: "avx2-vnni", kernels: avx2vnni.then_some(&avx2vnni::KERNELS) });
         entries.push(PackedEntry { name: "avx2", kernels: avx2.then_some(&avx2::KERNELS) });
-        let sse = is_x86_feature_detected!("ssse3") && is_x86_feature_detected!("sse4.1");
-        entries.push(PackedEntry { name: "sse", kernels: sse.then_some(&sse::KERNELS) });
+        let ssse3 = is_x86_feature_detected!("ssse3");
+        entries.push(PackedEntry { name: "ssse3", kernels: ssse3.then_some(&ssse3::KERNELS) });
+        let sse2 = is_x86_feature_detected!("sse2");
+        entries.push(PackedEntry { name: "sse2", kernels: sse2.then_some(&sse2::KERNELS) });
     }
     #[cfg(target_arch = "aarch64")]
     {
