@@ -1,7 +1,7 @@
 //! Text to token ids and back. Control tokens come in by id only: plain text never turns into one, whatever it
 //! spells. Must never put text into an error or a log.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use tokenizers::{DecoderWrapper, Tokenizer};
@@ -16,6 +16,10 @@ use super::source::Named;
 const MASK: &str = "<|mask|>";
 const ENDS: [&str; 2] = ["<|role_end|>", "<|endoftext|>"];
 
+/// Most that the control tokens' lengths, each squared, may come to: all of their endings are kept (see `escape`), and Llama
+/// 3's 256 come to a hundredth.
+const MOST_CONTROL: usize = 32 << 20;
+
 /// Rows of the published models' vocabulary, and their ids for checkpoints whose tokenizer does not name them
 /// (`<|role_end|>`, `<|endoftext|>`). In Ling-2.0 `<|role_end|>` has the number of LLaDA2's mask.
 const PUBLISHED_VOCAB: usize = 157_184;
@@ -28,7 +32,8 @@ pub(crate) struct TextTokenizer {
     inner: Tokenizer,
     /// Control tokens, longest text first, so that the first match is the longest.
     specials: Vec<(String, u32)>,
-    special_ids: BTreeSet<u32>,
+    /// Where each of them stands there.
+    special_ids: BTreeMap<u32, usize>,
     /// Ordinary tokens that stand for their own text.
     added: BTreeMap<u32, String>,
     /// Never written by a decoder; present for a diffusion model.
@@ -68,7 +73,10 @@ impl TextTokenizer {
         let added = plain.into_iter().map(|(id, token)| (id, token.content)).collect();
         let mut specials: Vec<(String, u32)> = special.into_iter().map(|(id, token)| (token.content, id)).collect();
         specials.sort_by(|a, b| b.0.len().cmp(&a.0.len()).then_with(|| a.cmp(b)));
-        let special_ids = specials.iter().map(|(_, id)| *id).collect();
+        if specials.iter().map(|(text, _)| text.len() * text.len()).sum::<usize>() > MOST_CONTROL {
+            return Err(wrong("added_tokens", "the texts of its control tokens are too long".into()));
+        }
+        let special_ids: BTreeMap<u32, usize> = specials.iter().zip(0..).map(|((_, id), at)| (*id, at)).collect();
 
         let published = config.vocab == PUBLISHED_VOCAB;
         let diffusion = config.kind == EngineKind::Diffusion;
@@ -111,14 +119,13 @@ impl TextTokenizer {
 
     /// Text of the control token `id`.
     pub(crate) fn special_text(&self, id: u32) -> Option<&str> {
-        let found = self.special_ids.contains(&id).then(|| self.specials.iter().find(|(_, special)| *special == id));
-        found.flatten().map(|(text, _)| text.as_str())
+        self.specials.get(*self.special_ids.get(&id)?).map(|(text, _)| text.as_str())
     }
 
     /// The bytes that token `id` stands for in an answer, if it is an ordinary token of a byte-level vocabulary.
     /// `None` for control tokens and for ids without a token.
     pub(crate) fn bytes(&self, id: u32) -> Option<Vec<u8>> {
-        if self.special_ids.contains(&id) {
+        if self.special_ids.contains_key(&id) {
             return None;
         }
         if let Some(added) = self.added.get(&id) {
@@ -155,7 +162,7 @@ impl TextTokenizer {
     }
 
     fn has_special(&self, ids: &[u32]) -> bool {
-        ids.iter().any(|id| self.special_ids.contains(id))
+        ids.iter().any(|id| self.special_ids.contains_key(id))
     }
 
     fn encode(&self, text: &str) -> Result<Vec<u32>, EngineError> {
@@ -168,8 +175,8 @@ impl TextTokenizer {
 
     /// Text of one token within an answer, a control token's too.
     pub(crate) fn token_text(&self, id: u32) -> String {
-        if let Some((text, _)) = self.specials.iter().find(|(_, special)| *special == id) {
-            return text.clone();
+        if let Some(text) = self.special_text(id) {
+            return text.to_owned();
         }
         let alone = self.decode(&[id]);
         if self.is_byte_level() {
@@ -183,7 +190,7 @@ impl TextTokenizer {
     /// Bytes that the token whose text by itself is `text` adds to an answer, a part of a character too; `None` of a control
     /// token, and where they cannot be told.
     pub(crate) fn token_bytes(&self, id: u32, text: &str) -> Option<Vec<u8>> {
-        if self.special_ids.contains(&id) {
+        if self.special_ids.contains_key(&id) {
             return None;
         }
         if !text.contains(char::REPLACEMENT_CHARACTER) {

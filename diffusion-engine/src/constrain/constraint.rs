@@ -66,10 +66,8 @@ pub(crate) struct Constraint {
     closing: VecDeque<u32>,
     /// Tokens written without the model, over all blocks.
     pub(crate) forced_tokens: u32,
-    /// The answer was ended early because its token limit was near.
+    /// The answer was ended early because its token limit was near: see [`Constraint::was_cut`].
     closed_at_limit: bool,
-    /// And it is not all that was to be said: see [`Constraint::was_cut`].
-    cut: bool,
     /// An answer without a word has the form, too: no call is demanded.
     optional: bool,
 }
@@ -117,7 +115,6 @@ impl Constraint {
             closing: VecDeque::new(),
             forced_tokens: 0,
             closed_at_limit: false,
-            cut: false,
         }
     }
 

@@ -150,6 +150,17 @@ fn a_tokenizer_without_what_the_engine_needs_is_refused() {
 /// A checkpoint's tensors, to be changed and written again.
 type Tensors = BTreeMap<String, (Dtype, Vec<usize>, Vec<u8>)>;
 
+#[test]
+fn control_tokens_have_a_length_that_can_be_kept() {
+    broken(&["tokenizer.json", "added_tokens", "too long"], |dir| {
+        let mut tokenizer = support::tokenizer_json();
+        let mut long = tokenizer["added_tokens"][0].clone();
+        (long["id"], long["content"]) = (json!(319), json!(format!("<{}>", "x".repeat(6000))));
+        tokenizer["added_tokens"].as_array_mut().expect("a list").push(long);
+        std::fs::write(dir.join("tokenizer.json"), tokenizer.to_string()).expect("writable");
+    });
+}
+
 fn golden_tensors() -> Tensors {
     let bytes = std::fs::read(support::golden().join("model.safetensors")).expect("golden weights");
     let file = SafeTensors::deserialize(&bytes).expect("safetensors");

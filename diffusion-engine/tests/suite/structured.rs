@@ -36,7 +36,6 @@ fn every_decoder_keeps_the_form() {
             }
             demanding.sampling.logprobs = (number % 3 == 0).then_some(1);
             let answer = ask(&engine, &demanding);
-            assert_eq!(answer.reason, FinishReason::Stop, "{name}");
             assert!(number % 3 > 0 || spelt(&answer) == answer.text, "{name}: {} {}", spelt(&answer), answer.text);
             fits(&schema(), &answer.text);
             assert!(answer.usage.diffusion.is_some_and(|stats| stats.forced_tokens > 0), "{name}");

@@ -48,7 +48,9 @@ async fn a_schema_is_kept_whatever_the_model_says() -> Result<()> {
         let body = with(question(model, &schemas::prompt(number)), schema_format(&schema));
         let reply = ask(&weir, &with(body, json!({"max_tokens": 200, "diffusion": diffusion}))).await?;
         assert_eq!(reply.status, 200, "{}", reply.text);
-        assert_eq!(reply.json()["choices"][0]["finish_reason"], "stop", "pair {number}: {}", reply.text);
+        // Closed by the limit it fits, too, and is told as cut.
+        let reason = reply.json()["choices"][0]["finish_reason"].as_str().unwrap_or_default().to_owned();
+        assert!(["stop", "length"].contains(&reason.as_str()), "pair {number}: {}", reply.text);
         let value: Value = serde_json::from_str(&text(&reply))?;
         assert!(jsonschema::validator_for(&schema)?.is_valid(&value), "pair {number}: {value}");
     }

@@ -64,10 +64,10 @@ pub(super) fn shortest(matcher: &Matcher, vocabulary: &Vocabulary, cuts: &Cuts) 
 }
 
 impl Constraint {
-    /// Whether the token limit ended the answer before all was said, although its form is whole: a call that cannot fit was
-    /// left out, or has arguments that the limit chose. A document that was closed counts as whole.
+    /// Whether the token limit ended the answer before all was said, although its form is whole: a document was closed in the
+    /// middle of a text or a list, a call that cannot fit was left out, or has arguments that the limit chose.
     pub(crate) fn was_cut(&self) -> bool {
-        self.cut
+        self.closed_at_limit
     }
 
     /// Whether the `left` tokens after the one just consumed cannot reach an end any more, or only just.
@@ -94,9 +94,7 @@ impl Constraint {
         self.matcher.rollback(1).map_err(broken(self.field))?;
         let end = self.nearest_end(left).map(|end| (self.is_call(&end), end));
         match end.filter(|(is_call, _)| !is_call || !self.optional) {
-            Some((is_call, end)) => {
-                // Where it could end here, it was going on.
-                self.cut = end.is_empty() || is_call;
+            Some((_, end)) => {
                 self.closing = end.into();
                 self.closed_at_limit = true;
                 Ok(true)

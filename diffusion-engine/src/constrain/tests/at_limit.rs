@@ -91,5 +91,7 @@ fn a_call_is_the_models_own_or_cut() {
         said(&bench, &request, "{\"text\": \"a long story that goes on and on and on\"}", limit)
     };
     let (text, ended, cut) = document(30);
-    assert!(text.ends_with("\"}") && ended && !cut, "a document that was closed is whole: {text}");
+    assert!(text.ends_with("\"}") && ended && cut, "its story is not told: {text}");
+    let (text, ended, cut) = document(200);
+    assert!(text.ends_with("and on and on\"}") && ended && !cut, "told to its end: {text}");
 }

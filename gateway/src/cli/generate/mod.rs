@@ -90,7 +90,7 @@ async fn once(args: &Args, model: &Model, mut request: ChatRequest, prompt: Stri
     }
     let cut = answered.end == End::Complete(FinishReason::Length);
     if cut && request.response_format != ResponseFormat::Text {
-        bail!("--schema: the answer reached its token limit before the form was complete; raise --max-tokens");
+        bail!("--schema: the answer reached its token limit before it was complete; raise --max-tokens");
     }
     Ok(())
 }

@@ -104,8 +104,9 @@ fn pairs(engine: &Engine, (mode, decoder): (Option<DecodeMode>, Option<DecoderKi
         let validator = jsonschema::validator_for(&schema).with_context(|| format!("pair {number}"))?;
         let fits = serde_json::from_str::<Value>(&text).is_ok_and(|value| validator.is_valid(&value));
         match reason {
-            FinishReason::Length => sum.cut.push(number),
+            // Closed by the limit, too.
             _ if fits => sum.valid += 1,
+            FinishReason::Length => sum.cut.push(number),
             _ => sum.broken.push(number),
         }
         sum.tokens += usage.completion_tokens;
