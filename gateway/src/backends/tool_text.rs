@@ -17,6 +17,8 @@ pub struct ToolText {
     offered: Vec<String>,
     /// Text whose meaning is still open: a block not closed yet, or the first letters of a tag.
     held: String,
+    /// Bytes of `held` in which no block ends that begins at its front.
+    tried: usize,
     /// White space before and after calls is part of the markup, so it waits until it is known to be text.
     gap: String,
     /// Whether a call stands right before `gap`.
@@ -30,6 +32,7 @@ impl ToolText {
         ToolText {
             offered: offered.into_iter().collect(),
             held: String::new(),
+            tried: 0,
             gap: String::new(),
             after_call: false,
             calls: 0,
@@ -75,6 +78,7 @@ impl ToolText {
             Block::Unfinished => false,
             Block::Call { end, name, arguments } => {
                 self.held.drain(..end);
+                self.tried = 0;
                 self.gap.clear();
                 self.after_call = true;
                 let (index, id) = (self.calls, new_call_id());
@@ -92,16 +96,19 @@ impl ToolText {
     }
 
     /// What the block at the front of `held` is.
-    fn block(&self) -> Block {
-        let inner = &self.held[OPEN.len()..];
-        for (at, _) in inner.match_indices(CLOSE) {
+    fn block(&mut self) -> Block {
+        let (inner, tried) = (&self.held[OPEN.len()..], self.tried);
+        for at in inner[tried..].match_indices(CLOSE).map(|(at, _)| tried + at) {
+            #[cfg(test)]
+            PARSED.with(|count| count.set(count.get() + 1));
             match plain_json::parse(&inner[..at]) {
                 Ok(Value::Object(call)) => {
                     let Some((name, arguments)) = self.runnable(call) else { return Block::Text };
                     return Block::Call { end: OPEN.len() + at + CLOSE.len(), name, arguments };
                 }
                 // The closing tag stands inside a JSON string: the block's own one is still to come.
-                Err(error) if error.is_eof() => {}
+                // Its text stays as it is, so it need not be read again.
+                Err(error) if error.is_eof() => self.tried = at + CLOSE.len(),
                 Ok(_) | Err(_) => return Block::Text,
             }
         }
@@ -124,7 +131,11 @@ impl ToolText {
     }
 
     fn settle_text(&mut self, events: &mut Vec<Event>, len: usize) {
+        if len == 0 {
+            return;
+        }
         let text: String = self.held.drain(..len).collect();
+        self.tried = 0;
         self.text(events, &text);
     }
 
@@ -137,6 +148,12 @@ impl ToolText {
         }
         self.gap.push_str(&text[solid..]);
     }
+}
+
+#[cfg(test)]
+thread_local! {
+    /// Beginnings of blocks that this thread has parsed.
+    static PARSED: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
 }
 
 enum Block {
@@ -230,6 +247,15 @@ mod tests {
             "<tool_call>{\"name\":\"light\",\"arguments\":{\"t\":\"</tool_call>\"}}</tool_call>",
             "[0 light {\"t\":\"</tool_call>\"}]",
         );
+    }
+
+    #[test]
+    fn a_closing_tag_is_tried_once_however_many_pieces_follow() {
+        let text = format!("{OPEN}{{\"name\": \"f\", \"arguments\": {{\"a\": \"{}\"}}}}{CLOSE}", CLOSE.repeat(300));
+        let before = PARSED.get();
+        let pieces = text.as_bytes().chunks(5).map(|piece| std::str::from_utf8(piece).expect("ASCII"));
+        let (read, _) = read(pieces, &["f"]);
+        assert!(read.contains("</tool_call></tool_call>") && PARSED.get() - before == 301, "{}", PARSED.get() - before);
     }
 
     #[test]

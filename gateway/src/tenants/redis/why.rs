@@ -38,9 +38,10 @@ fn unreached(error: &RedisError) -> &'static str {
     }
 }
 
-/// Redis 7 tells it of what a script runs as any other error.
+/// Redis tells it of what a script runs as any other error: 7.0 in the first words, later ones in the others.
 fn is_forbidden(error: &RedisError) -> bool {
-    any(error, |said| begins(said, "ACL failure in script"))
+    const WORDS: [&str; 2] = ["The user executing the script can't", "ACL failure in script"];
+    any(error, |said| WORDS.iter().any(|words| begins(said, words)))
 }
 
 fn any(error: &RedisError, is: impl Fn(&ServerError) -> bool) -> bool {
@@ -84,11 +85,14 @@ mod tests {
         check(io::Error::from(io::ErrorKind::ConnectionRefused).into(), false, "nobody listens at its address");
         check(io::Error::from(io::ErrorKind::ConnectionReset).into(), true, "it hangs up");
         check((ErrorKind::AuthenticationFailed, "x").into(), false, "it refuses the user or the password");
-        let forbidden = said("ERR ACL failure in script: User reader has no permissions to run the 'hset' command");
-        assert!(
-            in_words(&forbidden, true).starts_with("its user may not run what the scripts do")
-                && !is_of_one_account(forbidden)
-        );
+        for line in [
+            "ERR The user executing the script can't run this command or subcommand script: 08be, on @user_script:1.",
+            "ERR ACL failure in script: User reader has no permissions to run the 'hset' command",
+        ] {
+            let forbidden = said(line);
+            assert!(in_words(&forbidden, true).starts_with("its user may not run what the scripts do"), "{line}");
+            assert!(!is_of_one_account(forbidden), "{line}");
+        }
         check(said("NOAUTH Authentication required."), true, "it wants a password");
         check(said("ERR Protocol error: unauthenticated multibulk length"), true, "it wants a password");
         check(said("ERR DB index is out of range"), false, "it has no database of this number");
