@@ -43,7 +43,8 @@ class Standard(ChatModelIntegrationTests):
 class TestOpenAI(Standard):
     @property
     def structured_output_kwargs(self):
-        return {"method": "json_schema"}
+        # Left alone the model says the same words until its limit, and what the limit closed OpenAI's SDK does not parse.
+        return {"method": "json_schema", "frequency_penalty": 2, "max_tokens": 256}
 
     @property
     def chat_model_class(self):
