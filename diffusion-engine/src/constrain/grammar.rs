@@ -24,12 +24,13 @@ pub(crate) fn form(request: &ChatRequest, vocabulary: &Vocabulary) -> Result<Opt
     let answer = match &request.response_format {
         _ if forced => None,
         ResponseFormat::Text => Some(Answer::Text),
-        ResponseFormat::JsonObject => Some(Answer::Json(json!({"type": "object"}))),
-        ResponseFormat::JsonSchema(schema) => Some(Answer::Json(schema.clone())),
+        ResponseFormat::JsonObject => Some(Answer::Json(styled(&json!({"type": "object"})))),
+        ResponseFormat::JsonSchema(schema) => Some(Answer::Json(styled(schema))),
         ResponseFormat::Regex(_) | ResponseFormat::Grammar(_) => {
             return format_only(request, vocabulary);
         }
     };
+    let tools: Vec<Callable> = tools.into_iter().map(Callable::of).collect();
     is_shallow(request, &tools, answer.as_ref())?;
     let several = !matches!(request.tool_choice, ToolChoice::Function(_)) && request.parallel_tool_calls != Some(false);
     let grammar = TopLevelGrammar::from_lark(calls(&tools, answer.as_ref(), several));
@@ -48,7 +49,26 @@ pub(crate) fn demands_form(request: &ChatRequest) -> bool {
 /// What may stand in the answer instead of calls.
 enum Answer {
     Text,
+    /// Of this schema, in the library's words.
     Json(Value),
+}
+
+/// A tool that may be called, and the schema of its arguments in the library's words.
+struct Callable<'a> {
+    tool: &'a Tool,
+    schema: Value,
+}
+
+impl<'a> Callable<'a> {
+    /// One that states no schema takes an object without any.
+    fn of(tool: &'a Tool) -> Self {
+        let schema = match &tool.parameters {
+            Value::Object(schema) if !schema.is_empty() => styled(&tool.parameters),
+            Value::Bool(_) => styled(&tool.parameters),
+            _ => styled(&json!({"type": "object"})),
+        };
+        Callable { tool, schema }
+    }
 }
 
 /// The tools that may be called.
@@ -70,21 +90,19 @@ fn offered(request: &ChatRequest) -> Result<Vec<&Tool>, EngineError> {
 }
 
 fn format_only(request: &ChatRequest, vocabulary: &Vocabulary) -> Result<Option<Form>, EngineError> {
-    match &request.response_format {
-        ResponseFormat::JsonSchema(schema) => {
-            depth::of_schema(&styled(schema)).map_err(|reason| unsupported(SCHEMA, reason))?
-        }
-        ResponseFormat::Grammar(lark) => {
-            depth::of_lark(lark).map_err(|reason| EngineError::invalid("grammar", reason))?;
-        }
-        _ => {}
-    }
     let (grammar, field) = match &request.response_format {
         ResponseFormat::Text => return Ok(None),
         ResponseFormat::JsonObject => (TopLevelGrammar::from_json_schema(styled(&json!({"type": "object"}))), ""),
-        ResponseFormat::JsonSchema(schema) => (TopLevelGrammar::from_json_schema(styled(schema)), ""),
+        ResponseFormat::JsonSchema(schema) => {
+            let schema = styled(schema);
+            depth::of_schema(&schema).map_err(|reason| unsupported(SCHEMA, reason))?;
+            (TopLevelGrammar::from_json_schema(schema), "")
+        }
         ResponseFormat::Regex(pattern) => (TopLevelGrammar::from_regex(pattern), "regex"),
-        ResponseFormat::Grammar(lark) => (TopLevelGrammar::from_lark(lark.clone()), "grammar"),
+        ResponseFormat::Grammar(lark) => {
+            depth::of_lark(lark).map_err(|reason| EngineError::invalid("grammar", reason))?;
+            (TopLevelGrammar::from_lark(lark.clone()), "grammar")
+        }
     };
     match vocabulary.form(grammar, &request.tenant.clone().unwrap_or_default()) {
         Ok(form) if field.is_empty() => Ok(Some(form)),
@@ -101,12 +119,12 @@ fn unsupported(field: impl Into<String>, reason: String) -> EngineError {
 }
 
 /// Whether all schemas can be compiled safely.
-fn is_shallow(request: &ChatRequest, tools: &[&Tool], answer: Option<&Answer>) -> Result<(), EngineError> {
+fn is_shallow(request: &ChatRequest, tools: &[Callable], answer: Option<&Answer>) -> Result<(), EngineError> {
     if let Some(Answer::Json(schema)) = answer {
-        depth::of_schema(&styled(schema)).map_err(|reason| unsupported(SCHEMA, reason))?;
+        depth::of_schema(schema).map_err(|reason| unsupported(SCHEMA, reason))?;
     }
-    tools.iter().try_for_each(|tool| {
-        depth::of_schema(&styled(&tool.parameters)).map_err(|reason| unsupported(parameters_of(request, tool), reason))
+    tools.iter().try_for_each(|Callable { tool, schema }| {
+        depth::of_schema(schema).map_err(|reason| unsupported(parameters_of(request, tool), reason))
     })
 }
 
@@ -116,19 +134,19 @@ const MOST_TRIED: usize = 32;
 /// Which of the schemas the library refuses: each is tried alone.
 fn culprit(
     request: &ChatRequest,
-    tools: &[&Tool],
+    tools: &[Callable],
     answer: Option<&Answer>,
     vocabulary: &Vocabulary,
     together: String,
 ) -> EngineError {
-    let alone = |schema: &Value| vocabulary.compile(TopLevelGrammar::from_json_schema(styled(schema))).err();
+    let alone = |schema: &Value| vocabulary.compile(TopLevelGrammar::from_json_schema(schema.clone())).err();
     if let Some(Answer::Json(schema)) = answer
         && let Some(reason) = alone(schema)
     {
         return unsupported(SCHEMA, reason);
     }
-    for tool in tools.iter().take(MOST_TRIED) {
-        if let Some(reason) = alone(&parameters(tool)) {
+    for Callable { tool, schema } in tools.iter().take(MOST_TRIED) {
+        if let Some(reason) = alone(schema) {
             return unsupported(parameters_of(request, tool), reason);
         }
     }
@@ -147,7 +165,7 @@ pub(super) const CALL_END: &str = "</tool_call>";
 /// LLaDA2's form of calls (its chat template's): `<tool_call>\n{"name": …, "arguments": …}\n</tool_call>`, one after
 /// the other or, if not `several`, one at most, in Lark. Where text is an answer too, it may stand before, between and
 /// after the calls.
-fn calls(tools: &[&Tool], answer: Option<&Answer>, several: bool) -> String {
+fn calls(tools: &[Callable], answer: Option<&Answer>, several: bool) -> String {
     const OPEN: &str = "<tool_call>";
     let (open, more) = (Value::from(OPEN), if several { "*" } else { "?" });
     let mut lark = match (answer, several) {
@@ -158,30 +176,20 @@ fn calls(tools: &[&Tool], answer: Option<&Answer>, several: bool) -> String {
             )
         }
         (Some(Answer::Json(schema)), true) => {
-            format!("start: {open} call (\"\\n\" {open} call)* | json\njson: %json {}\n", styled(schema))
+            format!("start: {open} call (\"\\n\" {open} call)* | json\njson: %json {schema}\n")
         }
-        (Some(Answer::Json(schema)), false) => format!("start: {open} call | json\njson: %json {}\n", styled(schema)),
+        (Some(Answer::Json(schema)), false) => format!("start: {open} call | json\njson: %json {schema}\n"),
         (None, true) => format!("start: {open} call (\"\\n\" {open} call)*\n"),
         (None, false) => format!("start: {open} call\n"),
     };
     let names: Vec<String> = (0..tools.len()).map(|index| format!("call{index}")).collect();
     lark.push_str(&format!("call: {}\n", names.join(" | ")));
-    for (index, tool) in tools.iter().enumerate() {
+    for (index, Callable { tool, schema }) in tools.iter().enumerate() {
         let head = format!("\n{{\"name\": {}, \"arguments\": ", Value::from(tool.name.as_str()));
         lark.push_str(&format!(
-            "call{index}: {} arguments{index} \"}}\\n{CALL_END}\"\narguments{index}: %json {}\n",
+            "call{index}: {} arguments{index} \"}}\\n{CALL_END}\"\narguments{index}: %json {schema}\n",
             Value::from(head),
-            styled(&parameters(tool))
         ));
     }
     lark
-}
-
-/// A tool's schema; one that states none takes an object without any.
-fn parameters(tool: &Tool) -> Value {
-    match &tool.parameters {
-        Value::Object(schema) if !schema.is_empty() => tool.parameters.clone(),
-        Value::Bool(_) => tool.parameters.clone(),
-        _ => json!({"type": "object"}),
-    }
 }

@@ -17,6 +17,7 @@ mod upstream;
 pub use anthropic::Counter;
 pub(crate) use openai_chat::Alike;
 pub use registry::{Backend, Before, Registry, StartError};
+pub(crate) use upstream::answer::CALLS_MAX;
 pub(crate) use upstream::{NO_CLIENT, http_client};
 
 #[cfg(any(test, fuzzing))]

@@ -27,6 +27,11 @@ macro_rules! sse_strip {
                 unsafe { [_mm_set1_epi32(value); 2] }
             }
             #[inline(always)]
+            unsafe fn begin_wide(_offset: i32) -> [__m128i; 2] {
+                // SAFETY: the caller promises sse2.
+                unsafe { Self::ints(0) }
+            }
+            #[inline(always)]
             unsafe fn quants(from: *const u8) -> [__m128i; 2] {
                 // SAFETY: the caller promises sse2 and 32 readable bytes.
                 unsafe { [_mm_loadu_si128(from.cast()), _mm_loadu_si128(from.add(16).cast())] }
@@ -147,11 +152,6 @@ sse_strip! {
         unsafe { [_mm_madd_epi16(a, _mm_set1_epi16(1)), _mm_madd_epi16(b, _mm_set1_epi16(1))] }
     }
     #[inline(always)]
-    unsafe fn begin_wide(_offset: i32) -> [__m128i; 2] {
-        // SAFETY: the caller promises ssse3.
-        unsafe { Self::ints(0) }
-    }
-    #[inline(always)]
     unsafe fn dot_wide([a, b]: [__m128i; 2], w: [[__m128i; 2]; 2], x: *const i8) -> [__m128i; 2] {
         // SAFETY: the caller promises ssse3 and four readable bytes.
         unsafe {
@@ -202,11 +202,6 @@ sse_strip! {
     unsafe fn end([a, b]: [[__m128i; 2]; 2]) -> [__m128i; 2] {
         // SAFETY: the caller promises sse2.
         unsafe { [joined(a), joined(b)] }
-    }
-    #[inline(always)]
-    unsafe fn begin_wide(_offset: i32) -> [__m128i; 2] {
-        // SAFETY: the caller promises sse2.
-        unsafe { Self::ints(0) }
     }
     #[inline(always)]
     unsafe fn dot_wide([a, b]: [__m128i; 2], w: [[__m128i; 2]; 2], x: *const i8) -> [__m128i; 2] {

@@ -92,9 +92,8 @@ impl Constraint {
     /// is none within `left` tokens from before it either, or only that of a call that nobody demanded.
     pub(super) fn close_before(&mut self, token: u32, left: usize) -> Result<bool, EngineError> {
         self.matcher.rollback(1).map_err(broken(self.field))?;
-        let end = self.nearest_end(left).map(|end| (self.is_call(&end), end));
-        match end.filter(|(is_call, _)| !is_call || !self.optional) {
-            Some((_, end)) => {
+        match self.nearest_end(left).filter(|end| !self.optional || !self.is_call(end)) {
+            Some(end) => {
                 self.closing = end.into();
                 self.closed_at_limit = true;
                 Ok(true)

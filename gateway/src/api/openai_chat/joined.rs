@@ -4,7 +4,7 @@
 use serde_json::{Map, Value, json};
 
 use crate::api::reading;
-use crate::backends::Alike;
+use crate::backends::{Alike, CALLS_MAX};
 
 /// Texts that say the same in every piece; all others grow.
 const SAME: [&str; 8] = ["role", "id", "type", "name", "object", "format", "model", "finish_reason"];
@@ -86,13 +86,11 @@ fn grow(into: &mut Map<String, Value>, more: Map<String, Value>) {
     }
 }
 
-/// How far back an entry's beginning is looked for: farther than any answer has calls.
-const BACK_MAX: usize = 4096;
-
 /// An entry with an index belongs to the one before that has it.
 fn add(entries: &mut Vec<Value>, more: Value) {
     let index = more.get("index").and_then(Value::as_u64);
-    let mut before = entries.iter_mut().rev().take(BACK_MAX);
+    // No answer has more.
+    let mut before = entries.iter_mut().rev().take(CALLS_MAX as usize);
     let same = before.find(|entry| index.is_some() && entry.get("index").and_then(Value::as_u64) == index);
     match (same, more) {
         (Some(Value::Object(entry)), Value::Object(more)) => grow(entry, more),

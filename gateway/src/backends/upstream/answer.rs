@@ -8,7 +8,7 @@ use weir_protocol::{EngineError, Event, FinishReason, Usage};
 use crate::backends::tool_text::new_call_id;
 
 /// Most calls of one answer: whoever reads, writes or logs it looks each piece's call up among them.
-pub(in crate::backends) const CALLS_MAX: u32 = 4096;
+pub(crate) const CALLS_MAX: u32 = 4096;
 
 /// The state of one answer.
 #[derive(Debug)]
