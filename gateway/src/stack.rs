@@ -13,7 +13,9 @@ use tower::ServiceBuilder;
 use weir_protocol::{ChatRequest, EngineError};
 
 use crate::api::paths;
-use crate::api::{self, anthropic_messages, models, openai_chat, openai_completions, openai_responses, route_explain};
+use crate::api::{
+    self, anthropic_messages, counting, models, openai_chat, openai_completions, openai_responses, route_explain,
+};
 use crate::backends::{Backend, ModelEntry};
 use crate::caller::Caller;
 use crate::config::ServerSettings;
@@ -145,7 +147,8 @@ pub fn stack(gateway: Arc<Gateway>) -> axum::Router {
         .route(paths::COMPLETIONS, post(openai_completions::completions))
         .route(paths::RESPONSES, post(openai_responses::responses))
         .route(paths::MESSAGES, post(anthropic_messages::messages))
-        .route(paths::COUNT_TOKENS, post(anthropic_messages::count_tokens))
+        .route(paths::COUNT_TOKENS, post(counting::count::<anthropic_messages::AnthropicMessages>))
+        .route(paths::INPUT_TOKENS, post(counting::count::<openai_responses::OpenAiResponses>))
         .route(route_explain::PATH, post(route_explain::explain))
         .layer(work)
         // Never refused for load: whoever watches must be able to look.

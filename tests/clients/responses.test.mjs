@@ -32,6 +32,8 @@ test("responses: a stream gathers to the same response as the plain answer", opt
     assert.equal(gathered.status, plain.status);
     assert.deepEqual(gathered.usage.output_tokens, plain.usage.output_tokens);
     assert.deepEqual(numbers, numbers.map((_, at) => at));
+    const counted = await client.responses.inputTokens.count({ model, input: SORT, instructions: "Be brief." });
+    assert.equal(counted.input_tokens, plain.usage.input_tokens);
   }
 });
 

@@ -65,6 +65,8 @@ class Sdks(unittest.TestCase):
             whole = stream.get_final_response()
         self.assertEqual(text, plain.output_text)
         self.assertEqual(whole.output_text, plain.output_text)
+        counted = self.openai.responses.input_tokens.count(model="ar", input=SORT)
+        self.assertEqual((counted.object, counted.input_tokens), ("response.input_tokens", plain.usage.input_tokens))
         tool = {"type": "function", "name": "set_light", "description": ABOUT, "parameters": SCHEMA, "strict": False}
         called = self.openai.responses.create(model="auto", input=LIGHTS, tools=[tool])
         calls = [item for item in called.output if item.type == "function_call"]

@@ -5,6 +5,7 @@
 
 pub mod anthropic_messages;
 pub mod any_dialect;
+pub(crate) mod counting;
 pub mod models;
 pub mod openai_chat;
 pub mod openai_completions;
@@ -69,6 +70,7 @@ mod tests {
             assert_eq!(meant(path), Some("/chat/completions"), "{path}");
         }
         assert_eq!(meant("/messages/count_tokens"), Some("/messages/count_tokens"));
+        assert_eq!(meant("/responses/input_tokens"), Some("/responses/input_tokens"));
         for path in ["/", "/v1", "/v1/embeddings", "/v1/threads/7/messages", "/v1/messages/batches", "/readyz"] {
             assert_eq!(meant(path), None, "{path}");
         }

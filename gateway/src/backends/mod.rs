@@ -4,6 +4,7 @@
 mod anthropic;
 pub mod builtin;
 pub mod checking;
+mod counter;
 pub mod expected;
 mod ollama;
 mod openai_chat;
@@ -14,7 +15,7 @@ pub mod sse;
 pub mod tool_text;
 mod upstream;
 
-pub use anthropic::Counter;
+pub use counter::Counter;
 pub(crate) use openai_chat::Alike;
 pub use registry::{Backend, Before, Registry, StartError};
 pub(crate) use upstream::answer::CALLS_MAX;

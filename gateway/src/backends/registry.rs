@@ -14,7 +14,6 @@ use super::{BackendService, Counter, ModelEntry, NO_CLIENT, builtin, open};
 use crate::config::attempts::{AskingSettings, AttemptSettings};
 use crate::config::device::{DeviceSettings, GpuWeights};
 use crate::config::settings::{self as config, ModelSource};
-use crate::config::wire::BackendKind;
 use crate::config::{BackendSettings, EngineRole, EngineSettings, Settings};
 use crate::embedded;
 use crate::route::{Standing, StandingView};
@@ -284,7 +283,6 @@ fn open_upstream(
     attempts: &AttemptSettings,
     old: Option<&Standing>,
 ) -> Result<Backend, StartError> {
-    let counts = settings.wire.kind == BackendKind::Anthropic;
     let failed = |source| StartError::Upstream { backend: settings.name.clone(), source };
     Ok(Backend {
         name: settings.name.clone(),
@@ -292,7 +290,7 @@ fn open_upstream(
         models: settings.ids().cloned().collect(),
         facts: upstream_facts(settings),
         engine: None,
-        counter: counts.then(|| Counter::new(settings)).transpose().map_err(failed)?,
+        counter: Counter::new(settings).map_err(failed)?,
         standing: Standing::following(old, &settings.name, &settings.asking, &attempts.standing),
         asking: settings.asking.clone(),
     })

@@ -22,7 +22,7 @@ impl TenantMetrics {
             denied: family("weir_denied_total", "Requests that were not let in.", &["tenant", "by"])?,
             questions: family(
                 "weir_questions_total",
-                "Questions about requests that nobody makes (`count_tokens`, `explain`), and how they ended.",
+                "Questions about requests that nobody makes (`count_tokens`, OpenAI's `input_tokens` too; `explain`), and how they ended.",
                 &["what", "outcome"],
             )?,
             store_lost: family("weir_limit_store_lost_total", "Times the limits' Redis was away.", &["then"])?,

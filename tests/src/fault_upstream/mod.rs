@@ -63,13 +63,8 @@ impl FaultUpstream {
                 "/{fault}/v1/models",
                 get(|| async { axum::Json(serde_json::json!({"object": "list", "data": []})) }),
             )
-            .route(
-                "/{fault}/v1/messages/count_tokens",
-                post(|State(records): State<Arc<Records>>, headers: HeaderMap, axum::Json(body)| async move {
-                    Records::open(&records, "count".into(), &headers, body).ended(Ending::Whole);
-                    axum::Json(serde_json::json!({"input_tokens": 11}))
-                }),
-            )
+            .route("/{fault}/v1/messages/count_tokens", post(count))
+            .route("/{fault}/v1/responses/input_tokens", post(count))
             .route("/{fault}/{*rest}", post(answer))
             .route("/health", get(|| async { StatusCode::OK }))
             .route("/seen", get(|State(records): State<Arc<Records>>| async move { axum::Json(records.all()) }))
@@ -140,6 +135,15 @@ impl Drop for FaultUpstream {
     fn drop(&mut self) {
         self.tasks.iter().for_each(JoinHandle::abort);
     }
+}
+
+async fn count(
+    State(records): State<Arc<Records>>,
+    headers: HeaderMap,
+    axum::Json(body): axum::Json<serde_json::Value>,
+) -> axum::Json<serde_json::Value> {
+    Records::open(&records, "count".into(), &headers, body).ended(Ending::Whole);
+    axum::Json(serde_json::json!({"input_tokens": 11}))
 }
 
 async fn answer(

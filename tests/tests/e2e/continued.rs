@@ -70,7 +70,8 @@ async fn completions_and_counts_are_an_upstreams_own_where_it_has_them() -> Resu
     let (chat, claude) = (upstream.base_url("extras"), upstream.base_url("fine"));
     let weir = Weir::start(&format!(
         "{NO_ENGINES}[[backend]]\nname = \"own\"\nbase_url = \"{chat}\"\nmodel = \"m-own\"\ncompletions = true\n\
-         [[backend]]\nname = \"claude\"\nkind = \"anthropic\"\nbase_url = \"{claude}\"\nmodel = \"m-claude\"\n"
+         [[backend]]\nname = \"claude\"\nkind = \"anthropic\"\nbase_url = \"{claude}\"\nmodel = \"m-claude\"\n\
+         [[backend]]\nname = \"gpt\"\nkind = \"openai-responses\"\nbase_url = \"{claude}\"\nmodel = \"m-gpt\"\n"
     ))?;
     let ask = |stream| json!({"model": "own", "prompt": "one ", "suffix": " three", "x_own": 1, "stream": stream});
     for stream in [true, false] {
@@ -86,5 +87,10 @@ async fn completions_and_counts_are_an_upstreams_own_where_it_has_them() -> Resu
         ask_at(&weir, "/v1/messages/count_tokens", &Dialect::Messages.question("claude", "hi", false)).await?;
     assert_eq!(counted.json(), json!({"input_tokens": 11}), "{}", counted.text);
     assert_eq!(upstream.seen().last().map(|seen| seen.body["model"].clone()), Some(json!("m-claude")));
+    let question = json!({"model": "gpt", "input": "hi", "x_own": 1});
+    let counted = ask_at(&weir, "/v1/responses/input_tokens", &question).await?;
+    assert_eq!(counted.json(), json!({"object": "response.input_tokens", "input_tokens": 11}), "{}", counted.text);
+    let seen = upstream.seen().last().map(|seen| seen.body.clone());
+    assert_eq!(seen, Some(json!({"model": "m-gpt", "input": "hi", "x_own": 1})), "no stream, no store");
     Ok(())
 }

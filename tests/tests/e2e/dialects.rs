@@ -281,22 +281,26 @@ async fn refusals_have_the_shape_of_their_path() -> Result<()> {
 async fn prompts_are_counted_as_answers_count_them() -> Result<()> {
     let upstream = FaultUpstream::start().await?;
     let weir = Weir::start(&backend("cloud", &upstream.base_url("fine")))?;
-    const COUNT: &str = "/v1/messages/count_tokens";
-    for model in ["diffusion", "ar"] {
-        let body = with(
-            asked(MESSAGES, model, SORT),
-            json!({"system": "Be brief.", "tools": household(MESSAGES), "tool_choice": {"type": "none"}}),
-        );
-        let counted = ask_at(&weir, COUNT, &body).await?.json();
-        let answer = ask_at(&weir, MESSAGES, &body).await?;
-        assert_eq!(counted["input_tokens"].as_u64(), Some(said(MESSAGES, &answer, false).tokens.0), "{model}");
-        assert!(counted.get("weir").is_none(), "counted, not estimated");
+    let messages = json!({"system": "Be brief.", "tools": household(MESSAGES), "tool_choice": {"type": "none"}});
+    let responses = json!({"instructions": "Be brief.", "tools": household(RESPONSES), "tool_choice": "none"});
+    for (path, count, more, object) in [
+        (MESSAGES, "/v1/messages/count_tokens", messages, None),
+        (RESPONSES, "/v1/responses/input_tokens", responses, Some("response.input_tokens")),
+    ] {
+        for model in ["diffusion", "ar"] {
+            let body = with(asked(path, model, SORT), more.clone());
+            let counted = ask_at(&weir, count, &body).await?.json();
+            let answer = ask_at(&weir, path, &body).await?;
+            assert_eq!(counted["input_tokens"].as_u64(), Some(said(path, &answer, false).tokens.0), "{model}");
+            assert!(counted.get("weir").is_none(), "counted, not estimated");
+            assert_eq!(counted["object"].as_str(), object);
+        }
+        let roughly = ask_at(&weir, count, &asked(path, "cloud", SORT)).await?.json();
+        assert_eq!(roughly["weir"]["estimated"], true, "{roughly}");
+        assert!(roughly["input_tokens"].as_u64().is_some_and(|tokens| tokens > 0));
+        assert!(upstream.seen().is_empty(), "nobody was asked");
+        assert_eq!(ask_at(&weir, count, &asked(path, "nobody", SORT)).await?.status, 404);
     }
-    let roughly = ask_at(&weir, COUNT, &asked(MESSAGES, "cloud", SORT)).await?.json();
-    assert_eq!(roughly["weir"]["estimated"], true, "{roughly}");
-    assert!(roughly["input_tokens"].as_u64().is_some_and(|tokens| tokens > 0));
-    assert!(upstream.seen().is_empty(), "nobody was asked");
-    assert_eq!(ask_at(&weir, COUNT, &asked(MESSAGES, "nobody", SORT)).await?.status, 404);
     Ok(())
 }
 

@@ -1,15 +1,12 @@
-//! Anthropic messages: `POST /v1/messages` and its `count_tokens`.
+//! Anthropic messages: `POST /v1/messages`.
 
 pub mod decode;
 
-mod count;
 pub(crate) mod encode;
 pub(crate) mod error;
 mod joined;
 mod stream;
 mod whole;
-
-pub use count::count_tokens;
 
 use std::sync::Arc;
 
@@ -21,6 +18,7 @@ use weir_protocol::{ChatRequest, EngineError};
 use super::answering::collect::Collected;
 use super::answering::failure::Failure;
 use super::answering::{Identity, Speaks, answer};
+use super::counting::Counts;
 use crate::caller::Caller;
 use crate::stack::Gateway;
 use encode::MessageBody;
@@ -58,6 +56,10 @@ impl Speaks for AnthropicMessages {
     fn refused(failure: Failure) -> Response {
         error::response(&failure.named(FIELDS))
     }
+}
+
+impl Counts for AnthropicMessages {
+    const OBJECT: Option<&'static str> = None;
 }
 
 /// Fields that chat completions call otherwise.

@@ -21,6 +21,7 @@ use weir_protocol::{ChatRequest, EngineError};
 use super::answering::collect::Collected;
 use super::answering::failure::Failure;
 use super::answering::{Identity, Speaks, answer, frames};
+use super::counting::Counts;
 use super::openai_chat::error;
 use crate::caller::Caller;
 use crate::stack::Gateway;
@@ -58,6 +59,10 @@ impl Speaks for OpenAiResponses {
     fn refused(failure: Failure) -> Response {
         error::response(failure.named(FIELDS))
     }
+}
+
+impl Counts for OpenAiResponses {
+    const OBJECT: Option<&'static str> = Some("response.input_tokens");
 }
 
 /// Fields that chat completions call otherwise.

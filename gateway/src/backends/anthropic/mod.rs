@@ -1,14 +1,11 @@
 //! Anthropic messages as an upstream.
 
 mod compose;
-mod count;
 mod decode;
 mod unsealed;
 
 #[cfg(test)]
 mod tests;
-
-pub use count::Counter;
 
 use http::{HeaderName, HeaderValue};
 use weir_protocol::{ChatRequest, Dialect, EngineError};
@@ -80,5 +77,15 @@ impl Wire for Anthropic {
 
     fn speaks(&self, request: &ChatRequest) -> bool {
         request.is_in(Dialect::AnthropicMessages)
+    }
+
+    fn counts_at(&self) -> Option<&'static str> {
+        Some("/messages/count_tokens")
+    }
+
+    fn count_body(&self, request: &ChatRequest, model: &str) -> Result<Vec<u8>, EngineError> {
+        let mut ours = vec![("model", model.into())];
+        ours.extend(unsealed::without(&request.raw).map(|messages| ("messages", messages)));
+        forwarded(request, &ours)
     }
 }

@@ -55,4 +55,14 @@ impl Wire for OpenAiResponses {
     fn speaks(&self, request: &ChatRequest) -> bool {
         request.is_in(Dialect::OpenAiResponses)
     }
+
+    fn counts_at(&self) -> Option<&'static str> {
+        Some("/responses/input_tokens")
+    }
+
+    fn count_body(&self, request: &ChatRequest, model: &str) -> Result<Vec<u8>, EngineError> {
+        let mut ours = vec![("model", model.into())];
+        ours.extend(unsealed::without(&request.raw).map(|input| ("input", input)));
+        forwarded(request, &ours)
+    }
 }

@@ -88,6 +88,19 @@ pub(super) trait Wire: Send + Sync + 'static {
     fn speaks(&self, _request: &ChatRequest) -> bool {
         false
     }
+
+    /// Where prompts of its dialect are counted, below the base URL; `None`: nowhere.
+    fn counts_at(&self) -> Option<&'static str> {
+        None
+    }
+
+    /// The bytes to send for a count of a prompt in its dialect.
+    ///
+    /// # Errors
+    /// It counts none.
+    fn count_body(&self, _request: &ChatRequest, _model: &str) -> Result<Vec<u8>, EngineError> {
+        Err(demands::unsupported("messages", "this kind of upstream does not count tokens"))
+    }
 }
 
 /// What a caller of the same dialect may be shown of a piece.

@@ -1,5 +1,6 @@
-//! `POST /v1/messages/count_tokens`: how many tokens a prompt has for whoever would answer it. Counted where the tokenizer
-//! is here, or by the upstream where it counts; elsewhere an estimate, which says so. Must never start an answer.
+//! `POST /v1/messages/count_tokens` and `POST /v1/responses/input_tokens`: how many tokens a prompt has for whoever would
+//! answer it. Counted where the tokenizer is here, or by the upstream where it counts; elsewhere an estimate, which says so.
+//! Must never start an answer.
 
 use std::sync::Arc;
 
@@ -12,14 +13,26 @@ use weir_diffusion_engine::Engine;
 use weir_protocol::{ChatRequest, EngineError};
 use weir_router_policies::Features;
 
-use super::AnthropicMessages;
-use super::error;
-use crate::api::answering::decoded;
-use crate::api::answering::failure::Failure;
+use super::answering::failure::Failure;
+use super::answering::{Speaks, decoded};
 use crate::backends::Backend;
 use crate::backends::builtin::TOKEN_BYTES_MAX;
 use crate::caller::Caller;
 use crate::stack::Gateway;
+
+/// A dialect in which prompts are counted.
+pub(crate) trait Counts: Speaks {
+    /// What its documents call themselves, where they do.
+    const OBJECT: Option<&'static str>;
+}
+
+#[derive(Debug, Serialize)]
+struct Shown {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    object: Option<&'static str>,
+    #[serde(flatten)]
+    counted: Counted,
+}
 
 #[derive(Debug, Serialize)]
 struct Counted {
@@ -36,8 +49,8 @@ struct Estimated {
 }
 
 /// Counts one request's prompt.
-pub async fn count_tokens(State(gateway): State<Arc<Gateway>>, caller: Caller, body: Bytes) -> Response {
-    let counted = count(&gateway, &caller, &body).await;
+pub(crate) async fn count<D: Counts>(State(gateway): State<Arc<Gateway>>, caller: Caller, body: Bytes) -> Response {
+    let counted = counted::<D>(&gateway, &caller, &body).await;
     let outcome = match &counted {
         Ok(Counted { weir: None, .. }) => "counted",
         Ok(_) => "estimated",
@@ -45,13 +58,13 @@ pub async fn count_tokens(State(gateway): State<Arc<Gateway>>, caller: Caller, b
     };
     gateway.metrics.question("count_tokens", outcome);
     match counted {
-        Ok(counted) => Json(counted).into_response(),
-        Err(error) => error::response(&Failure::from(&error)),
+        Ok(counted) => Json(Shown { object: D::OBJECT, counted }).into_response(),
+        Err(error) => D::refused(Failure::from(&error)),
     }
 }
 
-async fn count(gateway: &Gateway, caller: &Caller, body: &[u8]) -> Result<Counted, EngineError> {
-    let request = decoded::<AnthropicMessages>(caller, body)?;
+async fn counted<D: Counts>(gateway: &Gateway, caller: &Caller, body: &[u8]) -> Result<Counted, EngineError> {
+    let request = decoded::<D>(caller, body)?;
     let backend = gateway.first(&request, caller).await?;
     let bytes = Features::of(&request).prompt_bytes;
     match &backend.engine {
