@@ -2,6 +2,7 @@
 //! particular backend.
 
 use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -259,11 +260,30 @@ pub struct Tool {
     pub strict: bool,
     /// Whether it takes free text (OpenAI's custom tools): elsewhere that is the one member, [`Tool::INPUT`], of an object.
     pub freeform: bool,
+    /// The group it stands in (OpenAI's namespaces) and its name there: elsewhere it goes by both, [`Tool::joined`].
+    pub grouped: Option<(String, String)>,
 }
 
 impl Tool {
     /// The member of a call's arguments that holds the text for a free-form tool.
     pub const INPUT: &str = "input";
+
+    /// The name of a function in a group where there are no groups: both names, cut to the 64 bytes that OpenAI's and Anthropic's APIs
+    /// take. What is cut is told apart by its hash.
+    pub fn joined(group: &str, name: &str) -> String {
+        const MAX: usize = 64;
+        let between = if group.ends_with("__") { "" } else { "__" };
+        let mut joined = format!("{group}{between}{name}");
+        if joined.len() > MAX {
+            let mut hasher = DefaultHasher::new();
+            joined.hash(&mut hasher);
+            let mark = format!("_{:08x}", hasher.finish() & 0xffff_ffff);
+            let end = (0..=MAX - mark.len()).rev().find(|at| joined.is_char_boundary(*at));
+            joined.truncate(end.unwrap_or_default());
+            joined.push_str(&mark);
+        }
+        joined
+    }
 }
 
 /// A call the model made.

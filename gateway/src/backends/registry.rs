@@ -8,6 +8,7 @@ use weir_diffusion_engine::{
     ComputeDevice, Engine, EngineLoad, EngineOptions, KvType, LoadError, ModelFiles, SharePrefixes, WeightFormat,
 };
 use weir_kernels::packed::Team;
+use weir_protocol::Dialect;
 use weir_router_policies::{BackendFacts, BackendRole};
 
 use super::{BackendService, Counter, ModelEntry, NO_CLIENT, builtin, open};
@@ -55,12 +56,23 @@ pub struct Backend {
     pub facts: BackendFacts,
     /// The engine behind it, if it runs in this process.
     pub engine: Option<Engine>,
+    /// What becomes there of tools that only the caller's API runs.
+    pub server_tools: ServerTools,
     /// Counts prompts there, where the upstream does.
     pub counter: Option<Counter>,
     /// How it wants to be asked.
     pub asking: AskingSettings,
     /// How it stands.
     pub standing: Arc<Standing>,
+}
+
+/// Tools that an API runs by itself, at one backend.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct ServerTools {
+    /// The dialect in which they reach it; `None`: none do.
+    pub of: Option<Dialect>,
+    /// Whether the operator wants those of other dialects left out without looking for a backend that runs them.
+    pub may_go: bool,
 }
 
 /// All backends, in the order they were configured, built-in engines first.
@@ -254,6 +266,7 @@ fn start_engine(
         models: vec![settings.name.clone()],
         facts: engine_facts(settings, u64::from(info.context)),
         engine: Some(engine),
+        server_tools: ServerTools::default(),
         counter: None,
         standing: standing.unwrap_or_else(new),
         asking: AskingSettings::default(),
@@ -290,6 +303,7 @@ fn open_upstream(
         models: settings.ids().cloned().collect(),
         facts: upstream_facts(settings),
         engine: None,
+        server_tools: ServerTools { of: settings.wire.kind.dialect(), may_go: settings.wire.leaves_out_tools },
         counter: Counter::new(settings).map_err(failed)?,
         standing: Standing::following(old, &settings.name, &settings.asking, &attempts.standing),
         asking: settings.asking.clone(),

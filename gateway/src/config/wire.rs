@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use weir_protocol::DecoderKind;
+use weir_protocol::{DecoderKind, Dialect};
 
 use super::resolve::Checks;
 use super::settings::EngineRole;
@@ -37,6 +37,17 @@ impl BackendKind {
             BackendKind::Anthropic => "anthropic",
             BackendKind::Ollama => "ollama",
             BackendKind::SglangDllm => "sglang-dllm",
+        }
+    }
+
+    /// The dialect that callers and it share, if one is.
+    pub fn dialect(self) -> Option<Dialect> {
+        match self {
+            BackendKind::OpenAiChat => Some(Dialect::OpenAiChat),
+            BackendKind::OpenAiResponses => Some(Dialect::OpenAiResponses),
+            BackendKind::Anthropic => Some(Dialect::AnthropicMessages),
+            // The latter speaks chat completions, and the model behind it runs nothing.
+            BackendKind::Ollama | BackendKind::SglangDllm => None,
         }
     }
 }

@@ -257,7 +257,8 @@ pub struct BackendWritten {
     /// not think refuse them.
     pub takes_effort: bool,
     /// Whether tools that only the caller's API runs (web search) are left out for it, where another dialect offers them and
-    /// none has to be called. Default false: such requests go elsewhere.
+    /// none has to be called, without looking for a backend that runs them. Default false: left out only where none of the
+    /// plan runs them and functions are offered beside.
     pub leaves_out_tools: bool,
     /// Whether an `openai-chat` server has `POST {base_url}/completions` too: callers of that dialect, with `suffix` too,
     /// are then answered by it. Default false.

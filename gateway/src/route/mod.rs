@@ -12,6 +12,7 @@ mod exhausted;
 mod explained;
 mod foresight;
 mod form;
+mod offers;
 mod open;
 mod plan;
 mod policies;
@@ -66,6 +67,8 @@ pub struct RouteReport {
     pub backend: String,
     /// Attempts that failed before this one, as (backend, error kind).
     pub failed: Vec<(String, &'static str)>,
+    /// Whether it got no tools but functions, though others were offered.
+    pub left_out: bool,
 }
 
 /// An answer under way: its first event is known, so the report is true.
@@ -291,6 +294,7 @@ impl Router {
             let step = plan.steps.remove(at);
             plan.report.reason = format!("{}; {} first, to see how it does", plan.report.reason, step.backend);
             plan.report.backend.clone_from(&step.backend);
+            plan.report.left_out = step.left_out;
             plan.steps.insert(0, step);
         }
     }
@@ -338,6 +342,7 @@ impl Planned {
         let mut report = self.plan.report.clone();
         if self.plan.steps.len() > 1 {
             report.backend.clear();
+            report.left_out = self.plan.steps.iter().all(|step| step.left_out);
         }
         report
     }

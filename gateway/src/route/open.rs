@@ -32,14 +32,16 @@ pub(super) struct Step {
     pub(super) model: Option<String>,
     pub(super) decoding: DiffusionOptions,
     pub(super) first_content: Option<Duration>,
-    /// What it gets instead of the caller's request.
-    pub(super) condensed: Option<Arc<ChatRequest>>,
+    /// What it gets instead of the caller's request: a condensed one, or one without some tools.
+    pub(super) instead: Option<Arc<ChatRequest>>,
+    /// Whether tools that a server runs were left out for it.
+    pub(super) left_out: bool,
 }
 
 impl Step {
     /// What it gets of a caller's request.
     pub(super) fn given(&self, request: &Arc<ChatRequest>) -> Arc<ChatRequest> {
-        Arc::clone(self.condensed.as_ref().unwrap_or(request))
+        Arc::clone(self.instead.as_ref().unwrap_or(request))
     }
 }
 

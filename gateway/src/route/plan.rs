@@ -10,12 +10,14 @@ use weir_protocol::{ChatRequest, Denial, EngineError};
 use weir_router_policies::canary::Arm;
 use weir_router_policies::condense::Condensed;
 use weir_router_policies::latency::Ask;
+use weir_router_policies::policy::PIN;
 use weir_router_policies::{BackendFacts, BackendRole, RoutePlan, Turn};
 
 use super::RouteReport;
 use super::asking::{Asking, Beside};
 use super::balance::{self, Member};
 use super::dice::Dice;
+use super::offers::{self, Offers};
 use super::open::Step;
 use super::policies::Policies;
 use super::standing::Class;
@@ -63,6 +65,12 @@ pub(super) fn plan(
 ) -> Result<Plan, EngineError> {
     let model = request.model.as_str();
     let owner = owner(backends, facts, model)?;
+    let offers = Offers::of(request);
+    // Nobody could take them up: they are no reason to keep the request from anybody.
+    let request = match &offers {
+        Some(offers) if !offers.are_run(backends, facts) => offers.without(),
+        _ => request,
+    };
     let mut asking = Asking::of(request, owner, beside);
     let (arm, policy) = policies.deciding(asking.turn.conversation);
     asking.condense_for(request, policy);
@@ -74,7 +82,11 @@ pub(super) fn plan(
         Box::new(ShadowDecision { plan, condensed: std::mem::replace(&mut asking.condensed, live) })
     });
     let background = request.background || plan.features.trigger.is_background();
-    let condensed = asking.condensed.map(|one| Arc::new(ChatRequest { background, ..one.request }));
+    let condensed = asking.condensed.map(|one| {
+        let request = ChatRequest { background, ..one.request };
+        // No upstream gets the caller's own words here, which alone name such tools.
+        Arc::new(if offers.is_some() { offers::left_out(request) } else { request })
+    });
     // The id is the owner's word, or its group's: whoever else stands in gets asked for its own default.
     let model_for = |backend: &Backend| {
         let theirs =
@@ -83,6 +95,11 @@ pub(super) fn plan(
     };
     let steps = plan.attempts.iter().filter_map(|attempt| {
         let backend = backends.by_name(&attempt.backend)?;
+        let (instead, left_out) = match (&condensed, &offers) {
+            (Some(condensed), _) if attempt.condensed => (Some(Arc::clone(condensed)), offers.is_some()),
+            (_, Some(offers)) if !offers.are_run_by(backend) => (Some(offers.without_in(background)), true),
+            _ => (None, false),
+        };
         let step = Step {
             backend: backend.name.clone(),
             service: backend.service.clone(),
@@ -92,23 +109,29 @@ pub(super) fn plan(
             model: model_for(backend),
             decoding: attempt.decoding.clone(),
             first_content: attempt.first_content_ms.map(Duration::from_millis),
-            condensed: condensed.clone().filter(|_| attempt.condensed),
+            instead,
+            left_out,
         };
-        Some((attempt.group.as_deref(), step))
+        // Whoever is named is asked first, all the same.
+        let is_last = left_out && plan.rule != PIN && !backend.server_tools.may_go;
+        Some((is_last, (attempt.group.as_deref(), step)))
     });
-    let steps = balanced(steps.collect(), asking.turn.conversation, dice);
+    let mut steps: Vec<_> = steps.collect();
+    steps.sort_by_key(|(is_last, _)| *is_last);
+    let steps = steps.into_iter().map(|(_, step)| step).collect();
+    let steps = balanced(steps, asking.turn.conversation, dice);
     let Some(first) = steps.first() else {
         if facts.len() < backends.iter().count() {
             return Err(forbidden());
         }
         return Err(EngineError::internal(format!("rule `{}` of the policy finds no backend", plan.rule)));
     };
-    let first = first.backend.clone();
+    let (first, left_out) = (first.backend.clone(), first.left_out);
     for note in &plan.notes {
         tracing::warn!(rule = %plan.rule, note = %note, "routing");
     }
     let (route, reason) = (plan.route.clone(), plan.reason.clone());
-    let report = RouteReport { route, reason, backend: first, failed: Vec::new() };
+    let report = RouteReport { route, reason, backend: first, failed: Vec::new(), left_out };
     let class = Class::new(&plan.rule, plan.features.prompt_tokens_estimate);
     let background = plan.features.trigger.is_background();
     Ok(Plan {

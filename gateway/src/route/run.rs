@@ -272,6 +272,7 @@ impl<'a> Search<'a> {
                 let counted = self.flight.attempt(&step.backend, made_for);
                 if !is_hedge {
                     self.report.backend.clone_from(&step.backend);
+                    self.report.left_out = step.left_out;
                 }
                 Some(Racer { step, tried, is_hedge, counted, ticket })
             }

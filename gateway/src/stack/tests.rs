@@ -44,6 +44,7 @@ fn gateway(change: impl FnOnce(&mut ServerSettings)) -> Arc<Gateway> {
             bytes_per_token: 4.0,
         },
         engine: None,
+        server_tools: Default::default(),
         counter: None,
         asking: AskingSettings::default(),
         standing: Standing::new("test", &AskingSettings::default(), &AttemptSettings::default().standing),

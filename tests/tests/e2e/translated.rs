@@ -8,8 +8,12 @@ use weir_tests::binary::Weir;
 use weir_tests::dialects::Dialect;
 use weir_tests::fault_upstream::FaultUpstream;
 
-async fn gateway(upstream: &FaultUpstream) -> Result<Weir> {
-    let mut config = "[engine.diffusion]\nenabled = false\n[engine.ar]\nenabled = false\n".to_owned();
+fn gateway(upstream: &FaultUpstream) -> Result<Weir> {
+    gateway_with(upstream, "")
+}
+
+fn gateway_with(upstream: &FaultUpstream, more: &str) -> Result<Weir> {
+    let mut config = format!("{more}[engine.diffusion]\nenabled = false\n[engine.ar]\nenabled = false\n");
     for kind in ["openai-chat", "openai-responses", "anthropic"] {
         let url = upstream.base_url("fine");
         config.push_str(&format!(
@@ -29,7 +33,7 @@ async fn asked(weir: &Weir, upstream: &FaultUpstream, dialect: Dialect, body: &V
 #[tokio::test]
 async fn demands_on_tools_and_forms_are_as_strict_as_the_caller_made_them() -> Result<()> {
     let upstream = FaultUpstream::start().await?;
-    let weir = gateway(&upstream).await?;
+    let weir = gateway(&upstream)?;
     let schema = json!({"type": "object"});
     for strict in [true, false] {
         let named = json!({"name": "thing", "schema": schema, "strict": strict});
@@ -57,9 +61,51 @@ async fn demands_on_tools_and_forms_are_as_strict_as_the_caller_made_them() -> R
 }
 
 #[tokio::test]
+async fn tools_that_only_a_server_runs_go_where_one_does_or_are_left_out_beside_functions() -> Result<()> {
+    let upstream = FaultUpstream::start().await?;
+    let policy = tempfile::NamedTempFile::with_suffix(".toml")?;
+    let order = "[{ backend = \"openai-chat\" }, { backend = \"openai-responses\" }]";
+    let rule = format!("[[rule]]\nname = \"all\"\nroute = \"ar\"\nreason = \"test\"\nattempts = {order}\n");
+    std::fs::write(policy.path(), format!("[pins]\nfallback = {order}\n\n{rule}"))?;
+    let weir = gateway_with(&upstream, &format!("[policy]\nfile = {:?}\n", policy.path().display().to_string()))?;
+    let function = json!({"type": "function", "name": "look", "parameters": {"type": "object"}});
+    let group = json!({"type": "namespace", "name": "agents", "description": "d", "tools": [function]});
+    let search = json!({"type": "web_search"});
+    let body = |model: &str, tools: Value, choice: &str| {
+        let (path, body) =
+            ("/v1/responses", json!({"model": model, "input": "hi", "tools": tools, "tool_choice": choice}));
+        let weir = &weir;
+        async move { ask_at(weir, path, &body).await }
+    };
+    let names = |tools: &Value| {
+        let tools = tools.as_array().into_iter().flatten();
+        tools.map(|tool| tool["function"]["name"].as_str().unwrap_or_default().to_owned()).collect::<Vec<_>>()
+    };
+    // Who was named does without them.
+    let reply = body("openai-chat", json!([function, group, search]), "auto").await?;
+    assert_eq!((reply.status, reply.header("x-weir-left-out")), (200, "tools"), "{}", reply.text);
+    let seen = upstream.seen().last().map(|seen| seen.body.clone()).unwrap_or_default();
+    assert_eq!(names(&seen["tools"]), ["look", "agents__look"]);
+    // Who runs them goes first, and gets the caller's own words.
+    let reply = body("auto", json!([function, search]), "auto").await?;
+    assert_eq!((reply.status, reply.header("x-weir-backend")), (200, "openai-responses"), "{}", reply.text);
+    assert_eq!(reply.header("x-weir-left-out"), "");
+    let seen = upstream.seen().last().map(|seen| seen.body.clone()).unwrap_or_default();
+    assert_eq!(seen["tools"], json!([function, search]));
+    let reply = body("auto", json!([function]), "auto").await?;
+    assert_eq!((reply.status, reply.header("x-weir-backend")), (200, "openai-chat"), "nothing to run");
+    // What is demanded, or all there is, is not left out: whoever was named cannot, and another stands in.
+    for (tools, choice) in [(json!([search]), "auto"), (json!([function, search]), "required")] {
+        let reply = body("openai-chat", tools, choice).await?;
+        assert_eq!((reply.status, reply.header("x-weir-backend")), (200, "openai-responses"), "{}", reply.text);
+    }
+    Ok(())
+}
+
+#[tokio::test]
 async fn texts_that_stand_apart_do_not_run_into_each_other() -> Result<()> {
     let upstream = FaultUpstream::start().await?;
-    let weir = gateway(&upstream).await?;
+    let weir = gateway(&upstream)?;
     let text = |text: &str| json!({"type": "text", "text": text});
     let body = json!({"model": "openai-chat", "max_tokens": 9, "system": [text("one"), text("two")], "messages": [
         {"role": "user", "content": "hi"},
@@ -74,7 +120,7 @@ async fn texts_that_stand_apart_do_not_run_into_each_other() -> Result<()> {
 #[tokio::test]
 async fn betas_reach_an_upstream_of_the_same_dialect_only() -> Result<()> {
     let upstream = FaultUpstream::start().await?;
-    let weir = gateway(&upstream).await?;
+    let weir = gateway(&upstream)?;
     for (kind, expect) in [("anthropic", "context-1m-2025-08-07,x-2026"), ("openai-chat", "")] {
         let body = Dialect::Messages.question(kind, "hi", false).to_string();
         let request = client()?.post(weir.url("/v1/messages?beta=true")).header("content-type", "application/json");
@@ -92,7 +138,7 @@ async fn betas_reach_an_upstream_of_the_same_dialect_only() -> Result<()> {
 #[tokio::test]
 async fn thinking_of_another_kind_of_backend_is_not_sent_to_one_that_would_refuse_it() -> Result<()> {
     let upstream = FaultUpstream::start().await?;
-    let weir = gateway(&upstream).await?;
+    let weir = gateway(&upstream)?;
     let thought = |signature: &str| json!({"type": "thinking", "thinking": "hm", "signature": signature});
     let said = json!({"type": "text", "text": "so"});
     let body = json!({"model": "anthropic", "max_tokens": null, "messages": [

@@ -14,6 +14,7 @@ use crate::route::RouteReport;
 const ROUTE: HeaderName = HeaderName::from_static("x-weir-route");
 const REASON: HeaderName = HeaderName::from_static("x-weir-reason");
 const BACKEND: HeaderName = HeaderName::from_static("x-weir-backend");
+const LEFT_OUT: HeaderName = HeaderName::from_static("x-weir-left-out");
 
 /// Longest value sent; proxies refuse answers with large headers.
 const VALUE_MAX: usize = 256;
@@ -24,6 +25,9 @@ pub(super) fn with_route(mut response: Response, report: &RouteReport) -> Respon
         if let Some(value) = visible(text) {
             response.headers_mut().insert(name, value);
         }
+    }
+    if report.left_out {
+        response.headers_mut().insert(LEFT_OUT, HeaderValue::from_static("tools"));
     }
     response
 }

@@ -67,6 +67,7 @@ fn gateway(script: Vec<Line>) -> Arc<Gateway> {
         models: Vec::new(),
         facts,
         engine: None,
+        server_tools: Default::default(),
         counter: None,
         asking: AskingSettings::default(),
         standing: Standing::new("up", &AskingSettings::default(), &AttemptSettings::default().standing),

@@ -126,6 +126,8 @@ pub(crate) enum ItemBody {
         id: String,
         status: &'static str,
         call_id: String,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        namespace: Option<String>,
         name: String,
         arguments: String,
     },
@@ -134,6 +136,8 @@ pub(crate) enum ItemBody {
         id: String,
         status: &'static str,
         call_id: String,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        namespace: Option<String>,
         name: String,
         input: String,
     },
@@ -149,9 +153,38 @@ pub(super) fn input(arguments: String) -> String {
     text.map(str::to_owned).unwrap_or(arguments)
 }
 
-/// The names of a request's free-form tools.
-pub(super) fn freeform(request: &ChatRequest) -> Vec<String> {
-    request.tools.iter().filter(|tool| tool.freeform).map(|tool| tool.name.clone()).collect()
+/// Those of a request's tools whose calls do not look like any function's: free-form ones, and those in groups.
+#[derive(Debug)]
+pub(super) struct OddTools(Vec<Tool>);
+
+/// The tool that a call is for, as this dialect tells it.
+#[derive(Debug)]
+pub(super) struct Called {
+    pub(super) namespace: Option<String>,
+    pub(super) name: String,
+    /// Whether it takes text.
+    pub(super) is_freeform: bool,
+}
+
+impl OddTools {
+    pub(super) fn of(request: &ChatRequest) -> Self {
+        let odd = request.tools.iter().filter(|tool| tool.freeform || tool.grouped.is_some());
+        // Of what they take nothing is asked here.
+        let named = |tool: &Tool| Tool {
+            name: tool.name.clone(),
+            freeform: tool.freeform,
+            grouped: tool.grouped.clone(),
+            ..Tool::default()
+        };
+        OddTools(odd.map(named).collect())
+    }
+
+    /// The tool that backends know by this name.
+    pub(super) fn called(&self, name: String) -> Called {
+        let tool = self.0.iter().find(|tool| tool.name == name);
+        let (namespace, own) = tool.and_then(|tool| tool.grouped.clone()).unzip();
+        Called { namespace, name: own.unwrap_or(name), is_freeform: tool.is_some_and(|tool| tool.freeform) }
+    }
 }
 
 /// A piece of a message or of reasoning.

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use serde_json::value::RawValue;
 use weir_protocol::{EngineError, TokenLogprob};
 
-use super::encode::{self, ContentPart, ItemBody, ItemKind, item_id};
+use super::encode::{self, Called, ContentPart, ItemBody, ItemKind, OddTools, item_id};
 use super::events::{Events, Payload, Place};
 use super::theirs::Told;
 use crate::api::answering::braces::Braces;
@@ -19,8 +19,7 @@ const COMPLETED: &str = "completed";
 #[derive(Debug)]
 pub(super) struct Items {
     response: String,
-    /// Names of tools that take text.
-    freeform: Vec<String>,
+    odd: OddTools,
     /// How many were added.
     count: usize,
     done: BTreeMap<usize, ItemBody>,
@@ -64,19 +63,18 @@ struct OpenCall {
     at: usize,
     id: String,
     call_id: String,
-    name: String,
+    /// If it takes text: what the text is, is known at the end.
+    tool: Called,
     arguments: String,
     braces: Braces,
-    /// Whether it is for a tool that takes text: what the text is, is known at the end.
-    is_freeform: bool,
 }
 
 impl Items {
     /// None yet, of the answer with this id.
-    pub(super) fn new(response: String, freeform: Vec<String>) -> Self {
+    pub(super) fn new(response: String, odd: OddTools) -> Self {
         Items {
             response,
-            freeform,
+            odd,
             count: 0,
             done: BTreeMap::new(),
             theirs: None,
@@ -161,10 +159,10 @@ impl Items {
     pub(super) fn call(&mut self, index: u32, call_id: String, name: String, events: &mut Events) {
         self.end_speech(COMPLETED, events);
         self.end_calls(COMPLETED, true, events);
-        let is_freeform = self.freeform.contains(&name);
-        let (at, id) = self.add(if is_freeform { ItemKind::CustomCall } else { ItemKind::FunctionCall });
+        let tool = self.odd.called(name);
+        let (at, id) = self.add(if tool.is_freeform { ItemKind::CustomCall } else { ItemKind::FunctionCall });
         let (arguments, braces) = (String::new(), Braces::default());
-        let call = OpenCall { index, at, id, call_id, name, arguments, braces, is_freeform };
+        let call = OpenCall { index, at, id, call_id, tool, arguments, braces };
         events.push("response.output_item.added", Payload::Item { output_index: at, item: &call.item(IN_PROGRESS) });
         self.calls.push(call);
     }
@@ -175,7 +173,7 @@ impl Items {
             Some(call) => {
                 call.arguments.push_str(delta);
                 call.braces.push(delta);
-                if call.is_freeform {
+                if call.tool.is_freeform {
                     return Ok(());
                 }
                 let payload = Payload::Delta { place: call.place(), delta, logprobs: None };
@@ -255,14 +253,14 @@ impl Items {
         let ended: Vec<OpenCall> =
             self.calls.extract_if(.., |call| !only_complete || call.braces.is_complete()).collect();
         for mut call in ended {
-            if call.is_freeform {
+            if call.tool.is_freeform {
                 call.arguments = encode::input(std::mem::take(&mut call.arguments));
                 let (place, input) = (call.place(), call.arguments.as_str());
                 let delta = Payload::Delta { place, delta: input, logprobs: None };
                 events.push("response.custom_tool_call_input.delta", delta);
                 events.push("response.custom_tool_call_input.done", Payload::InputDone { place, input });
             } else {
-                let (place, name, arguments) = (call.place(), call.name.as_str(), call.arguments.as_str());
+                let (place, name, arguments) = (call.place(), call.tool.name.as_str(), call.arguments.as_str());
                 events.push("response.function_call_arguments.done", Payload::ArgumentsDone { place, name, arguments });
             }
             self.finish(call.at, call.item(status), events);
@@ -314,11 +312,11 @@ impl OpenCall {
     }
 
     fn item(&self, status: &'static str) -> ItemBody {
-        let (id, call_id, name) = (self.id.clone(), self.call_id.clone(), self.name.clone());
-        let said = self.arguments.clone();
-        match self.is_freeform {
-            true => ItemBody::CustomToolCall { id, status, call_id, name, input: said },
-            false => ItemBody::FunctionCall { id, status, call_id, name, arguments: said },
+        let (id, call_id, said) = (self.id.clone(), self.call_id.clone(), self.arguments.clone());
+        let (namespace, name) = (self.tool.namespace.clone(), self.tool.name.clone());
+        match self.tool.is_freeform {
+            true => ItemBody::CustomToolCall { id, status, call_id, namespace, name, input: said },
+            false => ItemBody::FunctionCall { id, status, call_id, namespace, name, arguments: said },
         }
     }
 }

@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 use weir_protocol::{ChatRequest, EngineError, Event, FinishReason, TokenLogprob, Usage};
 
 use super::encode::{
-    Echo, Extra, IncompleteDetails, ItemBody, ResponseBody, ResponseError, UsageBody, ending, freeform,
+    Echo, Extra, IncompleteDetails, ItemBody, OddTools, ResponseBody, ResponseError, UsageBody, ending,
 };
 use super::events::{Events, Payload};
 use super::items::Items;
@@ -100,7 +100,7 @@ impl ResponsesGrammar {
             raw: Arc::clone(&request.raw),
             model: String::new(),
             begun: false,
-            items: Items::new(identity.id.clone(), freeform(request)),
+            items: Items::new(identity.id.clone(), OddTools::of(request)),
             logprobs: Vec::new(),
             usage: None,
             continued: None,

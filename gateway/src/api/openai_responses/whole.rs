@@ -6,9 +6,11 @@ use serde::ser::{Serialize, Serializer};
 use serde_json::{Map, Value};
 use weir_protocol::{ChatRequest, FinishReason, Usage};
 
-use super::encode::{ContentPart, Echo, ItemBody, ItemKind, ResponseBody, UsageBody, ending, freeform, input, item_id};
+use super::encode::{
+    Called, ContentPart, Echo, ItemBody, ItemKind, OddTools, ResponseBody, UsageBody, ending, input, item_id,
+};
 use crate::api::answering::Identity;
-use crate::api::answering::collect::{Collected, Item};
+use crate::api::answering::collect::{Call, Collected, Item};
 use crate::api::openai_chat::encode::LogprobBody;
 
 /// The document.
@@ -23,18 +25,18 @@ pub(crate) struct Whole {
 
 impl Whole {
     pub(super) fn new(identity: Identity, request: &ChatRequest, answer: Collected) -> Self {
-        let (raw, freeform) = (Arc::clone(&request.raw), freeform(request));
+        let (raw, odd) = (Arc::clone(&request.raw), OddTools::of(request));
         let (last, cut) = (answer.items.len().saturating_sub(1), ending(answer.reason).1.is_some());
         let output = answer.items.into_iter().enumerate().map(|(at, item)| {
             let status = if cut && at == last { "incomplete" } else { "completed" };
-            body(item, &identity.id, at, status, &freeform)
+            body(item, &identity.id, at, status, &odd)
         });
         let output = output.collect();
         Whole { raw, model: answer.model, output, reason: answer.reason, usage: answer.usage, identity }
     }
 }
 
-fn body(item: Item, response: &str, at: usize, status: &'static str, freeform: &[String]) -> ItemBody {
+fn body(item: Item, response: &str, at: usize, status: &'static str, odd: &OddTools) -> ItemBody {
     match item {
         Item::Reasoning { text, signature } => ItemBody::Reasoning {
             id: item_id(response, ItemKind::Reasoning, at),
@@ -59,20 +61,15 @@ fn body(item: Item, response: &str, at: usize, status: &'static str, freeform: &
             role: "assistant",
             content: vec![ContentPart::Refusal { refusal }],
         },
-        Item::Call(call) if freeform.contains(&call.name) => ItemBody::CustomToolCall {
-            id: item_id(response, ItemKind::CustomCall, at),
-            status,
-            call_id: call.id,
-            name: call.name,
-            input: input(call.arguments),
-        },
-        Item::Call(call) => ItemBody::FunctionCall {
-            id: item_id(response, ItemKind::FunctionCall, at),
-            status,
-            call_id: call.id,
-            name: call.name,
-            arguments: call.arguments,
-        },
+        Item::Call(Call { id: call_id, name, arguments, .. }) => {
+            let Called { namespace, name, is_freeform } = odd.called(name);
+            let id = |kind| item_id(response, kind, at);
+            if is_freeform {
+                let (id, input) = (id(ItemKind::CustomCall), input(arguments));
+                return ItemBody::CustomToolCall { id, status, call_id, namespace, name, input };
+            }
+            ItemBody::FunctionCall { id: id(ItemKind::FunctionCall), status, call_id, namespace, name, arguments }
+        }
     }
 }
 

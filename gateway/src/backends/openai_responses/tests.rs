@@ -71,6 +71,13 @@ fn what_only_this_dialect_has_a_word_for_is_content_to_those_who_speak_it() {
 }
 
 #[test]
+fn a_call_in_a_group_goes_by_both_names() {
+    let item = json!({"type": "function_call", "id": "i", "call_id": "c", "namespace": "agents", "name": "close", "arguments": "{}"});
+    let whole = json!({"model": "m", "status": "completed", "output": [item]}).to_string();
+    check_whole(decoder(), &whole, "<m>[0 agents__close{0 {}}!tool_calls");
+}
+
+#[test]
 fn the_parts_of_a_summary_stand_apart() {
     let part = |at: u32, text: &str| {
         let place = json!({"type": "response.reasoning_summary_text.delta", "output_index": 0, "summary_index": at});

@@ -100,7 +100,7 @@ pub(in crate::backends) fn refuse_others(
 pub(in crate::backends) fn refuse_untold(request: &ChatRequest, wire: &WireSettings) -> Result<(), EngineError> {
     let is_offer = |field: &&str| wire.leaves_out_tools && *field == "tools" && request.tool_choice == ToolChoice::Auto;
     if let Some(field) = request.unsupported.iter().find(|field| !is_offer(field)) {
-        return Err(unsupported(field, "it cannot be said in the dialect of this upstream"));
+        return Err(unsupported(field, untold(field)));
     }
     for (role, part) in request.messages.iter().flat_map(|turn| turn.content.iter().map(|part| (turn.role, part))) {
         match part {
@@ -114,6 +114,14 @@ pub(in crate::backends) fn refuse_untold(request: &ChatRequest, wire: &WireSetti
         }
     }
     Ok(())
+}
+
+/// Why an upstream of another dialect does not get it.
+fn untold(field: &str) -> &'static str {
+    match field {
+        "tools" => "a tool that only the caller's API runs is demanded, or is all that is offered",
+        _ => "it cannot be said in the dialect of this upstream",
+    }
 }
 
 /// This upstream cannot; another may.

@@ -27,6 +27,7 @@ fn member(name: &str, group: Option<&str>, caches_prefixes: bool) -> Backend {
             bytes_per_token: 4.0,
         },
         engine: None,
+        server_tools: Default::default(),
         counter: None,
         standing: Standing::new(name, &asking, &AttemptSettings::default().standing),
         asking,

@@ -78,7 +78,8 @@ fn step(name: &str, service: BackendService) -> Step {
         model: None,
         decoding: DiffusionOptions::default(),
         first_content: Some(Duration::from_millis(100)),
-        condensed: None,
+        instead: None,
+        left_out: false,
     }
 }
 
@@ -112,7 +113,13 @@ async fn search(
     settings: &AttemptSettings,
     metrics: &Arc<Metrics>,
 ) -> Result<Answer, Refusal> {
-    let report = RouteReport { route: "auto".into(), reason: "r".into(), backend: String::new(), failed: vec![] };
+    let report = RouteReport {
+        route: "auto".into(),
+        reason: "r".into(),
+        backend: String::new(),
+        failed: vec![],
+        left_out: false,
+    };
     let (dice, class) = (Dice::new(1), Class::new("rule", 0));
     let given = Given { request, class, settings, dice: &dice, lesson: &|_| None, ended: Ending::new().ended() };
     Search::new(steps, report, Flight::start(Record::counted_only(metrics), "auto", None), given).run().await

@@ -25,7 +25,7 @@ pub(super) fn tools(
             description: members.read("description", fields::string)?.map(str::to_owned),
             parameters: members.read("input_schema", schema)?.unwrap_or(Value::Null),
             strict: members.read("strict", fields::boolean)?.unwrap_or(false),
-            freeform: false,
+            ..Tool::default()
         });
     }
     Ok(tools)

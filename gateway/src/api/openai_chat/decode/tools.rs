@@ -30,5 +30,5 @@ fn tool(path: &Path<'_>, value: &Value) -> Result<Tool, EngineError> {
     let description = members.read("description", fields::string)?.map(str::to_owned);
     let parameters = members.read("parameters", schema)?.unwrap_or(Value::Null);
     let strict = members.read("strict", fields::boolean)?.unwrap_or(false);
-    Ok(Tool { name: function_name(&members)?, description, parameters, strict, freeform: false })
+    Ok(Tool { name: function_name(&members)?, description, parameters, strict, ..Tool::default() })
 }

@@ -32,7 +32,7 @@ pub(super) fn input(
             "function_call" => {
                 let call = ToolCall {
                     id: members.need("call_id", fields::string)?.to_owned(),
-                    name: members.need("name", fields::string)?.to_owned(),
+                    name: called(&members)?,
                     arguments: members.need("arguments", fields::string)?.to_owned(),
                 };
                 turns.assistant().tool_calls.push(call);
@@ -41,7 +41,7 @@ pub(super) fn input(
                 let input = members.need("input", fields::string)?;
                 let call = ToolCall {
                     id: members.need("call_id", fields::string)?.to_owned(),
-                    name: members.need("name", fields::string)?.to_owned(),
+                    name: called(&members)?,
                     arguments: json!({Tool::INPUT: input}).to_string(),
                 };
                 turns.assistant().tool_calls.push(call);
@@ -64,6 +64,13 @@ pub(super) fn input(
         true => Ok(vec![Message::empty(Role::User)]),
         false => Ok(turns.0),
     }
+}
+
+/// The name of what a call is for, as other dialects have it.
+fn called(members: &Members<'_, '_>) -> Result<String, EngineError> {
+    let name = members.need("name", fields::string)?;
+    let namespace = members.read("namespace", fields::string)?.filter(|namespace| !namespace.is_empty());
+    Ok(namespace.map_or_else(|| name.to_owned(), |namespace| Tool::joined(namespace, name)))
 }
 
 /// Messages so far.

@@ -1,7 +1,7 @@
 //! What is taken, what is refused, and with which words.
 
-use serde_json::json;
-use weir_protocol::{Part, ToolChoice};
+use serde_json::{Value, json};
+use weir_protocol::{Part, Tool, ToolChoice};
 
 use super::*;
 use crate::api::reading::tests as shared;
@@ -91,6 +91,34 @@ fn free_form_tools_take_an_object_elsewhere() {
     assert_eq!((request.messages[1].role, request.messages[1].joined_text().as_str()), (Role::Tool, "done"));
     assert_eq!(request.tool_choice, ToolChoice::Function("patch".into()));
     assert!(request.unsupported.is_empty(), "{:?}", request.unsupported);
+}
+
+#[test]
+fn functions_in_a_group_go_by_both_names_elsewhere() {
+    let long = "x".repeat(60);
+    let function =
+        |name: &str| json!({"type": "function", "name": name, "description": "d", "parameters": {"type": "object"}});
+    let group =
+        |name: &str, tools: Value| json!({"type": "namespace", "name": name, "description": "about", "tools": tools});
+    let request = taken(json!({
+        "input": [{"type": "function_call", "call_id": "c", "namespace": "agents", "name": "close", "arguments": "{}"}],
+        "tools": [
+            group("agents", json!([function("close"), {"type": "custom", "name": "say"}])),
+            group("mcp__files__", json!([function("read"), function(&long)])),
+            group("odd", json!([{"type": "web_search"}])),
+            function("close"),
+        ],
+    }));
+    let names: Vec<&str> = request.tools.iter().map(|tool| tool.name.as_str()).collect();
+    let cut = Tool::joined("mcp__files__", &long);
+    assert_eq!(names, ["agents__close", "agents__say", "mcp__files__read", &cut, "close"]);
+    assert_eq!((cut.len(), cut == Tool::joined("mcp__files__", &"x".repeat(61))), (64, false));
+    let first = &request.tools[0];
+    assert_eq!((first.description.as_deref(), first.freeform), (Some("about\n\nd"), false));
+    assert_eq!(first.grouped, Some(("agents".into(), "close".into())));
+    assert!(request.tools[1].freeform && request.tools[4].grouped.is_none());
+    assert_eq!(request.messages[0].tool_calls[0].name, "agents__close");
+    assert_eq!(request.unsupported, ["tools"], "the odd one");
 }
 
 #[test]

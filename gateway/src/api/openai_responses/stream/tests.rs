@@ -1,5 +1,7 @@
 //! The event grammar of `POST /v1/responses`, byte by byte.
 
+mod odd_tools;
+
 use proptest::prelude::*;
 use serde_json::json;
 use weir_protocol::{TokenChance, Tool};
@@ -9,7 +11,11 @@ use crate::api::answering::stream::tests::{self as shared, any_events, arguments
 
 fn write(events: Vec<Event>) -> Vec<String> {
     let identity = Identity { id: "resp_1".into(), created: 9 };
-    let tools = vec![Tool { name: "patch".into(), freeform: true, ..Tool::default() }];
+    let grouped = Some(("agents".into(), "close".into()));
+    let tools = vec![
+        Tool { name: "patch".into(), freeform: true, ..Tool::default() },
+        Tool { name: "agents__close".into(), grouped, ..Tool::default() },
+    ];
     shared::write(ResponsesGrammar::new(identity, &ChatRequest { tools, ..ChatRequest::default() }), true, events)
 }
 
@@ -59,33 +65,6 @@ fn check_all(events: Vec<Event>, expect: &[String]) {
 const MESSAGE: &str = r#"{"type":"message","id":"msg_1_0","status":"completed","role":"assistant","content":[{"type":"output_text","text":"a\nb","annotations":[],"logprobs":[]}]}"#;
 const MESSAGE_ADDED: &str = r#"output_item.added "output_index":0,"item":{"type":"message","id":"msg_1_0","status":"in_progress","role":"assistant","content":[]}"#;
 const PART_ADDED: &str = r#"content_part.added "item_id":"msg_1_0","output_index":0,"content_index":0,"part":{"type":"output_text","text":"","annotations":[],"logprobs":[]}"#;
-
-#[test]
-fn a_call_of_a_free_form_tool_is_told_as_text() {
-    let item = |status: &str, input: &str| {
-        format!(
-            r#""output_index":0,"item":{{"type":"custom_tool_call","id":"ctc_1_0","status":"{status}","call_id":"c1","name":"patch","input":"{input}"}}"#
-        )
-    };
-    let done = item("completed", r"a\nb");
-    let whole =
-        whole("completed", "completed", "null", "null", done.split_once("\"item\":").expect("an item").1, "null");
-    let events = vec![
-        started(),
-        call(0, "c1", "patch"),
-        arguments(0, r#"{"input":"a"#),
-        arguments(0, r#"\nb"}"#),
-        ends(FinishReason::ToolCalls),
-    ];
-    let place = r#""item_id":"ctc_1_0","output_index":0"#;
-    let told = [
-        format!("output_item.added {}", item("in_progress", "")),
-        format!(r#"custom_tool_call_input.delta {place},"delta":"a\nb""#),
-        format!(r#"custom_tool_call_input.done {place},"input":"a\nb""#),
-        format!("output_item.done {done}"),
-    ];
-    check_all(events, &between(&told.each_ref().map(String::as_str), whole));
-}
 
 #[test]
 fn text_is_one_message() {
