@@ -71,6 +71,14 @@ pub struct RouteReport {
     pub left_out: bool,
 }
 
+impl RouteReport {
+    /// The backend of this step is asked, or answers.
+    fn names(&mut self, step: &open::Step) {
+        self.backend.clone_from(&step.backend);
+        self.left_out = step.left_out;
+    }
+}
+
 /// An answer under way: its first event is known, so the report is true.
 pub struct Answer {
     /// How it was routed.
@@ -293,8 +301,7 @@ impl Router {
         if let Some(at) = self.foresight.probe(&names).filter(|at| *at < plan.steps.len()) {
             let step = plan.steps.remove(at);
             plan.report.reason = format!("{}; {} first, to see how it does", plan.report.reason, step.backend);
-            plan.report.backend.clone_from(&step.backend);
-            plan.report.left_out = step.left_out;
+            plan.report.names(&step);
             plan.steps.insert(0, step);
         }
     }

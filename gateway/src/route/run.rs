@@ -271,8 +271,7 @@ impl<'a> Search<'a> {
                 self.attempts += 1;
                 let counted = self.flight.attempt(&step.backend, made_for);
                 if !is_hedge {
-                    self.report.backend.clone_from(&step.backend);
-                    self.report.left_out = step.left_out;
+                    self.report.names(&step);
                 }
                 Some(Racer { step, tried, is_hedge, counted, ticket })
             }
@@ -359,7 +358,7 @@ impl<'a> Search<'a> {
         head: Vec<Event>,
         rest: Option<UnderWay>,
     ) -> Answer {
-        self.report.backend.clone_from(&step.backend);
+        self.report.names(step);
         let named = step.model.clone().unwrap_or_else(|| step.backend.clone());
         let drafts = self.given.request.diffusion.drafts;
         let others = self.queue.into_iter().map(|next| (next.step, next.owes));
