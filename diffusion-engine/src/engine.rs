@@ -337,11 +337,7 @@ fn default_decoding(
     names: &[String],
     control: Option<ControlTokens>,
 ) -> Result<(DecodeSettings, ChosenBy), LoadError> {
-    let wrong = |field: &str, message| LoadError::Config {
-        file: "options".into(),
-        field: format!("defaults.{field}"),
-        message,
-    };
+    let wrong = |field: &str, message| LoadError::Config { file: "options".into(), field: field.to_owned(), message };
     let (decoder, by) = match defaults.decoder {
         Some(decoder) => (decoder, ChosenBy::Config),
         None => published::decoder(names.iter().map(String::as_str), control.is_some()),

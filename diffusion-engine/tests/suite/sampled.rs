@@ -277,7 +277,7 @@ fn a_model_that_cannot_delete_refuses_levenshtein_and_others_never_write_its_tok
         matches!(&refused, EngineError::InvalidRequest { field, .. } if field == "diffusion.decoder"),
         "{refused:?}"
     );
-    assert!(load(DecoderKind::Levenshtein).is_err_and(|error| error.to_string().contains("defaults.decoder")));
+    assert!(load(DecoderKind::Levenshtein).is_err_and(|error| error.to_string().contains("field `decoder`")));
     for (engine, decoder) in everyone() {
         request.diffusion.decoder = decoder;
         request.sampling.logit_bias.clear();

@@ -109,7 +109,8 @@ impl Checks<'_> {
         match PolicySource::read_by(&path, |path| self.read(path)) {
             Ok(source) => Some(source),
             Err(error) => {
-                self.say(&["policy", "file"], format!("`{}` cannot be read: {error}", path.display()), "");
+                let help = "name your rules' file, or take a `profile`; `weir policy show balanced` prints one to copy";
+                self.say(&["policy", "file"], format!("`{}` cannot be read: {error}", path.display()), help);
                 None
             }
         }

@@ -141,6 +141,8 @@ async fn doctor_asks_the_upstreams() -> Result<()> {
     let config = "[server]\nlisten = \"127.0.0.1:0\"\n".to_owned()
         + &backend("there", &upstream.base_url("fine"))
         + &backend("gone", &FaultUpstream::refused_url().await?)
+        + &backend("ill", &upstream.base_url("fine"))
+        + "health = { path = \"/nowhere\" }\n"
         + &format!("[tracing.otlp]\nendpoint = \"{}\"\n", collector.endpoint);
     let (code, out, err) = tokio::task::spawn_blocking(move || weir("doctor", &config)).await??;
     assert_eq!(code, Some(1), "{out}{err}");
@@ -149,6 +151,7 @@ async fn doctor_asks_the_upstreams() -> Result<()> {
         "answers",
         "backend `gone`",
         "nobody listens",
+        "backend `ill`: its health check at ",
         "the clock agrees with backend `there`",
         "takes spans",
     ] {

@@ -28,11 +28,22 @@ fn judged<'a>(settings: &'a Settings, called: &'a [Called]) -> impl Iterator<Ite
     settings.backends.iter().map(|backend| {
         let name = backend.name.as_str();
         let finding = match called.iter().find(|called| called.backend == name) {
-            Some(called) => judge(backend, called),
+            Some(called) => match judge(backend, called) {
+                worse if worse.level == Level::Problem => worse,
+                other => ill(backend, called).unwrap_or(other),
+            },
             None => Finding::problem(format!("backend `{name}`: there is no HTTP client")).fix(NO_CLIENT),
         };
         (name, finding)
     })
+}
+
+/// It answers, and would not be asked: its health check fails.
+fn ill(backend: &BackendSettings, called: &Called) -> Option<Finding> {
+    let health = backend.asking.health.as_ref().filter(|_| called.well == Some(false))?;
+    let text =
+        format!("backend `{}`: its health check at {} fails, so nothing is sent there", backend.name, health.url);
+    Some(Finding::problem(text).fix("mend its `health.path`, or leave `health` out"))
 }
 
 fn judge(backend: &BackendSettings, called: &Called) -> Finding {
@@ -105,7 +116,7 @@ mod tests {
 
     #[track_caller]
     fn check(rest: &str, reached: Reached, level: Level, word: &str) {
-        let finding = judge(&backend(rest), &Called { backend: "gpu".into(), reached, date: None });
+        let finding = judge(&backend(rest), &Called { backend: "gpu".into(), reached, well: None, date: None });
         assert_eq!(finding.level, level, "{finding:?}");
         let text = format!("{} {}", finding.text, finding.fix.unwrap_or_default());
         assert!(text.contains(word), "{text}");
@@ -126,5 +137,18 @@ mod tests {
         check("", Reached::NobodyListens, Level::Problem, "nobody listens");
         check("", Reached::Silent, Level::Problem, "firewall");
         check("", Reached::Broke, Level::Problem, "For TLS write `https://`");
+    }
+
+    #[test]
+    fn a_health_check_that_fails_is_a_problem_of_a_backend_that_answers() {
+        let told = |rest: &str, well: Option<bool>| {
+            let called = Called { backend: "gpu".into(), reached: Reached::Answers(Vec::new()), well, date: None };
+            ill(&backend(rest), &called)
+        };
+        let check = "health = { path = \"/health\" }";
+        assert_eq!((told("", None), told(check, Some(true))), (None, None));
+        let finding = told(check, Some(false)).unwrap();
+        assert_eq!(finding.level, Level::Problem);
+        assert!(finding.text.contains("its health check at http://h/health fails"), "{}", finding.text);
     }
 }

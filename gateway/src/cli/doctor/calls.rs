@@ -42,6 +42,8 @@ pub(super) enum Reached {
 pub(super) struct Called {
     pub(super) backend: String,
     pub(super) reached: Reached,
+    /// Whether its health check is well; none if there is no check, or nobody to ask.
+    pub(super) well: Option<bool>,
     /// What its `Date` says, and when that came.
     pub(super) date: Option<(SystemTime, SystemTime)>,
 }
@@ -77,6 +79,13 @@ fn client(to: &str) -> Option<reqwest::Client> {
 
 async fn call(client: reqwest::Client, backend: &BackendSettings) -> Called {
     let answer = client.get(url(backend)).headers(headers(backend)).send().await;
+    let well = match (&answer, &backend.asking.health) {
+        (Ok(_), Some(health)) => {
+            let asked = client.get(&health.url).headers(headers(backend)).timeout(health.timeout).send().await;
+            Some(asked.is_ok_and(|response| response.status().is_success()))
+        }
+        _ => None,
+    };
     let mut date = None;
     let reached = match answer {
         Ok(mut response) => {
@@ -98,7 +107,7 @@ async fn call(client: reqwest::Client, backend: &BackendSettings) -> Called {
         }
         Err(error) => broken(&error),
     };
-    Called { backend: backend.name.clone(), reached, date }
+    Called { backend: backend.name.clone(), reached, well, date }
 }
 
 fn url(backend: &BackendSettings) -> String {
