@@ -37,6 +37,10 @@ pub(super) fn places(file: &Named) -> Result<Vec<(String, Place)>, LoadError> {
         if element.bytes(&entry.shape) != Some(end - begin) {
             return Err(wrong(format!("shape {:?} does not fit {} bytes", entry.shape, end - begin)));
         }
+        // What its bytes do not bound where another dimension is 0.
+        if entry.shape.iter().try_fold(1usize, |count, n| count.checked_mul(*n)).is_none() {
+            return Err(wrong(format!("shape {:?} is too large", entry.shape)));
+        }
         ranges.push((begin, end, name.clone()));
         places.push((name, Place { element, shape: entry.shape, bytes: data_start + begin..data_start + end }));
     }

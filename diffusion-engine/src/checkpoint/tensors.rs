@@ -202,11 +202,7 @@ impl Weights {
     ) -> Result<(Element, &'a [u8], Finite<'a>), LoadError> {
         let shown = (self.stored)(name);
         let (file, element, bytes) = self.claim(name, Some(shape))?;
-        if !element.is_float() {
-            let message = match element {
-                Element::Packed(_) => "is packed for the CPU: take the checkpoint it was made from".to_owned(),
-                _ => format!("expected F32, F16, BF16 or a quantised type, got {}", element.name()),
-            };
+        if let Some(message) = not_numbers(element) {
             return Err(tensor_error(file, &shown, &message));
         }
         let (Some(part), Some(parts)) = (part, shape.first()) else {
@@ -278,6 +274,20 @@ impl Weights {
         }
     }
 
+    /// Why a tensor's numbers cannot be read as those of this shape, told without reading them.
+    pub(crate) fn fault(&self, name: &str, shape: &[usize]) -> Option<LoadError> {
+        let shown = (self.stored)(name);
+        let Some(tensor) = self.listed(name) else {
+            return Some(tensor_error("source", &shown, "is missing"));
+        };
+        let message = if tensor.shape == shape {
+            not_numbers(tensor.element)?
+        } else {
+            format!("expected shape {shape:?}, got {:?}", tensor.shape)
+        };
+        Some(tensor_error(tensor.file, &shown, &message))
+    }
+
     /// Whether a tensor has this shape; `None` when there is none.
     pub(crate) fn has_shape(&self, name: &str, shape: &[usize]) -> Option<bool> {
         self.tensors.get(name).map(|tensor| tensor.place.shape == shape)
@@ -298,6 +308,15 @@ impl Weights {
             None => Ok((self.parameters, self.stored_bytes)),
             Some(error) => Err(error),
         }
+    }
+}
+
+/// Why elements cannot be decoded one by one.
+fn not_numbers(element: Element) -> Option<String> {
+    match element {
+        element if element.is_float() => None,
+        Element::Packed(_) => Some("is packed for the CPU: take the checkpoint it was made from".to_owned()),
+        _ => Some(format!("expected F32, F16, BF16 or a quantised type, got {}", element.name())),
     }
 }
 

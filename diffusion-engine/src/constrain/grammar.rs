@@ -6,6 +6,7 @@ use llguidance::api::TopLevelGrammar;
 use serde_json::{Value, json};
 use weir_protocol::{ChatRequest, EngineError, ResponseFormat, Tool, ToolChoice};
 
+use super::bounds::rounded;
 use super::compiled::Form;
 use super::depth;
 use super::schema::styled;
@@ -31,7 +32,7 @@ pub(crate) fn form(request: &ChatRequest, vocabulary: &Vocabulary) -> Result<Opt
         }
     };
     let tools: Vec<Callable> = tools.into_iter().map(Callable::of).collect();
-    is_shallow(request, &tools, answer.as_ref())?;
+    can_all_be_said(request, &tools, answer.as_ref())?;
     let several = !matches!(request.tool_choice, ToolChoice::Function(_)) && request.parallel_tool_calls != Some(false);
     let grammar = TopLevelGrammar::from_lark(calls(&tools, answer.as_ref(), several));
     match vocabulary.form(grammar, &request.tenant.clone().unwrap_or_default()) {
@@ -95,7 +96,7 @@ fn format_only(request: &ChatRequest, vocabulary: &Vocabulary) -> Result<Option<
         ResponseFormat::JsonObject => (TopLevelGrammar::from_json_schema(styled(&json!({"type": "object"}))), ""),
         ResponseFormat::JsonSchema(schema) => {
             let schema = styled(schema);
-            depth::of_schema(&schema).map_err(|reason| unsupported(SCHEMA, reason))?;
+            can_be_said(&schema).map_err(|reason| unsupported(SCHEMA, reason))?;
             (TopLevelGrammar::from_json_schema(schema), "")
         }
         ResponseFormat::Regex(pattern) => (TopLevelGrammar::from_regex(pattern), "regex"),
@@ -118,13 +119,19 @@ fn unsupported(field: impl Into<String>, reason: String) -> EngineError {
     EngineError::Unsupported { field: field.into(), message: format!("it cannot be enforced: {reason}") }
 }
 
-/// Whether all schemas can be compiled safely.
-fn is_shallow(request: &ChatRequest, tools: &[Callable], answer: Option<&Answer>) -> Result<(), EngineError> {
+/// Whether a schema can be compiled safely and kept to the letter.
+fn can_be_said(schema: &Value) -> Result<(), String> {
+    depth::of_schema(schema)?;
+    rounded(schema).map_or(Ok(()), Err)
+}
+
+/// Whether all schemas can.
+fn can_all_be_said(request: &ChatRequest, tools: &[Callable], answer: Option<&Answer>) -> Result<(), EngineError> {
     if let Some(Answer::Json(schema)) = answer {
-        depth::of_schema(schema).map_err(|reason| unsupported(SCHEMA, reason))?;
+        can_be_said(schema).map_err(|reason| unsupported(SCHEMA, reason))?;
     }
     tools.iter().try_for_each(|Callable { tool, schema }| {
-        depth::of_schema(schema).map_err(|reason| unsupported(parameters_of(request, tool), reason))
+        can_be_said(schema).map_err(|reason| unsupported(parameters_of(request, tool), reason))
     })
 }
 

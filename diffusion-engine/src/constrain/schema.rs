@@ -4,6 +4,8 @@
 
 use serde_json::{Map, Value, json};
 
+use super::bounds;
+
 /// The formats that JSON Schema names. By its rules any other is a remark to readers (`password`, `binary`, `cuid`, ...).
 const FORMATS: [&str; 19] = [
     "date-time",
@@ -60,7 +62,7 @@ fn say(schema: &mut Value) {
             drop_remarks(fields);
             name_keys(fields);
             demand_tags(fields);
-            exclude_what_rounds(fields);
+            bounds::say(fields);
             if fields.get("not").is_some_and(says_nothing) {
                 *schema = Value::Bool(false);
             }
@@ -131,32 +133,5 @@ fn demand_tags(fields: &mut Map<String, Value>) {
         for alternative in alternatives {
             *alternative = json!({"allOf": [alternative.take(), demand]});
         }
-    }
-}
-
-/// Readers hold JSON's numbers in 64 bits, where 99.24999999999999999 is 99.25. An exclusive bound of a `number` becomes
-/// the nearest such number inside it. Not a whole one: no draft comes to its digits (at 1 seventeen nines, at 0 three
-/// hundred zeros) unless the grammar leads there, which with that bound it would, past `0.9`.
-fn exclude_what_rounds(fields: &mut Map<String, Value>) {
-    if fields.get("type").and_then(Value::as_str) != Some("number") {
-        return;
-    }
-    tighten(fields, "exclusiveMaximum", "maximum", f64::next_down, f64::min);
-    tighten(fields, "exclusiveMinimum", "minimum", f64::next_up, f64::max);
-}
-
-/// Puts the number just inside an exclusive bound into the inclusive one, unless that is tighter already.
-fn tighten(
-    fields: &mut Map<String, Value>,
-    exclusive: &str,
-    inclusive: &str,
-    inside: fn(f64) -> f64,
-    tighter: fn(f64, f64) -> f64,
-) {
-    let bound = fields.get(exclusive).and_then(Value::as_f64).filter(|bound| bound.fract() != 0.0);
-    if let Some(bound) = bound.map(inside) {
-        let bound = fields.get(inclusive).and_then(Value::as_f64).map_or(bound, |own| tighter(bound, own));
-        fields.remove(exclusive);
-        fields.insert(inclusive.to_owned(), json!(bound));
     }
 }

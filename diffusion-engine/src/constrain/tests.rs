@@ -1,6 +1,7 @@
 //! The frontier with scripted drafts: whatever a decoder writes and a model prefers, what is committed fits.
 
 mod at_limit;
+mod numbers;
 mod schemas;
 
 use std::sync::Arc;

@@ -95,11 +95,9 @@ pub fn pack(
     let plan = plan::Plan::new(&config, &mut weights, recipe, source::fingerprint(from))?;
     std::fs::create_dir_all(to).map_err(write_error(to))?;
     let file = to.join(source::PACKED);
-    let output = write::write(&plan, &mut weights, &file, &mut progress)?;
-    // Last, so that what is there from another checkpoint stays whole until then.
-    for (name, bytes) in papers {
-        let file = to.join(name);
-        std::fs::write(&file, &*bytes.bytes).map_err(write_error(&file))?;
+    let mut output = write::write(&plan, &mut weights, &file, &mut progress)?;
+    for (name, paper) in papers {
+        output.put_beside(name, &paper.bytes)?;
     }
     output.finish()?;
     Ok(Packed { file, bytes: plan.total(), tensors: plan.items.len() })

@@ -90,10 +90,9 @@ impl Wanted<'_> {
         part: Option<usize>,
         format: Option<Format>,
     ) -> Result<(), LoadError> {
-        match self.weights.has_shape(name, shape) {
-            Some(true) => {}
-            Some(false) => return Err(tensor_error("source", name, &format!("has not the shape {shape:?}"))),
-            None => return Err(tensor_error("source", name, "is missing")),
+        // Now, while nothing is written.
+        if let Some(fault) = self.weights.fault(name, shape) {
+            return Err(fault);
         }
         let own = if part.is_some() { shape.get(1..).unwrap_or_default() } else { shape };
         let element = format.map_or(Element::F32, Element::Packed);

@@ -1,5 +1,5 @@
 //! Writes a planned file: `NAME.partial` grows tensor by tensor, beside it a list of SHA-256 sums, one line for each
-//! tensor that is whole. A later call checks what the list names and goes on behind it. Both get their names at the end.
+//! tensor that is whole. A later call checks what the list names and goes on behind it. All get their names at the end.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, SeekFrom, Write};
@@ -45,6 +45,8 @@ pub(super) struct Output {
     partial: [PathBuf; 2],
     data: File,
     sums: File,
+    /// What else is written under such names, by its own.
+    beside: Vec<PathBuf>,
     /// Tensors that were there already.
     kept: usize,
 }
@@ -55,12 +57,12 @@ impl Output {
         let partial = [appended(file, ".partial"), appended(&source::sums_of(file), ".partial")];
         let mut open = OpenOptions::new();
         open.read(true).write(true).create(true).truncate(false);
-        let [mut data, mut sums] = [open_at(&open, &partial[0])?, open_at(&open, &partial[1])?];
-        // Held until the file is closed, which the system does for a call that is killed.
-        data.try_lock().map_err(|cause| write_error(&partial[0])(not_alone(cause)))?;
+        let mut data = open_at(&open, &partial[0])?;
+        hold(&data, &partial[0]).map_err(write_error(&partial[0]))?;
+        let mut sums = open_at(&open, &partial[1])?;
         let (kept, end, sums_end) = whole(plan, &mut data, &mut sums).map_err(write_error(&partial[0]))?;
         restart(&mut data, &mut sums, &plan.header, end, sums_end).map_err(write_error(&partial[0]))?;
-        Ok(Output { file: file.to_path_buf(), partial, data, sums, kept })
+        Ok(Output { file: file.to_path_buf(), partial, data, sums, beside: Vec::new(), kept })
     }
 
     /// Appends one tensor.
@@ -92,10 +94,24 @@ impl Output {
         self.sums.write_all(line.as_bytes()).map_err(write_error(&self.partial[1]))
     }
 
-    /// Gives both files their names. The sums come first: whoever sees the data finds them.
+    /// Writes a small file that belongs beside the data.
+    pub(super) fn put_beside(&mut self, name: &str, bytes: &[u8]) -> Result<(), PackError> {
+        let file = self.file.with_file_name(name);
+        let partial = appended(&file, ".partial");
+        let written = File::create(&partial).and_then(|mut file| file.write_all(bytes).and_then(|()| file.sync_all()));
+        written.map_err(write_error(&partial))?;
+        self.beside.push(file);
+        Ok(())
+    }
+
+    /// Gives all files their names; until then, what is there from another checkpoint stays whole. The sums come before
+    /// the data: whoever sees it finds them.
     pub(super) fn finish(self) -> Result<(), PackError> {
         self.sums.sync_all().map_err(write_error(&self.partial[1]))?;
         self.data.sync_all().map_err(write_error(&self.partial[0]))?;
+        for file in &self.beside {
+            std::fs::rename(appended(file, ".partial"), file).map_err(write_error(file))?;
+        }
         let [data, sums] = &self.partial;
         std::fs::rename(sums, source::sums_of(&self.file)).map_err(write_error(sums))?;
         std::fs::rename(data, &self.file).map_err(write_error(data))
@@ -172,12 +188,28 @@ fn sum_of(data: &mut File, length: u64) -> std::io::Result<Option<String>> {
     Ok(Some(hex(&sum.finalize())))
 }
 
-/// Why a file that another call may hold cannot be had.
-fn not_alone(cause: TryLockError) -> std::io::Error {
-    match cause {
-        TryLockError::WouldBlock => std::io::Error::other("another `weir model pack` is writing it"),
+/// Keeps others from writing `file` until it is closed, which the system does for a call that is killed.
+fn hold(file: &File, path: &Path) -> std::io::Result<()> {
+    let held = || std::io::Error::other("another `weir model pack` is writing it");
+    file.try_lock().map_err(|cause| match cause {
+        TryLockError::WouldBlock => held(),
         TryLockError::Error(cause) => cause,
-    }
+    })?;
+    // Who held it may have given it its final name between the opening and the lock: it is whole then, and not ours.
+    if is_at(file, path)? { Ok(()) } else { Err(held()) }
+}
+
+/// Whether `path` still names this file.
+#[cfg(unix)]
+fn is_at(file: &File, path: &Path) -> std::io::Result<bool> {
+    use std::os::unix::fs::MetadataExt;
+    let (own, there) = (file.metadata()?, std::fs::metadata(path));
+    Ok(there.is_ok_and(|there| (there.dev(), there.ino()) == (own.dev(), own.ino())))
+}
+
+#[cfg(not(unix))]
+fn is_at(_: &File, path: &Path) -> std::io::Result<bool> {
+    path.try_exists()
 }
 
 fn appended(file: &Path, end: &str) -> PathBuf {
@@ -193,4 +225,22 @@ fn open_at(options: &OpenOptions, file: &Path) -> Result<File, PackError> {
 pub(super) fn write_error(file: &Path) -> impl FnOnce(std::io::Error) -> PackError {
     let file = file.to_path_buf();
     move |cause| PackError::Write { file, cause }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_got_its_name_before_the_lock_is_not_written_to() {
+        let folder = tempfile::tempdir().expect("folder");
+        let [partial, whole] = ["model.weir.partial", "model.weir"].map(|name| folder.path().join(name));
+        let late = File::create(&partial).expect("writable");
+        hold(&late, &partial).expect("alone");
+        late.unlock().expect("unlocked");
+        std::fs::rename(&partial, &whole).expect("renamed");
+        assert!(hold(&late, &partial).is_err(), "nothing is there");
+        let _next = File::create(&partial).expect("writable");
+        assert!(hold(&late, &partial).is_err(), "a third call's is there");
+    }
 }

@@ -96,3 +96,14 @@ fn a_config_that_claims_millions_of_tensors_lists_a_thousand() {
     std::fs::write(dir.path().join("config.json"), config.to_string()).expect("writable");
     assert_eq!(verify(dir.path(), |_| {}).len(), 1000);
 }
+
+#[test]
+fn a_shape_that_overflows_behind_a_zero_is_told() {
+    let dir = support::tiny_model("llada2_moe");
+    let header = json!({"model.none": {"dtype": "F32", "shape": [1u64 << 40, 1u64 << 40, 0], "data_offsets": [0, 0]}});
+    let header = header.to_string();
+    let bytes = [&(header.len() as u64).to_le_bytes()[..], header.as_bytes()].concat();
+    std::fs::write(dir.path().join("model.safetensors"), bytes).expect("writable");
+    let error = inspect(dir.path()).expect_err("refused").to_string();
+    assert!(error.contains("model.none") && error.contains("too large"), "{error}");
+}

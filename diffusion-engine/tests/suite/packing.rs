@@ -203,6 +203,41 @@ fn another_checkpoints_folder_is_left_alone() {
 }
 
 #[test]
+fn what_cannot_be_packed_is_told_before_anything_is_written() {
+    let from = packed(&nano(), "q8");
+    let there = || std::fs::read_dir(from.path()).expect("there").count();
+    let before = there();
+    let error = pack(from.path(), from.path(), &recipe("q4"), |_| {}).expect_err("refused").to_string();
+    assert!(error.contains("take the checkpoint it was made from"), "{error}");
+    assert_eq!(there(), before, "nothing was added");
+    let to = from.path().join("to");
+    assert!(pack(from.path(), &to, &recipe("q4"), |_| {}).is_err() && !to.exists());
+}
+
+#[cfg(unix)]
+#[test]
+fn papers_replace_what_is_there_whole_and_never_write_through_a_link() {
+    let folder = tempfile::tempdir().expect("folder");
+    let (others, to) = (folder.path().join("others.json"), folder.path().join("to"));
+    std::fs::create_dir(&to).expect("writable");
+    std::fs::write(&others, "another's").expect("writable");
+    std::os::unix::fs::symlink(&others, to.join("config.json")).expect("linked");
+    // Where the last paper cannot be written, as on a full disk, the first are what they were.
+    let blocked = to.join("tokenizer_config.json.partial");
+    std::fs::create_dir(&blocked).expect("writable");
+    std::fs::write(to.join("tokenizer.json"), "another's").expect("writable");
+    let error = pack(&nano(), &to, &recipe("q8"), |_| {}).expect_err("refused").to_string();
+    assert!(error.contains("tokenizer_config.json"), "{error}");
+    assert_eq!(std::fs::read_to_string(to.join("tokenizer.json")).expect("there"), "another's");
+    std::fs::remove_dir(&blocked).expect("there");
+    pack(&nano(), &to, &recipe("q8"), |_| {}).expect("packs");
+    assert_eq!(std::fs::read_to_string(&others).expect("there"), "another's");
+    assert!(verify(&to, |_| {}).is_empty());
+    let rests = std::fs::read_dir(&to).expect("there").flatten();
+    assert_eq!(rests.filter(|file| file.file_name().to_string_lossy().contains(".partial")).count(), 0);
+}
+
+#[test]
 fn a_gguf_file_packs_too_and_recipes_name_their_mistakes() {
     let dir = tempfile::tempdir().expect("folder");
     let path = dir.path().join("tiny.gguf");
