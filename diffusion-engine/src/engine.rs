@@ -178,7 +178,7 @@ impl Engine {
         let tokenizer = &self.inner.tokenizer;
         let scorer = self.scorer(request, &settings, &prompt, limit)?;
         let constraint = self.constraint(request)?;
-        let start_from = self.start_from(request, &settings, limit)?;
+        let start_from = self.start_from(request, &settings, &scorer.rules, limit)?;
         let diffusion = self.diffusion_job(settings, wish, start_from);
         let (events, generation) = Generation::channel(prompt.len() as u32);
         let answer = Answer::new(events, &request.sampling.stop, tokenizer.ends.clone(), limit);
@@ -234,11 +234,12 @@ impl Engine {
         Ok(settings)
     }
 
-    /// The answer to begin from, its end token included.
+    /// The answer to begin from, its end token included. What may not stand where it does is left to the model.
     fn start_from(
         &self,
         request: &ChatRequest,
         settings: &DecodeSettings,
+        rules: &LogitRules,
         limit: usize,
     ) -> Result<VecDeque<u32>, EngineError> {
         let Some(text) = &request.diffusion.start_from else { return Ok(VecDeque::new()) };
@@ -248,10 +249,15 @@ impl Engine {
         }
         let mut tokens = self.inner.tokenizer.encode_plain(text)?;
         tokens.extend(self.inner.tokenizer.ends.first());
-        match tokens.len() <= limit {
-            true => Ok(tokens.into()),
-            false => wrong(format!("has {} tokens, the answer's limit is {limit}", tokens.len())),
+        if tokens.len() > limit {
+            return wrong(format!("has {} tokens, the answer's limit is {limit}", tokens.len()));
         }
+        if let Some(mask) = self.inner.tokenizer.mask {
+            for (at, token) in tokens.iter_mut().enumerate() {
+                *token = if rules.forbids(*token, at) { mask } else { *token };
+            }
+        }
+        Ok(tokens.into())
     }
 
     /// How the request reads logits, for an answer of at most `limit` tokens.

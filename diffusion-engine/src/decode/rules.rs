@@ -6,6 +6,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use weir_protocol::{EngineError, Sampling};
 
+/// OpenAI's: a token that has it is not to be written.
+const LOWEST_BIAS: f32 = -100.0;
+
 /// One request's rules and what it has written so far.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct LogitRules {
@@ -46,7 +49,7 @@ impl LogitRules {
                 let message = format!("token {token} is outside this model's vocabulary of {vocab}");
                 return Err(EngineError::invalid("logit_bias", message));
             }
-            if !(-100.0..=100.0).contains(bias) {
+            if !(LOWEST_BIAS..=100.0).contains(bias) {
                 return Err(EngineError::invalid("logit_bias", "each bias must be a number from -100 to 100"));
             }
         }
@@ -87,6 +90,12 @@ impl LogitRules {
     /// Whether an end token may not stand at index `at` of the answer.
     pub(crate) fn is_early(&self, at: usize) -> bool {
         at < self.min_tokens
+    }
+
+    /// Whether the answer's token `at` (from 0) may not be this one, whatever the model says: the lowest bias is a ban.
+    pub(crate) fn forbids(&self, token: u32, at: usize) -> bool {
+        let is_banned = || self.bias.iter().any(|(one, bias)| *one == token && *bias <= LOWEST_BIAS);
+        self.is_early(at) && self.ends.contains(&token) || self.never.contains(&token) || is_banned()
     }
 
     /// Applies the rules to the row of the answer's token `at` (from 0), given what is `written` elsewhere and, at this

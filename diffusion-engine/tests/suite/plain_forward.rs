@@ -6,6 +6,7 @@ use std::path::Path;
 
 use proptest::prelude::*;
 use safetensors::SafeTensors;
+use safetensors::tensor::{Dtype, TensorView};
 use serde_json::{Value, json};
 use weir_diffusion_engine::{DecoderKind, Engine, ModelFiles, logits_for};
 use weir_protocol::EngineError;
@@ -56,7 +57,10 @@ impl Plain {
         let d = self.size("head_dim");
         let Some(norm) = norm else { return qkv[head * d..][..d].to_vec() };
         let x = self.norm(norm, &qkv[head * d..][..d]);
-        let half = d / 4; // partial_rotary_factor is 0.5, pairs are half of that
+        let half = match self.size("rotary_dim") {
+            0 => d / 4, // partial_rotary_factor is 0.5, pairs are half of that
+            rotary => rotary / 2,
+        };
         let theta = self.config["rope_theta"].as_f64().expect("theta");
         let mut turned = x.clone();
         for i in 0..half {
@@ -118,7 +122,9 @@ impl Plain {
 
     fn experts(&self, name: &str, x: &[Row], block: usize) -> Vec<Row> {
         let sigmoid = |x: f64| 1.0 / (1.0 + (-x).exp());
-        let bias = &self.tensors[&format!("{name}.gate.expert_bias")];
+        let none = vec![0.0; self.size("num_experts")];
+        let bias = self.tensors.get(&format!("{name}.gate.expert_bias")).unwrap_or(&none);
+        let (normed, scale) = (self.config["norm_topk_prob"] != false, self.config["routed_scaling_factor"].as_f64());
         let scores: Vec<Row> = x
             .iter()
             .map(|x| self.linear(&format!("{name}.gate.weight"), x).into_iter().map(sigmoid).collect())
@@ -132,10 +138,13 @@ impl Plain {
                 let mut order: Vec<usize> = (0..bias.len()).filter(|e| allowed[*e]).collect();
                 order.sort_by(|a, b| biased[t][*b].total_cmp(&biased[t][*a]));
                 order.truncate(kept);
-                let sum: f64 = order.iter().map(|e| scores[t][*e]).sum();
-                let mut out = self.mlp(&format!("{name}.shared_experts"), &x[t]);
+                let sum: f64 = if normed { order.iter().map(|e| scores[t][*e]).sum() } else { 1.0 };
+                let mut out = match self.size("num_shared_experts") {
+                    0 => vec![0.0; x[t].len()],
+                    _ => self.mlp(&format!("{name}.shared_experts"), &x[t]),
+                };
                 for e in order {
-                    let weight = scores[t][e] / sum * 2.5;
+                    let weight = scores[t][e] / sum * scale.unwrap_or(1.0);
                     let result = self.mlp(&format!("{name}.experts.{e}"), &x[t]);
                     out.iter_mut().zip(result).for_each(|(o, r)| *o += weight * r);
                 }
@@ -158,13 +167,15 @@ impl Plain {
             let normed: Vec<Row> =
                 x.iter().map(|x| self.norm(&format!("{layer}.post_attention_layernorm.weight"), x)).collect();
             let name = format!("{layer}.mlp");
-            let mixed = match n {
-                0 => normed.iter().map(|x| self.mlp(&name, x)).collect(),
-                _ => self.experts(&name, &normed, block),
+            let mixed = match n < self.size("first_k_dense_replace") {
+                true => normed.iter().map(|x| self.mlp(&name, x)).collect(),
+                false => self.experts(&name, &normed, block),
             };
             add(&mut x, mixed);
         }
-        x.iter().map(|x| self.linear("lm_head.weight", &self.norm("model.norm.weight", x))).collect()
+        let head =
+            ["lm_head.weight", "model.word_embeddings.weight"][usize::from(self.config["tie_word_embeddings"] == true)];
+        x.iter().map(|x| self.linear(head, &self.norm("model.norm.weight", x))).collect()
     }
 }
 
@@ -245,4 +256,143 @@ fn with_block_routing_an_answer_is_the_same_alone_and_in_company() {
         matches!(&error, EngineError::InvalidRequest { field, .. } if field == "diffusion.block_length"),
         "{error}"
     );
+}
+
+/// A model of this shape with weights at random, the same at each call.
+fn made(fields: &[(&str, Value)]) -> tempfile::TempDir {
+    let mut config = json!({
+        "model_type": "llada2_moe", "vocab_size": 267, "hidden_size": 17, "intermediate_size": 13, "num_hidden_layers": 3,
+        "num_attention_heads": 3, "num_key_value_heads": 1, "head_dim": 5, "rotary_dim": 4, "rms_norm_eps": 1e-6,
+        "max_position_embeddings": 512, "rope_theta": 600, "num_experts": 6, "num_shared_experts": 1,
+        "num_experts_per_tok": 2, "n_group": 3, "topk_group": 2, "routed_scaling_factor": 2.5,
+        "moe_intermediate_size": 7, "first_k_dense_replace": 1,
+    });
+    for (field, value) in fields {
+        config[*field] = value.clone();
+    }
+    let size = |field: &str| config[field].as_u64().expect(field) as usize;
+    let (hidden, d, heads, kv) =
+        (size("hidden_size"), size("head_dim"), size("num_attention_heads"), size("num_key_value_heads"));
+    let mut shapes: Vec<(String, Vec<usize>)> = vec![
+        ("model.word_embeddings.weight".into(), vec![size("vocab_size"), hidden]),
+        ("model.norm.weight".into(), vec![hidden]),
+    ];
+    if config["tie_word_embeddings"] != true {
+        shapes.push(("lm_head.weight".into(), vec![size("vocab_size"), hidden]));
+    }
+    for n in 0..size("num_hidden_layers") {
+        let mut add = |rest: &str, shape: &[usize]| shapes.push((format!("model.layers.{n}.{rest}"), shape.to_vec()));
+        add("input_layernorm.weight", &[hidden]);
+        add("post_attention_layernorm.weight", &[hidden]);
+        add("attention.query_key_value.weight", &[(heads + 2 * kv) * d, hidden]);
+        add("attention.query_layernorm.weight", &[d]);
+        add("attention.key_layernorm.weight", &[d]);
+        add("attention.dense.weight", &[hidden, heads * d]);
+        let mut mlp = |name: &str, width: usize| {
+            add(&format!("{name}.gate_proj.weight"), &[width, hidden]);
+            add(&format!("{name}.up_proj.weight"), &[width, hidden]);
+            add(&format!("{name}.down_proj.weight"), &[hidden, width]);
+        };
+        if n < size("first_k_dense_replace") {
+            mlp("mlp", size("intermediate_size"));
+            continue;
+        }
+        let width = size("moe_intermediate_size");
+        (0..size("num_experts")).for_each(|expert| mlp(&format!("mlp.experts.{expert}"), width));
+        if size("num_shared_experts") > 0 {
+            mlp("mlp.shared_experts", width * size("num_shared_experts"));
+        }
+        add("mlp.gate.weight", &[size("num_experts"), hidden]);
+        if config["moe_router_enable_expert_bias"] != false {
+            add("mlp.gate.expert_bias", &[size("num_experts")]);
+        }
+    }
+    let mut state = 1u64;
+    let mut number = |scale: f32| {
+        state = state.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f);
+        ((state >> 40) as f32 / (1u64 << 24) as f32 - 0.5) * 3.0 * scale
+    };
+    let tensors: Vec<(String, Vec<usize>, Vec<u8>)> = shapes
+        .into_iter()
+        .map(|(name, shape)| {
+            let middle = if name.ends_with("norm.weight") { 1.0 } else { 0.0 };
+            let scale = 1.0 / (*shape.last().expect("a dimension") as f32).sqrt();
+            let numbers = (0..shape.iter().product()).flat_map(|_| (middle + number(scale)).to_le_bytes()).collect();
+            (name, shape, numbers)
+        })
+        .collect();
+    let views = tensors
+        .iter()
+        .map(|(name, shape, bytes)| (name, TensorView::new(Dtype::F32, shape.clone(), bytes).expect("consistent")));
+    let dir = support::tiny_model("llada2_moe");
+    safetensors::serialize_to_file(views, None, &dir.path().join("model.safetensors")).expect("writable");
+    std::fs::write(dir.path().join("config.json"), config.to_string()).expect("writable");
+    dir
+}
+
+#[test]
+fn shapes_at_the_edges_equal_the_plain_forward() {
+    let ids: Vec<u32> = (0..75).map(|i| i * 37 % 267).collect();
+    let shapes: [&[(&str, Value)]; 12] = [
+        &[],
+        &[("head_dim", json!(2)), ("rotary_dim", json!(2)), ("num_attention_heads", json!(1))],
+        &[("head_dim", json!(33)), ("rotary_dim", json!(2)), ("hidden_size", json!(1))],
+        &[("head_dim", json!(255)), ("rotary_dim", json!(254)), ("num_key_value_heads", json!(3))],
+        &[
+            ("num_experts", json!(1)),
+            ("num_experts_per_tok", json!(1)),
+            ("n_group", json!(1)),
+            ("topk_group", json!(1)),
+        ],
+        &[("num_experts_per_tok", json!(4)), ("norm_topk_prob", json!(false))],
+        &[("n_group", json!(6)), ("topk_group", json!(3)), ("num_experts_per_tok", json!(3))],
+        &[("num_shared_experts", json!(0)), ("moe_intermediate_size", json!(1))],
+        &[("num_shared_experts", json!(3)), ("routed_scaling_factor", json!(0.0))],
+        &[("tie_word_embeddings", json!(true)), ("moe_router_enable_expert_bias", json!(false))],
+        &[("first_k_dense_replace", json!(3)), ("intermediate_size", json!(1))],
+        &[("first_k_dense_replace", json!(0)), ("hidden_size", json!(64)), ("expert_capacity", json!(2))],
+    ];
+    for shape in shapes {
+        for block in [1, 32] {
+            println!("{shape:?}: {:e}", compare(made(shape).path(), &ids, block));
+        }
+    }
+}
+
+#[test]
+fn shapes_that_cannot_be_are_told() {
+    for (fields, named) in [
+        (&[("num_experts", json!(0))][..], "num_experts"),
+        (&[("num_experts_per_tok", json!(0))], "num_experts_per_tok"),
+        (&[("num_experts_per_tok", json!(5))], "num_experts_per_tok"),
+        (&[("n_group", json!(0))], "n_group"),
+        (&[("n_group", json!(4))], "n_group"),
+        (&[("n_group", json!(7))], "n_group"),
+        (&[("topk_group", json!(4))], "topk_group"),
+        (&[("expert_capacity", json!(1))], "num_experts_per_tok"),
+        (&[("rotary_dim", json!(3))], "rotary"),
+        (&[("rotary_dim", json!(6))], "rotary_dim"),
+        (&[("rotary_dim", json!(null))], "rotary"),
+        (&[("partial_rotary_factor", json!(0.0))], "rotary"),
+        (&[("head_dim", json!(1))], "head_dim"),
+        (&[("head_dim", json!(257))], "head_dim"),
+        (&[("num_key_value_heads", json!(2))], "num_key_value_heads"),
+        (&[("vocab_size", json!(266))], "266"),
+        (&[("rms_norm_eps", json!(-1.0))], "rms_norm_eps"),
+        (&[("rope_theta", json!(0.5))], "rope_theta"),
+        (&[("first_k_dense_replace", json!(4))], "first_k_dense_replace"),
+        (&[("max_position_embeddings", json!(0))], "max_position_embeddings"),
+        (&[("tie_word_embeddings", json!("yes"))], "tie_word_embeddings"),
+    ] {
+        let dir = made(&[]);
+        let text = std::fs::read_to_string(dir.path().join("config.json")).expect("there");
+        let mut config: Value = serde_json::from_str(&text).expect("JSON");
+        for (field, value) in fields {
+            config[*field] = value.clone();
+        }
+        std::fs::write(dir.path().join("config.json"), config.to_string()).expect("writable");
+        let files = ModelFiles::Dir(dir.path().to_path_buf());
+        let error = Engine::load(files, lively(DecoderKind::Joint)).expect_err("refused").to_string();
+        assert!(error.contains(named), "{fields:?}: {error}");
+    }
 }

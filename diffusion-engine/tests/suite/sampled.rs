@@ -254,6 +254,15 @@ fn an_answer_can_begin_from_another() {
         assert_eq!(spelt(&told), answer.text, "{decoder:?}");
         request.sampling.logprobs = None;
     }
+    // What the request forbids does not stand because it stood there before.
+    let (banned, least) = (u32::from(b'W'), 80);
+    let mut demanding = request.clone();
+    demanding.diffusion.decoder = Some(DecoderKind::Joint);
+    demanding.sampling.logit_bias = [(banned, -100.0)].into();
+    let text = ask(&engine, &demanding).text;
+    assert!(!text.contains('W') && text.ends_with("stays. ") && text.contains("hat was"), "{text}");
+    demanding.sampling.min_tokens = Some(least);
+    assert!(ask(&engine, &demanding).usage.completion_tokens > u64::from(least));
     request.diffusion.editing_threshold = Some(0.0);
     let edited = ask(&engine, &request);
     assert!(edited.usage.diffusion.as_ref().expect("diffusion").edits > 0, "{edited:?}");

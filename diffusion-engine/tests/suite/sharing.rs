@@ -47,6 +47,19 @@ fn together(engine: &Engine, requests: &[ChatRequest]) -> Vec<Whole> {
     started.into_iter().map(whole).collect()
 }
 
+/// The same, but every second one leaves before it has read its prompt, or in the middle.
+fn with_leavers(engine: &Engine, requests: &[ChatRequest]) -> Vec<Option<Whole>> {
+    let mut started: Vec<Option<Generation>> =
+        requests.iter().map(|request| Some(engine.generate(request).expect("accepted"))).collect();
+    for (at, generation) in started.iter_mut().enumerate().skip(1).step_by(2) {
+        let mut leaving = generation.take().expect("started");
+        if at % 4 == 3 {
+            leaving.next_blocking();
+        }
+    }
+    started.into_iter().map(|generation| generation.map(whole)).collect()
+}
+
 /// What the engine holds once the last place is free: the end of an answer is told before.
 fn idle(engine: &Engine) -> EngineLoad {
     loop {
@@ -78,6 +91,13 @@ fn check(files: &ModelFiles, options: &EngineOptions, few: usize) {
             prop_assert_eq!(&answers, &plain);
         }
         prop_assert_eq!(&one_by_one(&tight, &requests), &plain);
+        prop_assert_eq!(&together(&tight, &requests), &plain);
+        for engine in [&with, &tight] {
+            let answers = with_leavers(engine, &requests);
+            let stayed: Vec<&Whole> = plain.iter().step_by(2).collect();
+            prop_assert_eq!(answers.iter().flatten().collect::<Vec<_>>(), stayed);
+        }
+        // What those that left had read serves the next ones.
         prop_assert_eq!(&together(&tight, &requests), &plain);
         Ok(())
     });
