@@ -73,7 +73,7 @@ fn idle(engine: &Engine) -> EngineLoad {
 
 /// `few` pages are enough for one request, and too few to keep much.
 fn check(files: &ModelFiles, options: &EngineOptions, few: usize) {
-    let cases = 6;
+    let cases = 4;
     let without = load(files, EngineOptions { share_prefixes: SharePrefixes::Off, ..options.clone() });
     let with = load(files, options.clone());
     let kv_bytes = Some((few * without.info().kv_page_bytes) as u64);
