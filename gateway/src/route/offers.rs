@@ -53,5 +53,7 @@ impl<'a> Offers<'a> {
 /// This request without them.
 pub(super) fn left_out(mut request: ChatRequest) -> ChatRequest {
     request.unsupported.retain(|field| *field != TOOLS);
+    // The caller's own words name them.
+    request.amended = true;
     request
 }

@@ -111,7 +111,7 @@ fn check(policies: &[String], config: ConfigArgs, ask: bool) -> Result<()> {
                 wrong += complaints.len();
                 if complaints.is_empty() {
                     let (rules, tests) = (policy.rules().count(), policy.tests().len());
-                    println!("{}: ok, {rules} rules, {tests} tests", source.origin);
+                    println!("{}: ok, rules: {rules}, tests: {tests}", source.origin);
                 }
             }
             Err(error) => {
