@@ -268,6 +268,12 @@ impl Tool {
     /// The member of a call's arguments that holds the text for a free-form tool.
     pub const INPUT: &str = "input";
 
+    /// The name of what a call is for where there are no groups.
+    pub fn called(group: Option<&str>, name: &str) -> String {
+        let group = group.filter(|group| !group.is_empty());
+        group.map_or_else(|| name.to_owned(), |group| Tool::joined(group, name))
+    }
+
     /// The name of a function in a group where there are no groups: both names, cut to the 64 bytes that OpenAI's and Anthropic's APIs
     /// take. What is cut is told apart by its hash.
     pub fn joined(group: &str, name: &str) -> String {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use weir_protocol::{ChatRequest, EngineError};
 
 use super::upstream::Wire;
+use super::upstream::body::forwarded;
 use super::upstream::demands::unsupported;
 use super::upstream::once::Once;
 use crate::config::BackendSettings;
@@ -38,8 +39,9 @@ impl Counter {
         }
         let settings = self.once.settings();
         let named = settings.models.iter().find(|model| **model == request.model);
-        let body = self.wire.count_body(request, named.unwrap_or(&settings.model))?;
-        let counted = self.once.ask(body, self.wire.own_headers(request)).await?;
+        let model = named.unwrap_or(&settings.model).as_str();
+        let ours: Vec<_> = std::iter::once(("model", model.into())).chain(self.wire.unsealed(request)).collect();
+        let counted = self.once.ask(forwarded(request, &ours)?, self.wire.own_headers(request)).await?;
         let odd = || EngineError::Upstream { status: 0, message: "it gave no count".into(), retry_after: None };
         counted["input_tokens"].as_u64().ok_or_else(odd)
     }

@@ -5,6 +5,7 @@ use llguidance::api::TopLevelGrammar;
 use serde_json::{Map, Value, json};
 use weir_protocol::{ChatRequest, ResponseFormat};
 
+use super::schemas::check;
 use super::{Bench, accepts, grammar};
 
 const BOUNDS: [f64; 9] = [-12.25, -0.5, -0.05, 0.0, 0.9, 0.95, 1.0, 1.25, 10.0];
@@ -58,18 +59,6 @@ fn bounds_let_through_what_fits_and_nothing_else() {
                 assert!(fits(read) || !accepts(&bench, &request, &text), "{text} for {schema}");
             }
         }
-    }
-}
-
-#[track_caller]
-fn check(schema: Value, fits: &[&str], fails: &[&str]) {
-    let bench = Bench::new();
-    let request = ChatRequest { response_format: ResponseFormat::JsonSchema(schema), ..Default::default() };
-    for text in fits {
-        assert!(accepts(&bench, &request, text), "{text} is refused");
-    }
-    for text in fails {
-        assert!(!accepts(&bench, &request, text), "{text} is let through");
     }
 }
 

@@ -6,7 +6,7 @@ use weir_protocol::{ChatRequest, ResponseFormat};
 use super::{Bench, accepts};
 
 #[track_caller]
-fn check(schema: Value, fits: &[&str], fails: &[&str]) {
+pub(super) fn check(schema: Value, fits: &[&str], fails: &[&str]) {
     let bench = Bench::new();
     let request = ChatRequest { response_format: ResponseFormat::JsonSchema(schema), ..Default::default() };
     for text in fits {

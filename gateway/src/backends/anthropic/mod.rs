@@ -8,6 +8,7 @@ mod unsealed;
 mod tests;
 
 use http::{HeaderName, HeaderValue};
+use serde_json::Value;
 use weir_protocol::{ChatRequest, Dialect, EngineError};
 
 use super::upstream::body::forwarded;
@@ -65,7 +66,7 @@ impl Wire for Anthropic {
             if request.max_tokens.is_none() {
                 ours.push(("max_tokens", self.wire.max_tokens.into()));
             }
-            ours.extend(unsealed::without(&request.raw).map(|messages| ("messages", messages)));
+            ours.extend(self.unsealed(request));
             return forwarded(request, &ours);
         }
         compose::body(request, model, &self.wire)
@@ -83,9 +84,7 @@ impl Wire for Anthropic {
         Some("/messages/count_tokens")
     }
 
-    fn count_body(&self, request: &ChatRequest, model: &str) -> Result<Vec<u8>, EngineError> {
-        let mut ours = vec![("model", model.into())];
-        ours.extend(unsealed::without(&request.raw).map(|messages| ("messages", messages)));
-        forwarded(request, &ours)
+    fn unsealed(&self, request: &ChatRequest) -> Option<(&'static str, Value)> {
+        unsealed::without(&request.raw).map(|messages| ("messages", messages))
     }
 }

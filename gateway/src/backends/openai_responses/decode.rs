@@ -128,11 +128,8 @@ impl EventDecoder {
 
     fn open(&mut self, output: Option<u64>, item: &Value, events: &mut Vec<Event>) -> Result<(), EngineError> {
         let text = |key: &str| item[key].as_str().unwrap_or_default();
-        let name = match item["namespace"].as_str() {
-            Some(group) if !group.is_empty() => &Tool::joined(group, text("name")),
-            _ => text("name"),
-        };
-        let (index, ours) = self.answer.call(text("call_id"), name, events)?;
+        let name = Tool::called(item["namespace"].as_str(), text("name"));
+        let (index, ours) = self.answer.call(text("call_id"), &name, events)?;
         if ours.is_some() {
             self.shows = Shows::Mended;
         }

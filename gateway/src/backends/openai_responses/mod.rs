@@ -42,7 +42,7 @@ impl Wire for OpenAiResponses {
                 ("stream", (request.stream || self.wire.stream_whole).into()),
                 ("store", Value::Bool(false)),
             ];
-            ours.extend(unsealed::without(&request.raw).map(|input| ("input", input)));
+            ours.extend(self.unsealed(request));
             return forwarded(request, &ours);
         }
         compose::body(request, model, &self.wire)
@@ -60,9 +60,7 @@ impl Wire for OpenAiResponses {
         Some("/responses/input_tokens")
     }
 
-    fn count_body(&self, request: &ChatRequest, model: &str) -> Result<Vec<u8>, EngineError> {
-        let mut ours = vec![("model", model.into())];
-        ours.extend(unsealed::without(&request.raw).map(|input| ("input", input)));
-        forwarded(request, &ours)
+    fn unsealed(&self, request: &ChatRequest) -> Option<(&'static str, Value)> {
+        unsealed::without(&request.raw).map(|input| ("input", input))
     }
 }

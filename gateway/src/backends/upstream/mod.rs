@@ -31,6 +31,7 @@ use http::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, CON
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use reqwest::redirect::Policy;
 use reqwest::{Client, ClientBuilder, Request, Response, Url};
+use serde_json::Value;
 use tower::service_fn;
 use weir_protocol::{ChatRequest, EngineError, Event, TimeoutPhase};
 
@@ -94,12 +95,9 @@ pub(super) trait Wire: Send + Sync + 'static {
         None
     }
 
-    /// The bytes to send for a count of a prompt in its dialect.
-    ///
-    /// # Errors
-    /// It counts none.
-    fn count_body(&self, _request: &ChatRequest, _model: &str) -> Result<Vec<u8>, EngineError> {
-        Err(demands::unsupported("messages", "this kind of upstream does not count tokens"))
+    /// The member of a body in its dialect that is sent otherwise than it came: without what others sealed. `None`: none is.
+    fn unsealed(&self, _request: &ChatRequest) -> Option<(&'static str, Value)> {
+        None
     }
 }
 

@@ -5,17 +5,10 @@ use super::*;
 async fn stopped_while(steps: Vec<Step>) -> (Arc<Metrics>, EngineError) {
     let metrics = Arc::new(Metrics::new().unwrap());
     let settings = AttemptSettings { retries: 3, retry_max: Duration::from_secs(60), ..AttemptSettings::default() };
-    let report = RouteReport {
-        route: "auto".into(),
-        reason: "r".into(),
-        backend: String::new(),
-        failed: vec![],
-        left_out: false,
-    };
     let (dice, class, ending, request) = (Dice::new(1), Class::new("rule", 0), Ending::new(), request());
     let given =
         Given { request: &request, class, settings: &settings, dice: &dice, lesson: &|_| None, ended: ending.ended() };
-    let search = Search::new(steps, report, Flight::start(Record::counted_only(&metrics), "auto", None), given);
+    let search = Search::new(steps, report(), Flight::start(Record::counted_only(&metrics), "auto", None), given);
     let stop = async {
         tokio::time::sleep(Duration::from_millis(10)).await;
         ending.now();

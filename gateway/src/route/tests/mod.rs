@@ -107,22 +107,19 @@ async fn go_by(steps: Vec<Step>, request: Arc<ChatRequest>, settings: &AttemptSe
     Ran { metrics, result }
 }
 
+fn report() -> RouteReport {
+    RouteReport { route: "auto".into(), reason: "r".into(), backend: String::new(), failed: vec![], left_out: false }
+}
+
 async fn search(
     steps: Vec<Step>,
     request: &Arc<ChatRequest>,
     settings: &AttemptSettings,
     metrics: &Arc<Metrics>,
 ) -> Result<Answer, Refusal> {
-    let report = RouteReport {
-        route: "auto".into(),
-        reason: "r".into(),
-        backend: String::new(),
-        failed: vec![],
-        left_out: false,
-    };
     let (dice, class) = (Dice::new(1), Class::new("rule", 0));
     let given = Given { request, class, settings, dice: &dice, lesson: &|_| None, ended: Ending::new().ended() };
-    Search::new(steps, report, Flight::start(Record::counted_only(metrics), "auto", None), given).run().await
+    Search::new(steps, report(), Flight::start(Record::counted_only(metrics), "auto", None), given).run().await
 }
 
 impl Ran {

@@ -69,8 +69,7 @@ pub(super) fn input(
 /// The name of what a call is for, as other dialects have it.
 fn called(members: &Members<'_, '_>) -> Result<String, EngineError> {
     let name = members.need("name", fields::string)?;
-    let namespace = members.read("namespace", fields::string)?.filter(|namespace| !namespace.is_empty());
-    Ok(namespace.map_or_else(|| name.to_owned(), |namespace| Tool::joined(namespace, name)))
+    Ok(Tool::called(members.read("namespace", fields::string)?, name))
 }
 
 /// Messages so far.
